@@ -1,0 +1,58 @@
+# Everything happens in .venv, made from the pins in requirements.lock.
+# Another Python:  make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The environment is marked with its interpreter's version: another PYTHON makes it anew.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+PYTHON_OK := $(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11) and "yes" or "")' 2>/dev/null)
+ENVIRONMENT := $(VENV)/.python-$(PYTHON_VERSION)
+INSTALLED := $(VENV)/.installed
+
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+PIP_INSTALL := uv pip install --quiet --python $(BIN)/python
+else
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test fmt lock clean
+
+help:  ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv from requirements.lock, with ufm in it
+
+$(ENVIRONMENT):
+	$(if $(PYTHON_OK),,$(error ufm needs Python 3.11 or newer, and `$(PYTHON)` $(if $(PYTHON_VERSION),is $(PYTHON_VERSION),does not run): name another, as in `make install PYTHON=python3.12`))
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(INSTALLED): $(ENVIRONMENT) pyproject.toml requirements.lock
+	$(PIP_INSTALL) -r requirements.lock
+	$(PIP_INSTALL) --no-deps -e .
+	@touch $@
+
+demo: install  ## the main job: every loss, many random starts, a verdict for each
+	$(BIN)/ufm solve
+
+test: install  ## format, lint, types, then the tests (which run the examples)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/pytest -n auto
+
+fmt: install  ## format, and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## renew requirements.lock (needs uv)
+	uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --upgrade --quiet \
+		pyproject.toml --extra dev -o requirements.lock
+
+clean:  ## remove .venv, caches and builds
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache build dist

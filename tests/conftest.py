@@ -1,0 +1,34 @@
+"""What every test runs under: float64, strict promotion, cached compilations, fixed examples.
+
+Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has to come first.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before NumPy, SciPy and JAX are imported, and in the environment rather than in JAX's
+# configuration: xdist's workers and the processes that tests start inherit it.
+for name, value in {
+    # The oracles' BLAS threads would fight XLA's for the same cores.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Compilation is most of the run time: keep every program, however small.
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}.items():
+    os.environ.setdefault(name, value)
+
+import hypothesis  # noqa: E402  # after the environment
+import jax  # noqa: E402  # after the environment
+
+jax.config.update("jax_enable_x64", True)
+# Neither dtypes nor ranks may be promoted silently: both hide bugs that float32 and vmap expose.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("ufm", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ufm")

@@ -1,0 +1,204 @@
+"""The shape of the package, read from its sources: who may import whom, and how long a file is."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_LINES = 350
+
+# A unit is a module or subpackage directly inside ufm/. It may import units of earlier layers and
+# its own modules; units that share a layer do not know each other.
+LAYERS = (
+    ("_pytree",),
+    ("losses",),
+    ("problem",),
+    ("geometry", "symmetric", "duality", "solvers", "hessian"),
+    ("certificate",),
+    ("minimum",),
+    ("family",),
+    ("landscape",),
+    ("sweep",),
+    ("report",),
+)
+ALLOWED = {
+    unit: {below for lower in LAYERS[:level] for below in lower}
+    for level, layer in enumerate(LAYERS)
+    for unit in layer
+}
+ALLOWED["networks"] = {"_pytree", "losses", "problem", "geometry", "certificate"}
+ALLOWED["cli"] = set(ALLOWED)
+
+# What makes a command slow to start, so that `ufm --help` must not import it.
+SLOW = {"jax", "jaxlib", "matplotlib", "optax"}
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    """Full dotted names of what one statement imports; a relative import keeps its dots."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        module = "." * node.level + (node.module or "")
+        return [f"{module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that runs when the module is imported: not the bodies of functions."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if is_type_checking(child):
+            continue
+        yield child
+        yield from run_at_import(child)
+
+
+def sets_jax_config(node: ast.AST) -> bool:
+    """`jax.config.update(...)`, `config.update(...)` or an assignment to `jax.config.x`."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) in ("jax.config.update", "config.update")
+    if isinstance(node, ast.Assign):
+        return any(ast.unparse(target).startswith("jax.config.") for target in node.targets)
+    return False
+
+
+def is_reexport(node: ast.AST) -> bool:
+    """What may stand in ufm/__init__.py: docstrings, imports from ufm, `__all__`, lazy loading."""
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").split(".")[0] in ("ufm", "typing", "importlib")
+    if isinstance(node, ast.Import):
+        return all(alias.name.split(".")[0] in ("ufm", "importlib") for alias in node.names)
+    if isinstance(node, ast.Assign):
+        names = [ast.unparse(target) for target in node.targets]
+        return all(name.startswith("_") for name in names)
+    if isinstance(node, ast.FunctionDef):  # PEP 562
+        return node.name in ("__getattr__", "__dir__")
+    if is_type_checking(node):
+        return all(is_reexport(child) for child in ast.iter_child_nodes(node) if is_stmt(child))
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def is_stmt(node: ast.AST) -> bool:
+    return isinstance(node, ast.stmt)
+
+
+def check_module(path: str, source: str) -> Iterator[str]:
+    """Violations in one module of the package, `path` being relative to ufm/."""
+    tree = ast.parse(source)
+    if path == "__init__.py":
+        for node in tree.body:
+            if not is_reexport(node):
+                yield f"line {node.lineno}: the package's __init__ only re-exports"
+        return
+
+    unit = path.split("/")[0].removesuffix(".py")
+    if unit not in ALLOWED:
+        yield f"{unit} has no place in the import order: give it one in LAYERS"
+        return
+
+    for node in ast.walk(tree):
+        if unit != "cli" and sets_jax_config(node):
+            yield f"line {node.lineno}: only the command sets JAX's configuration"
+        for name in imported_names(node):
+            top, *rest = name.split(".")
+            if top == "":
+                yield f"line {node.lineno}: relative import: write ufm.…"
+            elif top in ("matplotlib", "mpl_toolkits") and unit != "report":
+                yield f"line {node.lineno}: matplotlib belongs in report"
+            elif top == "ufm" and unit != "cli":
+                target = rest[0] if rest else "the whole package"
+                if target != unit and target not in ALLOWED[unit]:
+                    yield f"line {node.lineno}: {unit} must not import {target}"
+
+    if unit == "cli":
+        for node in run_at_import(tree):
+            for name in imported_names(node):
+                top, *rest = name.split(".")
+                if top in SLOW or (top == "ufm" and rest[:1] != ["cli"]):
+                    yield f"line {node.lineno}: import {name} inside the command that needs it"
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_imports_run_one_way():
+    modules = python_files("ufm")
+    assert modules
+    violations = [
+        f"{path.relative_to(ROOT)}, {violation}"
+        for path in modules
+        for violation in check_module(
+            path.relative_to(ROOT / "ufm").as_posix(), path.read_text(encoding="utf-8")
+        )
+    ]
+    assert not violations, "\n".join(violations)
+
+
+def test_a_file_holds_one_idea():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in python_files("ufm", "tests", "examples", "benchmarks")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert not long, f"longer than {MAX_LINES} lines: {long}"
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("__init__.py", '"""Tour."""\nfrom ufm.losses import Focal as Focal\n__all__ = ["Focal"]'),
+        ("__init__.py", "def __getattr__(name):\n    return 1"),
+        ("problem.py", "import jax\nfrom ufm.losses import Loss"),
+        ("solvers/lbfgs.py", "import optax\nfrom ufm.solvers._loop import run"),
+        ("certificate.py", "from ufm import symmetric\nfrom ufm.hessian.hvp import hvp"),
+        ("networks/train.py", "from ufm.certificate import certify"),
+        ("report/plots.py", "import matplotlib.pyplot as plt\nfrom ufm.sweep import store"),
+        ("cli.py", "import tyro\ndef main():\n    import jax\n    from ufm import solve"),
+        ("cli/solve.py", "import tyro\nfrom ufm.cli.common import show"),
+        ("cli/solve.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import jax"),
+        ("cli.py", "def main():\n    jax.config.update('jax_enable_x64', True)"),
+    ],
+)
+def test_checker_accepts(path, source):
+    assert not list(check_module(path, source))
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("__init__.py", "x = 1", "only re-exports"),
+        ("__init__.py", "import jax", "only re-exports"),
+        ("__init__.py", "def tour():\n    pass", "only re-exports"),
+        ("losses.py", "from ufm.problem import Problem", "losses must not import problem"),
+        ("losses.py", "import ufm", "must not import the whole package"),
+        ("problem.py", "from ufm import Focal", "problem must not import Focal"),
+        ("problem.py", "from .losses import Loss", "relative import"),
+        ("solvers/lbfgs.py", "from ufm.certificate import certify", "must not import certificate"),
+        ("solvers/lbfgs.py", "def f():\n    import ufm.certificate", "must not import certificate"),
+        ("geometry.py", "from ufm.symmetric import phi", "geometry must not import symmetric"),
+        ("hessian/dense.py", "from ufm import solvers", "hessian must not import solvers"),
+        ("certificate.py", "from ufm.minimum import x", "certificate must not import minimum"),
+        ("networks/train.py", "from ufm.solvers import solve", "networks must not import solvers"),
+        ("sweep/run.py", "from ufm.networks import train", "sweep must not import networks"),
+        ("sweep/run.py", "def f():\n    import matplotlib.pyplot", "matplotlib belongs in report"),
+        ("problem.py", "import jax\njax.config.update('jax_enable_x64', True)", "configuration"),
+        ("problem.py", "def f():\n    jax.config.jax_enable_x64 = True", "configuration"),
+        ("cli.py", "import jax.numpy as jnp", "inside the command"),
+        ("cli.py", "try:\n    from optax import adam\nexcept ImportError:\n    pass", "inside"),
+        ("cli/solve.py", "from ufm.solvers import solve", "inside the command"),
+        ("cli.py", "import matplotlib", "matplotlib belongs in report"),
+        ("misc.py", "", "no place in the import order"),
+    ],
+)
+def test_checker_rejects(path, source, complaint):
+    violations = list(check_module(path, source))
+    assert violations
+    assert complaint in violations[0]

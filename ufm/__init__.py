@@ -1,0 +1,95 @@
+"""The unconstrained feature model: solve it, and prove where each run ended.
+
+import jax, ufm
+jax.config.update("jax_enable_x64", True)     # certificates need double precision
+
+problem = ufm.Problem.balanced(
+    loss=ufm.LabelSmoothing(0.1), num_classes=10, per_class=100, dim=16,
+    lam_w=5e-4, lam_h=5e-4, lam_b=1e-2,
+)
+solution = ufm.solve(problem, ufm.init_params(problem, jax.random.key(0)))
+certificate = ufm.certify(problem, solution.params)   # verdict, gap, escape direction
+minimum = ufm.global_minimum(problem)                 # closed form where there is one
+metrics = ufm.nc_metrics(problem, solution.params)    # NC1–NC4
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ufm.certificate import Certificate as Certificate
+    from ufm.certificate import Reason as Reason
+    from ufm.certificate import Verdict as Verdict
+    from ufm.certificate import certify as certify
+    from ufm.geometry import NCMetrics as NCMetrics
+    from ufm.geometry import nc_metrics as nc_metrics
+    from ufm.geometry import simplex_etf as simplex_etf
+    from ufm.hessian import hvp as hvp
+    from ufm.losses import MSE as MSE
+    from ufm.losses import CrossEntropy as CrossEntropy
+    from ufm.losses import CustomLoss as CustomLoss
+    from ufm.losses import Focal as Focal
+    from ufm.losses import LabelSmoothing as LabelSmoothing
+    from ufm.losses import Loss as Loss
+    from ufm.minimum import GeometryMatch as GeometryMatch
+    from ufm.minimum import GlobalMinimum as GlobalMinimum
+    from ufm.minimum import compare_geometry as compare_geometry
+    from ufm.minimum import global_minimum as global_minimum
+    from ufm.problem import Params as Params
+    from ufm.problem import Problem as Problem
+    from ufm.problem import init_params as init_params
+    from ufm.problem import objective as objective
+    from ufm.solvers import History as History
+    from ufm.solvers import Solution as Solution
+    from ufm.solvers import Status as Status
+    from ufm.solvers import solve as solve
+    from ufm.solvers import solve_many as solve_many
+    from ufm.symmetric import collapse_threshold as collapse_threshold
+    from ufm.symmetric import symmetric_minimum as symmetric_minimum
+
+# Loaded on first use: `ufm --help` must not wait for JAX.
+_HOME = {
+    "Certificate": "ufm.certificate",
+    "CrossEntropy": "ufm.losses",
+    "CustomLoss": "ufm.losses",
+    "Focal": "ufm.losses",
+    "GeometryMatch": "ufm.minimum",
+    "GlobalMinimum": "ufm.minimum",
+    "History": "ufm.solvers",
+    "LabelSmoothing": "ufm.losses",
+    "Loss": "ufm.losses",
+    "MSE": "ufm.losses",
+    "NCMetrics": "ufm.geometry",
+    "Params": "ufm.problem",
+    "Problem": "ufm.problem",
+    "Reason": "ufm.certificate",
+    "Solution": "ufm.solvers",
+    "Status": "ufm.solvers",
+    "Verdict": "ufm.certificate",
+    "certify": "ufm.certificate",
+    "collapse_threshold": "ufm.symmetric",
+    "compare_geometry": "ufm.minimum",
+    "global_minimum": "ufm.minimum",
+    "hvp": "ufm.hessian",
+    "init_params": "ufm.problem",
+    "nc_metrics": "ufm.geometry",
+    "objective": "ufm.problem",
+    "simplex_etf": "ufm.geometry",
+    "solve": "ufm.solvers",
+    "solve_many": "ufm.solvers",
+    "symmetric_minimum": "ufm.symmetric",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ufm' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,87 @@
+"""Frozen dataclasses that JAX can flatten, without running the constructor again.
+
+JAX rebuilds containers with whatever it likes in their fields: tracers, `None`, `object()`
+sentinels, batched arrays. A constructor that validates or converts would raise there, so
+unflattening bypasses `__init__` and sets the fields as they come.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+T = TypeVar("T")
+
+
+def static(**kwargs: Any) -> Any:
+    """A field that is part of the type: hashed and compared, never traced."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def pytree(*, eq: bool = False) -> Callable[[type[T]], type[T]]:
+    """Class decorator: a frozen dataclass registered as a pytree.
+
+    Fields made with `static()` go into the tree's structure; all others are children.
+    `eq` asks for field-by-field equality, which only makes sense without array fields.
+    """
+
+    def wrap(cls: type[T]) -> type[T]:
+        cls = dataclasses.dataclass(frozen=True, eq=eq)(cls)
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # just made a dataclass
+        leaves = tuple(f.name for f in fields if not f.metadata.get("static", False))
+        meta = tuple(f.name for f in fields if f.metadata.get("static", False))
+
+        def flatten_with_keys(obj: T):
+            children = tuple((jax.tree_util.GetAttrKey(n), getattr(obj, n)) for n in leaves)
+            return children, tuple(getattr(obj, n) for n in meta)
+
+        def flatten(obj: T):
+            return tuple(getattr(obj, n) for n in leaves), tuple(getattr(obj, n) for n in meta)
+
+        def unflatten(aux: tuple[Any, ...], children: Iterable[Any]) -> T:
+            obj = object.__new__(cls)
+            for name, value in zip(leaves, children, strict=True):
+                object.__setattr__(obj, name, value)
+            for name, value in zip(meta, aux, strict=True):
+                object.__setattr__(obj, name, value)
+            return obj
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+        return cls
+
+    return wrap
+
+
+def hyperparameter(name: str, value: Any) -> Any:
+    """Normalise a hyperparameter: scalars of any kind to `float`, arrays stay arrays.
+
+    An `int` 0 and a `float` 0.0 are different types to a compiled function; one type means one
+    compilation. Raises `TypeError` naming the hyperparameter.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return jax.numpy.asarray(value)
+    if isinstance(value, bool | str | bytes) or value is None:
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def require(name: str, value: Any, holds: Callable[[Any], Any], what: str) -> None:
+    """Raise `ValueError` unless a concrete hyperparameter satisfies `holds` everywhere.
+
+    Traced values are let through: inside a transformation there is nothing to look at.
+    """
+    if isinstance(value, Tracer):
+        return
+    concrete = np.asarray(value)
+    if not (np.all(np.isfinite(concrete)) and np.all(holds(concrete))):
+        shown = value if isinstance(value, float) else concrete
+        raise ValueError(f"{name} must be {what}, got {shown}")

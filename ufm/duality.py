@@ -1,0 +1,265 @@
+r"""Lower bounds on f* from any point, by convex duality, with their rounding errors.
+
+Over all factorisations f(W,H,b) ≥ g(Z + b1ᵀ) + μ‖Z‖_* + λ_b/2 ‖b‖², convex in (Z, b) when g is,
+so every dual point Γ (K×N) with ‖G‖₂ ≤ μ, G = Γ diag(1/√c), bounds f from below:
+
+    f ≥ −g*(Γ) − ‖r‖²/(2λ_b),   r = Γ1,   g*(Γ) = Σ_i ω_i L*(Γ_i/ω_i).
+
+The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimum it is optimal. Other cases:
+
+- no conjugate known, g convex, L ≥ ℓ₀:
+  f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
+- free bias (λ_b = 0), CE and LS: −‖r‖²/(2λ_b) becomes −θ ½‖r‖₁ B with B a bound on the range of an
+  optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
+- free bias, MSE: Γ is replaced by Γ − r ωᵀ, which has row sums 0;
+- the focal loss on {p_y ≥ p*}, where it is convex: the bound without a conjugate holds for all
+  points of that region (`region_lower_bound`).
+
+Every number carries a bound on its own rounding error. Sums of m terms are charged m eps times
+the sum of absolute values, whatever the order; elementary functions (K + 16) eps, by way of the
+losses' `rounding`. The dual norm is inflated before it is used.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm.losses import CrossEntropy, Loss
+from ufm.problem import (
+    Params,
+    Problem,
+    data_loss,
+    feature_gradient,
+    logit_gradient,
+    logits,
+    matmul,
+    norm,
+    penalty,
+    per_column,
+    scale_by_weights,
+    value_and_gradient,
+    weighted_sum,
+)
+
+Scalar = Float[Array, ""]
+
+
+class DualState(NamedTuple):
+    """A point of the problem seen from its dual."""
+
+    params: Params
+    V: Float[Array, "K N"]
+    gamma: Float[Array, "K N"]
+    G: Float[Array, "K N"]
+    value: Scalar
+    #: Bound on the rounding error of `value`.
+    value_rounding: Scalar
+    grad_norm: Scalar
+    mu: Scalar
+    #: ‖G‖₂ as computed, and a bound that it certainly does not exceed.
+    dual_norm: Scalar
+    dual_norm_bound: Scalar
+    #: Top left and right singular vectors of G.
+    top_left: Float[Array, " K"]
+    top_right: Float[Array, " N"]
+
+
+def dual_state(problem: Problem, params: Params) -> DualState:
+    """Evaluate everything the bounds need, once."""
+    V = logits(problem, params)
+    gamma = logit_gradient(problem, V)
+    G = feature_gradient(problem, gamma)
+    value, grad = value_and_gradient(problem, params)
+    sigma, bound, left, right = _spectral_norm(G)
+    return DualState(
+        params=params,
+        V=V,
+        gamma=gamma,
+        G=G,
+        value=value,
+        value_rounding=_value_rounding(problem, params, V, gamma),
+        grad_norm=norm(grad),
+        mu=problem.mu(V.dtype),
+        dual_norm=sigma,
+        dual_norm_bound=bound,
+        top_left=left,
+        top_right=right,
+    )
+
+
+def duality_lower_bound(problem: Problem, state: DualState) -> Scalar:
+    """A number that f never falls below anywhere; −∞ where no bound is known."""
+    if not problem.loss.is_convex():
+        return jnp.full_like(state.value, -jnp.inf)
+    if problem.loss.has_conjugate:
+        return _conjugate_bound(problem, state)
+    lowest = problem.loss.infimum()
+    if lowest is None:
+        return jnp.full_like(state.value, -jnp.inf)
+    return _tangent_bound(problem, state, lowest, free_bias=None)
+
+
+def region_lower_bound(problem: Problem, state: DualState) -> Scalar:
+    """A bound on f over {p_y ≥ p* for every sample}, for points inside; −∞ elsewhere.
+
+    Only for a softmax loss with a known region of convexity (the focal loss).
+    """
+    nothing = jnp.full_like(state.value, -jnp.inf)
+    threshold = problem.loss.convex_above()
+    if problem.loss.is_convex() or threshold is None or not problem.loss.contrastive:
+        return nothing
+    limit = -jnp.log(jnp.asarray(threshold, state.V.dtype))
+    worst = jnp.max(per_column(CrossEntropy().value, problem, state.V))
+    # Inside with room for the rounding of the logits and of p*.
+    room = 1e-6 + 1e3 * _eps(worst) * (1.0 + jnp.max(jnp.abs(state.V)))
+    # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.
+    bias_range = limit + state.value / state.mu * (2.0 / _smallest_class(problem, limit)) ** 0.5
+    bound = _tangent_bound(problem, state, 0.0, free_bias=bias_range)
+    return jnp.where(worst < limit - room, bound, nothing)
+
+
+def _conjugate_bound(problem: Problem, state: DualState) -> Scalar:
+    loss, gamma = problem.loss, state.gamma
+    free_bias = problem.has_bias and not loss.shift_invariant
+    sigma_bound = state.dual_norm_bound
+    if free_bias:
+        # Row sums 0 make the bias drop out; needed at λ_b = 0, where only this is feasible.
+        share = scale_by_weights(problem, jnp.ones_like(gamma))
+        centred = gamma - jnp.sum(gamma, axis=1)[:, None] * share
+        at_zero = jnp.asarray(problem.lam_b, gamma.dtype) == 0
+        gamma = jnp.where(at_zero, centred, gamma)
+        centred_bound = _spectral_norm(feature_gradient(problem, gamma))[1]
+        sigma_bound = jnp.where(at_zero, centred_bound, sigma_bound)
+    feasible = state.mu * (1.0 - 8 * _eps(gamma))
+    theta = jnp.minimum(1.0, feasible / jnp.where(sigma_bound > 0, sigma_bound, 1.0))
+    dual = theta * _per_sample(problem, gamma)
+    conjugate = weighted_sum(problem, per_column(loss.conjugate, problem, dual))
+    errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
+    rounding = _eps(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
+    bias_term = _bias_term(problem, state, gamma, theta)
+    return -conjugate - bias_term - rounding - state.value_rounding
+
+
+def _bias_term(problem: Problem, state: DualState, gamma: Array, theta: Scalar) -> Scalar:
+    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, inflated by the rounding of r."""
+    if not problem.has_bias:
+        return jnp.zeros_like(theta)
+    lam_b = jnp.asarray(problem.lam_b, theta.dtype)
+    r, error = _row_sums(gamma)
+    safe = jnp.where(lam_b > 0, lam_b, 1.0)
+    size = jnp.linalg.norm(r) + jnp.linalg.norm(error)
+    decayed = 0.5 * theta**2 * size**2 / safe
+    slope = problem.loss.margin_slope()
+    if slope is None:
+        # MSE: exactly feasible up to rounding, which the conjugate's error bound covers.
+        free = jnp.zeros_like(theta)
+    else:
+        smallest = _smallest_class(problem, theta)
+        total = jnp.sum(problem.samples(theta.dtype))
+        spread = state.value * total / (smallest * jnp.asarray(slope, theta.dtype))
+        spread += state.value / state.mu * (2.0 / smallest) ** 0.5
+        free = 0.5 * theta * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * spread
+    return jnp.where(lam_b > 0, decayed, free)
+
+
+def _tangent_bound(
+    problem: Problem, state: DualState, lowest: float, free_bias: Scalar | None
+) -> Scalar:
+    """g(V) − ⟨Γ,V⟩ − bias term − (‖G‖₂−μ)₊ (f−ℓ₀)/μ, minus its rounding error."""
+    gamma, V, mu = state.gamma, state.V, state.mu
+    products = gamma * V
+    tangent = data_loss(problem, V) - jnp.sum(products)
+    terms = gamma.shape[0] * gamma.shape[1] + 16
+    # ‖Z*‖_* ≤ (f* − ℓ₀)/μ for a minimiser, so errors of Γ are charged at that distance.
+    radius = (state.value - lowest) / mu
+    excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * _eps(mu)), 0.0)
+    charge = 64 * jnp.linalg.norm(state.G) * (radius + jnp.linalg.norm(matmul_z(state)))
+    rounding = _eps(V) * (terms * jnp.sum(jnp.abs(products)) + charge)
+    bias = jnp.zeros_like(mu)
+    if problem.has_bias:
+        lam_b = jnp.asarray(problem.lam_b, mu.dtype)
+        r, error = _row_sums(gamma)
+        safe = jnp.where(lam_b > 0, lam_b, 1.0)
+        decayed = 0.5 * (jnp.linalg.norm(r) + jnp.linalg.norm(error)) ** 2 / safe
+        free = jnp.full_like(mu, jnp.inf)
+        if free_bias is not None:
+            free = 0.5 * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * free_bias
+        bias = jnp.where(lam_b > 0, decayed, free)
+    return tangent - bias - excess * radius - rounding - 2 * state.value_rounding
+
+
+def matmul_z(state: DualState) -> Float[Array, "K N"]:
+    """Z = WH."""
+    return matmul(state.params.W, state.params.H)
+
+
+def _per_sample(problem: Problem, gamma: Array) -> Array:
+    """Γ_i/ω_i."""
+    if problem.column_weights is None:
+        return gamma * problem.num_columns
+    samples = problem.samples(gamma.dtype)
+    return gamma * (jnp.sum(samples) / samples)[None, :]
+
+
+def _smallest_class(problem: Problem, like: Array) -> Scalar:
+    samples = problem.samples(like.dtype)
+    labels = jnp.asarray(problem.labels)
+    return jnp.min(jax.ops.segment_sum(samples, labels, problem.num_classes))
+
+
+def _row_sums(gamma: Array) -> tuple[Array, Array]:
+    sizes = jnp.sum(jnp.abs(gamma), axis=1)
+    return jnp.sum(gamma, axis=1), (gamma.shape[1] + 2) * _eps(gamma) * sizes
+
+
+def _spectral_norm(G: Float[Array, "K N"]) -> tuple[Scalar, Scalar, Array, Array]:
+    """σ₁, an upper bound on it that allows for rounding, and the top singular pair.
+
+    By the eigenvalues of GGᵀ: for the largest singular value the squaring costs no accuracy.
+    """
+    classes, columns = G.shape
+    gram = matmul(G, G.T)
+    eigenvalues, vectors = jnp.linalg.eigh(gram)
+    square, left = jnp.maximum(eigenvalues[-1], 0.0), vectors[:, -1]
+    frobenius = jnp.sum(G**2)
+    error = _eps(G) * (columns * frobenius + 16 * classes * square)
+    sigma = jnp.sqrt(square)
+    right = matmul(left, G)
+    size = jnp.linalg.norm(right)
+    bound = jnp.sqrt(square + error) * (1.0 + 8 * _eps(G))
+    return sigma, bound, left, right / jnp.where(size > 0, size, 1.0)
+
+
+def _value_rounding(problem: Problem, params: Params, V: Array, gamma: Array) -> Scalar:
+    """Bound on the error of the computed f at exactly these parameters."""
+    eps, loss = _eps(V), problem.loss
+    K, N, d = problem.num_classes, problem.num_columns, problem.dim
+    # Logits: inner products of length d, then what the loss makes of their error.
+    absolute = matmul(jnp.abs(params.W), jnp.abs(params.H))
+    if problem.column_weights is not None:
+        absolute = absolute * jax.lax.rsqrt(problem.samples(V.dtype))[None, :]
+    if params.b is not None:
+        absolute = absolute + jnp.abs(params.b)[:, None]
+    error = (d + 8) * eps * absolute
+    second, _ = loss.smoothness()
+    curved = jnp.asarray(second, V.dtype) * jnp.sum(scale_by_weights(problem, error**2))
+    logit_part = jnp.sum(jnp.abs(gamma) * error) + curved
+    # Loss evaluation, summation, penalties.
+    evaluation = weighted_sum(problem, per_column(loss.rounding, problem, V))
+    summation = weighted_sum(problem, jnp.abs(per_column(loss.value, problem, V)))
+    longest = max(K * d, d * N) + 8
+    total = logit_part + eps * (
+        (K + 16) * evaluation + (N + 8) * summation + longest * penalty(problem, params)
+    )
+    # First-order bounds mean nothing once logits are wrong by a tenth.
+    return jnp.where(_quadratic(loss) | (jnp.max(error) < 0.1), total, jnp.inf)
+
+
+def _quadratic(loss: Loss) -> bool:
+    return not loss.contrastive and loss.has_conjugate
+
+
+def _eps(like: Array) -> float:
+    return float(jnp.finfo(like.dtype).eps)

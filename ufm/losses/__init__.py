@@ -1,0 +1,25 @@
+r"""Classification losses seen from the logits of one sample.
+
+A loss is a function $L(z, k)$ of the logits $z \in \mathbb{R}^K$ and the label $k$. The rest of
+the library asks it for its value, gradient and Hessian product, for its convex conjugate where
+one is known, and for the few facts the theory needs (convex? shift-invariant?).
+
+With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
+
+    CrossEntropy()          ℓ
+    LabelSmoothing(alpha)   −Σ_j ŷ_j log p_j,  ŷ = (1 − α) e_k + (α/K) 1
+    Focal(gamma)            (1 − p_k)^γ ℓ
+    MSE(scale, target)      ½ [κ (z_k − M)² + Σ_{j≠k} z_j²]
+    CustomLoss(fn)          anything
+
+    >>> loss = LabelSmoothing(0.1)
+    >>> loss.value(jnp.array([2.0, 0.0, 0.0]), 0)
+"""
+
+from ufm.losses._base import Hyper as Hyper
+from ufm.losses._base import Loss as Loss
+from ufm.losses._custom import CustomLoss as CustomLoss
+from ufm.losses._softmax import CrossEntropy as CrossEntropy
+from ufm.losses._softmax import Focal as Focal
+from ufm.losses._softmax import LabelSmoothing as LabelSmoothing
+from ufm.losses._squared import MSE as MSE

@@ -1,0 +1,92 @@
+"""What a loss is: the interface that the rest of the library sees."""
+
+import abc
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Hyper = float | Float[Array, "*batch"]
+Logits = Float[Array, " K"]
+Label = int | Int[Array, ""]
+Scalar = Float[Array, ""]
+
+
+def label_mask(z: Logits, label: Label) -> Bool[Array, " K"]:
+    """True on the label's entry."""
+    return jnp.arange(z.shape[0], dtype=jnp.int32) == jnp.asarray(label, jnp.int32)
+
+
+def show(value: Any) -> str:
+    """A hyperparameter in a label; batched or traced values have no one number."""
+    return f"{value:g}" if isinstance(value, float) else "…"
+
+
+class Loss(abc.ABC):
+    """A loss seen from the logits. Subclasses are frozen pytrees of their hyperparameters."""
+
+    name: ClassVar[str]
+    #: L(z + c1, k) = L(z, k) for every c.
+    shift_invariant: ClassVar[bool] = False
+    #: Member of the family of [Z22] (contrastive and minimisation property).
+    contrastive: ClassVar[bool] = False
+    #: `conjugate` is available.
+    has_conjugate: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def value(self, z: Logits, label: Label) -> Scalar:
+        """L(z, k)."""
+
+    @abc.abstractmethod
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        """∇L(z, k), shape (K,)."""
+
+    @abc.abstractmethod
+    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+        """∇²L(z, k) x, shape (K,)."""
+
+    @abc.abstractmethod
+    def is_convex(self) -> bool | None:
+        """Is L(·, k) convex for every label? None where unknown."""
+
+    def infimum(self) -> float | None:
+        """A number that L never falls below, or None where unknown."""
+        return 0.0
+
+    def hessian(self, z: Logits, label: Label) -> Float[Array, "K K"]:
+        """∇²L(z, k), shape (K, K)."""
+        columns = jax.vmap(lambda x: self.hessian_product(z, label, x))
+        return columns(jnp.eye(z.shape[0], dtype=z.dtype))
+
+    def conjugate(self, dual: Logits, label: Label) -> Scalar:
+        """L*(γ) = sup_z γᵀz − L(z, k), for γ in the closure of the range of ∇L."""
+        raise NotImplementedError(f"no conjugate is known for {self.label()}")
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        """First-order bound on the rounding error of `value`, in units of (K + 16) eps.
+
+        The unknown terms of a custom loss are taken to be of the size of its value and of the
+        logits times the gradient.
+        """
+        return jnp.abs(self.value(z, label)) + jnp.sum(jnp.abs(z * self.gradient(z, label)))
+
+    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
+        """The same for `conjugate`."""
+        raise NotImplementedError(f"no conjugate is known for {self.label()}")
+
+    def margin_slope(self) -> Scalar | float | None:
+        """A constant c > 0 with L(z, k) ≥ c (max_j z_j − z_k) for all z, or None."""
+        return None
+
+    def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
+        """Bounds on the norms of the second and third derivative (assumed 1 for custom losses)."""
+        return 1.0, 1.0
+
+    def convex_above(self) -> Scalar | float | None:
+        """p* such that L is convex on {z : p_k ≥ p*}; 0 if convex everywhere, None if unknown."""
+        return 0.0 if self.is_convex() else None
+
+    def label(self) -> str:
+        """Short name with hyperparameters, for tables."""
+        return self.name

@@ -1,0 +1,250 @@
+"""Losses of softmax probabilities: cross-entropy, label smoothing, focal.
+
+Everything is written in the log-odds t = log Σ_{j≠k} exp(z_j − z_k) against the label and the
+distribution q over the other classes: 1 − p_k = σ(t) and p_j = σ(t) q_j. So values stay finite and
+relatively accurate for |z| up to 1e4 and for p_k or 1 − p_k down to 1e-300, where the textbook
+forms round to 0, 1 or NaN.
+"""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.nn import log_sigmoid, sigmoid, softplus
+from jax.scipy.special import xlogy
+
+from ufm._pytree import hyperparameter, pytree, require
+from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
+
+
+def _log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
+    """t = log Σ_{j≠k} exp(z_j − z_k) and q = softmax of the other logits (0 on the label)."""
+    on_label = label_mask(z, label)
+    others = jnp.where(on_label, -jnp.inf, z)
+    top = jnp.max(others)
+    # The label's entry never enters exp: exp(-inf) is fine in value but NaN when differentiated.
+    weights = jnp.where(on_label, 0.0, jnp.exp(jnp.where(on_label, 0.0, z - top)))
+    total = jnp.sum(weights)
+    z_label = jnp.sum(jnp.where(on_label, z, 0.0))
+    return (top - z_label) + jnp.log(total), weights / total
+
+
+def _softmax_product(u: Scalar, p_label: Scalar, q: Logits, on_label: Any, x: Logits) -> Logits:
+    """(diag p − p pᵀ) x, accurate relative to its own size however close p is to a corner.
+
+    The matrix annihilates constants, so x may be shifted by its entry at the largest
+    probability: the large terms of x_j − pᵀx then never cancel.
+    """
+    p = jnp.where(on_label, p_label, u * q)
+    largest = jnp.arange(x.shape[0]) == jnp.argmax(p)
+    shifted = x - jnp.sum(jnp.where(largest, x, 0.0))
+    return p * (shifted - jnp.sum(p * shifted))
+
+
+def _negative_entropy(dual: Logits, target: Logits) -> Scalar:
+    p = jnp.maximum(dual + target, 0.0)
+    return jnp.sum(xlogy(p, p))
+
+
+def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
+    smallest = float(jnp.finfo(dual.dtype).tiny)
+    log_p = jnp.log(jnp.maximum(dual + target, smallest))
+    return jnp.sum((jnp.abs(dual) + target) * (1.0 + jnp.abs(log_p)))
+
+
+class _SoftmaxLoss(Loss):
+    shift_invariant = True
+    contrastive = True
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        t, _ = _log_odds(z, label)
+        # |dL/dt| = |∂L/∂z_k|, and t is a difference of logits plus the logarithm of a sum.
+        slope = jnp.max(jnp.abs(self.gradient(z, label)))
+        return jnp.abs(self.value(z, label)) + slope * (
+            2.0 * jnp.max(jnp.abs(z)) + jnp.abs(t) + 1.0
+        )
+
+
+@pytree(eq=True)
+class CrossEntropy(_SoftmaxLoss):
+    """Cross-entropy: L = −log p_k."""
+
+    name: ClassVar[str] = "CE"
+    has_conjugate: ClassVar[bool] = True
+
+    def is_convex(self) -> bool:
+        return True
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        t, _ = _log_odds(z, label)
+        return softplus(t)
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        t, q = _log_odds(z, label)
+        return sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
+
+    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+        t, q = _log_odds(z, label)
+        return _softmax_product(sigmoid(t), sigmoid(-t), q, label_mask(z, label), x)
+
+    def conjugate(self, dual: Logits, label: Label) -> Scalar:
+        """L*(γ) = Σ_j p_j log p_j with p = γ + e_k on the simplex."""
+        return _negative_entropy(dual, label_mask(dual, label).astype(dual.dtype))
+
+    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
+        return _entropy_rounding(dual, label_mask(dual, label).astype(dual.dtype))
+
+    def margin_slope(self) -> float:
+        return 1.0
+
+
+@pytree(eq=True)
+class LabelSmoothing(_SoftmaxLoss):
+    """Cross-entropy against smoothed labels: L = −Σ_j ŷ_j log p_j, ŷ = (1−α) e_k + (α/K) 1.
+
+    Raises `ValueError` unless 0 ≤ alpha < 1.
+    """
+
+    alpha: Hyper
+    name: ClassVar[str] = "LS"
+    has_conjugate: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        alpha = hyperparameter("alpha", self.alpha)
+        require("alpha", alpha, lambda a: (a >= 0) & (a < 1), "in [0, 1)")
+        object.__setattr__(self, "alpha", alpha)
+
+    def _share(self, z: Logits) -> Scalar:
+        return jnp.asarray(self.alpha, z.dtype) / z.shape[0]
+
+    def _z_label(self, z: Logits, label: Label) -> Scalar:
+        return jnp.sum(jnp.where(label_mask(z, label), z, 0.0))
+
+    def is_convex(self) -> bool:
+        return True
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        t, _ = _log_odds(z, label)
+        return softplus(t) + self._share(z) * jnp.sum(self._z_label(z, label) - z)
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        # Probability and target cancel in the gradient; their terms do not cancel in the error.
+        t, _ = _log_odds(z, label)
+        size = 2.0 * jnp.max(jnp.abs(z)) + jnp.abs(t) + 1.0
+        weight = jnp.asarray(self.alpha, z.dtype)
+        return softplus(t) + (sigmoid(t) + weight) * size
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        t, q = _log_odds(z, label)
+        on_label = label_mask(z, label).astype(z.dtype)
+        return sigmoid(t) * (q - on_label) - self._share(z) * (1.0 - z.shape[0] * on_label)
+
+    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+        t, q = _log_odds(z, label)
+        return _softmax_product(sigmoid(t), sigmoid(-t), q, label_mask(z, label), x)
+
+    def conjugate(self, dual: Logits, label: Label) -> Scalar:
+        """L*(γ) = Σ_j p_j log p_j with p = γ + ŷ on the simplex."""
+        return _negative_entropy(dual, self._target(dual, label))
+
+    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
+        return _entropy_rounding(dual, self._target(dual, label))
+
+    def margin_slope(self) -> Scalar | float:
+        return 1.0 - self.alpha
+
+    def _target(self, z: Logits, label: Label) -> Logits:
+        on_label = label_mask(z, label).astype(z.dtype)
+        return (
+            self._share(z) * (1.0 - on_label) + (1.0 - (z.shape[0] - 1) * self._share(z)) * on_label
+        )
+
+    def label(self) -> str:
+        return f"LS(α={show(self.alpha)})"
+
+
+@pytree(eq=True)
+class Focal(_SoftmaxLoss):
+    """Focal loss (Lin et al., 2017): L = ψ(ℓ) = (1 − p_k)^γ ℓ.
+
+    With u = 1 − p_k:  ψ' = u^γ (1 + γ p_k ℓ/u),  ψ'' u² = γ u^(γ+1) p_k (2 − ℓ + (γ−1) p_k ℓ/u),
+    ∇L = ψ' (p − e_k),  ∇²L = ψ' (diag p − ppᵀ) + ψ'' (p − e_k)(p − e_k)ᵀ.
+    All limits at p_k → 1 are finite for every γ ≥ 0. Raises `ValueError` for gamma < 0.
+    """
+
+    gamma: Hyper
+    name: ClassVar[str] = "FL"
+
+    def __post_init__(self) -> None:
+        gamma = hyperparameter("gamma", self.gamma)
+        require("gamma", gamma, lambda g: g >= 0, "non-negative")
+        object.__setattr__(self, "gamma", gamma)
+
+    def _slopes(self, t: Scalar) -> tuple[Scalar, Scalar]:
+        """(ψ', ψ'' u²) at log-odds t."""
+        gamma = jnp.asarray(self.gamma, t.dtype)
+        loss, p_label = softplus(t), sigmoid(-t)
+        # ℓ/u → 1 as u → 0; below t = −30 its expansion 1 + u/2 is exact to the last bit.
+        tiny = t < -30.0
+        ratio = jnp.where(
+            tiny,
+            1.0 + 0.5 * jnp.exp(jnp.minimum(t, 0.0)),
+            loss / sigmoid(jnp.where(tiny, 0.0, t)),
+        )
+        log_u = log_sigmoid(t)
+        first = jnp.exp(gamma * log_u) * (1.0 + gamma * p_label * ratio)
+        bracket = 2.0 - loss + (gamma - 1.0) * p_label * ratio
+        return first, gamma * jnp.exp((gamma + 1.0) * log_u) * p_label * bracket
+
+    def is_convex(self) -> bool:
+        return False  # only where p_k ≥ convex_above(), for every γ > 0
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        t, _ = _log_odds(z, label)
+        return jnp.exp(jnp.asarray(self.gamma, t.dtype) * log_sigmoid(t)) * softplus(t)
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        t, q = _log_odds(z, label)
+        first, _ = self._slopes(t)
+        return first * sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
+
+    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+        t, q = _log_odds(z, label)
+        on_label = label_mask(z, label)
+        first, second = self._slopes(t)
+        away = q - on_label.astype(z.dtype)
+        softmax_part = _softmax_product(sigmoid(t), sigmoid(-t), q, on_label, x)
+        return first * softmax_part + second * away * jnp.sum(away * x)
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        t, _ = _log_odds(z, label)
+        power = 1.0 + jnp.asarray(self.gamma, z.dtype) * jnp.abs(log_sigmoid(t))
+        return super().rounding(z, label) * power
+
+    def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
+        # ψ' ≤ 1 + γ, and each derivative of (1 − p)^γ brings at most a factor 1 + γ.
+        return (1.0 + self.gamma) ** 2, (1.0 + self.gamma) ** 3
+
+    def convex_above(self) -> Scalar:
+        """p*(γ): L is convex exactly on {p_k ≥ p*}, for every K.
+
+        p* is the root of 1 + 2γ − γℓ + γ² pℓ/(1−p), ℓ = −log p, which increases in p, so the
+        root is unique for every γ > 0, and ℓ* lies in [0, 1/γ + 2 + γ]. Zero for γ = 0.
+        """
+        gamma = jnp.asarray(self.gamma, jnp.result_type(float))
+        safe = jnp.where(gamma > 0, gamma, 1.0)
+
+        def halve(_: int, bracket: tuple[Any, Any]) -> tuple[Any, Any]:
+            low, high = bracket
+            mid = 0.5 * (low + high)
+            odds = 1.0 / jnp.expm1(mid)  # p / (1 − p)
+            convex = 1.0 + 2.0 * safe - safe * mid + safe**2 * odds * mid >= 0.0
+            return jnp.where(convex, mid, low), jnp.where(convex, high, mid)
+
+        start = (jnp.zeros_like(safe), 1.0 / safe + 2.0 + safe)
+        # The convex end of the bracket: never claims more convexity than there is.
+        loss, _ = jax.lax.fori_loop(0, 100, halve, start)
+        return jnp.where(gamma > 0, jnp.exp(-loss), 0.0)
+
+    def label(self) -> str:
+        return f"FL(γ={show(self.gamma)})"

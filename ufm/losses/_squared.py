@@ -1,0 +1,68 @@
+"""Squared error against one-hot targets."""
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from ufm._pytree import hyperparameter, pytree, require
+from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
+
+
+@pytree(eq=True)
+class MSE(Loss):
+    """Squared error against one-hot targets: L = ½ [κ (z_k − M)² + Σ_{j≠k} z_j²].
+
+    `scale` is κ, `target` is M (Hui & Belkin, 2021, use κ, M > 1 with many classes); both 1 by
+    default. Raises `ValueError` unless both are positive.
+    """
+
+    scale: Hyper = 1.0
+    target: Hyper = 1.0
+    name: ClassVar[str] = "MSE"
+    has_conjugate: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "target"):
+            number = hyperparameter(name, getattr(self, name))
+            require(name, number, lambda x: x > 0, "positive")
+            object.__setattr__(self, name, number)
+
+    def _weights(self, z: Logits, label: Label) -> Logits:
+        return jnp.where(label_mask(z, label), jnp.asarray(self.scale, z.dtype), 1.0)
+
+    def _residual(self, z: Logits, label: Label) -> Logits:
+        return z - jnp.where(label_mask(z, label), jnp.asarray(self.target, z.dtype), 0.0)
+
+    def is_convex(self) -> bool:
+        return True
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        return 0.5 * jnp.sum(self._weights(z, label) * self._residual(z, label) ** 2)
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        return self._weights(z, label) * self._residual(z, label)
+
+    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+        return self._weights(z, label) * x
+
+    def conjugate(self, dual: Logits, label: Label) -> Scalar:
+        """L*(γ) = Σ_j γ_j²/(2 w_j) + M γ_k, w = κ on the label and 1 elsewhere."""
+        quadratic = 0.5 * jnp.sum(dual**2 / self._weights(dual, label))
+        on_label = jnp.sum(jnp.where(label_mask(dual, label), dual, 0.0))
+        return quadratic + jnp.asarray(self.target, dual.dtype) * on_label
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        size = jnp.abs(z) + jnp.where(label_mask(z, label), jnp.asarray(self.target, z.dtype), 0.0)
+        return self.value(z, label) + jnp.sum(jnp.abs(self.gradient(z, label)) * size)
+
+    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
+        on_label = jnp.sum(jnp.where(label_mask(dual, label), jnp.abs(dual), 0.0))
+        quadratic = jnp.sum(dual**2 / self._weights(dual, label))
+        return quadratic + jnp.asarray(self.target, dual.dtype) * on_label
+
+    def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
+        return jnp.maximum(self.scale, 1.0), 0.0
+
+    def label(self) -> str:
+        plain = isinstance(self.scale, float) and self.scale == 1.0 and self.target == 1.0
+        return "MSE" if plain else f"MSE(κ={show(self.scale)}, M={show(self.target)})"

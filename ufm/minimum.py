@@ -1,0 +1,286 @@
+r"""The global minimum of a problem, with its proof, and how far a point is from it.
+
+Averaging the features of a class never raises f when the loss is convex, so f* is the minimum of
+a K-column problem whose columns carry the class sizes as weights, whatever N. It is
+
+- in closed form (or one bisection) for balanced classes and the losses of the paper;
+- computed by a solver and certified by duality for any class counts and a convex loss (minority
+  collapse and SELI geometry: Fang et al., 2021; Thrampoulidis et al., 2022);
+- unknown otherwise: then `is_exact` is False, `value` is the best value found, `reason` says why.
+
+It is attained when d ≥ rank Z*; for smaller d only the bound holds.
+
+    >>> minimum = global_minimum(problem)
+    >>> minimum.value, minimum.is_exact, minimum.rho
+    >>> compare_geometry(problem, solution.params, minimum).matches
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ufm import symmetric
+from ufm._pytree import pytree, static
+from ufm.certificate import Certificate, Verdict, certify
+from ufm.geometry import centering, nc_metrics, orthonormal_columns
+from ufm.problem import Params, Problem, init_params, logits, matmul
+from ufm.solvers import solve
+
+#: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
+#: square of their accuracy in W and H.
+_RANK_CUTOFF = 1e-7
+#: Starts tried where nothing but the best value found can be reported.
+_TRIES = 8
+
+
+@pytree()
+class GlobalMinimum:
+    """The minimum value, a proven lower bound, and one minimiser up to rotation.
+
+    `logits[:, k]` is W h̄_k (without the bias) for class k. `rho`, `tau` and `bias_level` are the
+    scalars of the symmetric solution Z = (ρP + (τ/K)11ᵀ)⊗1ᵀ, b = b₀1, NaN where it is not
+    symmetric. `value` is proven to be f* within `value − lower_bound` if `is_exact`.
+    """
+
+    value: float
+    lower_bound: float
+    is_exact: bool
+    logits: Float[Array, "K K"]
+    bias: Float[Array, " K"] | None
+    rho: float
+    tau: float
+    bias_level: float
+    rank: int
+    problem: Problem
+    reason: str = static(default="")
+
+    @property
+    def kind(self) -> str:
+        """The geometry in words: simplex ETF, orthogonal frame, origin, …"""
+        if not np.isfinite(self.value):
+            return "unknown"
+        if self.rank == 0:
+            return "origin"
+        if self.problem.dim < self.rank or not self.is_exact:
+            return "unknown"
+        if np.isnan(self.rho):
+            return "imbalanced"
+        if self.tau == 0.0:
+            return "simplex ETF"
+        return "orthogonal frame" if np.isclose(self.tau, self.rho, rtol=1e-9) else "shifted frame"
+
+    def params(self, key: Key[Array, ""], dtype: Any = None) -> Params:
+        """W, H, b of a minimiser in a uniformly random orientation.
+
+        Raises `ValueError` where d < rank Z*: the bound is not attained there.
+        """
+        problem = self.problem
+        if not np.isfinite(self.value):
+            raise ValueError(f"no minimiser is known: {self.reason}")
+        if problem.dim < self.rank:
+            raise ValueError(
+                f"the minimiser has rank {self.rank} and does not fit into dim={problem.dim}"
+            )
+        sizes = class_sizes(problem)
+        U, S, Vt = jnp.linalg.svd(self.logits * jnp.sqrt(sizes)[None, :])
+        U, S, Vt = U[:, : self.rank], S[: self.rank], Vt[: self.rank]
+        frame = orthonormal_columns(key, problem.dim, self.rank)
+        balance = (problem.lam_h / problem.lam_w) ** 0.25
+        W = balance * matmul(U * jnp.sqrt(S)[None, :], frame.T)
+        per_class = matmul(frame, jnp.sqrt(S)[:, None] * Vt) / balance
+        labels = jnp.asarray(problem.labels)
+        share = jnp.sqrt(problem.samples(S.dtype) / sizes[labels])
+        H = per_class[:, labels] * share[None, :]
+        dtype = dtype or S.dtype
+        return jax.tree.map(lambda x: x.astype(dtype), Params(W, H, self.bias))
+
+
+def class_sizes(problem: Problem) -> Float[Array, " K"]:
+    """n_k: samples of each class, counting column weights."""
+    samples = problem.samples(jnp.result_type(float))
+    return jax.ops.segment_sum(samples, jnp.asarray(problem.labels), problem.num_classes)
+
+
+def reduced_problem(problem: Problem, dim: int | None = None) -> Problem:
+    """The K-column problem with the class sizes as weights; same f* for a convex loss."""
+    return Problem(
+        loss=problem.loss,
+        class_counts=(1,) * problem.num_classes,
+        dim=dim or problem.num_classes,
+        lam_w=problem.lam_w,
+        lam_h=problem.lam_h,
+        lam_b=problem.lam_b,
+        column_weights=class_sizes(problem),
+    )
+
+
+def global_minimum(problem: Problem) -> GlobalMinimum:
+    """f*, proven where a proof exists; see the module. Not for use inside transformations."""
+    if not float(problem.mu()) > 0:
+        return _nothing(problem, "with lam_w or lam_h = 0 a minimum may not exist")
+    if symmetric.supported(problem):
+        return _symmetric(problem)
+    if problem.loss.is_convex():
+        return _solved(problem)
+    return _best_found(
+        problem,
+        problem.dim,
+        _infimum(problem),
+        "no lower bound is known for this loss and these class counts; value is the best found "
+        f"in {_TRIES} runs",
+    )
+
+
+def _nothing(problem: Problem, reason: str) -> GlobalMinimum:
+    classes = problem.num_classes
+    blank = jnp.full((classes, classes), jnp.nan)
+    bias = jnp.full(classes, jnp.nan) if problem.has_bias else None
+    nan = float("nan")
+    return GlobalMinimum(
+        nan, _infimum(problem), False, blank, bias, nan, nan, nan, 0, problem, reason
+    )
+
+
+def _infimum(problem: Problem) -> float:
+    """All that is known of f from below where nothing else is: the loss's own bound."""
+    lowest = problem.loss.infimum()
+    return -np.inf if lowest is None else lowest
+
+
+def _symmetric(problem: Problem) -> GlobalMinimum:
+    scalars = symmetric.symmetric_minimum(problem)
+    rho, tau, level = (float(x) for x in (scalars.rho, scalars.tau, scalars.bias_level))
+    classes = problem.num_classes
+    table = rho * centering(classes) + tau / classes
+    bias = jnp.full(classes, level) if problem.has_bias else None
+    rank = (classes - 1) * (rho > 0) + (tau > 0)
+    value = float(scalars.value)
+    found = GlobalMinimum(
+        value, value, True, table, bias, rho, tau, level, rank, problem, "closed form"
+    )
+    if problem.loss.is_convex():
+        bound = float(_reduced_certificate(found).lower_bound)
+    else:
+        bound = float(symmetric.margin_lower_bound(problem))
+        bound -= 64 * float(np.finfo(float).eps) * (1.0 + abs(bound))
+    proven = value - bound <= 1e-9 * (1.0 + abs(value))
+    if not proven:
+        reason = (
+            "the scalar lower bound stays below the best symmetric value (focal loss with a "
+            "trained bias at a large decay)"
+        )
+        return _replace(found, lower_bound=bound, is_exact=False, reason=reason)
+    if problem.dim >= rank:
+        return _replace(found, lower_bound=bound, reason="symmetric minimum, proven by its bound")
+    return _too_few_dimensions(problem, rank, bound)
+
+
+def _reduced_certificate(found: GlobalMinimum) -> Certificate:
+    small = reduced_problem(found.problem)
+    return certify(small, _replace(found, problem=small).params(jax.random.key(0)))
+
+
+def _solved(problem: Problem) -> GlobalMinimum:
+    """Imbalanced or custom, convex: d = K has no spurious minima, and duality certifies."""
+    small = reduced_problem(problem)
+    # Full rank, so off every saddle of lower rank; the key only fixes an orientation.
+    start = init_params(small, jax.random.key(0))
+    solution = solve(small, start, tol=1e-3 * float(min(1e-10, 1e-6 * problem.mu())))
+    certificate = certify(small, solution.params)
+    found = _from_reduced(problem, small, solution.params, float(solution.value))
+    bound = float(certificate.lower_bound)
+    exact = certificate.verdict is Verdict.GLOBAL_MINIMUM
+    if not exact:
+        why = f"the reduced problem was not certified: {certificate.explain()}"
+        return _replace(found, lower_bound=bound, is_exact=False, reason=why)
+    if problem.dim < found.rank:
+        return _too_few_dimensions(problem, found.rank, bound)
+    return _replace(found, lower_bound=bound, reason="reduced problem, certified by duality")
+
+
+def _too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinimum:
+    return _best_found(
+        problem,
+        problem.dim,
+        bound,
+        f"the lower bound is attained only in dimension {rank} or more, and dim={problem.dim}; "
+        f"value is the best found in {_TRIES} runs",
+    )
+
+
+def _best_found(problem: Problem, dim: int, bound: float, reason: str) -> GlobalMinimum:
+    small = reduced_problem(problem, min(dim, problem.num_classes))
+    starts = [init_params(small, jax.random.key(i)) for i in range(_TRIES)]
+    runs = [solve(small, start) for start in starts]
+    best = min(runs, key=lambda run: float(run.value))
+    found = _from_reduced(problem, small, best.params, float(best.value))
+    return _replace(found, lower_bound=bound, is_exact=False, reason=reason)
+
+
+def _from_reduced(problem: Problem, small: Problem, params: Params, value: float) -> GlobalMinimum:
+    Z = matmul(params.W, params.H)
+    sizes = np.linalg.svd(np.asarray(Z), compute_uv=False)
+    rank = int(np.sum(sizes > _RANK_CUTOFF * max(sizes[0], 1e-7)))
+    table = Z * jax.lax.rsqrt(small.samples(Z.dtype))[None, :]
+    nan = float("nan")
+    return GlobalMinimum(value, value, True, table, params.b, nan, nan, nan, rank, problem, "")
+
+
+def _replace(minimum: GlobalMinimum, **changes: Any) -> GlobalMinimum:
+    return dataclasses.replace(minimum, **changes)
+
+
+@pytree()
+class GeometryMatch:
+    """How far a point is from the predicted minimisers, whatever their geometry.
+
+    `logit_distance` = ‖V − V*‖_F / max(‖V*‖_F, √N), up to a common shift of the logits where the
+    loss ignores it; `classifier_distance` = ‖WWᵀ − W*W*ᵀ‖_F / max(‖W*W*ᵀ‖_F, ‖WWᵀ‖_F, 1e-12).
+    Both are invariant under rotations. `nc2`, `nc3` are the values the minimiser itself has:
+    zero for a simplex ETF, √(2 − 2√((K−1)/K)) for the orthogonal frame of MSE without bias, NaN
+    at the origin. `matches` is None where no minimiser is known.
+    """
+
+    logit_distance: float
+    classifier_distance: float
+    nc2: float
+    nc3: float
+    kind: str = static()
+    matches: bool | None = static()
+
+
+def compare_geometry(
+    problem: Problem,
+    params: Params,
+    minimum: GlobalMinimum | None = None,
+    tol: float = 1e-3,
+) -> GeometryMatch:
+    """Did the point reach the predicted geometry? Knows when the right answer is no simplex ETF."""
+    minimum = minimum or global_minimum(problem)
+    nan = float("nan")
+    if minimum.kind == "unknown":
+        return GeometryMatch(nan, nan, nan, nan, "unknown", None)
+    target = minimum.params(jax.random.key(0), params.W.dtype)
+    predicted = nc_metrics(problem, target)
+    V, V_star = logits(problem, params), logits(problem, target)
+    if problem.loss.shift_invariant:
+        V, V_star = (x - jnp.mean(x, axis=0, keepdims=True) for x in (V, V_star))
+    size = max(float(jnp.linalg.norm(V_star)), problem.num_columns**0.5)
+    logit_distance = float(jnp.linalg.norm(V - V_star)) / size
+    gram, gram_star = matmul(params.W, params.W.T), matmul(target.W, target.W.T)
+    largest = max(float(jnp.linalg.norm(gram_star)), float(jnp.linalg.norm(gram)), 1e-12)
+    classifier_distance = float(jnp.linalg.norm(gram - gram_star)) / largest
+    # At the origin both Gram matrices are noise: there only the logits speak.
+    close = logit_distance <= tol and (minimum.rank == 0 or classifier_distance <= tol)
+    return GeometryMatch(
+        logit_distance,
+        classifier_distance,
+        float(predicted.nc2),
+        float(predicted.nc3),
+        minimum.kind,
+        close,
+    )

@@ -1,0 +1,14 @@
+"""Solvers: one algorithm per file, one `Solution`, one stopping rule.
+
+>>> solution = solve(problem, init_params(problem, key))
+>>> solutions = solve_many(problem, key, num_starts=20)
+"""
+
+from ufm.solvers._solution import History as History
+from ufm.solvers._solution import Solution as Solution
+from ufm.solvers._solution import Status as Status
+from ufm.solvers._solve import DEFAULT_METHOD as DEFAULT_METHOD
+from ufm.solvers._solve import METHODS as METHODS
+from ufm.solvers._solve import default_tol as default_tol
+from ufm.solvers._solve import solve as solve
+from ufm.solvers._solve import solve_many as solve_many

@@ -1,0 +1,78 @@
+"""What a solver returns: the point, and honestly how the run ended."""
+
+import enum
+from typing import Any
+
+from jaxtyping import Array, Float, Int
+
+from ufm._pytree import pytree
+from ufm.problem import Params
+
+#: Entries in every run's history, whatever its length.
+HISTORY_LENGTH = 256
+
+
+class Status(enum.IntEnum):
+    """How a run ended. Only CONVERGED says that the gradient norm is within the tolerance."""
+
+    CONVERGED = 0
+    MAX_STEPS = 1
+    STALLED = 2
+    NON_FINITE = 3
+
+
+_ADVICE = {
+    Status.CONVERGED: "the gradient norm is within the tolerance",
+    Status.MAX_STEPS: (
+        "the maximum number of steps was reached: increase max_steps, or use a faster method "
+        "(first-order methods need very many steps where the decay is small)"
+    ),
+    Status.STALLED: (
+        "neither f nor its gradient improved any more: in float32 use float64 "
+        "(jax.config.update('jax_enable_x64', True)), otherwise a larger tol or another method"
+    ),
+    Status.NON_FINITE: (
+        "the loss or its gradient became NaN or infinite: check the starting point, its scale, "
+        "and the derivatives of a custom loss"
+    ),
+}
+
+
+@pytree()
+class History:
+    """The run at 256 steps: every step at first, then at geometrically growing distances.
+
+    The last entry used is the point returned; unused entries are NaN, their steps −1.
+    """
+
+    step: Int[Array, "*batch T"]
+    products: Int[Array, "*batch T"]
+    value: Float[Array, "*batch T"]
+    grad_norm: Float[Array, "*batch T"]
+
+
+@pytree()
+class Solution:
+    """The end of a run.
+
+    `num_products` counts passes over the data: evaluations of the gradient (with or without the
+    value) and products with the Hessian. `status` is a `Status`, or its integer code in a batch.
+    If the run did not converge, `params` is the best point that it saw.
+    """
+
+    params: Params
+    value: Float[Array, "*batch"]
+    grad_norm: Float[Array, "*batch"]
+    num_steps: Int[Array, "*batch"]
+    num_products: Int[Array, "*batch"]
+    status: Any
+    tol: Float[Array, "*batch"]
+    history: History
+
+    def explain(self) -> str:
+        """One sentence: how the run ended, and what to change if it fell short."""
+        status = Status(int(self.status))
+        return (
+            f"{status.name} after {int(self.num_steps)} steps with gradient norm "
+            f"{float(self.grad_norm):.2e} (tolerance {float(self.tol):.1e}): {_ADVICE[status]}"
+        )

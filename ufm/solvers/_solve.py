@@ -1,0 +1,209 @@
+"""`solve` for one start, `solve_many` for a batch: the solvers' public face."""
+
+import concurrent.futures
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Key
+
+from ufm.problem import Params, Problem, check_shapes, init_params
+from ufm.solvers import adam, gradient_descent, lbfgs, momentum
+from ufm.solvers._loop import Method, run
+from ufm.solvers._solution import Solution, Status
+
+METHODS: dict[str, Method] = {
+    "lbfgs": lbfgs,  # type: ignore[dict-item]  # a module with the protocol's members
+    "gradient_descent": gradient_descent,  # type: ignore[dict-item]
+    "heavy_ball": momentum.heavy_ball,
+    "nesterov": momentum.nesterov,
+    "adam": adam,  # type: ignore[dict-item]
+}
+#: The fastest method certified to converge.
+DEFAULT_METHOD = "lbfgs"
+
+
+def default_tol(problem: Problem, dtype: Any) -> Array:
+    """min(1e-10, 1e-6 μ) in float64: what μ must be resolved to. In float32, 0: the noise floor.
+
+    Where μ = 0 there is nothing to resolve, and it is 1e-10.
+    """
+    if jnp.finfo(dtype).bits < 64:
+        return jnp.zeros((), dtype)
+    mu = problem.mu(dtype)
+    return jnp.where(mu > 0, jnp.minimum(1e-10, 1e-6 * mu), 1e-10)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "use_noise_floor"))
+def _solve(
+    problem: Problem,
+    params: Params,
+    tol: Array,
+    max_steps: Array,
+    *,
+    method: str,
+    use_noise_floor: bool,
+) -> Solution:
+    return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
+
+
+def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
+    if max_steps is None:
+        max_steps = METHODS[method].default_max_steps
+    use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
+    tol = default_tol(problem, dtype) if tol is None else jnp.asarray(tol, dtype)
+    return tol, jnp.asarray(max_steps, jnp.int32), use_noise_floor
+
+
+def solve(
+    problem: Problem,
+    params: Params,
+    *,
+    method: str = DEFAULT_METHOD,
+    tol: float | None = None,
+    max_steps: int | None = None,
+) -> Solution:
+    """Minimise f from one start until ‖∇f‖ ≤ tol.
+
+    `method`: "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam". `tol=None` is
+    min(1e-10, 1e-6 μ) in float64 and the rounding floor of the gradient in float32. The dtype is
+    that of `params`. The run never raises for falling short: read `status`, or `explain()`.
+    """
+    check_shapes(problem, params)
+    dtype = params.W.dtype
+    tol_array, steps, floor = _prepare(problem, dtype, method, tol, max_steps)
+    found = _solve(problem, params, tol_array, steps, method=method, use_noise_floor=floor)
+    return _name_status(found)
+
+
+def _name_status(solution: Solution) -> Solution:
+    if isinstance(solution.status, Tracer):
+        return solution
+    object.__setattr__(solution, "status", Status(int(solution.status)))
+    return solution
+
+
+def solve_many(
+    problem: Problem,
+    key: Key[Array, ""] | None = None,
+    *,
+    num_starts: int | None = None,
+    scale: float = 0.1,
+    starts: Params | None = None,
+    method: str = DEFAULT_METHOD,
+    tol: float | None = None,
+    max_steps: int | None = None,
+    dtype: Any = None,
+    on_done: Callable[[int], None] | None = None,
+) -> Solution:
+    """Solve from many starts; every array of the `Solution` gains a leading axis.
+
+    Give `key` and `num_starts` (start i uses `fold_in(key, i)`), or a batch of `starts`. A
+    batched problem (a leading axis on its hyperparameters; same loss family and shape) is solved
+    once per entry, with as many starts. On a CPU the starts run one by one on all cores through
+    one compiled program, so entry i has the bits of `solve` from start i; on an accelerator they
+    run in lock step. `on_done(i)` is called as starts finish (CPU) or after the batch.
+    """
+    batch = problem_batch(problem)
+    if starts is None:
+        if key is None:
+            raise ValueError("solve_many needs a key for random starts, or a batch of starts")
+        count = num_starts if num_starts is not None else (batch or 20)
+        starts = init_params(_entry(problem, 0, batch), key, scale, count, dtype)
+    size = int(starts.W.shape[0])
+    if starts.W.ndim != 3:
+        raise ValueError(f"starts need one leading axis, got W of shape {starts.W.shape}")
+    if batch is not None and batch != size:
+        raise ValueError(f"the problem has {batch} entries but there are {size} starts")
+    check_shapes(problem, jax.tree.map(lambda x: x[0], starts))
+    if jax.default_backend() == "cpu" and not isinstance(starts.W, Tracer):
+        return _one_by_one(problem, batch, starts, method, tol, max_steps, on_done)
+    tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
+    in_axes = (_axes(problem, batch), 0, 0 if tols.ndim else None, None)
+    single = functools.partial(_solve, method=method, use_noise_floor=floor)
+    solution = jax.vmap(single, in_axes=in_axes)(problem, starts, tols, steps)
+    if on_done is not None:
+        jax.block_until_ready(solution)
+        for i in range(size):
+            on_done(i)
+    return solution
+
+
+def _one_by_one(
+    problem: Problem,
+    batch: int | None,
+    starts: Params,
+    method: str,
+    tol: float | None,
+    max_steps: int | None,
+    on_done: Callable[[int], None] | None,
+) -> Solution:
+    """Every start through the program of the single solve, spread over the cores."""
+
+    def one(i: int) -> Solution:
+        entry = _entry(problem, i, batch)
+        start = jax.tree.map(lambda x: x[i], starts)
+        tol_array, steps, floor = _prepare(entry, start.W.dtype, method, tol, max_steps)
+        found = _solve(entry, start, tol_array, steps, method=method, use_noise_floor=floor)
+        return jax.block_until_ready(found)
+
+    solutions = list(_in_order(one, int(starts.W.shape[0]), on_done))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *solutions)
+
+
+def _in_order(
+    work: Callable[[int], Solution], count: int, on_done: Callable[[int], None] | None
+) -> Iterator[Solution]:
+    """work(0), work(1), …, computed on all cores. The first alone, so that it compiles once."""
+    first = work(0)
+    if on_done is not None:
+        on_done(0)
+    yield first
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    try:
+        futures = [pool.submit(work, i) for i in range(1, count)]
+        for i, future in enumerate(futures, start=1):
+            found = future.result()
+            if on_done is not None:
+                on_done(i)
+            yield found
+    finally:
+        # Ctrl-C: starts that have not begun are dropped; those running end within seconds.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def problem_batch(problem: Problem) -> int | None:
+    """Length of the leading axis of a batched problem, None for a single one."""
+    sizes = {leaf.shape[0] for leaf in _batched_leaves(problem)}
+    if len(sizes) > 1:
+        raise ValueError(f"the problem's hyperparameters have different lengths: {sorted(sizes)}")
+    return sizes.pop() if sizes else None
+
+
+def _is_batched(path: Any, leaf: Any) -> bool:
+    # Column weights are one axis by nature; everything else is a scalar.
+    is_weights = getattr(path[0], "name", "") == "column_weights"
+    return jnp.ndim(leaf) > (1 if is_weights else 0)
+
+
+def _batched_leaves(problem: Problem) -> list[Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(problem)
+    return [leaf for path, leaf in leaves if _is_batched(path, leaf)]
+
+
+def _axes(problem: Problem, batch: int | None) -> Any:
+    if batch is None:
+        return None
+    return jax.tree_util.tree_map_with_path(lambda p, x: 0 if _is_batched(p, x) else None, problem)
+
+
+def _entry(problem: Problem, i: int, batch: int | None) -> Problem:
+    if batch is None:
+        return problem
+    return jax.tree_util.tree_map_with_path(lambda p, x: x[i] if _is_batched(p, x) else x, problem)

@@ -1,0 +1,61 @@
+r"""Gradient descent, x ← x − t ∇f(x), with a step t that nobody tunes.
+
+The trial step is the short one of Barzilai & Borwein (1988), t = ⟨Δx, Δg⟩/‖Δg‖², an inverse
+curvature along the last step; where the curvature is negative, twice the last step. It is halved
+until f falls sufficiently, so f never rises.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ufm.problem import Problem, dot
+from ufm.solvers._line_search import sufficient_decrease
+from ufm.solvers._loop import Point, evaluate
+
+default_max_steps = 50_000
+_MAX_HALVINGS = 60
+
+
+class _State(NamedTuple):
+    trial: Array
+
+
+class _Search(NamedTuple):
+    point: Point
+    step: Array
+    tries: Array
+    accepted: Array
+
+
+def init(problem: Problem, point: Point) -> _State:
+    del problem
+    # One is far beyond any stable step at sensible points: halving finds the right scale.
+    return _State(jnp.ones_like(point.value))
+
+
+def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
+    squared = dot(point.grad, point.grad)
+
+    def attempt(size: Array, tries: Array) -> _Search:
+        new = evaluate(problem, jax.tree.map(lambda x, g: x - size * g, point.params, point.grad))
+        slope = -dot(new.grad, point.grad)
+        accepted = sufficient_decrease(point.value, new.value, -squared, slope, size)
+        return _Search(new, size, tries + 1, accepted)
+
+    found = jax.lax.while_loop(
+        lambda search: ~search.accepted & (search.tries < _MAX_HALVINGS),
+        lambda search: attempt(0.5 * search.step, search.tries),
+        attempt(state.trial, jnp.zeros((), jnp.int32)),
+    )
+    # No acceptable step at all: stay, and let the loop call it stalled.
+    new = jax.tree.map(lambda a, b: jnp.where(found.accepted, a, b), found.point, point)
+    change = jax.tree.map(lambda a, b: a - b, new.grad, point.grad)
+    along = -found.step * dot(change, point.grad)
+    curvature = dot(change, change)
+    secant = jnp.where(along > 0, along / jnp.where(curvature > 0, curvature, 1.0), 0.0)
+    trial = jnp.where(secant > 0, secant, 2.0 * found.step)
+    trial = jnp.where(found.accepted, trial, found.step)
+    return new, _State(trial), found.tries
