@@ -18,6 +18,7 @@ LAYERS = (
     ("geometry", "symmetric", "duality", "solvers", "hessian"),
     ("certificate",),
     ("minimum",),
+    ("verification",),
     ("family",),
     ("landscape",),
     ("sweep",),

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from ufm.geometry import NCMetrics as NCMetrics
     from ufm.geometry import nc_metrics as nc_metrics
     from ufm.geometry import simplex_etf as simplex_etf
+    from ufm.hessian import Inertia as Inertia
     from ufm.hessian import hvp as hvp
+    from ufm.hessian import inertia as inertia
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
     from ufm.losses import Focal as Focal
     from ufm.losses import LabelSmoothing as LabelSmoothing
     from ufm.losses import Loss as Loss
+    from ufm.losses import parse_loss as parse_loss
     from ufm.minimum import GeometryMatch as GeometryMatch
     from ufm.minimum import GlobalMinimum as GlobalMinimum
     from ufm.minimum import compare_geometry as compare_geometry
@@ -45,9 +48,14 @@ if TYPE_CHECKING:
     from ufm.solvers import solve_many as solve_many
     from ufm.symmetric import collapse_threshold as collapse_threshold
     from ufm.symmetric import symmetric_minimum as symmetric_minimum
+    from ufm.verification import Verification as Verification
+    from ufm.verification import verify as verify
 
 # Loaded on first use: `ufm --help` must not wait for JAX.
 _HOME = {
+    "Verification": "ufm.verification",
+    "verify": "ufm.verification",
+    "parse_loss": "ufm.losses",
     "Certificate": "ufm.certificate",
     "CrossEntropy": "ufm.losses",
     "CustomLoss": "ufm.losses",
@@ -69,7 +77,9 @@ _HOME = {
     "collapse_threshold": "ufm.symmetric",
     "compare_geometry": "ufm.minimum",
     "global_minimum": "ufm.minimum",
+    "Inertia": "ufm.hessian",
     "hvp": "ufm.hessian",
+    "inertia": "ufm.hessian",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",

@@ -64,8 +64,8 @@ def hyperparameter(name: str, value: Any) -> Any:
     """
     if isinstance(value, jax.Array):
         return value
-    if isinstance(value, np.ndarray) and value.ndim > 0:
-        return jax.numpy.asarray(value)
+    if isinstance(value, np.ndarray) and value.ndim > 0 and value.dtype.kind in "iuf":
+        return jax.numpy.asarray(value, jax.numpy.result_type(float))
     if isinstance(value, bool | str | bytes) or value is None:
         raise TypeError(f"{name} must be a number, got {value!r}")
     try:

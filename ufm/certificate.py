@@ -6,20 +6,14 @@ closes the question from above: GLOBAL_MINIMUM means gap ≤ tol and no descent 
 lower bound comes from convex duality (`ufm.duality`) for convex losses and from the scalar bound
 of `ufm.symmetric` for the focal loss with balanced classes.
 
-At a critical point with ‖G‖₂ > μ and rank W < d the direction
-
-    Δ_W = −(λ_H/λ_W)^{1/4} u aᵀ,  Δ_H = (λ_W/λ_H)^{1/4} a vᵀ,  a ⟂ row(W),  (u, v) top pair of G
-
-has ΔᵀHΔ = −2(‖G‖₂ − μ) (Zhou et al., 2022). Here it is a candidate: STRICT_SADDLE is claimed only
-when a Hessian product confirms the negative curvature, and only when that curvature is too large
-to be an artefact of the remaining gradient: κ² > 16 ‖∇f‖ L, with L a bound on the third derivative
-(the Newton–Kantorovich condition in the direction of escape). It is a numerical statement about
-an exact critical point nearby.
+STRICT_SADDLE and LOCAL_MINIMUM rest on curvature (`ufm.curvature`), and are numerical statements
+about an exact critical point nearby. Whatever is not proved is UNDECIDED, with the reason.
 
     >>> certificate = certify(problem, solution.params)
     >>> certificate.verdict, certificate.gap
 """
 
+import dataclasses
 import enum
 from typing import Any, NamedTuple
 
@@ -29,18 +23,15 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ufm import symmetric
-from ufm._pytree import pytree
-from ufm.duality import DualState, dual_state, duality_lower_bound, region_lower_bound
-from ufm.hessian import hvp
+from ufm._pytree import pytree, require
+from ufm.curvature import Escape, escape_direction, is_descent, is_local_minimum
+from ufm.duality import Bound, DualState, dual_state, duality_lower_bound, region_lower_bound
 from ufm.problem import (
     Params,
     Problem,
     check_shapes,
     data_loss,
-    dot,
-    features,
     gradient_noise,
-    matmul,
     norm,
 )
 
@@ -74,6 +65,8 @@ class Reason(enum.IntEnum):
     TOLERANCE_BELOW_ROUNDING = 7
     NON_FINITE = 8
     BIAS_UNBOUNDED = 9
+    ALL_CURVATURES_POSITIVE = 10
+    LOCAL_AGAINST_THEORY = 11
 
 
 REASONS = {
@@ -103,26 +96,23 @@ REASONS = {
     Reason.BIAS_UNBOUNDED: (
         "no lower bound is known for a custom loss with a free bias: use lam_b > 0"
     ),
+    Reason.ALL_CURVATURES_POSITIVE: (
+        "critical, and exact counts find all Hessian eigenvalues positive but the zeros that "
+        "rotations force (numerical); a lower value elsewhere is not excluded"
+    ),
+    Reason.LOCAL_AGAINST_THEORY: (
+        "critical with all curvatures but the rotations' positive, yet the gap is open. For this "
+        "loss and dimension every local minimum is global: either tol is below the accuracy of "
+        "the point, or this is a COUNTEREXAMPLE worth a second look"
+    ),
 }
-
-
-@pytree()
-class Escape:
-    """A unit direction, the curvature along it from a Hessian product, and the theory's value.
-
-    `predicted` is −2(‖G‖₂−μ)μ/(λ_W+λ_H), which holds at critical points with rank W < d.
-    """
-
-    direction: Params
-    curvature: Float[Array, "*batch"]
-    predicted: Float[Array, "*batch"]
 
 
 @pytree()
 class Certificate:
     """The proof and its numbers.
 
-    `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on the error of f.
+    `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
     `tol` is absolute. `region_gap` bounds f minus its minimum over the convex region of the focal
     loss. `verdict` is a `Verdict` and `reason` a `Reason`, or their integer codes in a batch.
     """
@@ -166,39 +156,62 @@ def certify(problem: Problem, params: Params, tol: float | None = None) -> Certi
     `tol` is the largest gap, relative to f(0) − f*, that counts as a global minimum; one below
     the rounding error is refused (UNDECIDED). `None` is 1e-6, raised to four times the rounding
     error where that is larger (float32). Points of any origin: `params` need not be a solution.
+    For a single point of moderate size that would stay undecided, all curvatures are counted
+    (`ufm.inertia`), which can make it a LOCAL_MINIMUM; in a batch that is left out.
     """
     check_shapes(problem, params)
-    relative = -1.0 if tol is None else tol
-    found = _certify(problem, params, jnp.asarray(relative, params.W.dtype))
-    if not isinstance(found.verdict, Tracer):
-        object.__setattr__(found, "verdict", Verdict(int(found.verdict)))
-        object.__setattr__(found, "reason", Reason(int(found.reason)))
-    return found
+    if tol is not None:
+        require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")
+    relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
+    found = _certify(problem, params, relative)
+    if isinstance(found.verdict, Tracer):
+        return found
+    verdict, reason = Verdict(int(found.verdict)), Reason(int(found.reason))
+    if (
+        verdict is Verdict.UNDECIDED
+        and reason in _OPEN
+        and is_local_minimum(problem, params, float(found.grad_norm))
+    ):
+        verdict = Verdict.LOCAL_MINIMUM
+        no_spurious = _no_spurious_minima(problem)
+        reason = Reason.LOCAL_AGAINST_THEORY if no_spurious else Reason.ALL_CURVATURES_POSITIVE
+    return dataclasses.replace(found, verdict=verdict, reason=reason)
+
+
+#: Reasons after which a look at all curvatures can still say something.
+_OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
+
+
+def _no_spurious_minima(problem: Problem) -> bool:
+    """Does the theory exclude local minima that are not global?"""
+    loss, needed = problem.loss, problem.num_classes
+    free_bias = problem.lam_b is not None and float(problem.lam_b) == 0
+    if loss.shift_invariant or (loss.has_conjugate and free_bias):
+        needed -= 1
+    return bool(loss.is_convex()) and problem.dim >= needed
 
 
 @jax.jit
 def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     state = dual_state(problem, params)
-    rounding = state.value_rounding
-    lower_bound = _lower_bound(problem, state)
-    gap = state.value - lower_bound
-    region_gap = state.value - region_lower_bound(problem, state)
+    bound, region = _lower_bound(problem, state), region_lower_bound(problem, state)
+    lower_bound, rounding = bound
+    gap, region_gap = state.value - lower_bound, state.value - region.lower
     origin = data_loss(problem, jnp.zeros_like(state.V))
     depth = jnp.maximum(origin - jnp.where(jnp.isfinite(lower_bound), lower_bound, 0.0), 0.0)
     by_default = jnp.maximum(RELATIVE_TOLERANCE * depth, 4 * rounding)
-    tol = jnp.where(relative < 0, by_default, relative * depth)
+    tol = jnp.where(jnp.isnan(relative), by_default, relative * depth)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, params)
     )
-    escape = _escape(problem, state)
+    escape = escape_direction(problem, state)
     facts = _Facts(
         finite=jnp.isfinite(state.value) & jnp.isfinite(state.grad_norm),
         decayed=state.mu > 0,
         critical=state.grad_norm <= critical_tol,
-        descends=_confirmed(problem, state, escape),
+        descends=is_descent(problem, state, escape),
         closed=gap <= tol,
-        region_closed=region_gap <= tol,
-        bounded=jnp.isfinite(lower_bound),
+        region_closed=(region_gap <= tol) & (tol > region.rounding),
         resolvable=tol > rounding,
     )
     verdict, reason = _decide(problem, facts)
@@ -219,17 +232,33 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def _lower_bound(problem: Problem, state: DualState) -> Scalar:
-    """The best proven bound; its own rounding and that of f at the point are taken off."""
+def _lower_bound(problem: Problem, state: DualState) -> Bound:
+    """The best proven bound: duality where g is convex, the scalar side for the focal loss."""
     bound = duality_lower_bound(problem, state)
-    scalar_side = problem.per_class is not None and problem.loss.contrastive
-    if not problem.loss.is_convex() and scalar_side:
+    if _scalar_side(problem):
         dtype = state.value.dtype
         scalar = symmetric.margin_lower_bound(problem).astype(dtype)
         eps = float(jnp.finfo(dtype).eps)
         slack = 64 * eps * (jnp.abs(scalar) + 1.0) + state.value_rounding
-        bound = jnp.maximum(bound, scalar - slack)
-    return jnp.where(state.mu > 0, bound, -jnp.inf)
+        bound = Bound(scalar - slack, slack)
+    return Bound(jnp.where(state.mu > 0, bound.lower, -jnp.inf), bound.rounding)
+
+
+def _scalar_side(problem: Problem) -> bool:
+    loss = problem.loss
+    return problem.per_class is not None and loss.contrastive and not loss.is_convex()
+
+
+def _missing_bound(problem: Problem) -> Array:
+    """The code of why nothing can bound f from below; GAP_OPEN where something does."""
+    loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
+    if _scalar_side(problem) or (loss.is_convex() and loss.has_conjugate):
+        return bounded
+    if not loss.is_convex() or loss.infimum() is None:
+        return jnp.int32(Reason.CONVEXITY_UNKNOWN)
+    if not problem.has_bias:
+        return bounded
+    return jnp.where(jnp.asarray(problem.lam_b) == 0, jnp.int32(Reason.BIAS_UNBOUNDED), bounded)
 
 
 class _Facts(NamedTuple):
@@ -239,15 +268,12 @@ class _Facts(NamedTuple):
     descends: Array
     closed: Array
     region_closed: Array
-    bounded: Array
     resolvable: Array
 
 
 def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
     """The first line that applies decides."""
-    free_custom = problem.has_bias and problem.loss.is_convex() and not problem.loss.has_conjugate
-    unbounded = Reason.BIAS_UNBOUNDED if free_custom else Reason.CONVEXITY_UNKNOWN
-    undecided = Verdict.UNDECIDED
+    undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
     lines = [
         (~facts.finite, undecided, Reason.NON_FINITE),
         (facts.critical & facts.descends, Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE),
@@ -263,7 +289,7 @@ def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
             Verdict.MINIMUM_ON_CONVEX_REGION,
             Reason.REGION_GAP_CLOSED,
         ),
-        (~facts.bounded, undecided, unbounded),
+        (missing != int(Reason.GAP_OPEN), undecided, missing),
         (~facts.resolvable, undecided, Reason.TOLERANCE_BELOW_ROUNDING),
     ]
     conditions = [line[0] for line in lines]
@@ -272,57 +298,3 @@ def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
         conditions, [jnp.int32(line[2]) for line in lines], jnp.int32(Reason.GAP_OPEN)
     )
     return verdict, reason
-
-
-def _escape(problem: Problem, state: DualState) -> Escape:
-    dtype = state.value.dtype
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
-    positive = state.mu > 0
-    balance = jnp.where(positive, lam_h / jnp.where(positive, lam_w, 1.0), 1.0) ** 0.25
-    a = _outside_row_space(state.params.W)
-    raw = Params(
-        -balance * jnp.outer(state.top_left, a),
-        jnp.outer(a, state.top_right) / balance,
-        None if state.params.b is None else jnp.zeros_like(state.params.b),
-    )
-    size = norm(raw)
-    direction = jax.tree.map(lambda x: x / jnp.where(size > 0, size, 1.0), raw)
-    curvature = dot(direction, hvp(problem, state.params, direction))
-    total = lam_w + lam_h
-    predicted = -2.0 * (state.dual_norm - state.mu) * state.mu / jnp.where(total > 0, total, 1.0)
-    return Escape(direction, curvature, predicted)
-
-
-def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
-    """A unit vector orthogonal to the rows of W, or as nearly so as there is."""
-    classes, dim = W.shape
-    _, sizes, rows = jnp.linalg.svd(W, full_matrices=False)
-    if dim <= classes:
-        return rows[-1]
-    # Start from the coordinate axis farthest from the row space, and project it twice.
-    present = sizes > sizes[0] * (float(jnp.finfo(W.dtype).eps) * dim)
-    basis = jnp.where(present[:, None], rows, 0.0)
-    a = jax.nn.one_hot(jnp.argmin(jnp.sum(basis**2, axis=0)), dim, dtype=W.dtype)
-    for _ in range(2):
-        a = a - matmul(matmul(basis, a), basis)
-    return a / jnp.linalg.norm(a)
-
-
-def _confirmed(problem: Problem, state: DualState, escape: Escape) -> Array:
-    """Is the curvature negative beyond rounding and beyond what the gradient leaves open?"""
-    eps = float(jnp.finfo(state.value.dtype).eps)
-    dtype = state.value.dtype
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
-    second, third = (jnp.asarray(x, dtype) for x in problem.loss.smoothness())
-    W_norm = jnp.linalg.svd(state.params.W, compute_uv=False)[0]
-    h = jnp.linalg.norm(features(problem, state.params), axis=0)
-    samples = problem.samples(dtype)
-    weights = samples / jnp.sum(samples)
-    # ‖q_i‖ ≤ m_i for unit directions; see ufm.hessian.hvp for q.
-    m = jnp.sqrt(h**2 + W_norm**2 / samples + 1.0)
-    cubic = third * jnp.sum(weights * m**3)
-    mixed = 6.0 * second * jnp.sqrt(jnp.sum((weights * m) ** 2 / samples))
-    kappa = -escape.curvature
-    terms = state.dual_norm + lam_w + lam_h + second * jnp.max(weights * m**2)
-    rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5 * terms
-    return (kappa > rounding) & (kappa**2 > 16.0 * state.grad_norm * (cubic + mixed))

@@ -66,6 +66,21 @@ class DualState(NamedTuple):
     top_right: Float[Array, " N"]
 
 
+class Bound(NamedTuple):
+    """A number that f never falls below, and how much of f minus it may be rounding.
+
+    `lower` is sound as it stands: all rounding has been taken off.
+    """
+
+    lower: Scalar
+    rounding: Scalar
+
+
+def no_bound(state: DualState) -> Bound:
+    """Nothing is known from below."""
+    return Bound(jnp.full_like(state.value, -jnp.inf), state.value_rounding)
+
+
 def dual_state(problem: Problem, params: Params) -> DualState:
     """Evaluate everything the bounds need, once."""
     V = logits(problem, params)
@@ -89,27 +104,26 @@ def dual_state(problem: Problem, params: Params) -> DualState:
     )
 
 
-def duality_lower_bound(problem: Problem, state: DualState) -> Scalar:
+def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
     """A number that f never falls below anywhere; −∞ where no bound is known."""
     if not problem.loss.is_convex():
-        return jnp.full_like(state.value, -jnp.inf)
+        return no_bound(state)
     if problem.loss.has_conjugate:
         return _conjugate_bound(problem, state)
     lowest = problem.loss.infimum()
     if lowest is None:
-        return jnp.full_like(state.value, -jnp.inf)
+        return no_bound(state)
     return _tangent_bound(problem, state, lowest, free_bias=None)
 
 
-def region_lower_bound(problem: Problem, state: DualState) -> Scalar:
+def region_lower_bound(problem: Problem, state: DualState) -> Bound:
     """A bound on f over {p_y ≥ p* for every sample}, for points inside; −∞ elsewhere.
 
     Only for a softmax loss with a known region of convexity (the focal loss).
     """
-    nothing = jnp.full_like(state.value, -jnp.inf)
     threshold = problem.loss.convex_above()
     if problem.loss.is_convex() or threshold is None or not problem.loss.contrastive:
-        return nothing
+        return no_bound(state)
     limit = -jnp.log(jnp.asarray(threshold, state.V.dtype))
     worst = jnp.max(per_column(CrossEntropy().value, problem, state.V))
     # Inside with room for the rounding of the logits and of p*.
@@ -117,29 +131,33 @@ def region_lower_bound(problem: Problem, state: DualState) -> Scalar:
     # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.
     bias_range = limit + state.value / state.mu * (2.0 / _smallest_class(problem, limit)) ** 0.5
     bound = _tangent_bound(problem, state, 0.0, free_bias=bias_range)
-    return jnp.where(worst < limit - room, bound, nothing)
+    inside = worst < limit - room
+    return Bound(jnp.where(inside, bound.lower, -jnp.inf), bound.rounding)
 
 
-def _conjugate_bound(problem: Problem, state: DualState) -> Scalar:
+def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
     loss, gamma = problem.loss, state.gamma
     free_bias = problem.has_bias and not loss.shift_invariant
-    sigma_bound = state.dual_norm_bound
+    sigma, sigma_bound = state.dual_norm, state.dual_norm_bound
     if free_bias:
         # Row sums 0 make the bias drop out; needed at λ_b = 0, where only this is feasible.
         share = scale_by_weights(problem, jnp.ones_like(gamma))
         centred = gamma - jnp.sum(gamma, axis=1)[:, None] * share
         at_zero = jnp.asarray(problem.lam_b, gamma.dtype) == 0
         gamma = jnp.where(at_zero, centred, gamma)
-        centred_bound = _spectral_norm(feature_gradient(problem, gamma))[1]
-        sigma_bound = jnp.where(at_zero, centred_bound, sigma_bound)
+        sigma, sigma_bound, _, _ = _spectral_norm(feature_gradient(problem, gamma))
     feasible = state.mu * (1.0 - 8 * _eps(gamma))
     theta = jnp.minimum(1.0, feasible / jnp.where(sigma_bound > 0, sigma_bound, 1.0))
     dual = theta * _per_sample(problem, gamma)
     conjugate = weighted_sum(problem, per_column(loss.conjugate, problem, dual))
     errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
     rounding = _eps(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
-    bias_term = _bias_term(problem, state, gamma, theta)
-    return -conjugate - bias_term - rounding - state.value_rounding
+    rounding += state.value_rounding
+    lower = -conjugate - _bias_term(problem, state, gamma, theta) - rounding
+    # What the inflated dual norm costs is rounding too, though it is in the bound already.
+    inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
+    inner = jnp.abs(jnp.sum(gamma * state.V)) + jnp.abs(state.value)
+    return Bound(lower, rounding + jnp.maximum(inflation, 0.0) * inner)
 
 
 def _bias_term(problem: Problem, state: DualState, gamma: Array, theta: Scalar) -> Scalar:
@@ -166,7 +184,7 @@ def _bias_term(problem: Problem, state: DualState, gamma: Array, theta: Scalar) 
 
 def _tangent_bound(
     problem: Problem, state: DualState, lowest: float, free_bias: Scalar | None
-) -> Scalar:
+) -> Bound:
     """g(V) − ⟨Γ,V⟩ − bias term − (‖G‖₂−μ)₊ (f−ℓ₀)/μ, minus its rounding error."""
     gamma, V, mu = state.gamma, state.V, state.mu
     products = gamma * V
@@ -187,7 +205,10 @@ def _tangent_bound(
         if free_bias is not None:
             free = 0.5 * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * free_bias
         bias = jnp.where(lam_b > 0, decayed, free)
-    return tangent - bias - excess * radius - rounding - 2 * state.value_rounding
+    rounding += 2 * state.value_rounding
+    lower = tangent - bias - excess * radius - rounding
+    inflation = state.dual_norm_bound - state.dual_norm + 8 * _eps(mu) * mu
+    return Bound(lower, rounding + inflation * radius)
 
 
 def matmul_z(state: DualState) -> Float[Array, "K N"]:

@@ -87,6 +87,7 @@ def _membership(problem: Problem, dtype: Any) -> Float[Array, "N K"]:
     return jnp.asarray(np.eye(problem.num_classes)[problem.labels], dtype)
 
 
+@jax.jit
 def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
     """NC1–NC4 of a point. Maps over a leading axis with `jax.vmap`."""
     check_shapes(problem, params)

@@ -27,7 +27,7 @@ from ufm import symmetric
 from ufm._pytree import pytree, static
 from ufm.certificate import Certificate, Verdict, certify
 from ufm.geometry import centering, nc_metrics, orthonormal_columns
-from ufm.problem import Params, Problem, init_params, logits, matmul
+from ufm.problem import Params, Problem, init_params, logits, matmul, penalty
 from ufm.solvers import solve
 
 #: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
@@ -61,12 +61,10 @@ class GlobalMinimum:
     @property
     def kind(self) -> str:
         """The geometry in words: simplex ETF, orthogonal frame, origin, …"""
-        if not np.isfinite(self.value):
+        if not self.is_exact:
             return "unknown"
         if self.rank == 0:
             return "origin"
-        if self.problem.dim < self.rank or not self.is_exact:
-            return "unknown"
         if np.isnan(self.rho):
             return "imbalanced"
         if self.tau == 0.0:
@@ -74,17 +72,14 @@ class GlobalMinimum:
         return "orthogonal frame" if np.isclose(self.tau, self.rho, rtol=1e-9) else "shifted frame"
 
     def params(self, key: Key[Array, ""], dtype: Any = None) -> Params:
-        """W, H, b of a minimiser in a uniformly random orientation.
+        """W, H, b with f = `value`, in a uniformly random orientation.
 
-        Raises `ValueError` where d < rank Z*: the bound is not attained there.
+        A minimiser if `is_exact`, else the best point found. Raises `ValueError` where there is
+        none (no decay).
         """
         problem = self.problem
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
-        if problem.dim < self.rank:
-            raise ValueError(
-                f"the minimiser has rank {self.rank} and does not fit into dim={problem.dim}"
-            )
         sizes = class_sizes(problem)
         U, S, Vt = jnp.linalg.svd(self.logits * jnp.sqrt(sizes)[None, :])
         U, S, Vt = U[:, : self.rank], S[: self.rank], Vt[: self.rank]
@@ -239,14 +234,16 @@ class GeometryMatch:
     """How far a point is from the predicted minimisers, whatever their geometry.
 
     `logit_distance` = ‖V − V*‖_F / max(‖V*‖_F, √N), up to a common shift of the logits where the
-    loss ignores it; `classifier_distance` = ‖WWᵀ − W*W*ᵀ‖_F / max(‖W*W*ᵀ‖_F, ‖WWᵀ‖_F, 1e-12).
-    Both are invariant under rotations. `nc2`, `nc3` are the values the minimiser itself has:
-    zero for a simplex ETF, √(2 − 2√((K−1)/K)) for the orthogonal frame of MSE without bias, NaN
-    at the origin. `matches` is None where no minimiser is known.
+    loss ignores it; `classifier_distance` = ‖WWᵀ − W*W*ᵀ‖_F / max(‖W*W*ᵀ‖_F, ‖WWᵀ‖_F, 1e-12);
+    `penalty_distance` is the difference of the penalties relative to f*, which sees features
+    outside the row space of W. All are invariant under rotations. `nc2`, `nc3` are the values
+    that the minimiser itself has: zero for a simplex ETF, √(2 − 2√((K−1)/K)) for the orthogonal
+    frame of MSE without bias, NaN at the origin. `matches` is None where no minimiser is known.
     """
 
     logit_distance: float
     classifier_distance: float
+    penalty_distance: float
     nc2: float
     nc3: float
     kind: str = static()
@@ -263,7 +260,7 @@ def compare_geometry(
     minimum = minimum or global_minimum(problem)
     nan = float("nan")
     if minimum.kind == "unknown":
-        return GeometryMatch(nan, nan, nan, nan, "unknown", None)
+        return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)
     target = minimum.params(jax.random.key(0), params.W.dtype)
     predicted = nc_metrics(problem, target)
     V, V_star = logits(problem, params), logits(problem, target)
@@ -274,11 +271,15 @@ def compare_geometry(
     gram, gram_star = matmul(params.W, params.W.T), matmul(target.W, target.W.T)
     largest = max(float(jnp.linalg.norm(gram_star)), float(jnp.linalg.norm(gram)), 1e-12)
     classifier_distance = float(jnp.linalg.norm(gram - gram_star)) / largest
-    # At the origin both Gram matrices are noise: there only the logits speak.
-    close = logit_distance <= tol and (minimum.rank == 0 or classifier_distance <= tol)
+    difference = float(penalty(problem, params)) - float(penalty(problem, target))
+    penalty_distance = abs(difference) / max(abs(minimum.value), 1e-300)
+    close = logit_distance <= tol and penalty_distance <= tol
+    # At the origin both Gram matrices are noise.
+    close = close and (minimum.rank == 0 or classifier_distance <= tol)
     return GeometryMatch(
         logit_distance,
         classifier_distance,
+        penalty_distance,
         float(predicted.nc2),
         float(predicted.nc3),
         minimum.kind,

@@ -23,6 +23,7 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Any, Self
 
 import jax
@@ -71,6 +72,10 @@ class Problem:
             raise TypeError(
                 f"loss must be a ufm loss such as ufm.CrossEntropy(), got {self.loss!r}"
             )
+        if isinstance(self.class_counts, str) or not isinstance(self.class_counts, Iterable):
+            raise TypeError(
+                f"class_counts must list the samples of each class, got {self.class_counts!r}"
+            )
         counts = tuple(_count("class_counts", n) for n in self.class_counts)
         if len(counts) < 2:
             raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
@@ -83,7 +88,12 @@ class Problem:
             require(name, decay, lambda x: x >= 0, "non-negative and finite")
             object.__setattr__(self, name, decay)
         if self.column_weights is not None:
-            weights = jnp.asarray(self.column_weights, jnp.result_type(float))
+            try:
+                weights = jnp.asarray(self.column_weights, jnp.result_type(float))
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"column_weights must be an array of numbers, got {self.column_weights!r}"
+                ) from None
             if weights.shape[-1:] != (sum(counts),):
                 raise ValueError(
                     f"column_weights needs one weight for each of the {sum(counts)} columns, "
@@ -305,6 +315,7 @@ def init_params(
             jnp.arange(_count("num_starts", num_starts))
         )
         return jax.vmap(lambda k: init_params(problem, k, scale, dtype=dtype))(keys)
+    scale = hyperparameter("scale", scale)
     require("scale", scale, lambda x: x >= 0, "non-negative and finite")
     key_w, key_h, key_b = jax.random.split(key, 3)
     size = jnp.asarray(scale, dtype)

@@ -72,6 +72,7 @@ def _balanced_size(problem: Problem) -> int:
     return problem.per_class
 
 
+@jax.jit
 def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
     """The best symmetric point of a balanced problem, in closed form or by bisection.
 
@@ -88,6 +89,7 @@ def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
     return SymmetricMinimum(rho, zero, zero, phi.value(rho) + slope * rho)
 
 
+@jax.jit
 def collapse_threshold(problem: Problem) -> CollapseThreshold:
     """Decay μ at which ρ* leaves 0, all else fixed; whether it does so with a jump.
 
@@ -169,6 +171,7 @@ def _bisect(reached: Any, low: Scalar, high: Scalar) -> Scalar:
     return jnp.where(reached(low), low, 0.5 * (a + b))
 
 
+@jax.jit
 def margin_lower_bound(problem: Problem) -> Scalar:
     r"""A number that f never falls below, for any balanced problem with a loss of [Z22].
 
@@ -178,9 +181,11 @@ def margin_lower_bound(problem: Problem) -> Scalar:
 
     m_ν convex with slope clip(ν + 2as, −c, c). The bound returned is the best over a fixed
     grid of ν, ν = c among them, for which it equals the neural-collapse value whenever c ≤ 1.
-    Holds for every d. Does not hold for MSE, which is not shift-invariant.
+    Holds for every d. Raises `ValueError` for MSE, which is not shift-invariant.
     """
     n, classes = _balanced_size(problem), problem.num_classes
+    if not problem.loss.contrastive:
+        raise ValueError(f"the margin bound needs CE, LS or FL, got {problem.loss.label()}")
     phi = MarginLoss(problem.loss, classes)
     c = problem.mu() * n**0.5 * (classes - 1)
     zero = jnp.zeros_like(c)
@@ -217,24 +222,19 @@ def _bound_at(phi: MarginLoss, c: Scalar, a: Scalar, nu: Scalar) -> Scalar:
     bend = phi.inflection()
     top = _bisect(rising, bend, jnp.asarray(1e4, c.dtype))
     convex_part = phi.value(top) + m(top)
-    # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m. Left of both −1e4
-    # and `lower`, the slope of m is −c (or ν for a free bias, and then φ + νs is bounded below
-    # by log(K−1) − ν·0 only if ν ≤ 1).
+    # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m; left of both −1e4 and
+    # `lower` the slope of m is −c, and the sum decreases too.
     nodes = bend - (bend + 1e4) * jnp.linspace(1.0, 0.0, 4097) ** 3
-    values, penalties = jax.vmap(phi.value)(nodes), jax.vmap(m)(nodes)
+    values = jax.vmap(phi.value)(nodes)
     vertex = jnp.where(free, jnp.inf, -nu / (2 * safe))
     inside = jnp.clip(vertex, nodes[:-1], nodes[1:])
-    smallest = jnp.where(
-        free,
-        jnp.minimum(penalties[:-1], penalties[1:]),
-        jax.vmap(m)(jnp.where(free, nodes[:-1], inside)),
-    )
+    smallest = jax.vmap(m)(inside)
     interval_part = jnp.min(values[1:] + smallest)
-    # With a free bias φ + νs is concave below s_c: its ends decide. At −∞ it is +∞ for ν < 1,
-    # log(K−1) at ν = 1 (FL: (1−p)^γ → 1, ℓ + s → log(K−1)), −∞ beyond.
-    far = jnp.where(nu < 1, jnp.inf, jnp.where(nu > 1, -jnp.inf, jnp.log(phi.num_classes - 1.0)))
-    concave_part = jnp.minimum(far, phi.value(bend) + m(bend))
-    left_part = jnp.where(free, concave_part, jnp.where(lower < -1e4, -jnp.inf, interval_part))
+    interval_part = jnp.where(free | (lower < -1e4), -jnp.inf, interval_part)
+    # For ν ≤ 1 no intervals are needed: m_ν(s) ≥ νs, and the slope of φ, concave below s_c, falls
+    # from −1 at −∞, so that φ + νs decreases up to s_c.
+    sloped_part = jnp.where(nu <= 1, phi.value(bend) + nu * bend, -jnp.inf)
+    left_part = jnp.maximum(interval_part, sloped_part)
     everywhere_convex = bend <= -1e4
     return jnp.where(everywhere_convex, convex_part, jnp.minimum(convex_part, left_part))
 

@@ -1,5 +1,6 @@
 """Any loss that JAX can differentiate."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -20,13 +21,17 @@ class CustomLoss(Loss):
     """
 
     fn: Callable[..., Any] = static()
-    params: Mapping[str, Any] = None  # type: ignore[assignment]  # replaced in __post_init__
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convex: bool | None = static(default=None)
     lower_bound: float | None = static(default=None)
     name: ClassVar[str] = "custom"
 
     def __post_init__(self) -> None:
-        params = {k: hyperparameter(k, v) for k, v in dict(self.params or {}).items()}
+        if not callable(self.fn):
+            raise TypeError(f"fn must be a function (logits, label, **params), got {self.fn!r}")
+        if not isinstance(self.params, Mapping):
+            raise TypeError(f"params must be a dictionary of numbers, got {self.params!r}")
+        params = {k: hyperparameter(k, v) for k, v in dict(self.params).items()}
         object.__setattr__(self, "params", params)
 
     def is_convex(self) -> bool | None:

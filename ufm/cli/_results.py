@@ -1,0 +1,226 @@
+"""The folder of a run: one JSON and one npz per loss, written whole or not at all."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import io
+import json
+import math
+import os
+import platform
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ufm.certificate import Reason, Verdict
+from ufm.problem import Params
+from ufm.solvers import Status
+from ufm.symmetric import collapse_threshold, supported
+from ufm.verification import Verification
+
+LossResult = dict[str, Any]
+_FORMAT = 1
+
+
+class Clock:
+    """Wall time since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Where results go, and what configuration they belong to."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | None, config: dict[str, Any]) -> "RunFolder":
+        """Make the folder, or continue in one that holds the same configuration.
+
+        Raises `ValueError` for a folder of another configuration, `OSError` where it cannot write.
+        """
+        config = json.loads(json.dumps(config))
+        if path is None:
+            stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+            path = Path("ufm-results") / f"solve-{stamp}"
+        marker = path / "config.json"
+        if marker.exists():
+            if _read(marker) != config:
+                raise ValueError(
+                    f"{path} holds results of another configuration: choose another --out"
+                )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            _write(marker, _dumps(config).encode())
+        return cls(path, config)
+
+    def load(self, name: str) -> LossResult | None:
+        """The finished result of a loss, if it is there and whole."""
+        entry = self.path / f"{_slug(name)}.json"
+        return _read(entry) if entry.exists() else None
+
+    def store(self, name: str, verification: Verification, seconds: float, save: str) -> LossResult:
+        """Write one loss: arrays first, so that the JSON says that both are whole."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **_arrays(verification, save))
+        _write(self.path / f"{_slug(name)}.npz", buffer.getvalue())
+        result = _summary(name, verification, seconds)
+        _write(self.path / f"{_slug(name)}.json", _dumps(result).encode())
+        return result
+
+    def finish(self, results: list[LossResult]) -> None:
+        """Write results.json, which has everything."""
+        _write(self.path / "results.json", self.as_json(results).encode())
+
+    def as_json(self, results: list[LossResult]) -> str:
+        return _dumps(
+            {
+                "format": _FORMAT,
+                "folder": str(self.path),
+                "config": self.config,
+                "environment": _environment(),
+                "losses": results,
+            }
+        )
+
+
+def _environment() -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy", "optax")}
+    return {
+        **versions,
+        "python": platform.python_version(),
+        "backend": jax.default_backend(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _summary(name: str, verification: Verification, seconds: float) -> LossResult:
+    minimum, problem = verification.minimum, verification.problem
+    solutions, certificates = verification.solutions, verification.certificates
+    metrics = verification.metrics
+    threshold = collapse_threshold(problem) if supported(problem) else None
+    columns = {
+        "value": solutions.value,
+        "grad_norm": solutions.grad_norm,
+        "steps": solutions.num_steps,
+        "products": solutions.num_products,
+        "gap": certificates.gap,
+        "rounding": certificates.rounding,
+        "dual_norm": certificates.dual_norm,
+        "nc1": metrics.nc1,
+        "nc2": metrics.nc2,
+        "nc3": metrics.nc3,
+        "nc4": metrics.nc4,
+    }
+    lists = {key: np.asarray(column).tolist() for key, column in columns.items()}
+    runs = [
+        {
+            "start": i,
+            "verdict": verification.verdicts[i].name,
+            "reason": Reason(int(np.asarray(certificates.reason)[i])).name,
+            "status": Status(int(np.asarray(solutions.status)[i])).name,
+            "matches_geometry": verification.geometry[i].matches,
+            "logit_distance": verification.geometry[i].logit_distance,
+            **{key: column[i] for key, column in lists.items()},
+        }
+        for i in range(verification.num_starts)
+    ]
+    return {
+        "loss": name,
+        "label": problem.loss.label(),
+        "minimum": {
+            "value": minimum.value,
+            "lower_bound": minimum.lower_bound,
+            "is_exact": minimum.is_exact,
+            "kind": minimum.kind,
+            "reason": minimum.reason,
+            "rho": minimum.rho,
+            "tau": minimum.tau,
+            "bias_level": minimum.bias_level,
+            "rank": minimum.rank,
+        },
+        "threshold": float(certificates.threshold[0]),
+        "collapse_threshold": None if threshold is None else float(threshold.mu),
+        "collapse_jumps": None if threshold is None else bool(threshold.jumps),
+        "dtype": str(certificates.dtype),
+        "starts": verification.num_starts,
+        "verdicts": {v.name: verification.verdicts.count(v) for v in Verdict},
+        "geometry_matches": verification.num_matching,
+        "seconds": seconds,
+        "runs": runs,
+    }
+
+
+def _arrays(verification: Verification, save: str) -> dict[str, Any]:
+    solutions = verification.solutions
+    history = {
+        f"history_{field}": getattr(solutions.history, field)
+        for field in ("step", "products", "value", "grad_norm")
+    }
+    arrays: dict[str, Any] = {
+        "labels": verification.problem.labels,
+        "value": solutions.value,
+        "verdict": verification.certificates.verdict,
+        "gap": verification.certificates.gap,
+        **history,
+    }
+    if save != "none":
+        chosen: Params = solutions.params
+        if save == "best":
+            best = int(np.nanargmin(np.asarray(solutions.value)))
+            chosen = jax.tree.map(lambda x: x[best], chosen)
+            arrays["start"] = best
+        arrays |= {"W": chosen.W, "H": chosen.H}
+        if chosen.b is not None:
+            arrays["b"] = chosen.b
+    return {key: np.asarray(array) for key, array in arrays.items()}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: null instead."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): remove it or choose another --out"
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, even if the machine stops in between."""
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,155 @@
+"""`ufm solve`: the main job."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from ufm.cli._results import LossResult, RunFolder
+    from ufm.losses import Loss
+    from ufm.problem import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Solve:
+    """Solve the model from many random starts and certify where each run ended.
+
+    For every loss: how many starts ended at a proven global minimum, the largest gap
+    f - (lower bound on f*), f against its exact value, NC1-NC3, and the time. Results go to a
+    folder (results.json, and one .npz of arrays per loss).
+    """
+
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
+        "ce",
+        "ls:0.1",
+        "fl:3",
+        "mse",
+    )
+    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
+    num_classes: int = 10
+    """K, the number of classes."""
+    dim: int = 16
+    """d, the feature dimension. A simplex ETF needs d >= K-1."""
+    per_class: int = 100
+    """n, samples in each class."""
+    counts: tuple[int, ...] = ()
+    """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
+    lam_w: float = 5e-4
+    """Weight decay of the classifier W."""
+    lam_h: float = 5e-4
+    """Weight decay of the features H."""
+    lam_b: float | None = 1e-2
+    """Weight decay of the bias: 0 for a free bias, None for no bias."""
+    starts: int = 20
+    """Random starts per loss."""
+    scale: float = 0.1
+    """Standard deviation of the entries of a start."""
+    seed: int = 0
+    """Seed of the starts; start i depends on the seed and i alone."""
+    method: Literal["lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = "lbfgs"
+    """The solver."""
+    tol: float | None = None
+    """Gradient norm at which a run has converged. None: min(1e-10, 1e-6 mu)."""
+    gap_tol: float | None = None
+    """Gap, relative to f(0) - f*, that counts as the global minimum. None: 1e-6."""
+    max_steps: int | None = None
+    """Most steps of a run. None: the solver's own."""
+    float32: bool = False
+    """Single precision: certificates are much weaker."""
+    out: Path | None = None
+    """Folder for the results. Run again with the same folder to continue an interrupted job.
+    None: a new folder in ufm-results."""
+    save: Literal["best", "all", "none"] = "best"
+    """Whose W, H, b to store: of the run with the lowest f, of every run, of none."""
+    json: bool = False
+    """Print the results as JSON on standard output instead of the table."""
+
+    def run(self) -> int:
+        """Run every loss; partial results survive an interruption."""
+        from ufm.cli import _results
+
+        losses = self._losses()
+        if self.starts < 1:
+            raise ValueError(f"--starts must be at least 1, got {self.starts}")
+        problems = {name: self._problem(loss) for name, loss in losses.items()}
+        folder = _results.RunFolder.open(self.out, self._configuration())
+        results: list[LossResult] = []
+        try:
+            for name, problem in problems.items():
+                done = folder.load(name)
+                if done is not None:
+                    print(f"{name}: already in {folder.path}", file=sys.stderr)
+                results.append(done or self._solve(name, problem, folder))
+        except KeyboardInterrupt:
+            print(
+                f"\nInterrupted: {len(results)} of {len(problems)} losses are done. "
+                f"Continue with --out {folder.path}",
+                file=sys.stderr,
+            )
+            return 130
+        folder.finish(results)
+        if self.json:
+            print(folder.as_json(results))
+        else:
+            from ufm.cli._table import show
+
+            show(next(iter(problems.values())), results, folder.path)
+        return 0
+
+    def _losses(self) -> "dict[str, Loss]":
+        from ufm.losses import parse_loss
+
+        if not self.losses:
+            raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
+        losses = {text: parse_loss(text) for text in self.losses}
+        if len(losses) < len(self.losses):
+            raise ValueError(f"--losses names a loss twice: {' '.join(self.losses)}")
+        return losses
+
+    def _problem(self, loss: "Loss") -> "Problem":
+        from ufm.problem import Problem
+
+        counts = self.counts or (self.per_class,) * max(self.num_classes, 0)
+        return Problem(
+            loss=loss,
+            class_counts=counts,
+            dim=self.dim,
+            lam_w=self.lam_w,
+            lam_h=self.lam_h,
+            lam_b=self.lam_b,
+        )
+
+    def _configuration(self) -> dict[str, Any]:
+        """What the numbers depend on: everything but where they go."""
+        config = dataclasses.asdict(self)
+        for name in ("out", "json"):
+            del config[name]
+        return config
+
+    def _solve(self, name: str, problem: "Problem", folder: "RunFolder") -> "LossResult":
+        import jax
+
+        jax.config.update("jax_enable_x64", not self.float32)
+
+        from ufm.cli import _results
+        from ufm.cli._progress import progress
+        from ufm.verification import verify
+
+        with progress(problem.loss.label(), self.starts) as advance:
+            clock = _results.Clock()
+            verification = verify(
+                problem,
+                jax.random.key(self.seed),
+                self.starts,
+                scale=self.scale,
+                method=self.method,
+                tol=self.tol,
+                gap_tol=self.gap_tol,
+                max_steps=self.max_steps,
+                on_done=lambda _: advance(),
+            )
+            seconds = clock.seconds()
+        return folder.store(name, verification, seconds, self.save)

@@ -1,0 +1,16 @@
+"""`ufm version`."""
+
+import dataclasses
+import importlib.metadata
+import platform
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """Print the versions that decide the numbers."""
+
+    def run(self) -> int:
+        for name in ("ufm", "jax", "jaxlib", "numpy", "optax"):
+            print(f"{name:8}{importlib.metadata.version(name)}")
+        print(f"{'python':8}{platform.python_version()}")
+        return 0

@@ -1,0 +1,99 @@
+r"""Second-order tests at critical points: a way down, or none.
+
+At a critical point with ‖G‖₂ > μ and rank W < d the direction
+
+    Δ_W = −(λ_H/λ_W)^{1/4} u aᵀ,  Δ_H = (λ_W/λ_H)^{1/4} a vᵀ,  a ⟂ row(W),  (u, v) top pair of G
+
+has ΔᵀHΔ = −2(‖G‖₂ − μ) (Zhou et al., 2022). Here it is a candidate: a Hessian product decides, and
+the curvature −κ must be too large to be an artefact of the remaining gradient: κ² > 16 ‖∇f‖ L, L a
+bound on the third derivative, so that the exact critical point nearby is a strict saddle too (the
+Newton–Kantorovich condition along the direction). That none exists is decided by exact counts of
+all eigenvalues, with the zeros that rotations force set apart. Both are numerical statements.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm._pytree import pytree
+from ufm.duality import DualState
+from ufm.hessian import hessian_lipschitz, hvp, inertia, rotation_dimension
+from ufm.problem import Params, Problem, dot, matmul, norm
+
+
+@pytree()
+class Escape:
+    """A unit direction, the curvature along it from a Hessian product, and the theory's value.
+
+    `predicted` is −2(‖G‖₂−μ)μ/(λ_W+λ_H), which holds at critical points with rank W < d.
+    """
+
+    direction: Params
+    curvature: Float[Array, "*batch"]
+    predicted: Float[Array, "*batch"]
+
+
+def escape_direction(problem: Problem, state: DualState) -> Escape:
+    """The theory's direction of descent, with its true curvature; a candidate, not a claim."""
+    dtype = state.value.dtype
+    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
+    positive = state.mu > 0
+    balance = jnp.where(positive, lam_h / jnp.where(positive, lam_w, 1.0), 1.0) ** 0.25
+    a = _outside_row_space(state.params.W)
+    raw = Params(
+        -balance * jnp.outer(state.top_left, a),
+        jnp.outer(a, state.top_right) / balance,
+        None if state.params.b is None else jnp.zeros_like(state.params.b),
+    )
+    size = norm(raw)
+    direction = jax.tree.map(lambda x: x / jnp.where(size > 0, size, 1.0), raw)
+    curvature = dot(direction, hvp(problem, state.params, direction))
+    total = lam_w + lam_h
+    predicted = -2.0 * (state.dual_norm - state.mu) * state.mu / jnp.where(total > 0, total, 1.0)
+    return Escape(direction, curvature, predicted)
+
+
+def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
+    """A unit vector orthogonal to the rows of W, or as nearly so as there is."""
+    classes, dim = W.shape
+    _, sizes, rows = jnp.linalg.svd(W, full_matrices=False)
+    if dim <= classes:
+        return rows[-1]
+    # Start from the coordinate axis farthest from the row space, and project it twice.
+    present = sizes > sizes[0] * (float(jnp.finfo(W.dtype).eps) * dim)
+    basis = jnp.where(present[:, None], rows, 0.0)
+    a = jax.nn.one_hot(jnp.argmin(jnp.sum(basis**2, axis=0)), dim, dtype=W.dtype)
+    for _ in range(2):
+        a = a - matmul(matmul(basis, a), basis)
+    return a / jnp.linalg.norm(a)
+
+
+def is_descent(problem: Problem, state: DualState, escape: Escape) -> Array:
+    """Is the curvature negative beyond rounding and beyond what the gradient leaves open?"""
+    dtype = state.value.dtype
+    eps = float(jnp.finfo(dtype).eps)
+    # ∇²f applied to a unit vector adds up terms no larger than this.
+    size = norm(hvp(problem, state.params, escape.direction)) + state.dual_norm
+    size += jnp.asarray(problem.lam_w, dtype) + jnp.asarray(problem.lam_h, dtype)
+    rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5 * size
+    kappa = -escape.curvature
+    lipschitz = hessian_lipschitz(problem, state.params)
+    return (kappa > rounding) & (kappa**2 > 16.0 * state.grad_norm * lipschitz)
+
+
+#: Largest border Kd + K, and largest N (Kd + K)², for which all curvatures are counted unasked.
+_LARGEST_BORDER, _LARGEST_WORK = 2_000, 4e9
+
+
+def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool:
+    """Are all eigenvalues but the rotation zeros positive, beyond what the gradient leaves open?"""
+    border = problem.num_classes * (problem.dim + 1)
+    work = float(problem.num_columns) * border**2
+    if border > _LARGEST_BORDER or work > _LARGEST_WORK:
+        return False
+    lipschitz = float(hessian_lipschitz(problem, params))
+    decays = (float(problem.lam_w), float(problem.lam_h))
+    margin = max(1e-4 * min(decays), 4.0 * (lipschitz * grad_norm) ** 0.5)
+    counts = inertia(problem, params, 0.0, margin)
+    forced = rotation_dimension(problem, params)
+    return counts.reliable and counts.negative == 0 and counts.zero == forced

@@ -1,0 +1,100 @@
+"""The paper's claim, put to the test on one problem: many starts, a verdict for each.
+
+>>> verification = verify(problem, jax.random.key(0), num_starts=20)
+>>> verification.num_global, verification.worst_gap
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm._pytree import pytree, static
+from ufm.certificate import Certificate, Verdict, certify
+from ufm.geometry import NCMetrics, nc_metrics
+from ufm.minimum import GeometryMatch, GlobalMinimum, compare_geometry, global_minimum
+from ufm.problem import Problem
+from ufm.solvers import DEFAULT_METHOD, Solution, solve_many
+
+
+@pytree()
+class Verification:
+    """Runs from random starts, each certified; arrays have a leading axis over the starts."""
+
+    problem: Problem
+    minimum: GlobalMinimum
+    solutions: Solution
+    certificates: Certificate
+    metrics: NCMetrics
+    geometry: tuple[GeometryMatch, ...] = static()
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict of every run."""
+        return [Verdict(int(code)) for code in np.asarray(self.certificates.verdict)]
+
+    @property
+    def num_starts(self) -> int:
+        return len(self.geometry)
+
+    @property
+    def num_global(self) -> int:
+        """Runs certified to be at a global minimum."""
+        return sum(verdict is Verdict.GLOBAL_MINIMUM for verdict in self.verdicts)
+
+    @property
+    def num_matching(self) -> int:
+        """Runs with the predicted geometry (`compare_geometry`)."""
+        return sum(bool(match.matches) for match in self.geometry)
+
+    @property
+    def worst_gap(self) -> float:
+        """The largest certified gap f − (lower bound)."""
+        return float(np.max(np.asarray(self.certificates.gap)))
+
+
+def verify(
+    problem: Problem,
+    key: Key[Array, ""],
+    num_starts: int = 20,
+    *,
+    scale: float = 0.1,
+    method: str = DEFAULT_METHOD,
+    tol: float | None = None,
+    gap_tol: float | None = None,
+    max_steps: int | None = None,
+    dtype: Any = None,
+    on_done: Callable[[int], None] | None = None,
+) -> Verification:
+    """Solve from `num_starts` random starts and certify where each run ended.
+
+    `tol`, `method`, `max_steps`, `dtype` as in `solve_many`; `gap_tol` as in `certify`.
+    """
+    minimum = global_minimum(problem)
+    solutions = solve_many(
+        problem,
+        key,
+        num_starts=num_starts,
+        scale=scale,
+        method=method,
+        tol=tol,
+        max_steps=max_steps,
+        dtype=dtype,
+        on_done=on_done,
+    )
+    points = [jax.tree.map(lambda x, i=i: x[i], solutions.params) for i in range(num_starts)]
+    return Verification(
+        problem=problem,
+        minimum=minimum,
+        solutions=solutions,
+        certificates=_stack([certify(problem, point, gap_tol) for point in points]),
+        metrics=_stack([nc_metrics(problem, point) for point in points]),
+        geometry=tuple(compare_geometry(problem, point, minimum) for point in points),
+    )
+
+
+def _stack(items: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *items)
