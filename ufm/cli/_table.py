@@ -1,17 +1,18 @@
 """The table that `ufm solve` prints."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ufm.cli._results import LossResult
-from ufm.problem import Problem
+if TYPE_CHECKING:
+    from ufm.problem import Problem
+    from ufm.results import LossResult
 
 
-def show(problem: Problem, results: list[LossResult], folder: Path) -> None:
+def show(problem: "Problem", results: "list[LossResult]", folder: Path) -> None:
     """One row per loss (the worst of its runs), then what it means in words."""
     console = Console()
     if not console.is_terminal:
@@ -30,7 +31,7 @@ def show(problem: Problem, results: list[LossResult], folder: Path) -> None:
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
 
 
-def _headline(problem: Problem) -> str:
+def _headline(problem: "Problem") -> str:
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
     bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"
@@ -40,7 +41,7 @@ def _headline(problem: Problem) -> str:
     )
 
 
-def _column(result: LossResult, name: str) -> Any:
+def _column(result: "LossResult", name: str) -> Any:
     values = [run[name] for run in result["runs"]]
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
@@ -52,7 +53,7 @@ def _worst(values: Any) -> str:
     return f"{np.max(np.abs(values)):.1e}"
 
 
-def _row(result: LossResult) -> list[str]:
+def _row(result: "LossResult") -> list[str]:
     minimum = result["minimum"]
     certified = f"{result['verdicts']['GLOBAL_MINIMUM']}/{result['starts']}"
     distance = "—"
@@ -69,7 +70,7 @@ def _row(result: LossResult) -> list[str]:
     ]
 
 
-def _conclusions(results: list[LossResult]) -> list[str]:
+def _conclusions(results: "list[LossResult]") -> list[str]:
     total = sum(result["starts"] for result in results)
     certified = sum(result["verdicts"]["GLOBAL_MINIMUM"] for result in results)
     matching = sum(result["geometry_matches"] for result in results)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from ufm.cli._results import LossResult, RunFolder
     from ufm.losses import Loss
     from ufm.problem import Problem
+    from ufm.results import LossResult, RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Solve:
 
     def run(self) -> int:
         """Run every loss; partial results survive an interruption."""
-        from ufm.cli import _results
+        from ufm import results as storage
 
         losses = self._losses()
         if self.starts < 1:
             raise ValueError(f"--starts must be at least 1, got {self.starts}")
         problems = {name: self._problem(loss) for name, loss in losses.items()}
-        folder = _results.RunFolder.open(self.out, self._configuration())
+        folder = storage.RunFolder.open(self.out, self._configuration())
         results: list[LossResult] = []
         try:
             for name, problem in problems.items():
@@ -134,12 +134,12 @@ class Solve:
 
         jax.config.update("jax_enable_x64", not self.float32)
 
-        from ufm.cli import _results
+        from ufm import results as storage
         from ufm.cli._progress import progress
         from ufm.verification import verify
 
         with progress(problem.loss.label(), self.starts) as advance:
-            clock = _results.Clock()
+            clock = storage.Clock()
             verification = verify(
                 problem,
                 jax.random.key(self.seed),
