@@ -9,6 +9,7 @@ import loss_oracle as oracle
 import numpy as np
 import pytest
 from mpmath import mp
+from plain_model import plain_objective
 
 from ufm.hessian import hvp
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
@@ -65,31 +66,6 @@ def evaluate(problem, params, direction) -> Evaluated:
 
 def dot(x: Params, y: Params) -> float:
     return float(sum(jax.tree.leaves(jax.tree.map(lambda a, b: np.sum(a * b), x, y))))
-
-
-def plain_objective(problem: Problem, params: Params) -> float:
-    """f, one sample at a time, from the formulas of the losses."""
-    W, b = np.asarray(params.W), 0.0 if params.b is None else np.asarray(params.b)
-    samples = np.ones(6) if problem.column_weights is None else np.asarray(problem.column_weights)
-    total, k = 0.0, np.repeat([0, 1, 2], problem.class_counts)
-    for i, c in enumerate(samples):
-        v = W @ np.asarray(params.H)[:, i] / np.sqrt(c) + b
-        p = np.exp(v) / np.sum(np.exp(v))
-        target = np.eye(3)[k[i]]
-        match problem.loss:
-            case MSE(scale, goal):
-                weight = np.where(target > 0, scale, 1.0)
-                value = 0.5 * np.sum(weight * (v - goal * target) ** 2)
-            case Focal(gamma):
-                value = -((1 - p[k[i]]) ** gamma) * np.log(p[k[i]])
-            case LabelSmoothing(alpha):
-                value = -np.sum(((1 - alpha) * target + alpha / 3) * np.log(p))
-            case _:
-                value = -np.log(p[k[i]])
-        total += c * value
-    pieces = [(problem.lam_w, params.W), (problem.lam_h, params.H), (problem.lam_b, params.b)]
-    penalties = [0.5 * lam * np.sum(np.asarray(x) ** 2) for lam, x in pieces if x is not None]
-    return total / np.sum(samples) + sum(penalties)
 
 
 @every_setting

@@ -88,7 +88,6 @@ _HOME = {
     "solve_many": "ufm.solvers",
     "symmetric_minimum": "ufm.symmetric",
 }
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -102,4 +101,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_HOME)
