@@ -45,7 +45,7 @@ def random_points(problem: Problem, rho: float):
     """300 points: of many scales, near collapsed ones, and with a large bias."""
     rng = np.random.default_rng(0)
     for i in range(300):
-        base = jax.tree.map(lambda x, on=i % 3 > 0: x * on, collapsed(problem, rho))
+        base = collapsed(problem, rho if i % 3 else 0.0)
         size = 10 ** rng.uniform(-3, 1)
         moved = jax.tree.map(lambda x, h=size: x + h * rng.normal(size=x.shape), base)
         if i % 3 == 2 and problem.has_bias:

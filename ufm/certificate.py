@@ -39,6 +39,8 @@ Scalar = Float[Array, ""]
 
 #: Default tolerance of the gap, relative to f(0) − f*.
 RELATIVE_TOLERANCE = 1e-6
+#: By default the gap may not exceed this fraction of f either.
+VALUE_TOLERANCE = 1e-3
 
 
 class Verdict(enum.IntEnum):
@@ -154,8 +156,9 @@ def certify(problem: Problem, params: Params, tol: float | None = None) -> Certi
     """Decide what a point is, and prove it. Maps over batches of points with `jax.vmap`.
 
     `tol` is the largest gap, relative to f(0) − f*, that counts as a global minimum; one below
-    the rounding error is refused (UNDECIDED). `None` is 1e-6, raised to four times the rounding
-    error where that is larger (float32). Points of any origin: `params` need not be a solution.
+    the rounding error is refused (UNDECIDED). `None` is 1e-6, lowered to a gap of 1e-3 f where that
+    is smaller (tiny decays) and raised to four times the rounding error where that is larger
+    (float32). Points of any origin: `params` need not be a solution.
     For a single point of moderate size that would stay undecided, all curvatures are counted
     (`ufm.inertia`), which can make it a LOCAL_MINIMUM; in a batch that is left out.
     """
@@ -199,7 +202,9 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     gap, region_gap = state.value - lower_bound, state.value - region.lower
     origin = data_loss(problem, jnp.zeros_like(state.V))
     depth = jnp.maximum(origin - jnp.where(jnp.isfinite(lower_bound), lower_bound, 0.0), 0.0)
-    by_default = jnp.maximum(RELATIVE_TOLERANCE * depth, 4 * rounding)
+    # At tiny decays f* itself is tiny, and so are the differences between critical points.
+    by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, VALUE_TOLERANCE * jnp.abs(state.value))
+    by_default = jnp.maximum(by_default, 4 * rounding)
     tol = jnp.where(jnp.isnan(relative), by_default, relative * depth)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, params)

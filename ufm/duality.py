@@ -153,33 +153,45 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
     errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
     rounding = _eps(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
     rounding += state.value_rounding
-    lower = -conjugate - _bias_term(problem, state, gamma, theta) - rounding
+    bias, bias_rounding = _bias_term(problem, state, gamma, theta)
+    lower = -conjugate - bias - rounding
     # What the inflated dual norm costs is rounding too, though it is in the bound already.
     inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
     inner = jnp.abs(jnp.sum(gamma * state.V)) + jnp.abs(state.value)
-    return Bound(lower, rounding + jnp.maximum(inflation, 0.0) * inner)
+    return Bound(lower, rounding + bias_rounding + jnp.maximum(inflation, 0.0) * inner)
 
 
-def _bias_term(problem: Problem, state: DualState, gamma: Array, theta: Scalar) -> Scalar:
-    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, inflated by the rounding of r."""
+def _bias_term(
+    problem: Problem, state: DualState, gamma: Array, theta: Scalar
+) -> tuple[Scalar, Scalar]:
+    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, and the part of it that is rounding."""
     if not problem.has_bias:
-        return jnp.zeros_like(theta)
+        return jnp.zeros_like(theta), jnp.zeros_like(theta)
     lam_b = jnp.asarray(problem.lam_b, theta.dtype)
     r, error = _row_sums(gamma)
-    safe = jnp.where(lam_b > 0, lam_b, 1.0)
-    size = jnp.linalg.norm(r) + jnp.linalg.norm(error)
-    decayed = 0.5 * theta**2 * size**2 / safe
+    decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
     slope = problem.loss.margin_slope()
     if slope is None:
         # MSE: exactly feasible up to rounding, which the conjugate's error bound covers.
-        free = jnp.zeros_like(theta)
+        free = free_rounding = jnp.zeros_like(theta)
     else:
         smallest = _smallest_class(problem, theta)
         total = jnp.sum(problem.samples(theta.dtype))
         spread = state.value * total / (smallest * jnp.asarray(slope, theta.dtype))
         spread += state.value / state.mu * (2.0 / smallest) ** 0.5
-        free = 0.5 * theta * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * spread
-    return jnp.where(lam_b > 0, decayed, free)
+        free_rounding = 0.5 * theta * jnp.sum(error) * spread
+        free = 0.5 * theta * jnp.sum(jnp.abs(r)) * spread + free_rounding
+    return (
+        jnp.where(lam_b > 0, decayed, free),
+        jnp.where(lam_b > 0, decayed_rounding, free_rounding),
+    )
+
+
+def _decayed_bias(r: Array, error: Array, lam_b: Scalar) -> tuple[Scalar, Scalar]:
+    """‖r‖²/(2λ_b) with r known to within `error`: an upper bound, and its rounding part."""
+    safe = jnp.where(lam_b > 0, lam_b, 1.0)
+    size, slack = jnp.linalg.norm(r), jnp.linalg.norm(error)
+    return 0.5 * (size + slack) ** 2 / safe, (size + slack) * slack / safe
 
 
 def _tangent_bound(
@@ -195,20 +207,19 @@ def _tangent_bound(
     excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * _eps(mu)), 0.0)
     charge = 64 * jnp.linalg.norm(state.G) * (radius + jnp.linalg.norm(matmul_z(state)))
     rounding = _eps(V) * (terms * jnp.sum(jnp.abs(products)) + charge)
-    bias = jnp.zeros_like(mu)
+    bias = bias_rounding = jnp.zeros_like(mu)
     if problem.has_bias:
         lam_b = jnp.asarray(problem.lam_b, mu.dtype)
         r, error = _row_sums(gamma)
-        safe = jnp.where(lam_b > 0, lam_b, 1.0)
-        decayed = 0.5 * (jnp.linalg.norm(r) + jnp.linalg.norm(error)) ** 2 / safe
-        free = jnp.full_like(mu, jnp.inf)
-        if free_bias is not None:
-            free = 0.5 * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * free_bias
+        decayed, decayed_rounding = _decayed_bias(r, error, lam_b)
+        spread = jnp.full_like(mu, jnp.inf) if free_bias is None else free_bias
+        free = 0.5 * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * spread
         bias = jnp.where(lam_b > 0, decayed, free)
+        bias_rounding = jnp.where(lam_b > 0, decayed_rounding, 0.5 * jnp.sum(error) * spread)
     rounding += 2 * state.value_rounding
     lower = tangent - bias - excess * radius - rounding
     inflation = state.dual_norm_bound - state.dual_norm + 8 * _eps(mu) * mu
-    return Bound(lower, rounding + inflation * radius)
+    return Bound(lower, rounding + bias_rounding + inflation * radius)
 
 
 def matmul_z(state: DualState) -> Float[Array, "K N"]:
