@@ -13,7 +13,7 @@ MAX_LINES = 350
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
     ("_pytree",),
-    ("losses",),
+    ("losses", "params"),
     ("problem",),
     ("geometry", "symmetric", "duality", "solvers", "hessian"),
     ("curvature",),

@@ -90,6 +90,9 @@ _HOME = {
 }
 
 
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # computed
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ufm' has no attribute {name!r}")

@@ -102,12 +102,18 @@ def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
     within = jnp.sum(deviations**2 * share[None, :])
     between = jnp.sum(centred**2) / classes
     target = centering(classes, W.dtype) / (classes - 1) ** 0.5
+    # Class means that differ by rounding only define no directions.
+    noise = 16 * float(jnp.finfo(W.dtype).eps) * jnp.max(jnp.linalg.norm(h, axis=0))
+    distinct = jnp.linalg.norm(centred) > noise * classes**0.5
+    disagreement = _nearest_mean_disagreement(
+        logits(problem, params), h - global_mean, centred, share
+    )
     return NCMetrics(
-        nc1=_within_class_collapse(deviations, centred, share),
+        nc1=jnp.where(distinct, _within_class_collapse(deviations, centred, share), jnp.nan),
         nc2=_angle(matmul(W, W.T), target),
-        nc3=_angle(matmul(W, centred), target),
-        nc4=_nearest_mean_disagreement(logits(problem, params), h, means, share),
-        within_between_ratio=_ratio(within, between),
+        nc3=jnp.where(distinct, _angle(matmul(W, centred), target), jnp.nan),
+        nc4=jnp.where(distinct, disagreement, jnp.nan),
+        within_between_ratio=jnp.where(distinct, within / between, jnp.nan),
     )
 
 
@@ -120,7 +126,7 @@ def _within_class_collapse(deviations: Array, centred: Array, share: Array) -> S
     variance = jnp.sum(matmul(directions.T, deviations) ** 2 * share[None, :], axis=1)
     resolved = sizes > sizes[0] * (float(jnp.finfo(sizes.dtype).eps) * max(dim, classes))
     terms = jnp.where(resolved, variance / jnp.where(resolved, sizes, 1.0) ** 2, 0.0)
-    return jnp.where(sizes[0] > 0, jnp.sum(terms), jnp.nan)
+    return jnp.sum(terms)
 
 
 def _angle(gram: Array, target: Array) -> Scalar:
@@ -130,13 +136,10 @@ def _angle(gram: Array, target: Array) -> Scalar:
     )
 
 
-def _ratio(top: Scalar, bottom: Scalar) -> Scalar:
-    return jnp.where(bottom > 0, top / jnp.where(bottom > 0, bottom, 1.0), jnp.nan)
-
-
 def _nearest_mean_disagreement(V: Array, h: Array, means: Array, share: Array) -> Scalar:
-    # ‖h − h̄_k‖² up to ‖h‖², which does not change the nearest.
+    # ‖h − h̄_k‖² up to ‖h‖², which does not change the nearest; both about the global mean, whose
+    # square would drown the differences in single precision.
     distance = jnp.sum(means**2, axis=0)[:, None] - 2.0 * matmul(means.T, h)
     differ = jnp.argmax(V, axis=0) != jnp.argmin(distance, axis=0)
-    defined = (jnp.max(jnp.abs(means)) > 0) & jnp.any(V[:1, :] != V)
-    return jnp.where(defined, jnp.sum(jnp.where(differ, share, 0.0)), jnp.nan)
+    decided = jnp.any(V[:1, :] != V)
+    return jnp.where(decided, jnp.sum(jnp.where(differ, share, 0.0)), jnp.nan)

@@ -24,29 +24,33 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
 
 import functools
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from ufm._pytree import hyperparameter, pytree, require, static
 from ufm.losses import Hyper, Loss
+from ufm.params import Params as Params
+from ufm.params import dot as dot
+from ufm.params import norm as norm
 
 Scalar = Float[Array, ""]
 
+if TYPE_CHECKING:
+    Whole = int
+    Counts = tuple[int, ...]
+    Weights = Array
+else:
+    # What the constructor takes, and normalises to the types above.
+    Whole = int | np.integer
+    Counts = tuple[Whole, ...] | list[Whole] | Int[np.ndarray, " K"]
+    Weights = Float[Array, "*batch N"] | Shaped[np.ndarray, "*batch N"] | list
+
 #: Accelerators multiply float32 matrices in reduced precision unless told otherwise.
 matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
-@pytree()
-class Params:
-    """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes."""
-
-    W: Float[Array, "*batch K d"]
-    H: Float[Array, "*batch d N"]
-    b: Float[Array, "*batch K"] | None
 
 
 @pytree()
@@ -60,12 +64,12 @@ class Problem:
     """
 
     loss: Loss
-    class_counts: tuple[int, ...] = static()
-    dim: int = static()
+    class_counts: Counts = static()
+    dim: Whole = static()
     lam_w: Hyper
     lam_h: Hyper
     lam_b: Hyper | None
-    column_weights: Float[Array, "*batch N"] | None = None
+    column_weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, Loss):
@@ -113,7 +117,7 @@ class Problem:
         lam_w: Hyper,
         lam_h: Hyper,
         lam_b: Hyper | None,
-    ) -> Self:
+    ) -> "Problem":
         """K classes of n samples each."""
         counts = (_count("per_class", per_class),) * _count("num_classes", num_classes)
         return cls(loss=loss, class_counts=counts, dim=dim, lam_w=lam_w, lam_h=lam_h, lam_b=lam_b)
@@ -300,7 +304,7 @@ def gradient_noise(problem: Problem, params: Params) -> Scalar:
 def init_params(
     problem: Problem,
     key: Key[Array, ""],
-    scale: float | Scalar = 0.1,
+    scale: Hyper = 0.1,
     num_starts: int | None = None,
     dtype: Any = None,
 ) -> Params:
@@ -335,14 +339,3 @@ def features(problem: Problem, params: Params) -> Float[Array, "d N"]:
     if problem.column_weights is None:
         return params.H
     return params.H * jax.lax.rsqrt(problem.samples(params.H.dtype))[None, :]
-
-
-def dot(x: Params, y: Params) -> Scalar:
-    """⟨x, y⟩ over all parameters."""
-    products = jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)
-    return functools.reduce(jnp.add, jax.tree.leaves(products))
-
-
-def norm(x: Params) -> Scalar:
-    """‖x‖ over all parameters."""
-    return jnp.sqrt(dot(x, x))

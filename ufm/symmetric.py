@@ -161,7 +161,7 @@ class MarginLoss:
 def _bisect(reached: Any, low: Scalar, high: Scalar) -> Scalar:
     """The point of [low, high] where the monotone predicate turns true; `low` if it starts so."""
 
-    def halve(_: int, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+    def halve(_: Any, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         a, b = bracket
         mid = 0.5 * (a + b)
         hit = reached(mid)

@@ -1,13 +1,18 @@
 """What a loss is: the interface that the rest of the library sees."""
 
 import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-Hyper = float | Float[Array, "*batch"]
+if TYPE_CHECKING:
+    Hyper = float | Array
+else:
+    # What a hyperparameter may be given as; the constructors store a float or an array.
+    Hyper = float | int | np.number | Float[Array, "*batch"] | Shaped[np.ndarray, "*batch"]
 Logits = Float[Array, " K"]
 Label = int | Int[Array, ""]
 Scalar = Float[Array, ""]

@@ -234,7 +234,7 @@ class Focal(_SoftmaxLoss):
         gamma = jnp.asarray(self.gamma, jnp.result_type(float))
         safe = jnp.where(gamma > 0, gamma, 1.0)
 
-        def halve(_: int, bracket: tuple[Any, Any]) -> tuple[Any, Any]:
+        def halve(_: Any, bracket: tuple[Any, Any]) -> tuple[Any, Any]:
             low, high = bracket
             mid = 0.5 * (low + high)
             odds = 1.0 / jnp.expm1(mid)  # p / (1 − p)

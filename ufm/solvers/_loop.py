@@ -11,7 +11,7 @@ neither f nor ‖∇f‖ has improved beyond rounding for `PATIENCE` steps.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ class Point(NamedTuple):
     grad: Params
 
 
+@runtime_checkable
 class Method(Protocol):
     """One algorithm."""
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
+from ufm._pytree import require
 from ufm.problem import Params, Problem, check_shapes, init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum
 from ufm.solvers._loop import Method, run
@@ -54,8 +55,12 @@ def _solve(
 def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
+    if tol is not None:
+        require("tol", tol, lambda x: x >= 0, "a non-negative gradient norm")
     if max_steps is None:
         max_steps = METHODS[method].default_max_steps
+    if isinstance(max_steps, bool) or max_steps != int(max_steps) or not 0 <= max_steps < 2**31:
+        raise ValueError(f"max_steps must be a whole number below 2^31, got {max_steps}")
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
     tol = default_tol(problem, dtype) if tol is None else jnp.asarray(tol, dtype)
     return tol, jnp.asarray(max_steps, jnp.int32), use_noise_floor
@@ -75,6 +80,8 @@ def solve(
     min(1e-10, 1e-6 μ) in float64 and the rounding floor of the gradient in float32. The dtype is
     that of `params`. The run never raises for falling short: read `status`, or `explain()`.
     """
+    if problem_batch(problem) is not None:
+        raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
     check_shapes(problem, params)
     dtype = params.W.dtype
     tol_array, steps, floor = _prepare(problem, dtype, method, tol, max_steps)
@@ -116,12 +123,9 @@ def solve_many(
             raise ValueError("solve_many needs a key for random starts, or a batch of starts")
         count = num_starts if num_starts is not None else (batch or 20)
         starts = init_params(_entry(problem, 0, batch), key, scale, count, dtype)
-    size = int(starts.W.shape[0])
-    if starts.W.ndim != 3:
-        raise ValueError(f"starts need one leading axis, got W of shape {starts.W.shape}")
-    if batch is not None and batch != size:
-        raise ValueError(f"the problem has {batch} entries but there are {size} starts")
-    check_shapes(problem, jax.tree.map(lambda x: x[0], starts))
+    elif num_starts is not None:
+        raise ValueError("give num_starts for random starts or starts of your own, not both")
+    size = _batch_size(problem, batch, starts)
     if jax.default_backend() == "cpu" and not isinstance(starts.W, Tracer):
         return _one_by_one(problem, batch, starts, method, tol, max_steps, on_done)
     tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
@@ -133,6 +137,19 @@ def solve_many(
         for i in range(size):
             on_done(i)
     return solution
+
+
+def _batch_size(problem: Problem, batch: int | None, starts: Params) -> int:
+    """Number of starts; raises `ValueError` where the leading axes do not agree."""
+    lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(starts)}
+    if starts.W.ndim != 3 or len(lengths) != 1 or 0 in lengths:
+        shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(starts)]
+        raise ValueError(f"starts need one leading axis, the same for W, H and b; got {shapes}")
+    size = lengths.pop()
+    if batch is not None and batch != size:
+        raise ValueError(f"the problem has {batch} entries but there are {size} starts")
+    check_shapes(problem, jax.tree.map(lambda x: x[0], starts))
+    return size
 
 
 def _one_by_one(

@@ -1,0 +1,31 @@
+"""A point of the model, and the inner product of points."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm._pytree import pytree
+
+Scalar = Float[Array, ""]
+
+
+@pytree()
+class Params:
+    """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes."""
+
+    W: Float[Array, "*batch K d"]
+    H: Float[Array, "*batch d N"]
+    b: Float[Array, "*batch K"] | None
+
+
+def dot(x: Params, y: Params) -> Scalar:
+    """⟨x, y⟩ over all parameters."""
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)
+    return functools.reduce(jnp.add, jax.tree.leaves(products))
+
+
+def norm(x: Params) -> Scalar:
+    """‖x‖ over all parameters."""
+    return jnp.sqrt(dot(x, x))
