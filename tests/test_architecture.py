@@ -15,6 +15,7 @@ LAYERS = (
     ("_pytree",),
     ("losses", "params"),
     ("problem",),
+    ("linearisation",),
     ("geometry", "symmetric", "duality", "solvers", "hessian"),
     ("curvature",),
     ("certificate",),

@@ -49,7 +49,9 @@ class Solve:
     """Standard deviation of the entries of a start."""
     seed: int = 0
     """Seed of the starts; start i depends on the seed and i alone."""
-    method: Literal["lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = "lbfgs"
+    method: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
+        "newton"
+    )
     """The solver."""
     tol: float | None = None
     """Gradient norm at which a run has converged. None: min(1e-10, 1e-6 mu)."""

@@ -48,8 +48,16 @@ class Loss(abc.ABC):
         """∇L(z, k), shape (K,)."""
 
     @abc.abstractmethod
+    def curvature(self, z: Logits, label: Label) -> Any:
+        """All that products with ∇²L(z, k) need, computed once: a tuple of arrays."""
+
+    @abc.abstractmethod
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        """∇²L x from a stored curvature, shape (K,): no exponentials."""
+
     def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
         """∇²L(z, k) x, shape (K,)."""
+        return self.curvature_product(self.curvature(z, label), x)
 
     @abc.abstractmethod
     def is_convex(self) -> bool | None:
@@ -61,7 +69,8 @@ class Loss(abc.ABC):
 
     def hessian(self, z: Logits, label: Label) -> Float[Array, "K K"]:
         """∇²L(z, k), shape (K, K)."""
-        columns = jax.vmap(lambda x: self.hessian_product(z, label, x))
+        curvature = self.curvature(z, label)
+        columns = jax.vmap(lambda x: self.curvature_product(curvature, x))
         return columns(jnp.eye(z.shape[0], dtype=z.dtype))
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:

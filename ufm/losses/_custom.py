@@ -47,7 +47,11 @@ class CustomLoss(Loss):
     def gradient(self, z: Logits, label: Label) -> Logits:
         return jax.grad(lambda logits: self.value(logits, label))(z)
 
-    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+    def curvature(self, z: Logits, label: Label) -> Any:
+        return z, jnp.asarray(label, jnp.int32)
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        z, label = curvature
         return jax.jvp(lambda logits: self.gradient(logits, label), (z,), (x,))[1]
 
     def label(self) -> str:

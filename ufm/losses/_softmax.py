@@ -29,15 +29,20 @@ def _log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
     return (top - z_label) + jnp.log(total), weights / total
 
 
-def _softmax_product(u: Scalar, p_label: Scalar, q: Logits, on_label: Any, x: Logits) -> Logits:
+def _probabilities(t: Scalar, q: Logits, on_label: Logits) -> tuple[Logits, Logits]:
+    """p, and the indicator of its largest entry."""
+    p = jnp.where(on_label > 0, sigmoid(-t), sigmoid(t) * q)
+    largest = jnp.arange(p.shape[0], dtype=jnp.int32) == jnp.argmax(p).astype(jnp.int32)
+    return p, largest.astype(p.dtype)
+
+
+def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
     """(diag p − p pᵀ) x, accurate relative to its own size however close p is to a corner.
 
     The matrix annihilates constants, so x may be shifted by its entry at the largest
     probability: the large terms of x_j − pᵀx then never cancel.
     """
-    p = jnp.where(on_label, p_label, u * q)
-    largest = jnp.arange(x.shape[0]) == jnp.argmax(p)
-    shifted = x - jnp.sum(jnp.where(largest, x, 0.0))
+    shifted = x - jnp.sum(largest * x)
     return p * (shifted - jnp.sum(p * shifted))
 
 
@@ -55,6 +60,15 @@ def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
 class _SoftmaxLoss(Loss):
     shift_invariant = True
     contrastive = True
+
+    # Of cross-entropy, with any fixed targets.
+    def curvature(self, z: Logits, label: Label) -> Any:
+        t, q = _log_odds(z, label)
+        return _probabilities(t, q, label_mask(z, label).astype(z.dtype))
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        p, largest = curvature
+        return _softmax_product(p, largest, x)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         t, _ = _log_odds(z, label)
@@ -82,10 +96,6 @@ class CrossEntropy(_SoftmaxLoss):
     def gradient(self, z: Logits, label: Label) -> Logits:
         t, q = _log_odds(z, label)
         return sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
-
-    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
-        t, q = _log_odds(z, label)
-        return _softmax_product(sigmoid(t), sigmoid(-t), q, label_mask(z, label), x)
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j p_j log p_j with p = γ + e_k on the simplex."""
@@ -138,10 +148,6 @@ class LabelSmoothing(_SoftmaxLoss):
         t, q = _log_odds(z, label)
         on_label = label_mask(z, label).astype(z.dtype)
         return sigmoid(t) * (q - on_label) - self._share(z) * (1.0 - z.shape[0] * on_label)
-
-    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
-        t, q = _log_odds(z, label)
-        return _softmax_product(sigmoid(t), sigmoid(-t), q, label_mask(z, label), x)
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j p_j log p_j with p = γ + ŷ on the simplex."""
@@ -208,13 +214,14 @@ class Focal(_SoftmaxLoss):
         first, _ = self._slopes(t)
         return first * sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
 
-    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
+    def curvature(self, z: Logits, label: Label) -> Any:
         t, q = _log_odds(z, label)
-        on_label = label_mask(z, label)
-        first, second = self._slopes(t)
-        away = q - on_label.astype(z.dtype)
-        softmax_part = _softmax_product(sigmoid(t), sigmoid(-t), q, on_label, x)
-        return first * softmax_part + second * away * jnp.sum(away * x)
+        on_label = label_mask(z, label).astype(z.dtype)
+        return *_probabilities(t, q, on_label), *self._slopes(t), q - on_label
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        p, largest, first, second, away = curvature
+        return first * _softmax_product(p, largest, x) + second * away * jnp.sum(away * x)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         t, _ = _log_odds(z, label)

@@ -1,6 +1,6 @@
 """Squared error against one-hot targets."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -42,8 +42,11 @@ class MSE(Loss):
     def gradient(self, z: Logits, label: Label) -> Logits:
         return self._weights(z, label) * self._residual(z, label)
 
-    def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
-        return self._weights(z, label) * x
+    def curvature(self, z: Logits, label: Label) -> Any:
+        return (self._weights(z, label),)
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        return curvature[0] * x
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j γ_j²/(2 w_j) + M γ_k, w = κ on the label and 1 elsewhere."""

@@ -6,7 +6,7 @@ A method is a pair of pure functions,
     step(problem, point, state) -> (point, state, products)
 
 and never decides that it is done. A run has converged only when ‖∇f‖ ≤ tol; it has stalled when
-neither f nor ‖∇f‖ has improved beyond rounding for `PATIENCE` steps.
+neither f nor ‖∇f‖ has improved beyond rounding for `patience` steps.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from jaxtyping import Array
 from ufm.problem import Params, Problem, gradient_noise, norm, value_and_gradient
 from ufm.solvers._solution import HISTORY_LENGTH, History, Solution, Status
 
-#: Steps without progress beyond rounding after which a run has stalled.
-PATIENCE = 400
+#: Steps without progress beyond rounding after which a run of a first-order method has stalled.
+FIRST_ORDER_PATIENCE = 400
 
 # Every step up to 128, then growing by a constant ratio up to 1e8; the last slot is the end.
 _DENSE = 128
@@ -49,6 +49,7 @@ class Method(Protocol):
     """One algorithm."""
 
     default_max_steps: int
+    patience: int
     init: Callable[[Problem, Point], Any]
     step: Callable[[Problem, Point, Any], tuple[Point, Any, Array]]
 
@@ -119,7 +120,7 @@ def run(
                 grad_norm <= tolerance(point.params),
                 int(Status.CONVERGED),
                 jnp.where(
-                    step - mark_step >= PATIENCE,
+                    step - mark_step >= method.patience,
                     int(Status.STALLED),
                     jnp.where(step >= max_steps, int(Status.MAX_STEPS), _RUNNING),
                 ),

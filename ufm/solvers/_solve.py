@@ -13,19 +13,20 @@ from jaxtyping import Array, Key
 
 from ufm._pytree import require
 from ufm.problem import Params, Problem, check_shapes, init_params
-from ufm.solvers import adam, gradient_descent, lbfgs, momentum
+from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status
 
 METHODS: dict[str, Method] = {
-    "lbfgs": lbfgs,  # type: ignore[dict-item]  # a module with the protocol's members
+    "newton": newton,  # type: ignore[dict-item]  # a module with the protocol's members
+    "lbfgs": lbfgs,  # type: ignore[dict-item]
     "gradient_descent": gradient_descent,  # type: ignore[dict-item]
     "heavy_ball": momentum.heavy_ball,
     "nesterov": momentum.nesterov,
     "adam": adam,  # type: ignore[dict-item]
 }
 #: The fastest method certified to converge.
-DEFAULT_METHOD = "lbfgs"
+DEFAULT_METHOD = "newton"
 
 
 def default_tol(problem: Problem, dtype: Any) -> Array:
@@ -76,9 +77,9 @@ def solve(
 ) -> Solution:
     """Minimise f from one start until ‖∇f‖ ≤ tol.
 
-    `method`: "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam". `tol=None` is
-    min(1e-10, 1e-6 μ) in float64 and the rounding floor of the gradient in float32. The dtype is
-    that of `params`. The run never raises for falling short: read `status`, or `explain()`.
+    `method`: "newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam".
+    `tol=None` is min(1e-10, 1e-6 μ) in float64 and the rounding floor of the gradient in float32.
+    The dtype is that of `params`. The run never raises for falling short: read `status`, or `explain()`.
     """
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")

@@ -13,9 +13,10 @@ import optax
 from jaxtyping import Array
 
 from ufm.problem import Problem, norm
-from ufm.solvers._loop import Point, evaluate, relaxed_promotion
+from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate, relaxed_promotion
 
 default_max_steps = 50_000
+patience = FIRST_ORDER_PATIENCE
 _PATIENCE = 50
 # Without noise in the gradients a long memory only delays the end: 0.999 remembers a thousand
 # steps and never settles. The usual eps of 1e-8 would swamp gradients below it.

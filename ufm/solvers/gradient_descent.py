@@ -13,9 +13,10 @@ from jaxtyping import Array
 
 from ufm.problem import Problem, dot
 from ufm.solvers._line_search import sufficient_decrease
-from ufm.solvers._loop import Point, evaluate
+from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate
 
 default_max_steps = 50_000
+patience = FIRST_ORDER_PATIENCE
 _MAX_HALVINGS = 60
 
 

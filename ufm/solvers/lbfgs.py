@@ -15,9 +15,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ufm.problem import Params, Problem, value_and_gradient
-from ufm.solvers._loop import Point, relaxed_promotion
+from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, relaxed_promotion
 
 default_max_steps = 10_000
+patience = FIRST_ORDER_PATIENCE
 _LINE_SEARCH = optax.scale_by_zoom_linesearch(
     max_linesearch_steps=30, initial_guess_strategy="one", approx_dec_rtol=1e-6
 )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ufm.problem import Params, Problem, dot, norm
-from ufm.solvers._loop import Point, evaluate
+from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate
 
 _HEAVY_BALL = 0.9
 
@@ -29,6 +29,7 @@ class _State(NamedTuple):
 
 class _Momentum:
     default_max_steps = 50_000
+    patience = FIRST_ORDER_PATIENCE
 
     def __init__(self, nesterov: bool) -> None:
         self.nesterov = nesterov
