@@ -24,6 +24,8 @@ from ufm.verification import Verification
 
 LossResult = dict[str, Any]
 _FORMAT = 1
+#: Ending of a file that is being written.
+_PARTIAL = ".part"
 
 
 class Clock:
@@ -59,7 +61,7 @@ class RunFolder:
                 raise ValueError(
                     f"{path} holds results of another configuration: choose another --out"
                 )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and (not path.is_dir() or _foreign(path)):
             raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
         else:
             path.mkdir(parents=True, exist_ok=True)
@@ -179,7 +181,8 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     if save != "none":
         chosen: Params = solutions.params
         if save == "best":
-            best = int(np.nanargmin(np.asarray(solutions.value)))
+            values = np.asarray(solutions.value)
+            best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
             chosen = jax.tree.map(lambda x: x[best], chosen)
             arrays["start"] = best
         arrays |= {"W": chosen.W, "H": chosen.H}
@@ -188,8 +191,14 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     return {key: np.asarray(array) for key, array in arrays.items()}
 
 
+def _foreign(folder: Path) -> bool:
+    """Does it hold anything but what an interrupted write left behind?"""
+    return any(not entry.name.endswith(_PARTIAL) for entry in folder.iterdir())
+
+
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower())
+    """A file name; injective on the canonical texts of losses."""
+    return re.sub(r"[^a-z0-9.+-]", "_", name)
 
 
 def _finite(value: Any) -> Any:
@@ -218,7 +227,7 @@ def _read(path: Path) -> Any:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, even if the machine stops in between."""
-    partial = path.with_name(path.name + ".part")
+    partial = path.with_name(path.name + _PARTIAL)
     with open(partial, "wb") as file:
         file.write(content)
         file.flush()

@@ -76,6 +76,8 @@ class Solve:
         losses = self._losses()
         if self.starts < 1:
             raise ValueError(f"--starts must be at least 1, got {self.starts}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
         problems = {name: self._problem(loss) for name, loss in losses.items()}
         folder = storage.RunFolder.open(self.out, self._configuration())
         results: list[LossResult] = []
@@ -102,11 +104,11 @@ class Solve:
         return 0
 
     def _losses(self) -> "dict[str, Loss]":
-        from ufm.losses import parse_loss
+        from ufm.losses import loss_spec, parse_loss
 
         if not self.losses:
             raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
-        losses = {text: parse_loss(text) for text in self.losses}
+        losses = {loss_spec(loss): loss for loss in map(parse_loss, self.losses)}
         if len(losses) < len(self.losses):
             raise ValueError(f"--losses names a loss twice: {' '.join(self.losses)}")
         return losses

@@ -35,6 +35,15 @@ def parse_loss(text: str) -> Loss:
     return make(*values)
 
 
+def loss_spec(loss: Loss) -> str:
+    """The canonical text of a loss of the paper, which `parse_loss` reads: equal losses, equal text."""
+    for name, (make, _, fields) in _NAMES.items():
+        if type(loss) is make:
+            numbers = ",".join(repr(float(getattr(loss, field))) for field in fields)
+            return f"{name}:{numbers}" if numbers else name
+    raise ValueError(f"{loss.label()} has no name: only CE, LS, FL and MSE do")
+
+
 def _counted(fields: tuple[str, ...]) -> str:
     if not fields:
         return "no number"

@@ -79,7 +79,8 @@ def solve(
 
     `method`: "newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam".
     `tol=None` is min(1e-10, 1e-6 μ) in float64 and the rounding floor of the gradient in float32.
-    The dtype is that of `params`. The run never raises for falling short: read `status`, or `explain()`.
+    The dtype is that of `params`. The run never raises for falling short: read `status`, or
+    `explain()`.
     """
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
