@@ -163,8 +163,7 @@ def certify(problem: Problem, params: Params, tol: float | None = None) -> Certi
     (`ufm.inertia`), which can make it a LOCAL_MINIMUM; in a batch that is left out.
     """
     check_shapes(problem, params)
-    if tol is not None:
-        require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")
+    check_tolerance(tol)
     relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
     found = _certify(problem, params, relative)
     if isinstance(found.verdict, Tracer):
@@ -179,6 +178,12 @@ def certify(problem: Problem, params: Params, tol: float | None = None) -> Certi
         no_spurious = _no_spurious_minima(problem)
         reason = Reason.LOCAL_AGAINST_THEORY if no_spurious else Reason.ALL_CURVATURES_POSITIVE
     return dataclasses.replace(found, verdict=verdict, reason=reason)
+
+
+def check_tolerance(tol: float | None) -> None:
+    """Raise `ValueError` for a gap tolerance that `certify` does not take."""
+    if tol is not None:
+        require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")
 
 
 #: Reasons after which a look at all curvatures can still say something.

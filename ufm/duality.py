@@ -11,7 +11,8 @@ The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimu
   f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
 - free bias (λ_b = 0), CE and LS: −‖r‖²/(2λ_b) becomes −θ ½‖r‖₁ B with B a bound on the range of an
   optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
-- free bias, MSE: Γ is replaced by Γ − r ωᵀ, which has row sums 0;
+- Γ − r ωᵀ has row sums 0, so that its bias term vanishes for every λ_b ≥ 0: always feasible for
+  MSE, for CE and LS while no probability turns negative; the better of the two bounds counts;
 - the focal loss on {p_y ≥ p*}, where it is convex: the bound without a conjugate holds for all
   points of that region (`region_lower_bound`).
 
@@ -136,16 +137,29 @@ def region_lower_bound(problem: Problem, state: DualState) -> Bound:
 
 
 def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
-    loss, gamma = problem.loss, state.gamma
-    free_bias = problem.has_bias and not loss.shift_invariant
-    sigma, sigma_bound = state.dual_norm, state.dual_norm_bound
-    if free_bias:
-        # Row sums 0 make the bias drop out; needed at λ_b = 0, where only this is feasible.
-        share = scale_by_weights(problem, jnp.ones_like(gamma))
-        centred = gamma - jnp.sum(gamma, axis=1)[:, None] * share
-        at_zero = jnp.asarray(problem.lam_b, gamma.dtype) == 0
-        gamma = jnp.where(at_zero, centred, gamma)
-        sigma, sigma_bound, _, _ = _spectral_norm(feature_gradient(problem, gamma))
+    plain = _bound_from(problem, state, state.gamma, state.dual_norm, state.dual_norm_bound)
+    if not problem.has_bias:
+        return plain
+    # Row sums 0 make the bias drop out: at λ_b = 0 nothing else is feasible for MSE, and for the
+    # softmax losses it is first-order better, as long as no probability p − r turns negative.
+    share = scale_by_weights(problem, jnp.ones_like(state.gamma))
+    centred = state.gamma - jnp.sum(state.gamma, axis=1)[:, None] * share
+    sigma, sigma_bound, _, _ = _spectral_norm(feature_gradient(problem, centred))
+    without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, bias_term=False)
+    better = without_bias.lower > plain.lower
+    return Bound(*(jnp.where(better, a, b) for a, b in zip(without_bias, plain, strict=True)))
+
+
+def _bound_from(
+    problem: Problem,
+    state: DualState,
+    gamma: Array,
+    sigma: Scalar,
+    sigma_bound: Scalar,
+    bias_term: bool = True,
+) -> Bound:
+    """The bound of the dual point θΓ, with θ as large as the inflated dual norm allows."""
+    loss = problem.loss
     feasible = state.mu * (1.0 - 8 * _eps(gamma))
     theta = jnp.minimum(1.0, feasible / jnp.where(sigma_bound > 0, sigma_bound, 1.0))
     dual = theta * _per_sample(problem, gamma)
@@ -153,7 +167,9 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
     errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
     rounding = _eps(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
     rounding += state.value_rounding
-    bias, bias_rounding = _bias_term(problem, state, gamma, theta)
+    bias = bias_rounding = jnp.zeros_like(theta)
+    if bias_term:
+        bias, bias_rounding = _bias_term(problem, state, gamma, theta)
     lower = -conjugate - bias - rounding
     # What the inflated dual norm costs is rounding too, though it is in the bound already.
     inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
@@ -172,8 +188,7 @@ def _bias_term(
     decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
     slope = problem.loss.margin_slope()
     if slope is None:
-        # MSE: exactly feasible up to rounding, which the conjugate's error bound covers.
-        free = free_rounding = jnp.zeros_like(theta)
+        free = free_rounding = jnp.full_like(theta, jnp.inf)
     else:
         smallest = _smallest_class(problem, theta)
         total = jnp.sum(problem.samples(theta.dtype))

@@ -157,18 +157,22 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     found = GlobalMinimum(
         value, value, True, table, bias, rho, tau, level, rank, problem, "closed form"
     )
+    eps = float(jnp.finfo(scalars.value.dtype).eps)
     if problem.loss.is_convex():
-        bound = float(_reduced_certificate(found).lower_bound)
+        certificate = _reduced_certificate(found)
+        bound = float(certificate.lower_bound)
+        proven = certificate.verdict is Verdict.GLOBAL_MINIMUM
+        why = f"the symmetric minimum was not certified: {certificate.explain()}"
     else:
         bound = float(symmetric.margin_lower_bound(problem))
-        bound -= 64 * float(np.finfo(float).eps) * (1.0 + abs(bound))
-    proven = value - bound <= 1e-9 * (1.0 + abs(value))
-    if not proven:
-        reason = (
+        bound -= 64 * eps * (1.0 + abs(bound))
+        proven = value - bound <= max(1e-9, 256 * eps) * (1.0 + abs(value))
+        why = (
             "the scalar lower bound stays below the best symmetric value (focal loss with a "
             "trained bias at a large decay)"
         )
-        return _replace(found, lower_bound=bound, is_exact=False, reason=reason)
+    if not proven:
+        return _replace(found, lower_bound=bound, is_exact=False, reason=why)
     if problem.dim >= rank:
         return _replace(found, lower_bound=bound, reason="symmetric minimum, proven by its bound")
     return _too_few_dimensions(problem, rank, bound)

@@ -1,6 +1,7 @@
 """`ufm solve`: the main job."""
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -74,10 +75,7 @@ class Solve:
         from ufm import results as storage
 
         losses = self._losses()
-        if self.starts < 1:
-            raise ValueError(f"--starts must be at least 1, got {self.starts}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        self._check()
         problems = {name: self._problem(loss) for name, loss in losses.items()}
         folder = storage.RunFolder.open(self.out, self._configuration())
         results: list[LossResult] = []
@@ -102,6 +100,20 @@ class Solve:
 
             show(next(iter(problems.values())), results, folder.path)
         return 0
+
+    def _check(self) -> None:
+        """Everything that can be refused is refused before a folder is made."""
+        from ufm.certificate import check_tolerance
+        from ufm.solvers import check_options
+
+        if self.starts < 1:
+            raise ValueError(f"--starts must be at least 1, got {self.starts}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(f"--scale must be non-negative and finite, got {self.scale}")
+        check_options(self.method, self.tol, self.max_steps)
+        check_tolerance(self.gap_tol)
 
     def _losses(self) -> "dict[str, Loss]":
         from ufm.losses import loss_spec, parse_loss

@@ -74,7 +74,10 @@ class Loss(abc.ABC):
         return columns(jnp.eye(z.shape[0], dtype=z.dtype))
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
-        """L*(γ) = sup_z γᵀz − L(z, k), for γ in the closure of the range of ∇L."""
+        """L*(γ) = sup_z γᵀz − L(z, k); +∞ where that is unbounded.
+
+        Softmax losses take γ to sum to 0, which rounding of any gradient breaks.
+        """
         raise NotImplementedError(f"no conjugate is known for {self.label()}")
 
     def rounding(self, z: Logits, label: Label) -> Scalar:

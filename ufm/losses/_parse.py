@@ -36,7 +36,7 @@ def parse_loss(text: str) -> Loss:
 
 
 def loss_spec(loss: Loss) -> str:
-    """The canonical text of a loss of the paper, which `parse_loss` reads: equal losses, equal text."""
+    """The canonical text of a loss, which `parse_loss` reads: equal losses, equal texts."""
     for name, (make, _, fields) in _NAMES.items():
         if type(loss) is make:
             numbers = ",".join(repr(float(getattr(loss, field))) for field in fields)

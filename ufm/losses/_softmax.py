@@ -47,8 +47,10 @@ def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
 
 
 def _negative_entropy(dual: Logits, target: Logits) -> Scalar:
-    p = jnp.maximum(dual + target, 0.0)
-    return jnp.sum(xlogy(p, p))
+    p = dual + target
+    outside = jnp.any(p < -16 * float(jnp.finfo(p.dtype).eps))
+    p = jnp.maximum(p, 0.0)  # rounding at the boundary of the simplex
+    return jnp.where(outside, jnp.inf, jnp.sum(xlogy(p, p)))
 
 
 def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:

@@ -53,15 +53,23 @@ def _solve(
     return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
 
 
-def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
+def check_options(method: str, tol: Any, max_steps: Any) -> None:
+    """Raise `ValueError`, naming the option, for what no run can start with."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
     if tol is not None:
         require("tol", tol, lambda x: x >= 0, "a non-negative gradient norm")
+    if max_steps is None or isinstance(max_steps, Tracer):
+        return
+    whole = not isinstance(max_steps, bool) and max_steps == int(max_steps)
+    if not whole or not 0 <= max_steps < 2**31:
+        raise ValueError(f"max_steps must be a whole number below 2^31, got {max_steps}")
+
+
+def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
+    check_options(method, tol, max_steps)
     if max_steps is None:
         max_steps = METHODS[method].default_max_steps
-    if isinstance(max_steps, bool) or max_steps != int(max_steps) or not 0 <= max_steps < 2**31:
-        raise ValueError(f"max_steps must be a whole number below 2^31, got {max_steps}")
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
     tol = default_tol(problem, dtype) if tol is None else jnp.asarray(tol, dtype)
     return tol, jnp.asarray(max_steps, jnp.int32), use_noise_floor
