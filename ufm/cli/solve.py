@@ -73,7 +73,9 @@ class Solve:
     def run(self) -> int:
         """Run every loss; partial results survive an interruption."""
         from ufm import results as storage
+        from ufm.cli._jax import configure
 
+        configure(float64=not self.float32)
         losses = self._losses()
         self._check()
         problems = {name: self._problem(loss) for name, loss in losses.items()}
@@ -147,8 +149,6 @@ class Solve:
 
     def _solve(self, name: str, problem: "Problem", folder: "RunFolder") -> "LossResult":
         import jax
-
-        jax.config.update("jax_enable_x64", not self.float32)
 
         from ufm import results as storage
         from ufm.cli._progress import progress
