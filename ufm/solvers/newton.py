@@ -9,16 +9,26 @@ component there, so that conjugate gradients never see it (Morse–Bott).
 Where the predicted decrease drowns in the rounding of f, the decrease is measured by gradients,
 ½ (g + g⁺)ᵀs, exact for quadratics: so gradients fall to 1e-13 and below instead of stalling near
 the square root of rounding.
+
+Far-out starts saturate the softmax: f is piecewise linear there, and quadratic models are good for
+nothing. So at the start, and after a rejected step, the best point of the ray
+
+    (W, H, b) → (√τ W, √τ H, τ b),  0 < τ ≤ 1,
+    f = g(τV) + τ (λ_W/2 ‖W‖² + λ_H/2 ‖H‖²) + τ² λ_b/2 ‖b‖²
+
+is taken if it is lower; trying one costs no matrix product. Steps are no longer than half the
+point plus one, so that none lands on the origin, a strict saddle, by way of the penalty alone.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ufm.linearisation import hessian_product, linearise
-from ufm.problem import Params, Problem, dot, norm
+from ufm.problem import Params, Problem, data_loss, dot, logits, norm, penalty
 from ufm.solvers._loop import Point, evaluate
 
 default_max_steps = 5_000
@@ -26,12 +36,15 @@ default_max_steps = 5_000
 patience = 20
 #: Products of one step; more would not pay before the model is made anew.
 _MAX_PRODUCTS = 1_000
+#: Factors τ tried on the ray: a quarter of a decade apart.
+_FACTORS = np.geomspace(1e-10, 10**-0.25, 40)
 # Trust-region constants of Nocedal & Wright, algorithm 4.1, with a faster expansion.
 _ACCEPT, _SHRINK_BELOW, _GROW_ABOVE, _SHRINK, _GROW = 1e-4, 0.25, 0.75, 0.25, 3.0
 
 
 class _State(NamedTuple):
     radius: Array
+    rescale: Array
 
 
 class _Model(NamedTuple):
@@ -49,11 +62,13 @@ class _Model(NamedTuple):
 def init(problem: Problem, point: Point) -> _State:
     """The first radius is the length of the gradient; it trebles while the model is good."""
     del problem
-    return _State(norm(point.grad))
+    return _State(norm(point.grad), jnp.ones((), bool))
 
 
 def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
-    model = _minimise_model(problem, point, state.radius)
+    point = jax.lax.cond(state.rescale, _rescaled, lambda _, same: same, problem, point)
+    cap = 0.5 * norm(point.params) + 1.0
+    model = _minimise_model(problem, point, jnp.minimum(state.radius, cap))
     length = norm(model.step)
     predicted = -(dot(point.grad, model.step) + 0.5 * dot(model.step, model.product))
     new = evaluate(problem, _along(1.0, model.step, point.params))
@@ -63,11 +78,35 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     finite = jnp.isfinite(new.value) & jnp.isfinite(norm(new.grad))
     ratio = jnp.where(finite & (predicted > 0), actual / predicted, -1.0)
     accepted = ratio > _ACCEPT
-    grown = jnp.where(length >= 0.99 * state.radius, _GROW * state.radius, state.radius)
+    used = jnp.minimum(state.radius, cap)
+    grown = jnp.where(length >= 0.99 * used, _GROW * used, state.radius)
     radius = jnp.where(ratio > _GROW_ABOVE, grown, state.radius)
     radius = jnp.where(ratio < _SHRINK_BELOW, _SHRINK * length, radius)
     kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, point)
-    return kept, _State(radius), model.products + 1
+    # The rescaling, where there was one, evaluates f and its gradient once more.
+    products = model.products + 1 + state.rescale.astype(jnp.int32)
+    return kept, _State(radius, ~accepted), products
+
+
+def _rescaled(problem: Problem, point: Point) -> Point:
+    """The lowest of the points along the ray towards the origin, if it is lower than this one."""
+    params = point.params
+    V = logits(problem, params)
+    at_zero_bias = penalty(problem, Params(params.W, params.H, None))
+    bias = penalty(problem, params) - at_zero_bias
+    factors = jnp.asarray(_FACTORS, V.dtype)
+    values = jax.lax.map(
+        lambda t: data_loss(problem, t * V) + t * at_zero_bias + t**2 * bias, factors
+    )
+    best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
+    factor = factors[best]
+    root = jnp.sqrt(factor)
+    shorter = Params(
+        root * params.W, root * params.H, None if params.b is None else factor * params.b
+    )
+    new = evaluate(problem, shorter)
+    better = (new.value < point.value) & jnp.isfinite(norm(new.grad))
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, point)
 
 
 def _minimise_model(problem: Problem, point: Point, radius: Array) -> _Model:
