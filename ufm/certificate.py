@@ -152,7 +152,7 @@ class Certificate:
         return text + "."
 
 
-def certify(problem: Problem, params: Params, tol: float | None = None) -> Certificate:
+def certify(problem: Problem, params: Params, tol: float | Scalar | None = None) -> Certificate:
     """Decide what a point is, and prove it. Maps over batches of points with `jax.vmap`.
 
     `tol` is the largest gap, relative to f(0) − f*, that counts as a global minimum; one below
@@ -180,7 +180,7 @@ def certify(problem: Problem, params: Params, tol: float | None = None) -> Certi
     return dataclasses.replace(found, verdict=verdict, reason=reason)
 
 
-def check_tolerance(tol: float | None) -> None:
+def check_tolerance(tol: float | Scalar | None) -> None:
     """Raise `ValueError` for a gap tolerance that `certify` does not take."""
     if tol is not None:
         require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")

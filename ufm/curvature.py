@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from ufm._pytree import pytree
 from ufm.duality import DualState
 from ufm.hessian import hessian_lipschitz, hvp, inertia, rotation_dimension
-from ufm.problem import Params, Problem, dot, matmul, norm
+from ufm.params import Params, dot, finite_or_zero, norm
+from ufm.problem import Problem, matmul
 
 
 @pytree()
@@ -39,7 +40,7 @@ def escape_direction(problem: Problem, state: DualState) -> Escape:
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
     positive = state.mu > 0
     balance = jnp.where(positive, lam_h / jnp.where(positive, lam_w, 1.0), 1.0) ** 0.25
-    a = _outside_row_space(state.params.W)
+    a = _outside_row_space(finite_or_zero(state.params).W)
     raw = Params(
         -balance * jnp.outer(state.top_left, a),
         jnp.outer(a, state.top_right) / balance,

@@ -104,7 +104,8 @@ def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
     target = centering(classes, W.dtype) / (classes - 1) ** 0.5
     # Class means that differ by rounding only define no directions.
     noise = 16 * float(jnp.finfo(W.dtype).eps) * jnp.max(jnp.linalg.norm(h, axis=0))
-    distinct = jnp.linalg.norm(centred) > noise * classes**0.5
+    spread = jnp.linalg.norm(centred)
+    distinct = jnp.isfinite(spread) & (spread > noise * classes**0.5)
     disagreement = _nearest_mean_disagreement(
         logits(problem, params), h - global_mean, centred, share
     )
@@ -119,7 +120,9 @@ def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
 
 def _within_class_collapse(deviations: Array, centred: Array, share: Array) -> Scalar:
     dim, classes = centred.shape
-    directions, sizes, _ = jnp.linalg.svd(centred, full_matrices=False)
+    # LAPACK never returns from an infinite entry; the caller makes it NaN.
+    finite = jnp.all(jnp.isfinite(centred))
+    directions, sizes, _ = jnp.linalg.svd(jnp.where(finite, centred, 0.0), full_matrices=False)
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
     # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.

@@ -29,3 +29,14 @@ def dot(x: Params, y: Params) -> Scalar:
 def norm(x: Params) -> Scalar:
     """‖x‖ over all parameters."""
     return jnp.sqrt(dot(x, x))
+
+
+def finite_or_zero(x: Params) -> Params:
+    """The point, or zeros if any of its numbers is not finite.
+
+    LAPACK's singular value decomposition never returns from an infinite entry. What depends on a
+    point that is not finite has to be decided elsewhere.
+    """
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]
+    finite = functools.reduce(jnp.logical_and, leaves)
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0.0), x)

@@ -287,18 +287,26 @@ def gradient_noise(problem: Problem, params: Params) -> Scalar:
     """An upper estimate of the rounding error of ‖∇f‖: below it a gradient norm means nothing.
 
     eps times the norms of what the three gradients add up, times the square root of the longest
-    sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019).
+    sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019), and the error
+    of Γ itself, which may be a small difference: eps ω_i (l₂ ‖v_i‖ + ‖∇L(0)‖) in column i.
     """
-    eps = float(jnp.finfo(params.W.dtype).eps)
-    gamma = logit_gradient(problem, logits(problem, params))
-    G = feature_gradient(problem, gamma)
-    size_g, size_w, size_h = (jnp.linalg.norm(x) for x in (G, params.W, params.H))
     dtype = params.W.dtype
-    terms = size_g * (size_h + size_w)
+    eps = float(jnp.finfo(dtype).eps)
+    V = logits(problem, params)
+    gamma = logit_gradient(problem, V)
+    second = jnp.asarray(problem.loss.smoothness()[0], dtype)
+    at_zero = logit_gradient(problem, jnp.zeros_like(V))
+    gamma_error = jnp.linalg.norm(second * scale_by_weights(problem, V)) + jnp.linalg.norm(at_zero)
+    size_w, size_h = jnp.linalg.norm(params.W), jnp.linalg.norm(params.H)
+    longest = max(problem.num_columns, problem.dim, problem.num_classes) ** 0.5
+    terms = jnp.linalg.norm(feature_gradient(problem, gamma)) * (size_h + size_w)
     terms += jnp.asarray(problem.lam_w, dtype) * size_w + jnp.asarray(problem.lam_h, dtype) * size_h
+    own = size_h + size_w
     if params.b is not None:
-        terms += jnp.linalg.norm(gamma) + jnp.asarray(problem.lam_b, dtype) * norm(params)
-    return eps * max(problem.num_columns, problem.dim, problem.num_classes) ** 0.5 * terms
+        terms += jnp.linalg.norm(gamma)
+        terms += jnp.asarray(problem.lam_b, dtype) * jnp.linalg.norm(params.b)
+        own += problem.num_columns**0.5
+    return eps * (longest * terms + gamma_error * own)
 
 
 def init_params(

@@ -14,14 +14,16 @@ is moved away, and the shifts used are returned.
     >>> counts = inertia(problem, params)      # negative, zero, positive
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._pytree import pytree
+from ufm.params import Params, finite_or_zero
 from ufm.problem import (
-    Params,
     Problem,
     check_shapes,
     feature_gradient,
@@ -100,7 +102,7 @@ def _weights(problem: Problem, params: Params) -> tuple[Array, Array, Array, Arr
 def _block_eigenvalues(problem: Problem, params: Params) -> Float[Array, "N d"]:
     lam_h = jnp.asarray(problem.lam_h, params.W.dtype)
 
-    def one(column: tuple[Array, ...]) -> Array:
+    def one(column: Any) -> Array:
         label, v, weight, root = column
         S = weight * problem.loss.hessian(v, label)
         block = matmul(params.W.T, matmul(S, params.W)) * root**2
@@ -119,7 +121,7 @@ def _schur_complement(problem: Problem, params: Params, shift: Array) -> Float[A
     G = feature_gradient(problem, logit_gradient(problem, V))
     eye = jnp.eye(d, dtype=dtype)
 
-    def one(column: tuple[Array, ...]) -> Array:
+    def one(column: Any) -> Array:
         (label, v, weight, root), g, h = column
         S = weight * problem.loss.hessian(v, label)
         # Change of the logits: J (A, c) for the border, root W B for the block.
@@ -166,7 +168,8 @@ def rotation_dimension(problem: Problem, params: Params) -> int:
     With r the rank of [W; Hᵀ]: r(d−r) + r(r−1)/2, plus one for a free bias and a shift-invariant
     loss, which leaves b + c1 undetermined.
     """
-    stacked = np.vstack([np.asarray(params.W), np.asarray(params.H).T])
+    point = finite_or_zero(params)
+    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
     sizes = np.linalg.svd(stacked, compute_uv=False)
     rank = int(np.sum(sizes > 1e-6 * max(float(sizes[0]), 1e-300)))
     d = problem.dim

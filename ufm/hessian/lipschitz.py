@@ -11,11 +11,13 @@ with l₂, l₃ bounds on the second and third derivative of the loss.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ufm.problem import Params, Problem, features
+from ufm.params import Params, finite_or_zero
+from ufm.problem import Problem, features
 
 
 def hessian_lipschitz(problem: Problem, params: Params) -> Float[Array, ""]:
     """A bound on the third derivative of f along unit directions at a point."""
+    params = finite_or_zero(params)
     dtype = params.W.dtype
     second, third = (jnp.asarray(x, dtype) for x in problem.loss.smoothness())
     spectral = jnp.linalg.svd(params.W, compute_uv=False)[0]

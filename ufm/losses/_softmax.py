@@ -231,8 +231,9 @@ class Focal(_SoftmaxLoss):
         return super().rounding(z, label) * power
 
     def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
-        # ψ' ≤ 1 + γ, and each derivative of (1 − p)^γ brings at most a factor 1 + γ.
-        return (1.0 + self.gamma) ** 2, (1.0 + self.gamma) ** 3
+        # ψ' ≤ 1 + γ, and ψ'' ‖p − e_k‖² ≤ 2γ p u^(γ+1) (2 + ℓ + |γ−1|) ≤ 1 + γ; one more derivative
+        # brings at most another factor 1 + γ.
+        return 1.5 * (1.0 + self.gamma), (1.0 + self.gamma) ** 2
 
     def convex_above(self) -> Scalar:
         """p*(γ): L is convex exactly on {p_k ≥ p*}, for every K.

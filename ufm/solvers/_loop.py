@@ -50,6 +50,8 @@ class Method(Protocol):
 
     default_max_steps: int
     patience: int
+    #: Gradient evaluations of `init`.
+    init_products: int
     init: Callable[[Problem, Point], Any]
     step: Callable[[Problem, Point, Any], tuple[Point, Any, Array]]
 
@@ -178,7 +180,7 @@ def _start(method: Method, problem: Problem, params: Params, tol: Array, max_ste
             jnp.where(max_steps <= 0, int(Status.MAX_STEPS), _RUNNING),
         ),
     ).astype(jnp.int32)
-    zero, one = jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
+    zero, one = jnp.zeros((), jnp.int32), jnp.int32(1 + method.init_products)
     dtype = point.value.dtype
     blank = jnp.full(HISTORY_LENGTH, jnp.nan, dtype)
     none = jnp.full(HISTORY_LENGTH, -1, jnp.int32)

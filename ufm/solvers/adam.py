@@ -17,6 +17,7 @@ from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate, relaxed_pro
 
 default_max_steps = 50_000
 patience = FIRST_ORDER_PATIENCE
+init_products = 0
 _PATIENCE = 50
 # Without noise in the gradients a long memory only delays the end: 0.999 remembers a thousand
 # steps and never settles. The usual eps of 1e-8 would swamp gradients below it.

@@ -19,6 +19,7 @@ from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, relaxed_promotion
 
 default_max_steps = 10_000
 patience = FIRST_ORDER_PATIENCE
+init_products = 0
 _LINE_SEARCH = optax.scale_by_zoom_linesearch(
     max_linesearch_steps=30, initial_guess_strategy="one", approx_dec_rtol=1e-6
 )

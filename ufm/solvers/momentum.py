@@ -30,6 +30,7 @@ class _State(NamedTuple):
 class _Momentum:
     default_max_steps = 50_000
     patience = FIRST_ORDER_PATIENCE
+    init_products = 1
 
     def __init__(self, nesterov: bool) -> None:
         self.nesterov = nesterov

@@ -34,6 +34,7 @@ from ufm.solvers._loop import Point, evaluate
 default_max_steps = 5_000
 #: A step may cost hundreds of products: do not wait long for progress that rounding forbids.
 patience = 20
+init_products = 0
 #: Products of one step; more would not pay before the model is made anew.
 _MAX_PRODUCTS = 1_000
 #: Factors τ tried on the ray: a quarter of a decade apart.
@@ -83,8 +84,8 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     radius = jnp.where(ratio > _GROW_ABOVE, grown, state.radius)
     radius = jnp.where(ratio < _SHRINK_BELOW, _SHRINK * length, radius)
     kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, point)
-    # The rescaling, where there was one, evaluates f and its gradient once more.
-    products = model.products + 1 + state.rescale.astype(jnp.int32)
+    # One pass to linearise, one at the new point, and one where a rescaling was tried.
+    products = model.products + 2 + state.rescale.astype(jnp.int32)
     return kept, _State(radius, ~accepted), products
 
 
