@@ -3,7 +3,7 @@
 import numpy as np
 
 from ufm.losses import MSE, Focal, LabelSmoothing, Loss
-from ufm.problem import Params, Problem
+from ufm.problem import Problem
 
 
 def plain_loss(loss: Loss, v: np.ndarray, k: int) -> float:
@@ -22,7 +22,7 @@ def plain_loss(loss: Loss, v: np.ndarray, k: int) -> float:
             return -log_p[k]
 
 
-def plain_objective(problem: Problem, params: Params) -> float:
+def plain_objective(problem: Problem, params) -> float:
     """f(W, H, b), with column i standing for c_i samples."""
     W, H = np.asarray(params.W), np.asarray(params.H)
     samples = np.ones(H.shape[1])

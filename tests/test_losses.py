@@ -41,7 +41,9 @@ def logit_rows(classes: int) -> np.ndarray:
         3 * (label + second),  # the label tied with another class
         ones - 3 * label,  # all others tied
         *(t * label for t in (-1e4, -745.0, -690.8, -36.0, 690.8, 745.0, 1e4)),
-        *(t * label for t in (29.9, 30.1, 33.0)),  # where an expansion in 1 − p_k may take over
+        *(
+            t * label for t in (4.0, 9.0, 17.0, 29.9, 30.1, 33.0)
+        ),  # an expansion in 1 − p_k may take over
         *(-1e4 * (ones - 2 * label), 1e4 * (ones - 2 * label)),
         10 * second - 690 * (ones - label - second),  # saturated on a wrong label
         10 * label - 690 * (ones - label - second),

@@ -1,5 +1,7 @@
 """The scalar lower bound: below f everywhere, and the neural-collapse value where it should be."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from plain_model import plain_loss, plain_objective
 
 from ufm.losses import CrossEntropy, Focal, LabelSmoothing
-from ufm.problem import Params, Problem
+from ufm.problem import Problem
 from ufm.symmetric import margin_lower_bound, symmetric_minimum
 
 CLASSES, PER_CLASS, DIM = 3, 2, 4
@@ -30,15 +32,22 @@ def make(loss, lam, lam_b, classes=CLASSES, per_class=PER_CLASS, dim=DIM) -> Pro
     )
 
 
-def collapsed(problem: Problem, rho: float) -> Params:
+class Point(NamedTuple):
+    """Params of NumPy arrays, for the NumPy model."""
+
+    W: np.ndarray
+    H: np.ndarray
+    b: np.ndarray | None
+
+
+def collapsed(problem: Problem, rho: float) -> Point:
     """W, H with WH = ρP ⊗ 1ᵀ, balanced for λ_W = λ_H, and b = 0."""
     frame, sizes, _ = np.linalg.svd(np.eye(CLASSES) - 1 / CLASSES)
     root = np.zeros((CLASSES, DIM))
     root[:, : CLASSES - 1] = (frame * np.sqrt(sizes))[:, : CLASSES - 1]
     s = (rho * PER_CLASS**0.5) ** 0.5
     H = np.repeat(root.T, PER_CLASS, axis=1) * (rho / s if rho else 0.0)
-    b = jnp.zeros(CLASSES) if problem.has_bias else None
-    return Params(jnp.asarray(s * root), jnp.asarray(H), b)
+    return Point(s * root, H, np.zeros(CLASSES) if problem.has_bias else None)
 
 
 def random_points(problem: Problem, rho: float):
@@ -49,7 +58,7 @@ def random_points(problem: Problem, rho: float):
         size = 10 ** rng.uniform(-3, 1)
         moved = jax.tree.map(lambda x, h=size: x + h * rng.normal(size=x.shape), base)
         if i % 3 == 2 and problem.has_bias:
-            moved = Params(moved.W, moved.H, moved.b + 10 ** rng.uniform(0, 2) * rng.normal(size=3))
+            moved = moved._replace(b=moved.b + 10 ** rng.uniform(0, 2) * rng.normal(size=3))
         yield moved
 
 
@@ -73,9 +82,9 @@ def test_up_to_c_equal_one_it_is_the_value_of_the_neural_collapse_solution(loss,
         problem = make(loss, c / (PER_CLASS**0.5 * (CLASSES - 1)), lam_b)
         minimum = symmetric_minimum(problem)
         bound = float(margin_lower_bound(problem))
-        assert bound == pytest.approx(float(minimum.value), rel=1e-13)
+        assert bound == pytest.approx(float(minimum.value), rel=1e-13, abs=0)
         at = plain_objective(problem, collapsed(problem, float(minimum.rho)))
-        assert bound == pytest.approx(at, rel=1e-13)
+        assert bound == pytest.approx(at, rel=1e-13, abs=0)
 
 
 def relaxation(problem: Problem, c: float) -> float:
@@ -87,18 +96,18 @@ def relaxation(problem: Problem, c: float) -> float:
     phi = np.array([plain_loss(problem.loss, x * label, 0) for x in s])
     # Over s first: the cheapest φ(s) + c|s−δ| for each δ.
     cheapest = np.min(phi[:, None] + c * np.abs(s[:, None] - s[None, :]), axis=0)
-    nus = np.linspace(-c, c, 2001)
+    nus = np.linspace(-c, c, 1001)
     return float(np.max(np.min(cheapest + nus[:, None] * s + a * s**2, axis=1)))
 
 
 @pytest.mark.parametrize("lam_b", [0.0, 1e-3, 1e-2, 0.3])
-@pytest.mark.parametrize(("loss", "classes"), [(Focal(3.0), 3), (Focal(3.0), 100), (LOSSES[1], 3)])
+@pytest.mark.parametrize(("loss", "classes"), [(Focal(3.0), 3), (Focal(3.0), 20), (LOSSES[1], 3)])
 def test_beyond_c_equal_one_it_is_the_best_multiplier_and_no_more(loss, classes, lam_b):
     for c in (1.05, 1.15, 1.4, 2.5):
         problem = make(loss, c / (classes - 1), lam_b, classes=classes, per_class=1, dim=classes)
         bound, truth = float(margin_lower_bound(problem)), relaxation(problem, c)
         assert bound <= float(symmetric_minimum(problem).value) * (1 + 1e-13)
-        # Grid steps of 0.01 in s and δ, 0.001 in ν: errors up to 1e-4, in both directions. From
+        # Grid steps of 0.01 in s and δ, 0.005 in ν: errors up to 1e-4, in both directions. From
         # below, 65 multipliers and 4096 intervals lose up to 1e-2.
         assert truth - 1e-2 * abs(truth) <= bound <= truth + 2e-4 * abs(truth)
 

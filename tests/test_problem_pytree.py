@@ -31,7 +31,7 @@ def test_the_gradient_with_respect_to_a_problem_is_a_problem():
         assert float(getattr(slope, lam)) == pytest.approx(0.5 * np.sum(np.asarray(array) ** 2))
     # f is affine in α.
     chord = (value(make(alpha=0.9), params) - value(make(alpha=0.1), params)) / 0.8
-    assert float(slope.loss.alpha) == pytest.approx(float(chord), rel=1e-12)
+    assert float(slope.loss.alpha) == pytest.approx(float(chord), rel=1e-12, abs=0)
 
 
 def test_a_batch_of_problems_can_be_mapped_over():
@@ -170,7 +170,7 @@ def test_balanced_problems_say_what_they_are():
     assert problem.num_parameters == 3 * DIM + DIM * 6 + 3
     assert make(lam_b=None).num_parameters == 3 * DIM + DIM * 6
     assert list(problem.labels) == [0, 0, 1, 1, 2, 2]
-    assert float(problem.mu()) == pytest.approx(1.0, rel=1e-15)
+    assert float(problem.mu()) == pytest.approx(1.0, rel=1e-15, abs=0)
     weighted = Problem(MSE(), COUNTS, DIM, 0.5, 2.0, None, jnp.ones(6))
     assert weighted.per_class is None
     assert Problem(MSE(), (3, 2, 1), DIM, 0.5, 2.0, None).per_class is None
@@ -182,7 +182,7 @@ def test_balanced_problems_say_what_they_are():
 
 def test_the_geometric_mean_of_tiny_decays_does_not_underflow():
     problem = Problem(MSE(), COUNTS, DIM, 1e-25, 4e-25, None)
-    assert float(problem.mu(jnp.float32)) == pytest.approx(2e-25, rel=1e-6)
+    assert float(problem.mu(jnp.float32)) == pytest.approx(2e-25, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ class Solution:
     """The end of a run.
 
     `num_products` counts passes over the data: evaluations of the gradient (with or without the
-    value) and products with the Hessian; values tried without a matrix product are not counted. `status` is a `Status`, or its integer code in a batch.
-    If the run did not converge, `params` is the best point that it saw.
+    value) and products with the Hessian; values tried without a matrix product are not counted.
+    `status` is a `Status`, or its integer code in a batch. If the run did not converge, `params` is
+    the best point that it saw.
     """
 
     params: Params

@@ -1,0 +1,81 @@
+"""Shared problems and points: a handful of shapes, so that the tests share compiled programs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ufm import MSE, Certificate, CrossEntropy, LabelSmoothing, Params, Problem, certify
+
+BALANCED, SKEWED, DIM = (2, 2, 2), (4, 2, 1), 4
+#: No bias, a free one, a decayed one.
+BIASES = (None, 0.0, 1e-2)
+CONVEX = (CrossEntropy(), LabelSmoothing(0.1), MSE(), MSE(5.0, 3.0))
+
+
+def make(loss, counts=BALANCED, lam_b=None, mu=1e-2, dim=DIM, ratio=2.0) -> Problem:
+    """A problem with √(λ_W λ_H) = mu and λ_W/λ_H = ratio²."""
+    return Problem(
+        loss=loss, class_counts=counts, dim=dim, lam_w=mu * ratio, lam_h=mu / ratio, lam_b=lam_b
+    )
+
+
+def origin(problem: Problem, b=None) -> Params:
+    """W = H = 0, and b where the problem has one."""
+    bias = jnp.zeros(problem.num_classes) if b is None else jnp.asarray(b)
+    return Params(
+        jnp.zeros((problem.num_classes, problem.dim)),
+        jnp.zeros((problem.dim, problem.num_columns)),
+        bias if problem.has_bias else None,
+    )
+
+
+def gaussian(problem: Problem, seed: int, scale: float) -> Params:
+    """Normal entries of standard deviation `scale`."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: jnp.asarray(scale * rng.standard_normal(x.shape)), origin(problem)
+    )
+
+
+def perturbed(params: Params, seed: int, relative: float) -> Params:
+    """Normal noise, relative to the largest entry of each array."""
+    rng = np.random.default_rng(seed)
+
+    def noisy(x):
+        return x + jnp.asarray(relative * rng.standard_normal(x.shape)) * jnp.max(jnp.abs(x))
+
+    return jax.tree.map(noisy, params)
+
+
+def padded(params: Params, dim: int) -> Params:
+    """The same point in more dimensions, the new ones empty."""
+    extra = dim - params.W.shape[1]
+    return Params(
+        jnp.pad(params.W, ((0, 0), (0, extra))), jnp.pad(params.H, ((0, extra), (0, 0))), params.b
+    )
+
+
+def rescaled(params: Params, factor: float) -> Params:
+    """(cW, H/c, b): the same logits, an unbalanced penalty."""
+    return Params(factor * params.W, params.H / factor, params.b)
+
+
+def cast(params: Params, dtype) -> Params:
+    return jax.tree.map(lambda x: x.astype(dtype), params)
+
+
+#: Points that one call of `certified` takes; fewer are filled up, so that one program serves all.
+BATCH = 12
+
+
+def certified(problem: Problem, points: list[Params], tol=None) -> list[Certificate]:
+    """Certificates of many points by one mapped program, with codes for verdict and reason."""
+    found: list[Certificate] = []
+    for i in range(0, len(points), BATCH):
+        chunk = points[i : i + BATCH]
+        filled = chunk + [chunk[0]] * (BATCH - len(chunk))
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *filled)
+        batch = jax.vmap(lambda point: certify(problem, point, tol))(stacked)
+        host = jax.tree.map(np.asarray, batch)
+        found += [jax.tree.map(lambda x, j=j: x[j], host) for j in range(len(chunk))]
+    return found

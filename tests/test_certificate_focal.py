@@ -1,0 +1,112 @@
+"""Verdicts for the focal loss, where ‖G‖₂ ≤ μ proves nothing by itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from convex_oracle import newton
+from model_oracle import dense_hessian
+from points import BALANCED, SKEWED, certified, make, origin, perturbed
+
+from ufm import (
+    Focal,
+    Params,
+    Problem,
+    Reason,
+    Verdict,
+    certify,
+    collapse_threshold,
+    global_minimum,
+    solve,
+)
+from ufm.problem import init_params
+
+
+def focal_jump(mu, classes=100) -> Problem:
+    return Problem.balanced(
+        loss=Focal(3.0),
+        num_classes=classes,
+        per_class=1,
+        dim=classes - 1,
+        lam_w=mu,
+        lam_h=mu,
+        lam_b=None,
+    )
+
+
+def test_spurious_focal_minima_are_never_called_global():
+    problem = focal_jump(0.0114)
+    minimum = global_minimum(problem)
+    frame = minimum.params(jax.random.key(0))
+    for dead in (0, 1, 5, 100):
+        # Classes without a vector of their own stay so: minima for ‖G‖₂ ≤ μ, the convex criterion.
+        start = Params(frame.W.at[:dead].set(0.0), frame.H.at[:, :dead].set(0.0), None)
+        end = solve(problem, start).params
+        found = certify(problem, end)
+        assert float(found.dual_norm) <= (1 + 1e-6) * float(found.threshold)
+        assert float(found.grad_norm) <= 1e-8
+        p = np.diagonal(jax.nn.softmax(end.W @ end.H, axis=0))
+        assert np.sum(p < 0.0575) == dead  # outside the region of convexity
+        if dead:
+            assert float(found.value) > float(minimum.value) + 5e-4
+            assert (found.verdict, found.reason) == (Verdict.UNDECIDED, Reason.GAP_OPEN)
+        else:
+            assert found.verdict is Verdict.GLOBAL_MINIMUM
+
+
+def test_the_origin_of_the_focal_loss_within_its_window():
+    # Saddle below 0.01106, spurious minimum up to 0.01175, the global one beyond.
+    expected = {0.0110: Verdict.STRICT_SADDLE, 0.0111: Verdict.UNDECIDED}
+    expected |= {0.0117: Verdict.UNDECIDED, 0.0118: Verdict.GLOBAL_MINIMUM}
+    for mu, verdict in expected.items():
+        problem = focal_jump(mu)
+        assert certify(problem, origin(problem)).verdict is verdict
+
+
+def test_a_spurious_minimum_of_moderate_size_is_counted_as_local():
+    # K = 24: 1/K < p* = 0.0575, so the origin is still a minimum just below the collapse threshold.
+    limit = 0.999 * float(collapse_threshold(focal_jump(1e-2, 24)).mu)
+    problem = focal_jump(limit, 24)
+    point = origin(problem)
+    found = certify(problem, point)
+    assert (found.verdict, found.reason) == (Verdict.LOCAL_MINIMUM, Reason.ALL_CURVATURES_POSITIVE)
+    assert np.linalg.eigvalsh(dense_hessian(problem, point))[0] > 0
+    assert float(global_minimum(problem).value) < float(found.value) - 1e-4
+
+
+def test_minimum_on_the_convex_region_of_the_focal_loss():
+    for lam_b in (0.0, 1e-2):
+        # Imbalanced: no scalar bound. All p_y are near 1 at small decays.
+        problem = make(Focal(2.0), SKEWED, lam_b, mu=1e-3)
+        end = solve(problem, init_params(problem, jax.random.key(0), scale=0.5), tol=1e-13).params
+        found = certify(problem, end)
+        assert found.verdict is Verdict.MINIMUM_ON_CONVEX_REGION
+        assert found.reason is Reason.REGION_GAP_CLOSED
+        assert float(found.lower_bound) == -np.inf
+        threshold = float(problem.loss.convex_above())
+        for other in certified(problem, [perturbed(end, i, 0.3) for i in range(12)]):
+            # Everything inside lies above the bound; outside, nothing is said.
+            assert float(other.value) >= float(found.value - found.region_gap)
+        # A class pushed below p*: silence.
+        flipped = Params(end.W.at[2].set(-5 * end.W[2]), end.H, end.b)
+        V = flipped.W @ flipped.H + flipped.b[:, None]
+        assert float(jnp.min(jax.nn.softmax(V, axis=0)[problem.labels, jnp.arange(7)])) < threshold
+        assert float(certified(problem, [flipped])[0].region_gap) == np.inf
+
+
+def test_the_convex_region_ends_at_its_threshold():
+    problem = make(Focal(2.0), BALANCED, mu=1e-3)
+    threshold = float(problem.loss.convex_above())
+    for p, inside in ((threshold * 1.001, True), (threshold * 0.9999, False), (threshold, False)):
+        margin = np.log(p / (1 - p) * 2)
+        W = jnp.asarray(np.pad(margin * np.eye(3), ((0, 0), (0, 1))))
+        H = jnp.asarray(np.pad(np.repeat(np.eye(3), 2, axis=1), ((0, 1), (0, 0))))
+        found = certified(problem, [Params(W, H, None)])[0]
+        assert bool(np.isfinite(found.region_gap)) is inside
+        assert int(found.verdict) != Verdict.MINIMUM_ON_CONVEX_REGION
+
+
+def test_imbalanced_focal_loss_outside_its_region_is_undecided():
+    problem = make(Focal(2.0), SKEWED, 1e-2, mu=1.0)
+    found = certified(problem, [newton(problem, origin(problem))])[0]
+    assert int(found.verdict) in (Verdict.UNDECIDED, Verdict.MINIMUM_ON_CONVEX_REGION)
+    assert float(found.lower_bound) == -np.inf

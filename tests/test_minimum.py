@@ -1,0 +1,282 @@
+"""The global minimum and the predicted geometry, against a convex solver, a scan and many runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from convex_oracle import convex_minimum, minimiser, scanned_minimum, wide_objective
+from model_oracle import objective_and_gradient
+from points import (
+    BALANCED,
+    BIASES,
+    CONVEX,
+    DIM,
+    SKEWED,
+    gaussian,
+    make,
+    origin,
+    perturbed,
+    rescaled,
+)
+
+from ufm import (
+    MSE,
+    CrossEntropy,
+    CustomLoss,
+    Focal,
+    LabelSmoothing,
+    Params,
+    Problem,
+    compare_geometry,
+    global_minimum,
+    nc_metrics,
+    solve_many,
+)
+
+DECAYS = (1e-3, 2e-2, 0.1)
+
+
+def ids(value):
+    return value.label() if hasattr(value, "label") else str(value)
+
+
+def softmax_entropy(z, label):
+    return jax.nn.logsumexp(z) - z[label]
+
+
+@pytest.mark.parametrize("lam_b", BIASES)
+@pytest.mark.parametrize("counts", [BALANCED, SKEWED], ids=["balanced", "skewed"])
+@pytest.mark.parametrize("loss", CONVEX, ids=ids)
+def test_value_and_minimiser_agree_with_a_convex_solver(loss, counts, lam_b):
+    for mu in DECAYS:
+        problem = make(loss, counts, lam_b, mu)
+        oracle, found = convex_minimum(problem), global_minimum(problem)
+        assert found.is_exact, found.reason
+        assert abs(float(found.value) - oracle.value) <= oracle.accuracy
+        assert float(found.lower_bound) <= oracle.value
+        # Two orientations: both attain the value and are critical, and they differ.
+        points = [found.params(jax.random.key(seed)) for seed in (0, 1)]
+        for point in points:
+            value, gradient = objective_and_gradient(problem, point)
+            assert value == pytest.approx(float(found.value), rel=1e-12, abs=1e-14)
+            assert np.linalg.norm(gradient) <= 1e-9
+        sizes = np.linalg.svd(oracle.Z, compute_uv=False)
+        assert found.rank == int(np.sum(sizes > 1e-4))
+        if found.rank:
+            assert float(jnp.linalg.norm(points[0].W - points[1].W)) > 1e-2
+            # A random orientation, not the coordinate axes.
+            assert np.count_nonzero(np.abs(np.asarray(points[0].W)) > 1e-6) > 8
+
+
+@pytest.mark.parametrize("lam_b", BIASES)
+def test_logits_and_bias_are_those_of_the_minimiser(lam_b):
+    problem = make(CrossEntropy(), SKEWED, lam_b)
+    found, exact = global_minimum(problem), minimiser(problem)
+    columns = np.asarray(exact.W @ exact.H)[:, [0, 4, 6]]
+    np.testing.assert_allclose(np.asarray(found.logits), columns, atol=1e-7)
+    if lam_b is not None:
+        shift = np.mean(found.bias - exact.b) if lam_b == 0 else 0.0  # b + c1 is as good
+        np.testing.assert_allclose(np.asarray(found.bias) - shift, exact.b, atol=1e-7)
+
+
+def test_weighted_problem_has_the_minimum_of_its_samples():
+    for loss, lam_b in ((CrossEntropy(), 1e-2), (MSE(), 0.0)):
+        weighted = Problem(
+            loss=loss,
+            class_counts=(1, 1, 1),
+            dim=DIM,
+            lam_w=2e-2,
+            lam_h=5e-3,
+            lam_b=lam_b,
+            column_weights=jnp.asarray(SKEWED, float),
+        )
+        found = global_minimum(weighted)
+        assert abs(float(found.value) - convex_minimum(weighted).value) <= 1e-8
+        value, gradient = objective_and_gradient(weighted, found.params(jax.random.key(3)))
+        assert value == pytest.approx(float(found.value), rel=1e-12)
+        assert np.linalg.norm(gradient) <= 1e-9
+        assert float(found.value) == pytest.approx(
+            float(global_minimum(make(loss, SKEWED, lam_b)).value), rel=1e-12
+        )
+
+
+def test_too_few_dimensions_leave_only_the_bound():
+    for loss, counts, lam_b in ((CrossEntropy(), BALANCED, None), (MSE(), SKEWED, 1e-2)):
+        found = global_minimum(make(loss, counts, lam_b, dim=1))
+        full = convex_minimum(make(loss, counts, lam_b))
+        assert not found.is_exact
+        assert "dim=1" in found.reason
+        assert float(found.lower_bound) <= full.value <= float(found.value) + full.accuracy
+        assert float(found.lower_bound) == pytest.approx(full.value, abs=1e-8)
+        # What is offered is the best point found, and its value is attained.
+        point = found.params(jax.random.key(0))
+        problem = make(loss, counts, lam_b, dim=1)
+        assert float(wide_objective(problem, point)) == pytest.approx(float(found.value), rel=1e-9)
+        assert float(found.value) > full.value + 1e-3
+        match = compare_geometry(problem, point, found)
+        assert (match.kind, match.matches) == ("unknown", None)
+
+
+def test_fewer_dimensions_suffice_where_the_minimum_is_the_origin():
+    found = global_minimum(make(CrossEntropy(), BALANCED, None, mu=0.5, dim=1))
+    assert found.is_exact
+    assert (found.rank, found.kind) == (0, "origin")
+
+
+def test_no_decay_claims_nothing():
+    for decays in ({"lam_w": 0.0, "lam_h": 1e-2}, {"lam_w": 1e-2, "lam_h": 0.0}):
+        problem = Problem(loss=CrossEntropy(), class_counts=BALANCED, dim=DIM, lam_b=1e-2, **decays)
+        found = global_minimum(problem)
+        assert not found.is_exact
+        assert np.isnan(found.value)
+        assert "lam_w or lam_h = 0" in found.reason
+        assert found.lower_bound <= 0.0
+        with pytest.raises(ValueError, match="no minimiser is known"):
+            found.params(jax.random.key(0))
+        assert compare_geometry(problem, origin(problem), found).matches is None
+
+
+@pytest.mark.parametrize("mu", [5e-3, 0.1, 0.2])
+def test_focal_closed_form_is_below_many_random_runs(mu):
+    problem = make(Focal(3.0), BALANCED, None, mu)
+    found = global_minimum(problem)
+    runs = solve_many(problem, jax.random.key(0), num_starts=12, scale=0.7)
+    values = np.asarray(runs.value)
+    assert found.is_exact
+    assert np.all(values >= float(found.value) - 1e-12)
+    assert np.min(values) <= float(found.value) + 1e-9
+    value, rho = scanned_minimum(problem.loss, 3, 2, mu)
+    assert float(found.value) == pytest.approx(value, abs=1e-12)
+    assert float(found.rho) == pytest.approx(rho, abs=1e-5)
+
+
+def focal_jump(mu, lam_b=None) -> Problem:
+    return Problem.balanced(
+        loss=Focal(3.0), num_classes=100, per_class=1, dim=99, lam_w=mu, lam_h=mu, lam_b=lam_b
+    )
+
+
+def test_focal_minimum_jumps_from_the_frame_to_the_origin():
+    # The two tie at μ = 0.01175 (THEORY: spurious minima between 0.01106 and 0.01214).
+    for mu, kind, rank in ((0.0114, "simplex ETF", 99), (0.0120, "origin", 0)):
+        found = global_minimum(focal_jump(mu))
+        value, rho = scanned_minimum(Focal(3.0), 100, 1, mu)
+        assert found.is_exact
+        assert (found.kind, found.rank) == (kind, rank)
+        assert float(found.value) == pytest.approx(value, rel=1e-12)
+        assert float(found.rho) == pytest.approx(rho, abs=1e-5)
+    assert rho < 1e-9
+    assert scanned_minimum(Focal(3.0), 100, 1, 0.0114)[1] > 2.5
+
+
+def test_focal_with_a_free_bias_at_a_large_decay_is_not_claimed():
+    # c = μ √n (K−1) = 1.13 > 1: with λ_b = 0 the scalar bound falls short of the frame's value.
+    found = global_minimum(focal_jump(0.0114, 0.0))
+    value, _ = scanned_minimum(Focal(3.0), 100, 1, 0.0114)
+    assert not found.is_exact
+    assert "scalar lower bound" in found.reason
+    assert float(found.lower_bound) < value <= float(found.value) + 1e-12
+    assert global_minimum(focal_jump(0.0114, 1e-2)).is_exact
+
+
+@pytest.mark.parametrize("mu", [1e-2, 1.0])
+def test_where_convexity_is_unknown_nothing_is_exact(mu):
+    custom = CustomLoss(softmax_entropy)
+    for loss, counts in ((Focal(2.0), SKEWED), (custom, BALANCED)):
+        problem = make(loss, counts, 1e-2, mu)
+        found = global_minimum(problem)
+        assert not found.is_exact
+        assert "no lower bound" in found.reason
+        point = found.params(jax.random.key(0))
+        assert float(wide_objective(problem, point)) == pytest.approx(float(found.value), rel=1e-9)
+        # Also at large decays, where the best point found is the origin.
+        match = compare_geometry(problem, point, found)
+        assert (match.kind, match.matches) == ("unknown", None)
+
+
+def test_a_convex_custom_loss_is_solved_and_certified():
+    custom = CustomLoss(softmax_entropy, convex=True, lower_bound=0.0)
+    problem, known = make(custom, SKEWED, 1e-2), make(CrossEntropy(), SKEWED, 1e-2)
+    found = global_minimum(problem)
+    assert found.is_exact
+    assert abs(float(found.value) - convex_minimum(known).value) <= 1e-8
+    assert float(found.lower_bound) <= convex_minimum(known).value
+
+
+FRAME_NC2 = (2 - 2 * (2 / 3) ** 0.5) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("loss", "lam_b", "kind", "nc2"),
+    [
+        (CrossEntropy(), 1e-2, "simplex ETF", 0.0),
+        (LabelSmoothing(0.1), 0.0, "simplex ETF", 0.0),
+        (MSE(), 0.0, "simplex ETF", 0.0),
+        (MSE(), None, "orthogonal frame", FRAME_NC2),
+        (MSE(), 0.5, "shifted frame", None),
+    ],
+    ids=ids,
+)
+def test_geometry_matches_at_the_minimum_and_only_there(loss, lam_b, kind, nc2):
+    problem = make(loss, BALANCED, lam_b)
+    point = perturbed(minimiser(problem), 0, 1e-7)
+    match = compare_geometry(problem, point)
+    assert match.kind == kind
+    assert match.matches is True
+    assert max(match.logit_distance, match.classifier_distance) < 1e-6
+    metrics = nc_metrics(problem, point)
+    assert match.nc2 == pytest.approx(float(metrics.nc2), abs=1e-6)
+    assert match.nc3 == pytest.approx(0.0, abs=1e-12)
+    if nc2 is not None:
+        assert match.nc2 == pytest.approx(nc2, abs=1e-12)
+    outside = junk_features(point)
+    for elsewhere in (
+        perturbed(point, 1, 0.1),
+        rescaled(point, 1.1),
+        Params(point.W, 1.1 * point.H, point.b),
+        Params(point.W[jnp.array([1, 0, 2])], point.H, point.b),
+        outside,
+        gaussian(problem, 0, 1.0),
+        origin(problem),
+    ):
+        assert compare_geometry(problem, elsewhere).matches is False
+    # The logits and the classifier of that one are right; only its features are too long.
+    assert compare_geometry(problem, outside).logit_distance < 1e-6
+
+
+def junk_features(point: Params) -> Params:
+    """Add to every feature the same vector orthogonal to all classifiers."""
+    _, _, right = np.linalg.svd(np.asarray(point.W))
+    return Params(point.W, point.H + jnp.asarray(right[-1])[:, None], point.b)
+
+
+def test_geometry_at_the_origin_beyond_the_threshold():
+    for lam_b in (None, 0.0):
+        problem = make(CrossEntropy(), BALANCED, lam_b, mu=0.3)
+        for point in (origin(problem), gaussian(problem, 0, 1e-5)):
+            match = compare_geometry(problem, point)
+            assert (match.kind, match.matches) == ("origin", True)
+            assert np.isnan(match.nc2)
+            assert np.isnan(match.nc3)
+        assert compare_geometry(problem, gaussian(problem, 0, 0.3)).matches is False
+        lonely = Params(origin(problem).W, gaussian(problem, 0, 1.0).H, origin(problem).b)
+        assert compare_geometry(problem, lonely).matches is False
+
+
+def test_minority_classes_collapse_under_strong_imbalance():
+    counts = (20, 20, 1, 1)
+    problem = Problem(
+        loss=CrossEntropy(), class_counts=counts, dim=6, lam_w=0.03, lam_h=0.03, lam_b=None
+    )
+    found = global_minimum(problem)
+    exact = convex_minimum(problem)
+    assert found.is_exact
+    assert abs(float(found.value) - exact.value) <= exact.accuracy
+    point = found.params(jax.random.key(0))
+    W = np.asarray(point.W)
+    # Fang et al. (2021): the classifiers of the minority classes coincide.
+    assert np.linalg.norm(W[2] - W[3]) < 1e-6 < 0.1 < np.linalg.norm(W[0] - W[1])
+    match = compare_geometry(problem, point, found)
+    assert (match.kind, match.matches) == ("imbalanced", True)
+    assert match.nc2 > 0.1
+    assert compare_geometry(problem, perturbed(point, 0, 0.1), found).matches is False
