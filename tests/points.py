@@ -10,6 +10,13 @@ BALANCED, SKEWED, DIM = (2, 2, 2), (4, 2, 1), 4
 #: No bias, a free one, a decayed one.
 BIASES = (None, 0.0, 1e-2)
 CONVEX = (CrossEntropy(), LabelSmoothing(0.1), MSE(), MSE(5.0, 3.0))
+#: Label smoothing with one shape only: it differs from CE in its formulas, not in its structure.
+CONVEX_PROBLEMS = [
+    (loss, counts)
+    for loss in CONVEX
+    for counts in (BALANCED, SKEWED)
+    if counts == SKEWED or not isinstance(loss, LabelSmoothing)
+]
 
 
 def make(loss, counts=BALANCED, lam_b=None, mu=1e-2, dim=DIM, ratio=2.0) -> Problem:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from convex_oracle import convex_minimum, minimiser, wide_objective
 from points import (
-    BALANCED,
     BIASES,
     CONVEX,
+    CONVEX_PROBLEMS,
     SKEWED,
     cast,
     certified,
@@ -42,8 +42,7 @@ def points_of(problem, end):
 
 
 @pytest.mark.parametrize("lam_b", BIASES)
-@pytest.mark.parametrize("counts", [BALANCED, SKEWED], ids=["balanced", "skewed"])
-@pytest.mark.parametrize("loss", CONVEX, ids=ids)
+@pytest.mark.parametrize(("loss", "counts"), CONVEX_PROBLEMS, ids=ids)
 def test_bounds_enclose_the_minimum(loss, counts, lam_b):
     for mu in DECAYS:
         problem = make(loss, counts, lam_b, mu)
@@ -154,7 +153,7 @@ SCALES = (1e-6, 0.1, 1.0, 30.0, 300.0)
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_the_rounding_bound_holds_and_is_useful(loss, lam_b, dtype):
-    problem = make(loss, BALANCED, lam_b, mu=EXACT)
+    problem = make(loss, SKEWED, lam_b, mu=EXACT)
     end = gaussian(problem, 7, 0.5) if isinstance(loss, Focal) else minimiser(problem)
     candidates = [perturbed(end, 1, 1e-3), end]
     candidates += [gaussian(problem, i, scale) for i, scale in enumerate(SCALES)]
@@ -177,7 +176,7 @@ def test_the_rounding_bound_holds_and_is_useful(loss, lam_b, dtype):
 @pytest.mark.parametrize("loss", [CrossEntropy(), LabelSmoothing(0.25), Focal(2.0)], ids=ids)
 def test_logits_that_have_lost_their_digits_prove_nothing(loss):
     # In float32 logits of 1e8 are wrong by more than one: first-order bounds are void.
-    problem = make(loss, BALANCED, 0.0, mu=EXACT)
+    problem = make(loss, SKEWED, 0.0, mu=EXACT)
     found = certified(problem, [cast(gaussian(problem, 0, 1e4), np.float32)])[0]
     assert float(found.rounding) == np.inf
     assert float(found.lower_bound) == -np.inf
@@ -185,7 +184,7 @@ def test_logits_that_have_lost_their_digits_prove_nothing(loss):
 
 @pytest.mark.parametrize("loss", [*CONVEX], ids=ids)
 def test_single_precision_closes_the_gap_to_its_own_accuracy(loss):
-    problem = make(loss, BALANCED, 2.0**-6, mu=EXACT)
+    problem = make(loss, SKEWED, 2.0**-6, mu=EXACT)
     end = minimiser(problem)
     found = certified(problem, [cast(end, np.float32)])[0]
     assert 0 < float(found.gap) <= 3e-4 * (1 + float(wide_objective(problem, end)))

@@ -9,7 +9,6 @@ from model_oracle import objective_and_gradient
 from points import (
     BALANCED,
     BIASES,
-    CONVEX,
     DIM,
     SKEWED,
     gaussian,
@@ -45,8 +44,7 @@ def softmax_entropy(z, label):
 
 
 @pytest.mark.parametrize("lam_b", BIASES)
-@pytest.mark.parametrize("counts", [BALANCED, SKEWED], ids=["balanced", "skewed"])
-@pytest.mark.parametrize("loss", CONVEX, ids=ids)
+@pytest.mark.parametrize(("loss", "counts"), CONVEX_PROBLEMS, ids=ids)
 def test_value_and_minimiser_agree_with_a_convex_solver(loss, counts, lam_b):
     for mu in DECAYS:
         problem = make(loss, counts, lam_b, mu)

@@ -117,7 +117,8 @@ def test_the_history_begins_at_the_start_and_ends_at_the_point_returned(method):
     history, count = jax.tree.map(np.asarray, found.history), used(found)
     assert all(len(column) == 256 for column in jax.tree.leaves(history))
     first = objective_and_gradient(problem, start(problem))
-    assert (history.step[0], history.products[0]) == (0, 1)
+    assert history.step[0] == 0
+    assert history.products[0] == (2 if method in ("heavy_ball", "nesterov") else 1)  # a probe
     assert history.value[0] == pytest.approx(first[0], rel=1e-14, abs=0)
     assert history.grad_norm[0] == pytest.approx(np.linalg.norm(first[1]), rel=1e-12, abs=0)
     assert history.step[count - 1] == found.num_steps
@@ -257,19 +258,22 @@ def root(z, label):
 
 
 def cubic(z, label):
-    return -(z[label] ** 3)  # unbounded below: every method runs away
+    return -(z[label] ** 3)  # unbounded below: runs away until numbers overflow
 
 
 @pytest.mark.parametrize("method", ["newton", "gradient_descent"])
-def test_a_loss_with_broken_derivatives_ends_as_non_finite_with_the_last_good_point(method):
-    for fn, steps in ((root, 0), (cubic, 1)):
+def test_losses_without_derivatives_or_minimum_end_at_the_last_good_point(method):
+    for fn, begins_finite in ((root, False), (cubic, True)):
         problem = dataclasses.replace(make(), loss=CustomLoss(fn))
         found = solve(problem, start(problem, scale=1.0), method=method)
-        assert found.status is Status.NON_FINITE
-        assert int(found.num_steps) >= steps
+        assert found.status is not Status.CONVERGED
         assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found.params))
         assert np.isfinite(found.value)
-        assert "custom loss" in found.explain()
+        if begins_finite:
+            assert float(found.value) < -1e30
+        else:
+            assert (found.status, int(found.num_steps)) == (Status.NON_FINITE, 0)
+            assert "custom loss" in found.explain()
 
 
 # float32 -----------------------------------------------------------------------------------------
@@ -291,8 +295,7 @@ def test_single_precision_converges_at_its_noise_floor(method, name, lam, lam_b)
     assert found.status is Status.CONVERGED
     dtypes = {x.dtype for x in jax.tree.leaves(found) if hasattr(x, "dtype")}
     assert dtypes == {np.dtype("float32"), np.dtype("int32")}
-    assert 0 < float(found.tol) < 1e-6
-    assert float(found.grad_norm) <= float(found.tol)
-    # The true gradient exceeds the computed one by no more than the floor claims.
+    assert float(found.grad_norm) <= float(found.tol) < 1e-6
+    # The rounding error of the gradient is no larger than the floor claims.
     assert true_gradient_norm(problem, found.params) <= 2 * float(found.tol)
     assert float(found.value) == pytest.approx(global_minimum(problem).value, abs=2e-6)

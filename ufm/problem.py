@@ -153,7 +153,7 @@ class Problem:
         classes, columns = self.num_classes, self.num_columns
         return self.dim * (classes + columns) + (classes if self.has_bias else 0)
 
-    def mu(self, dtype: Any = None) -> Scalar:
+    def mu(self, dtype: Any = None) -> Float[Array, "*batch"]:
         """μ = √(λ_W λ_H)."""
         dtype = dtype or jnp.result_type(float)
         # Roots first: the product of two decays of 1e-25 underflows in float32.
@@ -288,15 +288,14 @@ def gradient_noise(problem: Problem, params: Params) -> Scalar:
 
     eps times the norms of what the three gradients add up, times the square root of the longest
     sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019), and the error
-    of Γ itself, which may be a small difference: eps ω_i (l₂ ‖v_i‖ + ‖∇L(0)‖) in column i.
+    of Γ itself, which may be a small difference (`Loss.gradient_rounding`).
     """
     dtype = params.W.dtype
     eps = float(jnp.finfo(dtype).eps)
     V = logits(problem, params)
     gamma = logit_gradient(problem, V)
-    second = jnp.asarray(problem.loss.smoothness()[0], dtype)
-    at_zero = logit_gradient(problem, jnp.zeros_like(V))
-    gamma_error = jnp.linalg.norm(second * scale_by_weights(problem, V)) + jnp.linalg.norm(at_zero)
+    errors = per_column(problem.loss.gradient_rounding, problem, V)
+    gamma_error = jnp.linalg.norm(scale_by_weights(problem, errors[None, :]))
     size_w, size_h = jnp.linalg.norm(params.W), jnp.linalg.norm(params.H)
     longest = max(problem.num_columns, problem.dim, problem.num_classes) ** 0.5
     terms = jnp.linalg.norm(feature_gradient(problem, gamma)) * (size_h + size_w)

@@ -63,6 +63,10 @@ class _SoftmaxLoss(Loss):
     shift_invariant = True
     contrastive = True
 
+    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+        # ψ'σ(t)(q − e_k) is accurate relative to itself, but for the error of the logits.
+        return (1.0 + jnp.linalg.norm(z)) * jnp.linalg.norm(self.gradient(z, label))
+
     # Of cross-entropy, with any fixed targets.
     def curvature(self, z: Logits, label: Label) -> Any:
         t, q = _log_odds(z, label)
@@ -146,6 +150,12 @@ class LabelSmoothing(_SoftmaxLoss):
         weight = jnp.asarray(self.alpha, z.dtype)
         return softplus(t) + (sigmoid(t) + weight) * size
 
+    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+        # Probabilities minus targets: a small difference of numbers of their own sizes.
+        t, _ = _log_odds(z, label)
+        weight = jnp.asarray(self.alpha, z.dtype)
+        return 2.0 * (1.0 + jnp.linalg.norm(z)) * sigmoid(t) + weight
+
     def gradient(self, z: Logits, label: Label) -> Logits:
         t, q = _log_odds(z, label)
         on_label = label_mask(z, label).astype(z.dtype)
@@ -215,6 +225,10 @@ class Focal(_SoftmaxLoss):
         t, q = _log_odds(z, label)
         first, _ = self._slopes(t)
         return first * sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
+
+    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+        # (1 − p)^γ brings its own condition number.
+        return (1.0 + jnp.asarray(self.gamma, z.dtype)) * super().gradient_rounding(z, label)
 
     def curvature(self, z: Logits, label: Label) -> Any:
         t, q = _log_odds(z, label)

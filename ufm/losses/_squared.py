@@ -58,6 +58,11 @@ class MSE(Loss):
         size = jnp.abs(z) + jnp.where(label_mask(z, label), jnp.asarray(self.target, z.dtype), 0.0)
         return self.value(z, label) + jnp.sum(jnp.abs(self.gradient(z, label)) * size)
 
+    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+        # z minus the target: a small difference of numbers of their own sizes.
+        target = jnp.asarray(self.target, z.dtype)
+        return jnp.maximum(self.scale, 1.0) * (jnp.linalg.norm(z) + target)
+
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
         on_label = jnp.sum(jnp.where(label_mask(dual, label), jnp.abs(dual), 0.0))
         quadratic = jnp.sum(dual**2 / self._weights(dual, label))

@@ -29,7 +29,8 @@ _ADVICE = {
     ),
     Status.STALLED: (
         "neither f nor its gradient improved any more: in float32 use float64 "
-        "(jax.config.update('jax_enable_x64', True)), otherwise a larger tol or another method"
+        "(jax.config.update('jax_enable_x64', True)), otherwise a larger tol or another method; "
+        "check that the loss is bounded below"
     ),
     Status.NON_FINITE: (
         "the loss or its gradient became NaN or infinite: check the starting point, its scale, "
