@@ -9,6 +9,7 @@ from model_oracle import objective_and_gradient
 from points import (
     BALANCED,
     BIASES,
+    CONVEX_PROBLEMS,
     DIM,
     SKEWED,
     gaussian,

@@ -171,7 +171,8 @@ def rotation_dimension(problem: Problem, params: Params) -> int:
     point = finite_or_zero(params)
     stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
     sizes = np.linalg.svd(stacked, compute_uv=False)
-    rank = int(np.sum(sizes > 1e-6 * max(float(sizes[0]), 1e-300)))
+    # A part of size s rotates with curvature ‖∇f‖/s: below 1e-7 that is no zero of anything.
+    rank = int(np.sum(sizes > max(1e-6 * float(sizes[0]), 1e-7)))
     d = problem.dim
     free_shift = (
         problem.has_bias and problem.loss.shift_invariant and float(problem.lam_b or 0) == 0
