@@ -144,8 +144,9 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
     # softmax losses it is first-order better, as long as no probability p − r turns negative.
     share = scale_by_weights(problem, jnp.ones_like(state.gamma))
     centred = state.gamma - jnp.sum(state.gamma, axis=1)[:, None] * share
-    sigma, sigma_bound, _, _ = _spectral_norm(feature_gradient(problem, centred))
-    without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, bias_term=False)
+    errors_of = jnp.linalg.norm(state.G)  # of entries that the centring subtracted from
+    sigma, sigma_bound, _, _ = _spectral_norm(feature_gradient(problem, centred), errors_of)
+    without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, is_centred=True)
     better = without_bias.lower > plain.lower
     return Bound(*(jnp.where(better, a, b) for a, b in zip(without_bias, plain, strict=True)))
 
@@ -156,7 +157,7 @@ def _bound_from(
     gamma: Array,
     sigma: Scalar,
     sigma_bound: Scalar,
-    bias_term: bool = True,
+    is_centred: bool = False,
 ) -> Bound:
     """The bound of the dual point θΓ, with θ as large as the inflated dual norm allows."""
     loss = problem.loss
@@ -167,9 +168,7 @@ def _bound_from(
     errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
     rounding = _eps(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
     rounding += state.value_rounding
-    bias = bias_rounding = jnp.zeros_like(theta)
-    if bias_term:
-        bias, bias_rounding = _bias_term(problem, state, gamma, theta)
+    bias, bias_rounding = _bias_term(problem, state, theta, is_centred)
     lower = -conjugate - bias - rounding
     # What the inflated dual norm costs is rounding too, though it is in the bound already.
     inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
@@ -178,28 +177,42 @@ def _bound_from(
 
 
 def _bias_term(
-    problem: Problem, state: DualState, gamma: Array, theta: Scalar
+    problem: Problem, state: DualState, theta: Scalar, is_centred: bool
 ) -> tuple[Scalar, Scalar]:
-    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, and the part of it that is rounding."""
+    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, and the part of it that is rounding.
+
+    Centring makes r zero up to the rounding of the row sums, which is still charged.
+    """
     if not problem.has_bias:
         return jnp.zeros_like(theta), jnp.zeros_like(theta)
     lam_b = jnp.asarray(problem.lam_b, theta.dtype)
-    r, error = _row_sums(gamma)
+    r, error = _row_sums(state.gamma)
+    if is_centred:
+        r = jnp.zeros_like(r)
     decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
-    slope = problem.loss.margin_slope()
-    if slope is None:
-        free = free_rounding = jnp.full_like(theta, jnp.inf)
-    else:
-        smallest = _smallest_class(problem, theta)
-        total = jnp.sum(problem.samples(theta.dtype))
-        spread = state.value * total / (smallest * jnp.asarray(slope, theta.dtype))
-        spread += state.value / state.mu * (2.0 / smallest) ** 0.5
-        free_rounding = 0.5 * theta * jnp.sum(error) * spread
-        free = 0.5 * theta * jnp.sum(jnp.abs(r)) * spread + free_rounding
+    free_rounding = 0.5 * theta * jnp.sum(error) * _bias_range(problem, state, is_centred)
+    free = free_rounding
+    if not is_centred:
+        free += 0.5 * theta * jnp.sum(jnp.abs(r)) * _bias_range(problem, state, is_centred)
     return (
         jnp.where(lam_b > 0, decayed, free),
         jnp.where(lam_b > 0, decayed_rounding, free_rounding),
     )
+
+
+def _bias_range(problem: Problem, state: DualState, is_centred: bool) -> Scalar:
+    """B, a bound on max b* − min b* at λ_b = 0 for points no higher than this one."""
+    slope = problem.loss.margin_slope()
+    if slope is None:
+        # MSE: any Γ is in the domain of its conjugate, so rounding of the row sums can be mended
+        # at a cost of |∇L*| = |z| per unit, and |z| ≤ M + the residual γ/w.
+        largest = jnp.max(jnp.abs(state.V))
+        return 4.0 * largest + 4.0 if is_centred else jnp.full_like(state.value, jnp.inf)
+    value = state.value + state.value_rounding
+    smallest = _smallest_class(problem, value)
+    total = jnp.sum(problem.samples(value.dtype))
+    spread = value * total / (smallest * jnp.asarray(slope, value.dtype))
+    return spread + value / state.mu * (2.0 / smallest) ** 0.5
 
 
 def _decayed_bias(r: Array, error: Array, lam_b: Scalar) -> tuple[Scalar, Scalar]:
@@ -258,12 +271,16 @@ def _smallest_class(problem: Problem, like: Array) -> Scalar:
 
 def _row_sums(gamma: Array) -> tuple[Array, Array]:
     sizes = jnp.sum(jnp.abs(gamma), axis=1)
-    return jnp.sum(gamma, axis=1), (gamma.shape[1] + 2) * _eps(gamma) * sizes
+    # The sum, and the error of its entries.
+    return jnp.sum(gamma, axis=1), (sum(gamma.shape) + 64) * _eps(gamma) * sizes
 
 
-def _spectral_norm(G: Float[Array, "K N"]) -> tuple[Scalar, Scalar, Array, Array]:
+def _spectral_norm(
+    G: Float[Array, "K N"], size_of_entries: Scalar | None = None
+) -> tuple[Scalar, Scalar, Array, Array]:
     """σ₁, an upper bound on it that allows for rounding, and the top singular pair.
 
+    The entries of G carry a relative error of their own, of `size_of_entries` if G is a difference.
     By the eigenvalues of GGᵀ: for the largest singular value the squaring costs no accuracy.
     """
     classes, columns = G.shape
@@ -275,7 +292,8 @@ def _spectral_norm(G: Float[Array, "K N"]) -> tuple[Scalar, Scalar, Array, Array
     sigma = jnp.sqrt(square)
     right = matmul(left, G)
     size = jnp.linalg.norm(right)
-    bound = jnp.sqrt(square + error) * (1.0 + 8 * _eps(G))
+    entries = jnp.sqrt(frobenius) if size_of_entries is None else size_of_entries
+    bound = jnp.sqrt(square + error) * (1.0 + 8 * _eps(G)) + (classes + 64) * _eps(G) * entries
     return sigma, bound, left, right / jnp.where(size > 0, size, 1.0)
 
 

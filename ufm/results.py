@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import io
+import itertools
 import json
 import math
 import os
@@ -54,7 +55,7 @@ class RunFolder:
         config = json.loads(json.dumps(config))
         if path is None:
             stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-            path = Path("ufm-results") / f"solve-{stamp}"
+            path = _fresh(Path("ufm-results") / f"solve-{stamp}")
         marker = path / "config.json"
         if marker.exists():
             if _read(marker) != config:
@@ -191,6 +192,18 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     return {key: np.asarray(array) for key, array in arrays.items()}
 
 
+def _fresh(path: Path) -> Path:
+    """A folder nobody has: two runs may start within a second."""
+    for i in itertools.count(1):
+        candidate = path if i == 1 else path.with_name(f"{path.name}-{i}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("unreachable")
+
+
 def _foreign(folder: Path) -> bool:
     """Does it hold anything but what an interrupted write left behind?"""
     return any(not entry.name.endswith(_PARTIAL) for entry in folder.iterdir())
@@ -218,7 +231,7 @@ def _dumps(value: Any) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}): remove it or choose another --out"

@@ -4,6 +4,7 @@ Thin on purpose: parse, call the library, print. JAX is imported by the commands
 that `ufm --help` answers at once.
 """
 
+import io
 import sys
 from typing import NoReturn
 
@@ -21,6 +22,9 @@ _DESCRIPTION = (
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
     command = tyro.extras.subcommand_cli_from_dict(
         {"solve": Solve, "version": Version},
         prog="ufm",
