@@ -156,16 +156,11 @@ def test_bad_arguments_are_refused_in_one_line():
         solve(batch, begin)
 
 
-def test_solve_can_be_compiled_and_mapped():
-    problem = make()
-    starts = init_params(problem, jax.random.key(0), num_starts=3)
-    mapped = jax.jit(jax.vmap(functools.partial(solve_by_descent, problem)))(starts)
-    assert mapped.status.dtype == np.int32
-    assert [Status(int(code)) for code in mapped.status] == [Status.CONVERGED] * 3
-    np.testing.assert_allclose(mapped.value, global_minimum(problem).value, rtol=0, atol=1e-13)
-    for i in range(3):
-        gradient = objective_and_gradient(problem, entry(mapped.params, i))[1]
-        assert np.linalg.norm(gradient) <= 1e-10 + 1e-15
+def test_solve_can_be_mapped():
+    starts = init_params(make(), jax.random.key(0), num_starts=3)
+    mapped = jax.eval_shape(jax.vmap(functools.partial(solve_by_descent, make())), starts)
+    assert (mapped.status.shape, mapped.status.dtype) == ((3,), np.int32)
+    assert mapped.history.value.shape == (3, 256)
 
 
 def test_a_compiled_batch_runs_in_lock_step_as_on_an_accelerator():
@@ -175,8 +170,10 @@ def test_a_compiled_batch_runs_in_lock_step_as_on_an_accelerator():
     batch = compiled(make(lam_h=lams), starts)
     np.testing.assert_array_equal(batch.status, int(Status.CONVERGED))
     for i in range(3):
-        minimum = global_minimum(make(lam_h=lams[i]))
-        assert float(batch.value[i]) == pytest.approx(minimum.value, abs=1e-13)
+        problem = make(lam_h=lams[i])
+        assert float(batch.value[i]) == pytest.approx(global_minimum(problem).value, abs=1e-13)
+        gradient = objective_and_gradient(problem, entry(batch.params, i))[1]
+        assert np.linalg.norm(gradient) <= 1e-10 + 1e-15
 
 
 TRACES: list[int] = []
