@@ -15,7 +15,7 @@ LAYERS = (
     ("_pytree",),
     ("losses", "params"),
     ("problem",),
-    ("linearisation",),
+    ("linearisation", "rounding"),
     ("geometry", "symmetric", "duality", "solvers", "hessian"),
     ("curvature",),
     ("certificate",),

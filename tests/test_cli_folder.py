@@ -93,6 +93,10 @@ def test_nothing_or_the_best_run_is_saved():
     assert {"W", "H", "start"} <= set(stored)
     assert "b" not in stored
     assert stored["value"][stored["start"]] == min(stored["value"]) < max(stored["value"])
+    problem = Problem(parse_loss("mse"), (2, 2, 2), 3, 5e-4, 5e-4, None)
+    point = Params(jax.numpy.asarray(stored["W"]), jax.numpy.asarray(stored["H"]), None)
+    value = objective_and_gradient(problem, point)[0]
+    assert value == pytest.approx(min(stored["value"]), rel=1e-14, abs=0)
 
 
 def test_seeds_and_scales_reach_the_starts():

@@ -57,8 +57,10 @@ def test_bounds_enclose_the_minimum(loss, counts, lam_b):
             assert float(found.gap) == pytest.approx(
                 float(found.value - found.lower_bound), rel=1e-6
             )
-        # At an exact minimiser there is nothing but rounding between the bound and f.
-        assert 0 < float(certified(problem, [end])[0].gap) <= 1e-12 * (1 + attained)
+        # At an exact minimiser there is nothing but rounding between the bound and f. With a free
+        # bias, that of the row sums counts times the range of the bias, which is hundreds here.
+        allowed = 1e-11 if lam_b == 0 else 1e-12
+        assert 0 < float(certified(problem, [end])[0].gap) <= allowed * (1 + attained)
 
 
 @pytest.mark.parametrize("lam_b", BIASES)
@@ -166,11 +168,13 @@ def test_the_rounding_bound_holds_and_is_useful(loss, lam_b, dtype):
         assert error <= float(found.rounding)
         assert float(found.lower_bound) <= attained
         assert float(found.gap) >= float(exact) - attained
-        # Not just infinity: within a thousand eps of the largest term, ‖W‖‖H‖ or f.
+        # Not just infinity: within a few thousand eps of the largest term, ‖W‖‖H‖ or f; and a
+        # relative error of the logits of hundreds is one of the probabilities.
         largest = float(jnp.linalg.norm(low.W) * jnp.linalg.norm(low.H))
         size = 1.0 + float(exact) + largest
         if not (dtype is np.float32 and largest > 1e4):
-            assert float(found.rounding) <= 5e3 * float(np.finfo(dtype).eps) * size
+            logit = float(jnp.max(jnp.abs(low.W @ low.H)))
+            assert float(found.rounding) <= (5e3 + 16 * logit) * float(np.finfo(dtype).eps) * size
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), LabelSmoothing(0.25), Focal(2.0)], ids=ids)

@@ -99,6 +99,26 @@ def test_weighted_problem_has_the_minimum_of_its_samples():
         )
 
 
+def test_bounds_stay_sound_where_residuals_cancel():
+    # Residuals of 1e-3 between logits of 942: a compiler may compute Γ twice, one multiplication
+    # and subtraction rounded once here and twice there, with relative differences of 1e-10.
+    decay = 5.883152213834247e-05
+    problem = Problem(
+        loss=MSE(223.3063082541709, 941.8631583512473),
+        class_counts=(1,) * 5,
+        dim=5,
+        lam_w=2 * decay,
+        lam_h=0.5 * decay,
+        lam_b=None,
+        column_weights=jnp.asarray([66.0, 2.0, 2580.0, 97.0, 1.0]),
+    )
+    found = global_minimum(problem)
+    assert found.is_exact
+    for seed in range(3):
+        attained = float(wide_objective(problem, found.params(jax.random.key(seed))))
+        assert 0 <= attained - float(found.lower_bound) <= 1e-6 * attained
+
+
 def test_too_few_dimensions_leave_only_the_bound():
     for loss, counts, lam_b in ((CrossEntropy(), BALANCED, None), (MSE(), SKEWED, 1e-2)):
         found = global_minimum(make(loss, counts, lam_b, dim=1))

@@ -26,14 +26,8 @@ from ufm import symmetric
 from ufm._pytree import pytree, require
 from ufm.curvature import Escape, escape_direction, is_descent, is_local_minimum
 from ufm.duality import Bound, DualState, dual_state, duality_lower_bound, region_lower_bound
-from ufm.problem import (
-    Params,
-    Problem,
-    check_shapes,
-    data_loss,
-    gradient_noise,
-    norm,
-)
+from ufm.problem import Params, Problem, check_shapes, data_loss, norm
+from ufm.rounding import gradient_noise
 
 Scalar = Float[Array, ""]
 

@@ -16,9 +16,8 @@ The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimu
 - the focal loss on {p_y ≥ p*}, where it is convex: the bound without a conjugate holds for all
   points of that region (`region_lower_bound`).
 
-Every number carries a bound on its own rounding error. Sums of m terms are charged m eps times
-the sum of absolute values, whatever the order; elementary functions (K + 16) eps, by way of the
-losses' `rounding`. The dual norm is inflated before it is used.
+Every number carries a bound on its own rounding error (`ufm.rounding`), versions of Γ that a
+compiler computes with different digits included. The dual norm is inflated before it is used.
 """
 
 from typing import NamedTuple
@@ -27,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ufm.losses import CrossEntropy, Loss
+from ufm.losses import CrossEntropy
 from ufm.problem import (
     Params,
     Problem,
@@ -37,11 +36,18 @@ from ufm.problem import (
     logits,
     matmul,
     norm,
-    penalty,
     per_column,
     scale_by_weights,
     value_and_gradient,
     weighted_sum,
+)
+from ufm.rounding import (
+    GradientVersions,
+    bounded_spectral_norm,
+    gradient_versions,
+    machine_epsilon,
+    row_sums,
+    value_rounding,
 )
 
 Scalar = Float[Array, ""]
@@ -57,6 +63,8 @@ class DualState(NamedTuple):
     value: Scalar
     #: Bound on the rounding error of `value`.
     value_rounding: Scalar
+    #: How far two versions of Γ may lie apart.
+    versions: GradientVersions
     grad_norm: Scalar
     mu: Scalar
     #: ‖G‖₂ as computed, and a bound that it certainly does not exceed.
@@ -88,18 +96,20 @@ def dual_state(problem: Problem, params: Params) -> DualState:
     gamma = logit_gradient(problem, V)
     G = feature_gradient(problem, gamma)
     value, grad = value_and_gradient(problem, params)
-    sigma, bound, left, right = _spectral_norm(G)
+    versions = gradient_versions(problem, params, V)
+    sigma, bound, left, right = bounded_spectral_norm(G, norm_of_entries=jnp.linalg.norm(G))
     return DualState(
         params=params,
         V=V,
         gamma=gamma,
         G=G,
         value=value,
-        value_rounding=_value_rounding(problem, params, V, gamma),
+        value_rounding=value_rounding(problem, params, V, gamma),
+        versions=versions,
         grad_norm=norm(grad),
         mu=problem.mu(V.dtype),
         dual_norm=sigma,
-        dual_norm_bound=bound,
+        dual_norm_bound=bound + versions.norm,
         top_left=left,
         top_right=right,
     )
@@ -128,7 +138,7 @@ def region_lower_bound(problem: Problem, state: DualState) -> Bound:
     limit = -jnp.log(jnp.asarray(threshold, state.V.dtype))
     worst = jnp.max(per_column(CrossEntropy().value, problem, state.V))
     # Inside with room for the rounding of the logits and of p*.
-    room = 1e-6 + 1e3 * _eps(worst) * (1.0 + jnp.max(jnp.abs(state.V)))
+    room = 1e-6 + 1e3 * machine_epsilon(worst) * (1.0 + jnp.max(jnp.abs(state.V)))
     # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.
     bias_range = limit + state.value / state.mu * (2.0 / _smallest_class(problem, limit)) ** 0.5
     bound = _tangent_bound(problem, state, 0.0, free_bias=bias_range)
@@ -144,8 +154,11 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
     # softmax losses it is first-order better, as long as no probability p − r turns negative.
     share = scale_by_weights(problem, jnp.ones_like(state.gamma))
     centred = state.gamma - jnp.sum(state.gamma, axis=1)[:, None] * share
-    errors_of = jnp.linalg.norm(state.G)  # of entries that the centring subtracted from
-    sigma, sigma_bound, _, _ = _spectral_norm(feature_gradient(problem, centred), errors_of)
+    # Centring subtracts: errors are those of the entries before, at most doubled.
+    sigma, sigma_bound, _, _ = bounded_spectral_norm(
+        feature_gradient(problem, centred), norm_of_entries=jnp.linalg.norm(state.G)
+    )
+    sigma_bound += 2 * state.versions.norm
     without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, is_centred=True)
     better = without_bias.lower > plain.lower
     return Bound(*(jnp.where(better, a, b) for a, b in zip(without_bias, plain, strict=True)))
@@ -161,12 +174,12 @@ def _bound_from(
 ) -> Bound:
     """The bound of the dual point θΓ, with θ as large as the inflated dual norm allows."""
     loss = problem.loss
-    feasible = state.mu * (1.0 - 8 * _eps(gamma))
+    feasible = state.mu * (1.0 - 8 * machine_epsilon(gamma))
     theta = jnp.minimum(1.0, feasible / jnp.where(sigma_bound > 0, sigma_bound, 1.0))
     dual = theta * _per_sample(problem, gamma)
     conjugate = weighted_sum(problem, per_column(loss.conjugate, problem, dual))
     errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
-    rounding = _eps(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
+    rounding = machine_epsilon(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
     rounding += state.value_rounding
     bias, bias_rounding = _bias_term(problem, state, theta, is_centred)
     lower = -conjugate - bias - rounding
@@ -186,14 +199,14 @@ def _bias_term(
     if not problem.has_bias:
         return jnp.zeros_like(theta), jnp.zeros_like(theta)
     lam_b = jnp.asarray(problem.lam_b, theta.dtype)
-    r, error = _row_sums(state.gamma)
+    r, error = row_sums(state.gamma, state.versions)
     if is_centred:
         r = jnp.zeros_like(r)
     decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
-    free_rounding = 0.5 * theta * jnp.sum(error) * _bias_range(problem, state, is_centred)
-    free = free_rounding
-    if not is_centred:
-        free += 0.5 * theta * jnp.sum(jnp.abs(r)) * _bias_range(problem, state, is_centred)
+    # Sums before the product: the range may be infinite, and row sums may be 0.
+    half_range = 0.5 * theta * _bias_range(problem, state, is_centred)
+    free = jnp.sum(jnp.abs(r) + error) * half_range
+    free_rounding = jnp.sum(error) * half_range
     return (
         jnp.where(lam_b > 0, decayed, free),
         jnp.where(lam_b > 0, decayed_rounding, free_rounding),
@@ -204,10 +217,12 @@ def _bias_range(problem: Problem, state: DualState, is_centred: bool) -> Scalar:
     """B, a bound on max b* − min b* at λ_b = 0 for points no higher than this one."""
     slope = problem.loss.margin_slope()
     if slope is None:
+        if not is_centred:
+            return jnp.full_like(state.value, jnp.inf)
         # MSE: any Γ is in the domain of its conjugate, so rounding of the row sums can be mended
-        # at a cost of |∇L*| = |z| per unit, and |z| ≤ M + the residual γ/w.
-        largest = jnp.max(jnp.abs(state.V))
-        return 4.0 * largest + 4.0 if is_centred else jnp.full_like(state.value, jnp.inf)
+        # at a cost of |∇L*(θΓ)| per unit, between that at 0, which is the target, and V at θ = 1.
+        at_zero = per_column(jax.grad(problem.loss.conjugate), problem, jnp.zeros_like(state.V))
+        return 4.0 * (jnp.max(jnp.abs(state.V)) + jnp.max(jnp.abs(at_zero)))
     value = state.value + state.value_rounding
     smallest = _smallest_class(problem, value)
     total = jnp.sum(problem.samples(value.dtype))
@@ -232,13 +247,14 @@ def _tangent_bound(
     terms = gamma.shape[0] * gamma.shape[1] + 16
     # ‖Z*‖_* ≤ (f* − ℓ₀)/μ for a minimiser, so errors of Γ are charged at that distance.
     radius = (state.value - lowest) / mu
-    excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * _eps(mu)), 0.0)
-    charge = 64 * jnp.linalg.norm(state.G) * (radius + jnp.linalg.norm(matmul_z(state)))
-    rounding = _eps(V) * (terms * jnp.sum(jnp.abs(products)) + charge)
+    excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * machine_epsilon(mu)), 0.0)
+    reach = radius + jnp.linalg.norm(matmul(state.params.W, state.params.H))
+    error = 64 * machine_epsilon(V) * jnp.linalg.norm(state.G) + state.versions.norm
+    rounding = terms * machine_epsilon(V) * jnp.sum(jnp.abs(products)) + error * reach
     bias = bias_rounding = jnp.zeros_like(mu)
     if problem.has_bias:
         lam_b = jnp.asarray(problem.lam_b, mu.dtype)
-        r, error = _row_sums(gamma)
+        r, error = row_sums(gamma, state.versions)
         decayed, decayed_rounding = _decayed_bias(r, error, lam_b)
         spread = jnp.full_like(mu, jnp.inf) if free_bias is None else free_bias
         free = 0.5 * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * spread
@@ -246,13 +262,8 @@ def _tangent_bound(
         bias_rounding = jnp.where(lam_b > 0, decayed_rounding, 0.5 * jnp.sum(error) * spread)
     rounding += 2 * state.value_rounding
     lower = tangent - bias - excess * radius - rounding
-    inflation = state.dual_norm_bound - state.dual_norm + 8 * _eps(mu) * mu
+    inflation = state.dual_norm_bound - state.dual_norm + 8 * machine_epsilon(mu) * mu
     return Bound(lower, rounding + bias_rounding + inflation * radius)
-
-
-def matmul_z(state: DualState) -> Float[Array, "K N"]:
-    """Z = WH."""
-    return matmul(state.params.W, state.params.H)
 
 
 def _per_sample(problem: Problem, gamma: Array) -> Array:
@@ -267,64 +278,3 @@ def _smallest_class(problem: Problem, like: Array) -> Scalar:
     samples = problem.samples(like.dtype)
     labels = jnp.asarray(problem.labels)
     return jnp.min(jax.ops.segment_sum(samples, labels, problem.num_classes))
-
-
-def _row_sums(gamma: Array) -> tuple[Array, Array]:
-    sizes = jnp.sum(jnp.abs(gamma), axis=1)
-    # The sum, and the error of its entries.
-    return jnp.sum(gamma, axis=1), (sum(gamma.shape) + 64) * _eps(gamma) * sizes
-
-
-def _spectral_norm(
-    G: Float[Array, "K N"], size_of_entries: Scalar | None = None
-) -> tuple[Scalar, Scalar, Array, Array]:
-    """σ₁, an upper bound on it that allows for rounding, and the top singular pair.
-
-    The entries of G carry a relative error of their own, of `size_of_entries` if G is a difference.
-    By the eigenvalues of GGᵀ: for the largest singular value the squaring costs no accuracy.
-    """
-    classes, columns = G.shape
-    gram = matmul(G, G.T)
-    eigenvalues, vectors = jnp.linalg.eigh(gram)
-    square, left = jnp.maximum(eigenvalues[-1], 0.0), vectors[:, -1]
-    frobenius = jnp.sum(G**2)
-    error = _eps(G) * (columns * frobenius + 16 * classes * square)
-    sigma = jnp.sqrt(square)
-    right = matmul(left, G)
-    size = jnp.linalg.norm(right)
-    entries = jnp.sqrt(frobenius) if size_of_entries is None else size_of_entries
-    bound = jnp.sqrt(square + error) * (1.0 + 8 * _eps(G)) + (classes + 64) * _eps(G) * entries
-    return sigma, bound, left, right / jnp.where(size > 0, size, 1.0)
-
-
-def _value_rounding(problem: Problem, params: Params, V: Array, gamma: Array) -> Scalar:
-    """Bound on the error of the computed f at exactly these parameters."""
-    eps, loss = _eps(V), problem.loss
-    K, N, d = problem.num_classes, problem.num_columns, problem.dim
-    # Logits: inner products of length d, then what the loss makes of their error.
-    absolute = matmul(jnp.abs(params.W), jnp.abs(params.H))
-    if problem.column_weights is not None:
-        absolute = absolute * jax.lax.rsqrt(problem.samples(V.dtype))[None, :]
-    if params.b is not None:
-        absolute = absolute + jnp.abs(params.b)[:, None]
-    error = (d + 8) * eps * absolute
-    second, _ = loss.smoothness()
-    curved = jnp.asarray(second, V.dtype) * jnp.sum(scale_by_weights(problem, error**2))
-    logit_part = jnp.sum(jnp.abs(gamma) * error) + curved
-    # Loss evaluation, summation, penalties.
-    evaluation = weighted_sum(problem, per_column(loss.rounding, problem, V))
-    summation = weighted_sum(problem, jnp.abs(per_column(loss.value, problem, V)))
-    longest = max(K * d, d * N) + 8
-    total = logit_part + eps * (
-        (K + 16) * evaluation + (N + 8) * summation + longest * penalty(problem, params)
-    )
-    # First-order bounds mean nothing once logits are wrong by a tenth.
-    return jnp.where(_quadratic(loss) | (jnp.max(error) < 0.1), total, jnp.inf)
-
-
-def _quadratic(loss: Loss) -> bool:
-    return not loss.contrastive and loss.has_conjugate
-
-
-def _eps(like: Array) -> float:
-    return float(jnp.finfo(like.dtype).eps)

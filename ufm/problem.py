@@ -283,31 +283,6 @@ def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params
     return value, gradient_at(problem, params, logit_gradient(problem, V))
 
 
-def gradient_noise(problem: Problem, params: Params) -> Scalar:
-    """An upper estimate of the rounding error of ‖∇f‖: below it a gradient norm means nothing.
-
-    eps times the norms of what the three gradients add up, times the square root of the longest
-    sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019), and the error
-    of Γ itself, which may be a small difference (`Loss.gradient_rounding`).
-    """
-    dtype = params.W.dtype
-    eps = float(jnp.finfo(dtype).eps)
-    V = logits(problem, params)
-    gamma = logit_gradient(problem, V)
-    errors = per_column(problem.loss.gradient_rounding, problem, V)
-    gamma_error = jnp.linalg.norm(scale_by_weights(problem, errors[None, :]))
-    size_w, size_h = jnp.linalg.norm(params.W), jnp.linalg.norm(params.H)
-    longest = max(problem.num_columns, problem.dim, problem.num_classes) ** 0.5
-    terms = jnp.linalg.norm(feature_gradient(problem, gamma)) * (size_h + size_w)
-    terms += jnp.asarray(problem.lam_w, dtype) * size_w + jnp.asarray(problem.lam_h, dtype) * size_h
-    own = size_h + size_w
-    if params.b is not None:
-        terms += jnp.linalg.norm(gamma)
-        terms += jnp.asarray(problem.lam_b, dtype) * jnp.linalg.norm(params.b)
-        own += problem.num_columns**0.5
-    return eps * (longest * terms + gamma_error * own)
-
-
 def init_params(
     problem: Problem,
     key: Key[Array, ""],

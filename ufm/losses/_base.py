@@ -88,13 +88,14 @@ class Loss(abc.ABC):
         """
         return jnp.abs(self.value(z, label)) + jnp.sum(jnp.abs(z * self.gradient(z, label)))
 
-    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
-        """Estimate of the rounding error of ‖∇L(z, k)‖, z itself included, in units of eps.
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
+        """Estimate of the rounding error of ‖∇L(z, k)‖ in units of eps.
 
-        For an unknown loss: that of the logits by way of the second derivative.
+        z itself is in error by its `size`, the absolute values it was added up from. For an
+        unknown loss that counts by way of the second derivative.
         """
-        size = jnp.linalg.norm(self.gradient(z, label))
-        return size + jnp.asarray(self.smoothness()[0], z.dtype) * jnp.linalg.norm(z)
+        evaluation = jnp.linalg.norm(self.gradient(z, label))
+        return evaluation + jnp.asarray(self.smoothness()[0], z.dtype) * jnp.linalg.norm(size)
 
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
         """The same for `conjugate`."""

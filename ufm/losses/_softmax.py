@@ -63,9 +63,9 @@ class _SoftmaxLoss(Loss):
     shift_invariant = True
     contrastive = True
 
-    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # ψ'σ(t)(q − e_k) is accurate relative to itself, but for the error of the logits.
-        return (1.0 + jnp.linalg.norm(z)) * jnp.linalg.norm(self.gradient(z, label))
+        return (1.0 + jnp.linalg.norm(size)) * jnp.linalg.norm(self.gradient(z, label))
 
     # Of cross-entropy, with any fixed targets.
     def curvature(self, z: Logits, label: Label) -> Any:
@@ -150,11 +150,11 @@ class LabelSmoothing(_SoftmaxLoss):
         weight = jnp.asarray(self.alpha, z.dtype)
         return softplus(t) + (sigmoid(t) + weight) * size
 
-    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # Probabilities minus targets: a small difference of numbers of their own sizes.
         t, _ = _log_odds(z, label)
         weight = jnp.asarray(self.alpha, z.dtype)
-        return 2.0 * (1.0 + jnp.linalg.norm(z)) * sigmoid(t) + weight
+        return 2.0 * (1.0 + jnp.linalg.norm(size)) * sigmoid(t) + weight
 
     def gradient(self, z: Logits, label: Label) -> Logits:
         t, q = _log_odds(z, label)
@@ -226,9 +226,9 @@ class Focal(_SoftmaxLoss):
         first, _ = self._slopes(t)
         return first * sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
 
-    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # (1 − p)^γ brings its own condition number.
-        return (1.0 + jnp.asarray(self.gamma, z.dtype)) * super().gradient_rounding(z, label)
+        return (1.0 + jnp.asarray(self.gamma, z.dtype)) * super().gradient_rounding(z, label, size)
 
     def curvature(self, z: Logits, label: Label) -> Any:
         t, q = _log_odds(z, label)

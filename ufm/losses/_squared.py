@@ -50,18 +50,18 @@ class MSE(Loss):
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j γ_j²/(2 w_j) + M γ_k, w = κ on the label and 1 elsewhere."""
-        quadratic = 0.5 * jnp.sum(dual**2 / self._weights(dual, label))
-        on_label = jnp.sum(jnp.where(label_mask(dual, label), dual, 0.0))
-        return quadratic + jnp.asarray(self.target, dual.dtype) * on_label
+        # One sum, so that every entry of γ enters with one value (see `ufm.rounding`).
+        target = jnp.where(label_mask(dual, label), jnp.asarray(self.target, dual.dtype), 0.0)
+        return jnp.sum(dual * (0.5 * dual / self._weights(dual, label) + target))
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         size = jnp.abs(z) + jnp.where(label_mask(z, label), jnp.asarray(self.target, z.dtype), 0.0)
         return self.value(z, label) + jnp.sum(jnp.abs(self.gradient(z, label)) * size)
 
-    def gradient_rounding(self, z: Logits, label: Label) -> Scalar:
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # z minus the target: a small difference of numbers of their own sizes.
         target = jnp.asarray(self.target, z.dtype)
-        return jnp.maximum(self.scale, 1.0) * (jnp.linalg.norm(z) + target)
+        return jnp.maximum(self.scale, 1.0) * (jnp.linalg.norm(size) + target)
 
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
         on_label = jnp.sum(jnp.where(label_mask(dual, label), jnp.abs(dual), 0.0))
