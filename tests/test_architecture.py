@@ -15,7 +15,7 @@ LAYERS = (
     ("_pytree",),
     ("losses", "params"),
     ("problem",),
-    ("linearisation", "rounding"),
+    ("class_means", "linearisation", "rounding"),
     ("geometry", "symmetric", "duality", "solvers", "hessian"),
     ("curvature",),
     ("certificate",),

@@ -29,9 +29,10 @@ from ufm.problem import (
 
 
 class Linearisation(NamedTuple):
-    """A point with G (K×N) and the curvature of the loss at every column."""
+    """A point with its logits V, G (both K×N) and the curvature of the loss at every column."""
 
     params: Params
+    V: Float[Array, "K N"]
     G: Float[Array, "K N"]
     curvature: Any
 
@@ -40,7 +41,15 @@ def linearise(problem: Problem, params: Params) -> Linearisation:
     """Compute once what products with the Hessian at `params` share."""
     V = logits(problem, params)
     G = feature_gradient(problem, logit_gradient(problem, V))
-    return Linearisation(params, G, per_column(problem.loss.curvature, problem, V))
+    return Linearisation(params, V, G, per_column(problem.loss.curvature, problem, V))
+
+
+def curvature_product(
+    problem: Problem, at: Linearisation, change: Float[Array, "K N"]
+) -> Float[Array, "K N"]:
+    """The change of Γ that a change of the logits makes: column i is ω_i ∇²L_i q_i."""
+    over_columns = jax.vmap(problem.loss.curvature_product, in_axes=(-1, 1), out_axes=1)
+    return scale_by_weights(problem, over_columns(at.curvature, change))
 
 
 def hessian_product(problem: Problem, at: Linearisation, direction: Params) -> Params:
@@ -49,9 +58,7 @@ def hessian_product(problem: Problem, at: Linearisation, direction: Params) -> P
     dtype = W.dtype
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
     change = matmul(direction.W, H) + matmul(W, direction.H)
-    q = logits_from(problem, change, direction.b)
-    over_columns = jax.vmap(problem.loss.curvature_product, in_axes=(-1, 1), out_axes=1)
-    d_gamma = scale_by_weights(problem, over_columns(at.curvature, q))
+    d_gamma = curvature_product(problem, at, logits_from(problem, change, direction.b))
     dG = feature_gradient(problem, d_gamma)
     out_b = None
     if direction.b is not None:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Key
 from ufm import symmetric
 from ufm._pytree import pytree, static
 from ufm.certificate import Certificate, Verdict, certify
+from ufm.class_means import class_sizes, reduced_problem
 from ufm.geometry import centering, nc_metrics, orthonormal_columns
 from ufm.problem import Params, Problem, init_params, logits, matmul, penalty
 from ufm.solvers import solve
@@ -92,25 +93,6 @@ class GlobalMinimum:
         H = per_class[:, labels] * share[None, :]
         dtype = dtype or S.dtype
         return jax.tree.map(lambda x: x.astype(dtype), Params(W, H, self.bias))
-
-
-def class_sizes(problem: Problem) -> Float[Array, " K"]:
-    """n_k: samples of each class, counting column weights."""
-    samples = problem.samples(jnp.result_type(float))
-    return jax.ops.segment_sum(samples, jnp.asarray(problem.labels), problem.num_classes)
-
-
-def reduced_problem(problem: Problem, dim: int | None = None) -> Problem:
-    """The K-column problem with the class sizes as weights; same f* for a convex loss."""
-    return Problem(
-        loss=problem.loss,
-        class_counts=(1,) * problem.num_classes,
-        dim=dim or problem.num_classes,
-        lam_w=problem.lam_w,
-        lam_h=problem.lam_h,
-        lam_b=problem.lam_b,
-        column_weights=class_sizes(problem),
-    )
 
 
 def global_minimum(problem: Problem) -> GlobalMinimum:

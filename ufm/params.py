@@ -1,6 +1,7 @@
 """A point of the model, and the inner product of points."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +21,20 @@ class Params:
     b: Float[Array, "*batch K"] | None
 
 
-def dot(x: Params, y: Params) -> Scalar:
-    """⟨x, y⟩ over all parameters."""
+def dot(x: Any, y: Any) -> Scalar:
+    """⟨x, y⟩ over all parameters, or over any two trees of arrays of the same shape."""
     products = jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)
     return functools.reduce(jnp.add, jax.tree.leaves(products))
 
 
-def norm(x: Params) -> Scalar:
+def norm(x: Any) -> Scalar:
     """‖x‖ over all parameters."""
     return jnp.sqrt(dot(x, x))
+
+
+def along(length: Any, direction: Any, origin: Any) -> Any:
+    """origin + length · direction."""
+    return jax.tree.map(lambda d, x: x + length * d, direction, origin)
 
 
 def finite_or_zero(x: Params) -> Params:
