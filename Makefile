@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fmt lock clean
+.PHONY: help install demo test bench fmt lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,20 @@ test: install  ## format, lint, types, then the tests (which run the examples)
 	$(BIN)/pyright
 	$(BIN)/pytest -n auto
 
+# The peers (PyTorch, optimistix) are heavy and pull old versions of shared packages: apart, in an
+# environment of their own.
+BENCH := .venv-bench
+bench:  ## time the solvers beside PyTorch, SciPy, optax and optimistix (20 minutes, idle machine)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r benchmarks/requirements-peers.lock
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BENCH)/bin/python benchmarks/solvers.py
+	$(BENCH)/bin/python benchmarks/batches.py
+	$(BENCH)/bin/python benchmarks/roofline.py
+	$(BENCH)/bin/python benchmarks/scaling.py
+
 fmt: install  ## format, and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -55,4 +69,4 @@ lock:  ## renew requirements.lock (needs uv)
 		pyproject.toml --extra dev -o requirements.lock
 
 clean:  ## remove .venv, caches and builds
-	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(BENCH) .cache .hypothesis .pytest_cache .ruff_cache build dist

@@ -1,6 +1,7 @@
 """`solve` for one start, `solve_many` for a batch: the solvers' public face."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -147,6 +148,41 @@ def solve_many(
         for i in range(size):
             on_done(i)
     return solution
+
+
+def polish(
+    problem: Problem, solution: Solution, *, tol: float | None = None, max_steps: int | None = None
+) -> Solution:
+    """Finish a float32 run, or a batch of them, by Newton in float64, which certificates need.
+
+    Steps and products count on from those of the run; `status`, `tol` and `history` are those of
+    the finish. Raises `ValueError` where JAX has no float64.
+    """
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError("polishing needs float64: jax.config.update('jax_enable_x64', True)")
+    start = jax.tree.map(lambda x: x.astype(jnp.float64), solution.params)
+    options = {"tol": tol, "max_steps": max_steps}
+    if start.W.ndim == 2:
+        found = solve(problem, start, **options)  # type: ignore[arg-type]
+    else:
+        found = solve_many(problem, starts=start, **options)  # type: ignore[arg-type]
+    steps, products = solution.num_steps, solution.num_products
+    history = dataclasses.replace(
+        found.history,
+        step=_count_on(found.history.step, steps),
+        products=_count_on(found.history.products, products),
+    )
+    return dataclasses.replace(
+        found,
+        num_steps=found.num_steps + steps,
+        num_products=found.num_products + products,
+        history=history,
+    )
+
+
+def _count_on(entries: Array, before: Array) -> Array:
+    """Counts of a history that continues another; −1 marks entries not in use."""
+    return jnp.where(entries >= 0, entries + jnp.asarray(before)[..., None], entries)
 
 
 def _batch_size(problem: Problem, batch: int | None, starts: Params) -> int:
