@@ -22,7 +22,9 @@ from ufm import (
     Status,
     global_minimum,
     init_params,
+    polish,
     solve,
+    solve_many,
 )
 from ufm.solvers import DEFAULT_METHOD, METHODS
 
@@ -302,3 +304,33 @@ def test_single_precision_converges_at_its_noise_floor(method, name, lam, lam_b)
     # The rounding error of the gradient is no larger than the floor claims.
     assert true_gradient_norm(problem, found.params) <= 2 * float(found.tol)
     assert float(found.value) == pytest.approx(global_minimum(problem).value, abs=2e-6)
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_polishing_finishes_a_run_in_double_precision(count):
+    problem = make("CE")
+    if count is None:
+        run = solve(problem, start(problem, dtype=jnp.float32))
+    else:
+        run = solve_many(problem, jax.random.key(0), num_starts=count, dtype=jnp.float32)
+    found = polish(problem, run)
+    for i in range(count or 1):
+        end = found if count is None else jax.tree.map(lambda x, i=i: x[i], found)
+        before = run if count is None else jax.tree.map(lambda x, i=i: x[i], run)
+        assert end.params.W.dtype == np.float64
+        assert Status(int(end.status)) is Status.CONVERGED
+        assert true_gradient_norm(problem, end.params) <= 1e-10 + 1e-15
+        assert float(before.grad_norm) > 1e-9
+        # It went on from there: a few more steps, counted on, and hardly anything moved.
+        assert int(before.num_steps) < int(end.num_steps) <= int(before.num_steps) + 5
+        assert int(end.num_products) > int(before.num_products)
+        assert int(end.history.step[0]) == int(before.num_steps)
+        assert int(end.history.step[-1]) == -1
+        np.testing.assert_allclose(end.params.W, before.params.W, atol=1e-2)
+
+
+def test_polishing_without_double_precision_says_what_to_do():
+    problem = make("CE")
+    run = solve(problem, start(problem, dtype=jnp.float32))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
+        polish(problem, run)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ufm.solvers import History as History
     from ufm.solvers import Solution as Solution
     from ufm.solvers import Status as Status
+    from ufm.solvers import polish as polish
     from ufm.solvers import solve as solve
     from ufm.solvers import solve_many as solve_many
     from ufm.symmetric import collapse_threshold as collapse_threshold
@@ -84,6 +85,7 @@ _HOME = {
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",
     "simplex_etf": "ufm.geometry",
+    "polish": "ufm.solvers",
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",
     "symmetric_minimum": "ufm.symmetric",

@@ -158,7 +158,7 @@ def polish(
     Steps and products count on from those of the run; `status`, `tol` and `history` are those of
     the finish. Raises `ValueError` where JAX has no float64.
     """
-    if not jax.config.read("jax_enable_x64"):
+    if jnp.result_type(float) != jnp.dtype(jnp.float64):
         raise ValueError("polishing needs float64: jax.config.update('jax_enable_x64', True)")
     start = jax.tree.map(lambda x: x.astype(jnp.float64), solution.params)
     options = {"tol": tol, "max_steps": max_steps}
