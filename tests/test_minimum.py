@@ -32,6 +32,7 @@ from ufm import (
     nc_metrics,
     solve_many,
 )
+from ufm.duality import dual_state
 
 DECAYS = (1e-3, 2e-2, 0.1)
 
@@ -99,11 +100,11 @@ def test_weighted_problem_has_the_minimum_of_its_samples():
         )
 
 
-def test_bounds_stay_sound_where_residuals_cancel():
+def cancelling_problem() -> Problem:
     # Residuals of 1e-3 between logits of 942: a compiler may compute Γ twice, one multiplication
     # and subtraction rounded once here and twice there, with relative differences of 1e-10.
     decay = 5.883152213834247e-05
-    problem = Problem(
+    return Problem(
         loss=MSE(223.3063082541709, 941.8631583512473),
         class_counts=(1,) * 5,
         dim=5,
@@ -112,11 +113,26 @@ def test_bounds_stay_sound_where_residuals_cancel():
         lam_b=None,
         column_weights=jnp.asarray([66.0, 2.0, 2580.0, 97.0, 1.0]),
     )
+
+
+def test_bounds_stay_sound_where_residuals_cancel():
+    problem = cancelling_problem()
     found = global_minimum(problem)
     assert found.is_exact
     for seed in range(3):
         attained = float(wide_objective(problem, found.params(jax.random.key(seed))))
         assert 0 <= attained - float(found.lower_bound) <= 1e-6 * attained
+
+
+def test_versions_of_the_dual_point_lie_within_their_bound():
+    problem = cancelling_problem()
+    point = global_minimum(problem).params(jax.random.key(0))
+    compiled = jax.jit(dual_state)(problem, point)
+    with jax.disable_jit():
+        plain = dual_state(problem, point)
+    apart = float(jnp.linalg.norm(compiled.G - plain.G))
+    assert apart <= float(compiled.versions.norm) <= 1e-5 * float(jnp.linalg.norm(plain.G))
+    assert float(compiled.versions.norm) >= 1e-10 * float(jnp.linalg.norm(plain.G))
 
 
 def test_too_few_dimensions_leave_only_the_bound():

@@ -44,6 +44,17 @@ def test_every_decay_and_every_scale_of_the_start(loss):
             np.testing.assert_allclose(values, minimum.value, rtol=1e-7)
 
 
+def test_next_to_the_saddle_at_the_origin_steps_grow():
+    # All decreases drown in the rounding of f there; without growth it would take thousands.
+    problem = Problem.balanced(
+        loss=CrossEntropy(), num_classes=10, per_class=100, dim=16,
+        lam_w=5e-4, lam_h=5e-4, lam_b=1e-2,
+    )  # fmt: skip
+    found = solve(problem, init_params(problem, jax.random.key(0), 1e-6))
+    assert found.status is Status.CONVERGED
+    assert int(found.num_steps) <= 40
+
+
 def test_passes_over_the_samples_do_not_grow_with_their_number():
     products = []
     for per_class in (10, 1_000):

@@ -211,11 +211,10 @@ def _rounded_up(count: Array, unit: int) -> Array:
 def _minimise_means(
     problem: Problem, point: Point, at: Linearisation, radius: Array, goal: Array, wanted: Any
 ) -> ModelStep:
-    """The class means, W and b, by the Hessian of the K-column problem with the true G."""
+    """The class means, W and b, by the Hessian of the K-column problem."""
     small = reduced_problem(problem, problem.dim)
     W, H, b = at.params.W, at.params.H, at.params.b
     mean = linearise(small, Params(W, to_class_means(problem, H), b))
-    mean = mean._replace(G=to_class_means(problem, at.G))
     gradient = Params(point.grad.W, to_class_means(problem, point.grad.H), point.grad.b)
     return minimise_model(
         lambda x: hessian_product(small, mean, x),
