@@ -66,7 +66,7 @@ class RunFolder:
             raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
         else:
             path.mkdir(parents=True, exist_ok=True)
-            _write(marker, _dumps(config).encode())
+            _write(marker, dumps(config).encode())
         return cls(path, config)
 
     def load(self, name: str) -> LossResult | None:
@@ -80,7 +80,7 @@ class RunFolder:
         np.savez_compressed(buffer, **_arrays(verification, save))
         _write(self.path / f"{_slug(name)}.npz", buffer.getvalue())
         result = _summary(name, verification, seconds)
-        _write(self.path / f"{_slug(name)}.json", _dumps(result).encode())
+        _write(self.path / f"{_slug(name)}.json", dumps(result).encode())
         return result
 
     def finish(self, results: list[LossResult]) -> None:
@@ -88,7 +88,7 @@ class RunFolder:
         _write(self.path / "results.json", self.as_json(results).encode())
 
     def as_json(self, results: list[LossResult]) -> str:
-        return _dumps(
+        return dumps(
             {
                 "format": _FORMAT,
                 "folder": str(self.path),
@@ -225,7 +225,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
+    """Strict JSON, with null for what has no number."""
     return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 
