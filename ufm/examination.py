@@ -1,7 +1,7 @@
 """All that can be said of somebody's last layer: what it is, and how far from the prediction.
 
-    >>> examination = examine(load_classifier("last_layer.npz"))
-    >>> examination.certificate.verdict, examination.metrics.nc1, examination.nearest.relative
+>>> examination = examine(load_classifier("last_layer.npz"))
+>>> examination.certificate.verdict, examination.metrics.nc1, examination.nearest.relative
 """
 
 import dataclasses

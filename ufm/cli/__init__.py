@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import tyro
 
+from ufm.cli.certify import Certify
 from ufm.cli.solve import Solve
 from ufm.cli.version import Version
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
     command = tyro.extras.subcommand_cli_from_dict(
-        {"solve": Solve, "version": Version},
+        {"solve": Solve, "certify": Certify, "version": Version},
         prog="ufm",
         description=_DESCRIPTION,
         args=sys.argv[1:] if argv is None else argv,

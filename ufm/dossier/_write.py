@@ -26,7 +26,9 @@ _FILES = ("arrays.npz", "certificate.json", "verify.py")
 
 
 def write_dossier(
-    examination: Examination, folder: str | os.PathLike[str], source: Mapping[str, str] | None = None
+    examination: Examination,
+    folder: str | os.PathLike[str],
+    source: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write certificate.json, arrays.npz and verify.py; returns what certificate.json says.
 
@@ -124,9 +126,7 @@ def dossier(examination: Examination) -> dict[str, Any]:
         "notes": layer.notes,
         "minimum_geometry": minimum.kind,
         "minimum_reason": minimum.reason,
-        "environment": {
-            name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy")
-        },
+        "environment": {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy")},
     }
 
 
