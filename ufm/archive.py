@@ -6,10 +6,11 @@ asked for are read, so that one damaged or huge array that nobody needs does no 
     >>> arrays, others = read_arrays("last_layer.npz", wanted=("W", "H", "labels"))
 """
 
+import contextlib
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,33 +45,38 @@ def read_arrays(
         return arrays, [name for name in file.files if name not in names]
 
 
-def _opened(path: Path) -> Any:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the .npz file itself")
     try:
-        with open(path, "rb") as file:
-            start = file.read(8)
+        stream = open(path, "rb")  # noqa: SIM115  # closed below
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: check the path") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the file") from None
-    if start.startswith(b"\x93NUMPY"):
-        raise ValueError(f"{path} is one array (.npy), not an .npz of several: {_HOW}")
-    if start.startswith(b"\x80"):
-        raise ValueError(f"{path} is a pickle, which is never loaded: {_HOW}")
-    if not start.startswith(b"PK"):
-        raise ValueError(f"{path} is no .npz file: {_HOW}")
-    try:
-        file = np.load(path, allow_pickle=False)
-        members = file.zip.namelist()
-    except _DAMAGED:
-        raise ValueError(f"{path} is damaged or truncated: write it again") from None
-    if not any(member.endswith(".npy") for member in members):
-        file.close()
-        raise ValueError(
-            f"{path} is a zip archive without NumPy arrays (as a PyTorch checkpoint is): {_HOW}"
-        )
-    return file
+    # NumPy closes a file it opened itself only if the archive is whole.
+    with stream:
+        start = stream.read(8)
+        stream.seek(0)
+        if start.startswith(b"\x93NUMPY"):
+            raise ValueError(f"{path} is one array (.npy), not an .npz of several: {_HOW}")
+        if start.startswith(b"\x80"):
+            raise ValueError(f"{path} is a pickle, which is never loaded: {_HOW}")
+        if not start.startswith(b"PK"):
+            raise ValueError(f"{path} is no .npz file: {_HOW}")
+        try:
+            file = np.load(stream, allow_pickle=False)
+            members = file.zip.namelist()
+        except _DAMAGED:
+            raise ValueError(f"{path} is damaged or truncated: write it again") from None
+        with file:
+            if not any(member.endswith(".npy") for member in members):
+                raise ValueError(
+                    f"{path} is a zip archive without NumPy arrays (as a PyTorch checkpoint is): "
+                    f"{_HOW}"
+                )
+            yield file
 
 
 def _member(file: Any, name: str, path: Any) -> np.ndarray:

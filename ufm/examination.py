@@ -5,12 +5,14 @@
 """
 
 import dataclasses
+import math
 
-from ufm.certificate import Certificate, certify
+from ufm.certificate import Certificate, certify, check_tolerance
 from ufm.classifier import Classifier
 from ufm.geometry import NCMetrics, nc_metrics
 from ufm.minimum import GlobalMinimum, global_minimum
 from ufm.nearest import NearestMinimiser, nearest_minimiser
+from ufm.problem import objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +34,13 @@ class Examination:
 def examine(layer: Classifier, tol: float | None = None) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
-    `tol` as for `certify`, whose errors it raises.
+    `tol` as for `certify`, whose errors it raises; `ValueError` too where f overflows.
     """
     problem, params = layer.problem, layer.params
+    check_tolerance(tol)
+    value = float(objective(problem, params))
+    if not math.isfinite(value):
+        raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
     minimum = global_minimum(problem)
     return Examination(
         layer=layer,

@@ -28,9 +28,8 @@ from ufm.problem import Problem, check_shapes, matmul
 class NearestMinimiser:
     """The minimiser closest to a point, and how close it is.
 
-    `distance` is Euclidean over all of W, H and b, `relative` the same over the norm of the
-    minimiser: NaN where that is the origin. `params` is the minimiser itself, turned to face the
-    point.
+    `distance` is Euclidean over all of W, H and b, `relative` the same over √(‖W*‖² + ‖H*‖²): NaN
+    where the minimiser is the origin. `params` is the minimiser itself, turned to face the point.
     """
 
     distance: Float[Array, ""]
@@ -55,7 +54,7 @@ def nearest_minimiser(
     if params.b is not None and turned.b is not None and _shifts_freely(problem):
         turned = Params(turned.W, turned.H, turned.b + jnp.mean(params.b - turned.b))
     distance = norm(jax.tree.map(lambda x, y: x - y, params, turned))
-    size = norm(target)
+    size = norm(Params(target.W, target.H, None))
     relative = jnp.where(size > 0, distance / jnp.where(size > 0, size, 1.0), jnp.nan)
     return NearestMinimiser(distance, relative, turned)
 

@@ -51,7 +51,11 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
         else ("f*", "unknown", minimum.reason),
         ("gap", _short(found.gap), closeness),
         ("|grad f|", _short(found.grad_norm), f"critical up to {float(found.critical_tol):.1e}"),
-        ("|G|/mu", f"{float(found.dual_norm / found.threshold):.8g}", "1 at every minimum but 0"),
+        (
+            "|G|/mu",
+            f"{float(found.dual_norm / found.threshold):.8g}",
+            "1 at every minimum but the origin",
+        ),
         ("NC1", _short(metrics.nc1), "variability within classes"),
         ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
         ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),

@@ -27,7 +27,7 @@ class Certify:
     the verdict.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The .npz file."""
     loss: str | None = None
     """ce, ls:ALPHA, fl:GAMMA, mse or mse:SCALE,TARGET. None: what the file says."""
