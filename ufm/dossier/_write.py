@@ -66,10 +66,10 @@ def check_target(folder: str | os.PathLike[str]) -> None:
         foreign = not path.is_dir() or set(os.listdir(path)) - set(_FILES)
         if foreign:
             raise ValueError(f"{path} exists and is no certificate of ufm: choose another --out")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Asking os.access would not know of read-only file systems.
-        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above))
     except OSError as error:
         raise _unwritable(path, error) from None
 
@@ -148,6 +148,7 @@ def _arrays(examination: Examination) -> dict[str, np.ndarray]:
 
 
 def _replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         new, old = partial / "new", partial / "old"
