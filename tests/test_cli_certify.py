@@ -12,7 +12,7 @@ import pytest
 from dossiers import minimiser, verify
 from points import gaussian, make, origin
 
-from ufm import LabelSmoothing, certify, nc_metrics, nearest_minimiser
+from ufm import LabelSmoothing, certify, global_minimum, nc_metrics, nearest_minimiser
 from ufm.cli import main
 
 PROBLEM = make(LabelSmoothing(0.1), lam_b=1e-2)
@@ -80,7 +80,8 @@ def test_the_summary_of_a_minimum(capsys):
 def test_the_numbers_printed_are_those_of_the_library(capsys):
     params = gaussian(PROBLEM, 1, 1.0)
     assert main(["certify", save(params)]) == 0
-    rows = "\n".join(capsys.readouterr().out.splitlines()[3:-1])
+    printed = capsys.readouterr().out
+    rows = "\n".join(printed.splitlines()[3:-1])
     shown = dict(re.findall(r"^(\S+(?: f\|)?) +(\S+)", rows, flags=re.MULTILINE))
     certificate, metrics = certify(PROBLEM, params), nc_metrics(PROBLEM, params)
     nearest = nearest_minimiser(PROBLEM, params)
@@ -98,6 +99,9 @@ def test_the_numbers_printed_are_those_of_the_library(capsys):
     }
     assert shown["verdict"] == "NOT_CRITICAL"
     assert set(shown) == {"verdict", "f*", *expected}
+    star = global_minimum(PROBLEM).value
+    assert float(shown["f*"]) == pytest.approx(star, rel=1e-9)
+    assert f"simplex ETF; f - f* = {float(certificate.value) - star:.2e}" in printed
     for name, number in expected.items():
         assert float(shown[name]) == pytest.approx(float(number), rel=6e-3), name
 

@@ -43,12 +43,14 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
     minimum, nearest = examination.minimum, examination.nearest
     verdict = Verdict(int(found.verdict))
     closeness = f"f - (a proven lower bound); tolerance {float(found.tol):.1e}"
+    star = ("f*", "unknown", minimum.reason)
+    if minimum.is_exact:
+        excess = float(found.value) - minimum.value
+        star = ("f*", f"{minimum.value:.10g}", f"{minimum.kind}; f - f* = {excess:.2e}")
     rows = [
         ("verdict", verdict.name, REASONS[Reason(int(found.reason))]),
         ("f", f"{float(found.value):.10g}", ""),
-        ("f*", f"{minimum.value:.10g}", minimum.kind)
-        if minimum.is_exact
-        else ("f*", "unknown", minimum.reason),
+        star,
         ("gap", _short(found.gap), closeness),
         ("|grad f|", _short(found.grad_norm), f"critical up to {float(found.critical_tol):.1e}"),
         (

@@ -279,7 +279,7 @@ def check_verdict(problem, x, lower, slack, told, arrays):
     bend, verdict = 0.0, claims["verdict"]
     if verdict == "STRICT_SADDLE":
         step = arrays["escape_W"], arrays["escape_H"]
-        number("escape length", np.hypot(*map(np.linalg.norm, step)), 1.0, 1e-9, 0.0)
+        number("escape length", np.sqrt(sum(np.sum(part**2) for part in step)), 1.0, 1e-9, 0.0)
         bend = curvature(problem, x, *step)
         number("escape curvature", bend, claims["escape_curvature"], 0.0)
     elif problem.mu > 0:
