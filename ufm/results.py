@@ -50,7 +50,7 @@ class RunFolder:
     def open(cls, path: Path | None, config: dict[str, Any]) -> "RunFolder":
         """Make the folder, or continue in one that holds the same configuration.
 
-        Raises `ValueError` for a folder of another configuration, `OSError` where it cannot write.
+        Raises `ValueError` for a folder of another configuration and for one that it cannot write.
         """
         config = json.loads(json.dumps(config))
         if path is None:
@@ -65,8 +65,11 @@ class RunFolder:
         elif path.exists() and (not path.is_dir() or _foreign(path)):
             raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
         else:
-            path.mkdir(parents=True, exist_ok=True)
-            _write(marker, dumps(config).encode())
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                _write(marker, dumps(config).encode())
+            except OSError as error:
+                raise unwritable(path, error) from None
         return cls(path, config)
 
     def load(self, name: str) -> LossResult | None:
@@ -190,6 +193,11 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
         if chosen.b is not None:
             arrays["b"] = chosen.b
     return {key: np.asarray(array) for key, array in arrays.items()}
+
+
+def unwritable(path: Path, error: OSError) -> ValueError:
+    """What to raise, and what to do, where a folder cannot be written."""
+    return ValueError(f"{path} cannot be written ({error.strerror}): choose another --out")
 
 
 def _fresh(path: Path) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 from ufm.certificate import REASONS, Reason, Verdict
 from ufm.examination import Examination
 from ufm.losses import loss_spec
-from ufm.results import dumps
+from ufm.results import dumps, unwritable
 
 _FORMAT = 1
 #: What a certificate's folder holds, and nothing else.
@@ -55,7 +55,7 @@ def write_dossier(
     try:
         _replace_folder(path, files)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     return json.loads(files["certificate.json"])
 
 
@@ -71,7 +71,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
         # Asking os.access would not know of read-only file systems.
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above))
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def dossier(examination: Examination) -> dict[str, Any]:
@@ -163,7 +163,3 @@ def _replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         os.rename(new, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _unwritable(path: Path, error: OSError) -> ValueError:
-    return ValueError(f"{path} cannot be written ({error.strerror}): choose another --out")
