@@ -30,7 +30,7 @@ def condense(box: str) -> str:
     """The complaint in a box, the options it suggests, and where to read on."""
     parts: list[list[str]] = [[]]
     for line in box.splitlines():
-        inside = line.removeprefix("│ ").rstrip("│ ")
+        inside = line.removeprefix("│ ").removeprefix("  ").rstrip("│ ")
         if _RULE.match(inside.strip()):
             parts.append([])
         elif inside and not inside.startswith(("╭", "╰")):
