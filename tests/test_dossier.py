@@ -1,6 +1,7 @@
 """Written certificates: verify.py, alone in another interpreter, says yes to true ones only."""
 
 import ast
+import importlib.util
 import json
 import shutil
 import sys
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dossiers import examination, minimiser, verify, write_three
+from model_oracle import dense_hessian, objective_and_gradient
 from points import BALANCED, SKEWED, gaussian, make, origin
 
 from ufm import (
@@ -70,6 +72,31 @@ def test_what_cannot_be_recomputed_is_not_called_ok(problem, params, verdict, tm
     beyond = said in ("MINIMUM_ON_CONVEX_REGION", "LOCAL_MINIMUM")
     assert ("not checkable  verdict" in lines) == beyond
     assert ("ok             verdict" in lines) != beyond
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_the_script_knows_f_and_its_derivatives(loss, tmp_path):
+    """Against 50 digits and a Hessian assembled entry by entry."""
+    problem = make(loss, SKEWED, 1e-2)
+    params = gaussian(problem, 2, 1.0)
+    found = examination(problem, params, lam_h=problem.lam_h)
+    write_dossier(found, tmp_path / "proof")
+    spec = importlib.util.spec_from_file_location("proof", tmp_path / "proof" / "verify.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    _, its_problem, arrays = script.read(tmp_path / "proof")
+    x = script.evaluate(its_problem, *(arrays[name] for name in ("W", "H", "b", "labels")))
+    layer = found.layer
+    value, gradient = objective_and_gradient(layer.problem, layer.params)
+    assert x.value == pytest.approx(value, rel=1e-14)
+    assert x.grad_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-13)
+    step = np.random.default_rng(3).normal(size=gradient.size)
+    step[-3:] = 0.0  # the bias
+    dW, dH = step[:12].reshape(3, 4), step[12:-3].reshape(4, -1)
+    expected = step @ dense_hessian(layer.problem, layer.params) @ step
+    assert script.curvature(its_problem, x, dW, dH) == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_inferred_decay_and_a_tolerance_of_ones_own_are_checked(tmp_path):

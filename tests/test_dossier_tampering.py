@@ -93,6 +93,12 @@ TAMPERED = {
         both(verdict("UNDECIDED"), claim("critical_tol", lambda _: 1e3)),
         "critical_tol",
     ),
+    "a tolerance twice the rule's": ("minimum", claim("tol", lambda tol: 2 * tol), "tol "),
+    "critical up to twice the rule's": (
+        "minimum",
+        claim("critical_tol", lambda tol: 2 * tol),
+        "critical_tol",
+    ),
     "f lowered": ("minimum", claim("value", lambda f: f - 1e-9), "f "),
     "bound raised": ("minimum", claim("lower_bound", lambda f: f + 1e-9), "lower bound"),
     "bound raised to f": ("anywhere", lowered_and_consistent, "lower bound"),

@@ -287,7 +287,9 @@ def check_verdict(problem, x, lower, slack, told, arrays):
     possible = {*possible_verdicts(problem, x, x.value - lower, slack, claims, bend)}
     # These two need all curvatures, and the bound over the convex region.
     beyond = verdict in ("LOCAL_MINIMUM", "MINIMUM_ON_CONVEX_REGION") and verdict in possible
-    text = f"{verdict} claimed; the numbers allow {' or '.join(sorted(possible))}"
+    text = (
+        f"{verdict} claimed, {' or '.join(sorted(possible))} found; gap up to {claims['tol']:.2g}"
+    )
     say("not checkable" if beyond else verdict in possible, "verdict", text)
 
 
