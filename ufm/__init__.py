@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from ufm.certificate import Reason as Reason
     from ufm.certificate import Verdict as Verdict
     from ufm.certificate import certify as certify
+    from ufm.classifier import Classifier as Classifier
+    from ufm.classifier import as_classifier as as_classifier
+    from ufm.classifier import load_classifier as load_classifier
+    from ufm.dossier import write_dossier as write_dossier
+    from ufm.examination import Examination as Examination
+    from ufm.examination import examine as examine
     from ufm.geometry import NCMetrics as NCMetrics
     from ufm.geometry import nc_metrics as nc_metrics
     from ufm.geometry import simplex_etf as simplex_etf
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from ufm.minimum import GlobalMinimum as GlobalMinimum
     from ufm.minimum import compare_geometry as compare_geometry
     from ufm.minimum import global_minimum as global_minimum
+    from ufm.nearest import NearestMinimiser as NearestMinimiser
+    from ufm.nearest import nearest_minimiser as nearest_minimiser
     from ufm.problem import Params as Params
     from ufm.problem import Problem as Problem
     from ufm.problem import init_params as init_params
@@ -58,6 +66,14 @@ _HOME = {
     "verify": "ufm.verification",
     "parse_loss": "ufm.losses",
     "Certificate": "ufm.certificate",
+    "Classifier": "ufm.classifier",
+    "as_classifier": "ufm.classifier",
+    "load_classifier": "ufm.classifier",
+    "Examination": "ufm.examination",
+    "examine": "ufm.examination",
+    "write_dossier": "ufm.dossier",
+    "NearestMinimiser": "ufm.nearest",
+    "nearest_minimiser": "ufm.nearest",
     "CrossEntropy": "ufm.losses",
     "CustomLoss": "ufm.losses",
     "Focal": "ufm.losses",

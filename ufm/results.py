@@ -50,7 +50,7 @@ class RunFolder:
     def open(cls, path: Path | None, config: dict[str, Any]) -> "RunFolder":
         """Make the folder, or continue in one that holds the same configuration.
 
-        Raises `ValueError` for a folder of another configuration, `OSError` where it cannot write.
+        Raises `ValueError` for a folder of another configuration and for one that it cannot write.
         """
         config = json.loads(json.dumps(config))
         if path is None:
@@ -65,8 +65,11 @@ class RunFolder:
         elif path.exists() and (not path.is_dir() or _foreign(path)):
             raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
         else:
-            path.mkdir(parents=True, exist_ok=True)
-            _write(marker, _dumps(config).encode())
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                _write(marker, dumps(config).encode())
+            except OSError as error:
+                raise unwritable(path, error) from None
         return cls(path, config)
 
     def load(self, name: str) -> LossResult | None:
@@ -80,7 +83,7 @@ class RunFolder:
         np.savez_compressed(buffer, **_arrays(verification, save))
         _write(self.path / f"{_slug(name)}.npz", buffer.getvalue())
         result = _summary(name, verification, seconds)
-        _write(self.path / f"{_slug(name)}.json", _dumps(result).encode())
+        _write(self.path / f"{_slug(name)}.json", dumps(result).encode())
         return result
 
     def finish(self, results: list[LossResult]) -> None:
@@ -88,7 +91,7 @@ class RunFolder:
         _write(self.path / "results.json", self.as_json(results).encode())
 
     def as_json(self, results: list[LossResult]) -> str:
-        return _dumps(
+        return dumps(
             {
                 "format": _FORMAT,
                 "folder": str(self.path),
@@ -192,6 +195,11 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     return {key: np.asarray(array) for key, array in arrays.items()}
 
 
+def unwritable(path: Path, error: OSError) -> ValueError:
+    """What to raise, and what to do, where a folder cannot be written."""
+    return ValueError(f"{path} cannot be written ({error.strerror}): choose another --out")
+
+
 def _fresh(path: Path) -> Path:
     """A folder nobody has: two runs may start within a second."""
     for i in itertools.count(1):
@@ -225,7 +233,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
+    """Strict JSON, with null for what has no number."""
     return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 

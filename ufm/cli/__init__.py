@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import tyro
 
+from ufm.cli._complaint import in_one_line
+from ufm.cli.certify import Certify
 from ufm.cli.solve import Solve
 from ufm.cli.version import Version
 
@@ -25,14 +27,15 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
-    command = tyro.extras.subcommand_cli_from_dict(
-        {"solve": Solve, "version": Version},
-        prog="ufm",
-        description=_DESCRIPTION,
-        args=sys.argv[1:] if argv is None else argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
     try:
+        with in_one_line():
+            command = tyro.extras.subcommand_cli_from_dict(
+                {"solve": Solve, "certify": Certify, "version": Version},
+                prog="ufm",
+                description=_DESCRIPTION,
+                args=sys.argv[1:] if argv is None else argv,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
         return command.run()
     except (ValueError, TypeError) as error:
         _fail(str(error))

@@ -17,7 +17,7 @@ def show(problem: "Problem", results: "list[LossResult]", folder: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has no width to fit
-    console.print(_headline(problem))
+    console.print(headline(problem))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in ("loss", "minimum"):
         table.add_column(heading)
@@ -31,7 +31,8 @@ def show(problem: "Problem", results: "list[LossResult]", folder: Path) -> None:
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
 
 
-def _headline(problem: "Problem") -> str:
+def headline(problem: "Problem") -> str:
+    """Sizes and decays of a problem on one line."""
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
     bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"

@@ -130,15 +130,11 @@ class Solve:
     def _problem(self, loss: "Loss") -> "Problem":
         from ufm.problem import Problem
 
-        counts = self.counts or (self.per_class,) * max(self.num_classes, 0)
-        return Problem(
-            loss=loss,
-            class_counts=counts,
-            dim=self.dim,
-            lam_w=self.lam_w,
-            lam_h=self.lam_h,
-            lam_b=self.lam_b,
-        )
+        decays = {"lam_w": self.lam_w, "lam_h": self.lam_h, "lam_b": self.lam_b}
+        if self.counts:
+            return Problem(loss=loss, class_counts=self.counts, dim=self.dim, **decays)
+        sizes = {"num_classes": self.num_classes, "per_class": self.per_class, "dim": self.dim}
+        return Problem.balanced(loss=loss, **sizes, **decays)
 
     def _configuration(self) -> dict[str, Any]:
         """What the numbers depend on: everything but where they go."""

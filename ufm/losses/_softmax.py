@@ -195,7 +195,7 @@ class Focal(_SoftmaxLoss):
 
     def __post_init__(self) -> None:
         gamma = hyperparameter("gamma", self.gamma)
-        require("gamma", gamma, lambda g: g >= 0, "non-negative")
+        require("gamma", gamma, lambda g: g >= 0, "non-negative and finite")
         object.__setattr__(self, "gamma", gamma)
 
     def _slopes(self, t: Scalar) -> tuple[Scalar, Scalar]:

@@ -24,7 +24,7 @@ class MSE(Loss):
     def __post_init__(self) -> None:
         for name in ("scale", "target"):
             number = hyperparameter(name, getattr(self, name))
-            require(name, number, lambda x: x > 0, "positive")
+            require(name, number, lambda x: x > 0, "positive and finite")
             object.__setattr__(self, name, number)
 
     def _weights(self, z: Logits, label: Label) -> Logits:

@@ -1,0 +1,74 @@
+"""Certificates for tests, and their verify.py in an interpreter without this library."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from points import gaussian, make, origin
+
+from ufm import (
+    LabelSmoothing,
+    Params,
+    Problem,
+    as_classifier,
+    examine,
+    global_minimum,
+    write_dossier,
+)
+
+#: Runs scripts in an interpreter that can import neither this library nor what it is made of.
+ALONE = """
+import contextlib, io, json, runpy, sys
+sys.modules.update(ufm=None, jax=None, scipy=None, optax=None)
+results = []
+for path in sys.argv[1:]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as stop:
+            results.append((stop.code, said.getvalue()))
+print(json.dumps(results))
+"""
+
+
+def verify(*folders: Path) -> list[tuple[int, str]]:
+    """Exit code and lines of the verify.py in each folder."""
+    scripts = [str(folder / "verify.py") for folder in folders]
+    command = [sys.executable, "-I", "-W", "error", "-c", ALONE, *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stderr == ""
+    return [(code, said) for code, said in json.loads(done.stdout)]
+
+
+def examination(problem: Problem, params: Params, tol=None, lam_h=None):
+    """As if the point had come from PyTorch: rows, in another order."""
+    order = np.random.default_rng(0).permutation(problem.num_columns)
+    layer = as_classifier(
+        params.W,
+        np.asarray(params.H).T[order],
+        problem.labels[order],
+        loss=problem.loss,
+        lam_w=problem.lam_w,
+        lam_h=lam_h,
+        b=params.b,
+        lam_b=problem.lam_b,
+        features="rows",
+    )
+    return examine(layer, tol)
+
+
+def minimiser(problem: Problem) -> Params:
+    return global_minimum(problem).params(jax.random.key(3))
+
+
+def write_three(folder: Path) -> Path:
+    """A minimum, a saddle, and a point that is neither, in folders of these names."""
+    problem = make(LabelSmoothing(0.1), lam_b=1e-2)
+    for name, params in (("minimum", minimiser(problem)), ("saddle", origin(problem))):
+        write_dossier(examination(problem, params, lam_h=problem.lam_h), folder / name)
+    write_dossier(examination(problem, gaussian(problem, 1, 1.0)), folder / "anywhere")
+    return folder

@@ -1,0 +1,96 @@
+"""Read an .npz of unknown origin: plain arrays or one line that says what is wrong.
+
+Pickles are never loaded: an array of Python objects can run code when it is read. Only the arrays
+asked for are read, so that one damaged or huge array that nobody needs does no harm.
+
+    >>> arrays, others = read_arrays("last_layer.npz", wanted=("W", "H", "labels"))
+"""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: What reading a damaged zip member can raise, by the part that is damaged.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,  # a header that makes no sense
+    KeyError,
+    MemoryError,  # a header that asks for more than there is
+    NotImplementedError,  # a compression nobody uses
+    RuntimeError,  # an encrypted member
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_HOW = "write it with numpy.savez(FILE, W=..., H=..., labels=..., ...)"
+
+
+def read_arrays(
+    path: str | os.PathLike[str], wanted: Iterable[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Those of the `wanted` arrays that the file has, and the names of all others in it.
+
+    Raises `ValueError`, in one line that names the file and the remedy, for a file that is missing,
+    cannot be read, is no .npz, is damaged or truncated, or holds Python objects.
+    """
+    names = list(wanted)
+    with _opened(Path(path)) as file:
+        arrays = {name: _member(file, name, path) for name in names if name in file.files}
+        return arrays, [name for name in file.files if name not in names]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the .npz file itself")
+    try:
+        stream = open(path, "rb")  # noqa: SIM115  # closed below
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: check the path") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): check the file") from None
+    # NumPy closes a file it opened itself only if the archive is whole.
+    with stream:
+        start = stream.read(8)
+        stream.seek(0)
+        if start.startswith(b"\x93NUMPY"):
+            raise ValueError(f"{path} is one array (.npy), not an .npz of several: {_HOW}")
+        if start.startswith(b"\x80"):
+            raise ValueError(f"{path} is a pickle, which is never loaded: {_HOW}")
+        if not start.startswith(b"PK"):
+            raise ValueError(f"{path} is no .npz file: {_HOW}")
+        try:
+            file = np.load(stream, allow_pickle=False)
+            members = file.zip.namelist()
+        except _DAMAGED:
+            raise ValueError(f"{path} is damaged or truncated: write it again") from None
+        with file:
+            if not any(member.endswith(".npy") for member in members):
+                raise ValueError(
+                    f"{path} is a zip archive without NumPy arrays (as a PyTorch checkpoint is): "
+                    f"{_HOW}"
+                )
+            yield file
+
+
+def _member(file: Any, name: str, path: Any) -> np.ndarray:
+    try:
+        array = file[name]
+    except _DAMAGED as error:
+        if "Object arrays" in str(error):
+            raise ValueError(
+                f"{name} in {path} is an array of Python objects (a pickle), which is never "
+                "loaded: save plain numbers"
+            ) from None
+        raise ValueError(
+            f"{name} in {path} is damaged or truncated: write the file again"
+        ) from None
+    if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
+        raise ValueError(f"{name} in {path} is no NumPy array: {_HOW}")
+    return array

@@ -1,0 +1,90 @@
+"""What `ufm certify` prints about one point."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from ufm.cli._table import headline
+
+if TYPE_CHECKING:
+    from ufm.examination import Examination
+
+
+def show(examination: "Examination", folder: Path) -> None:
+    """The problem, what was assumed, the verdict with its numbers, and where the proof is."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)  # a file has no width to fit
+    layer = examination.layer
+    console.print(f"{layer.problem.loss.label()}, {headline(layer.problem)}")
+    for note in layer.notes:
+        console.print(f"note: {note}", highlight=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for row in _rows(examination):
+        table.add_row(*row)
+    console.print(table, highlight=False)
+    console.print(
+        f"Certificate: {folder} (python {folder / 'verify.py'} checks it with NumPy alone)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
+    from ufm.certificate import REASONS, Reason, Verdict
+
+    found, metrics = examination.certificate, examination.metrics
+    minimum, nearest = examination.minimum, examination.nearest
+    verdict = Verdict(int(found.verdict))
+    closeness = f"f - (a proven lower bound); tolerance {float(found.tol):.1e}"
+    star = ("f*", "unknown", minimum.reason)
+    if minimum.is_exact:
+        excess = float(found.value) - minimum.value
+        star = ("f*", f"{minimum.value:.10g}", f"{minimum.kind}; f - f* = {excess:.2e}")
+    rows = [
+        ("verdict", verdict.name, REASONS[Reason(int(found.reason))]),
+        ("f", f"{float(found.value):.10g}", ""),
+        star,
+        ("gap", _short(found.gap), closeness),
+        ("|grad f|", _short(found.grad_norm), f"critical up to {float(found.critical_tol):.1e}"),
+        (
+            "|G|/mu",
+            f"{float(found.dual_norm / found.threshold):.8g}",
+            "1 at every minimum but the origin",
+        ),
+        ("NC1", _short(metrics.nc1), "variability within classes"),
+        ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
+        ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
+        ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
+    ]
+    if nearest is not None:
+        relative = float(nearest.relative)
+        text = f"to the nearest minimiser ({minimum.kind})"
+        if math.isfinite(relative):
+            text += f": {relative:.3g} of its norm"
+        rows.append(("distance", _short(nearest.distance), text))
+    if verdict is Verdict.STRICT_SADDLE:
+        text = "curvature along the escape direction (escape_W, escape_H in arrays.npz)"
+        rows.append(("escape", f"{float(found.escape.curvature):.3e}", text))
+    return rows
+
+
+def _expected(examination: "Examination", name: str) -> str:
+    """What the nearest minimiser itself has, where that is no simplex ETF."""
+    from ufm.geometry import nc_metrics
+
+    if examination.nearest is None or examination.minimum.kind in ("simplex ETF", "origin"):
+        return ""
+    value = float(getattr(nc_metrics(examination.layer.problem, examination.nearest.params), name))
+    return f"; {value:.3g} at the minimiser"
+
+
+def _short(number: object) -> str:
+    value = float(number)  # pyright: ignore[reportArgumentType]  # a scalar array
+    return f"{value:.2e}" if math.isfinite(value) else "—"
