@@ -16,6 +16,7 @@ It is attained when d ≥ rank Z*; for smaller d only the bound holds.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -78,21 +79,32 @@ class GlobalMinimum:
         A minimiser if `is_exact`, else the best point found. Raises `ValueError` where there is
         none (no decay).
         """
-        problem = self.problem
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
-        sizes = class_sizes(problem)
-        U, S, Vt = jnp.linalg.svd(self.logits * jnp.sqrt(sizes)[None, :])
-        U, S, Vt = U[:, : self.rank], S[: self.rank], Vt[: self.rank]
-        frame = orthonormal_columns(key, problem.dim, self.rank)
-        balance = (problem.lam_h / problem.lam_w) ** 0.25
-        W = balance * matmul(U * jnp.sqrt(S)[None, :], frame.T)
-        per_class = matmul(frame, jnp.sqrt(S)[:, None] * Vt) / balance
-        labels = jnp.asarray(problem.labels)
-        share = jnp.sqrt(problem.samples(S.dtype) / sizes[labels])
-        H = per_class[:, labels] * share[None, :]
-        dtype = dtype or S.dtype
-        return jax.tree.map(lambda x: x.astype(dtype), Params(W, H, self.bias))
+        turned = _factorise(self.problem, self.logits, self.bias, key, rank=self.rank)
+        return turned if dtype is None else jax.tree.map(lambda x: x.astype(dtype), turned)
+
+
+@functools.partial(jax.jit, static_argnames="rank")
+def _factorise(
+    problem: Problem,
+    table: Float[Array, "K K"],
+    bias: Float[Array, " K"] | None,
+    key: Key[Array, ""],
+    *,
+    rank: int,
+) -> Params:
+    """The balanced factors of Z* with the logits `table`, in a random orientation."""
+    sizes = class_sizes(problem)
+    U, S, Vt = jnp.linalg.svd(table * jnp.sqrt(sizes)[None, :])
+    U, S, Vt = U[:, :rank], S[:rank], Vt[:rank]
+    frame = orthonormal_columns(key, problem.dim, rank)
+    balance = (jnp.asarray(problem.lam_h, S.dtype) / jnp.asarray(problem.lam_w, S.dtype)) ** 0.25
+    W = balance * matmul(U * jnp.sqrt(S)[None, :], frame.T)
+    per_class = matmul(frame, jnp.sqrt(S)[:, None] * Vt) / balance
+    labels = jnp.asarray(problem.labels)
+    share = jnp.sqrt(problem.samples(S.dtype) / sizes[labels])
+    return Params(W, per_class[:, labels] * share[None, :], bias)
 
 
 def global_minimum(problem: Problem) -> GlobalMinimum:
@@ -244,30 +256,35 @@ def compare_geometry(
 ) -> GeometryMatch:
     """Did the point reach the predicted geometry? Knows when the right answer is no simplex ETF."""
     minimum = minimum or global_minimum(problem)
-    nan = float("nan")
     if minimum.kind == "unknown":
+        nan = float("nan")
         return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)
     target = minimum.params(jax.random.key(0), params.W.dtype)
-    predicted = nc_metrics(problem, target)
-    V, V_star = logits(problem, params), logits(problem, target)
-    if problem.loss.shift_invariant:
-        V, V_star = (x - jnp.mean(x, axis=0, keepdims=True) for x in (V, V_star))
-    size = max(float(jnp.linalg.norm(V_star)), problem.num_columns**0.5)
-    logit_distance = float(jnp.linalg.norm(V - V_star)) / size
-    gram, gram_star = matmul(params.W, params.W.T), matmul(target.W, target.W.T)
-    largest = max(float(jnp.linalg.norm(gram_star)), float(jnp.linalg.norm(gram)), 1e-12)
-    classifier_distance = float(jnp.linalg.norm(gram - gram_star)) / largest
-    difference = float(penalty(problem, params)) - float(penalty(problem, target))
-    penalty_distance = abs(difference) / max(abs(minimum.value), 1e-300)
+    found = [float(x) for x in _distances(problem, params, target, minimum.value)]
+    logit_distance, classifier_distance, penalty_distance, nc2, nc3 = found
     close = logit_distance <= tol and penalty_distance <= tol
     # At the origin both Gram matrices are noise.
     close = close and (minimum.rank == 0 or classifier_distance <= tol)
     return GeometryMatch(
-        logit_distance,
-        classifier_distance,
-        penalty_distance,
-        float(predicted.nc2),
-        float(predicted.nc3),
-        minimum.kind,
-        close,
+        logit_distance, classifier_distance, penalty_distance, nc2, nc3, minimum.kind, close
     )
+
+
+@jax.jit
+def _distances(
+    problem: Problem, params: Params, target: Params, value: Float[Array, ""] | float
+) -> tuple[Float[Array, ""], ...]:
+    """The numbers of a `GeometryMatch`, in its order."""
+    predicted = nc_metrics(problem, target)
+    V, V_star = logits(problem, params), logits(problem, target)
+    if problem.loss.shift_invariant:
+        V, V_star = (x - jnp.mean(x, axis=0, keepdims=True) for x in (V, V_star))
+    size = jnp.maximum(jnp.linalg.norm(V_star), problem.num_columns**0.5)
+    logit_distance = jnp.linalg.norm(V - V_star) / size
+    gram, gram_star = matmul(params.W, params.W.T), matmul(target.W, target.W.T)
+    norms = jnp.stack([jnp.linalg.norm(gram_star), jnp.linalg.norm(gram)])
+    classifier_distance = jnp.linalg.norm(gram - gram_star) / jnp.maximum(jnp.max(norms), 1e-12)
+    difference = jnp.abs(penalty(problem, params) - penalty(problem, target))
+    smallest = float(jnp.finfo(V.dtype).tiny)
+    penalty_distance = difference / jnp.maximum(jnp.abs(value), smallest)
+    return logit_distance, classifier_distance, penalty_distance, predicted.nc2, predicted.nc3
