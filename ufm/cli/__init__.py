@@ -6,12 +6,25 @@ that `ufm --help` answers at once.
 
 import io
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn, Union, cast
 
 import tyro
 
+from ufm.cli import _config
+from ufm.cli._examples import examples
+from ufm.cli.cite import Cite
+from ufm.cli.completion import Completion
 from ufm.cli.solve import Solve
 from ufm.cli.version import Version
+
+#: What `ufm NAME` runs, in the order of `ufm --help`.
+COMMANDS = {
+    "solve": Solve,
+    "cite": Cite,
+    "completion": Completion,
+    "version": Version,
+}
 
 _DESCRIPTION = (
     "The unconstrained feature model of deep classification: solve it, and prove where each run "
@@ -25,21 +38,45 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
-    command = tyro.extras.subcommand_cli_from_dict(
-        {"solve": Solve, "version": Version},
-        prog="ufm",
-        description=_DESCRIPTION,
-        args=sys.argv[1:] if argv is None else argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    args = sys.argv[1:] if argv is None else argv
     try:
-        return command.run()
+        return parse(args).run()
     except (ValueError, TypeError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
+
+
+def parse(args: Sequence[str]) -> Any:
+    """The command that the arguments ask for, with its options.
+
+    Raises `SystemExit` after printing help (0) or what cannot be read (2), and what
+    `_config.load` raises for a file of options.
+    """
+    from_file = _config.defaults(args, COMMANDS)
+    subcommands: Any = tuple(
+        Annotated[
+            command,
+            tyro.conf.subcommand(
+                name, default=from_file if isinstance(from_file, command) else tyro.MISSING
+            ),
+        ]
+        for name, command in COMMANDS.items()
+    )
+    try:
+        return tyro.cli(
+            cast(Any, Union[subcommands]),  # noqa: UP007  # of a tuple made here
+            prog="ufm",
+            description=_DESCRIPTION,
+            args=args,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit:
+        if {"-h", "--help"} & set(args):
+            print(examples(args[0]))
+        raise
 
 
 def _fail(message: str) -> NoReturn:
