@@ -90,7 +90,8 @@ class RunFolder:
         """The history of every run of a loss, as it was stored."""
         entry = self.path / f"{_slug(name)}.npz"
         try:
-            with np.load(entry, allow_pickle=False) as arrays:
+            # From memory: np.load leaves a file that is no archive open.
+            with np.load(io.BytesIO(entry.read_bytes()), allow_pickle=False) as arrays:
                 return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(

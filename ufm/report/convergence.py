@@ -17,8 +17,9 @@ from ufm.problem import Problem
 from ufm.report._table import Table
 from ufm.solvers import History
 
-#: Gradient evaluations beyond which their axis is logarithmic: first-order methods.
-_LONG = 1000
+#: Gradient evaluations beyond which their axis is logarithmic, as the history is: Newton's runs
+#: at the default decays have up to 230.
+_LONG = 300
 
 Curve = Float[np.ndarray, "_ 2"]
 

@@ -31,9 +31,10 @@ _LOOK: dict[str, Any] = {
 Basis = Float[np.ndarray, "d r"]
 
 
-def can_be_seen(problem: Problem) -> bool:
-    """Is there a plane or a space that holds the whole frame?"""
-    return problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1
+def can_be_seen(problem: Problem, path: Trajectory) -> bool:
+    """Is there a plane or a space that holds the whole frame, and a finite point to put there?"""
+    finite = all(np.isfinite(x).all() for x in (path.params.W, path.params.H))
+    return problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1 and finite
 
 
 def span_of_means(problem: Problem, params: Params) -> Basis:
@@ -56,7 +57,8 @@ def view(problem: Problem, params: Params, basis: Basis) -> dict[str, Float[np.n
         "class mean": np.asarray(class_means(problem, params)).T @ basis,
         "classifier": np.asarray(params.W) @ basis,
     }
-    lengths = {name: np.linalg.norm(x, axis=1).mean() for name, x in coordinates.items()}
+    # hypot, because squares of the entries of a run that diverges overflow.
+    lengths = {name: np.hypot.reduce(x, axis=1).mean() for name, x in coordinates.items()}
     if lengths["classifier"] > 0:
         coordinates["classifier"] *= lengths["class mean"] / lengths["classifier"]
     return coordinates

@@ -54,7 +54,7 @@ def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
     for name, page in _PAGES.items():
         shown = records
         if page is _features:
-            shown = [record for record in records if feature_view.can_be_seen(record.problem)]
+            shown = [r for r in records if feature_view.can_be_seen(r.problem, r.path)]
         if shown:
             yield from _files(name, page, shown)
 
@@ -102,7 +102,7 @@ def _gram(records: Sequence[LossRecord]) -> Page:
     axes = figure.subplots(len(records), 3, squeeze=False)
     tables = [gram.gram_table(record.problem, record.end) for record in records]
     # 1 at a simplex ETF, more where classes differ in size.
-    limit = float(max(np.nanmax(np.abs(table[name])) for table in tables for name in gram.NAMES))
+    limit = float(np.nanmax(np.abs([table[name] for table in tables for name in gram.NAMES])))
     for row, record in zip(axes, records, strict=True):
         gram.plot_grams(record.problem, record.end, row, limit)
         _row_label(row[0], record.label)

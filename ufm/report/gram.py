@@ -1,6 +1,6 @@
 """Angles between classes: the classifier's rows and the class means beside a simplex ETF."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float
@@ -30,7 +30,8 @@ def centred_means(problem: Problem, params: Params) -> Float[np.ndarray, "d K"]:
     """H̃: class means less the mean of all samples."""
     h = np.asarray(features(problem, params))
     samples = np.asarray(problem.samples(params.H.dtype))
-    return np.asarray(class_means(problem, params)) - (h @ samples / samples.sum())[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # a run that overflowed: NaN
+        return np.asarray(class_means(problem, params)) - (h @ samples / samples.sum())[:, None]
 
 
 def _gram(vectors: Float[np.ndarray, "d K"]) -> Matrix:
@@ -56,7 +57,7 @@ def gram_table(problem: Problem, params: Params) -> Table:
     }
 
 
-def plot_grams(problem: Problem, params: Params, axes: Sequence[Axes], limit: float = 1.0) -> None:
+def plot_grams(problem: Problem, params: Params, axes: Iterable[Axes], limit: float = 1.0) -> None:
     """The three matrices on three Axes; colours run from −`limit` to `limit`."""
     for ax, (name, gram) in zip(axes, gram_matrices(problem, params).items(), strict=True):
         ax.imshow(gram, vmin=-limit, vmax=limit)
