@@ -15,7 +15,7 @@ from ufm import Params, Problem, parse_loss
 from ufm.cli import main
 
 #: What test_cli.py uses, so that the programs are compiled once.
-SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2"]
+SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2", "--no-figures"]
 FIRST = ["--losses", "ce", "--out", "run"]
 
 
@@ -64,7 +64,7 @@ def names(folder: str = "run") -> list[str]:
 
 def test_the_arrays_of_every_run_say_what_the_json_says(capsys):
     assert solve("--losses", "ce", "--save", "all", "--seed", "3", "--out", "run") == 0
-    assert names() == ["ce.json", "ce.npz", "config.json", "results.json"]
+    assert names() == ["ce.json", "ce.npz", "config.json", "results.json", "table.tex"]
     stored, (entry,) = arrays("run/ce.npz"), strict("run/results.json")["losses"]
     assert strict("run/ce.json") == entry
     assert strict("run/config.json") == strict("run/results.json")["config"]
@@ -160,7 +160,7 @@ def test_a_stop_before_any_file_is_in_place_can_be_continued(last, monkeypatch, 
     said = capsys.readouterr().err
     # Only what was whole is taken over.
     assert ("already in" in said) == (last == "results.json")
-    assert names() == ["ce.json", "ce.npz", "config.json", "results.json"]
+    assert names() == ["ce.json", "ce.npz", "config.json", "results.json", "table.tex"]
     assert len(strict("run/results.json")["losses"]) == 1
 
 

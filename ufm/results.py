@@ -11,6 +11,8 @@ import os
 import platform
 import re
 import time
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ import numpy as np
 
 from ufm.certificate import Reason, Verdict
 from ufm.problem import Params
-from ufm.solvers import Status
+from ufm.solvers import History, Status
 from ufm.symmetric import collapse_threshold, supported
 from ufm.verification import Verification
 
 LossResult = dict[str, Any]
 _FORMAT = 1
+_HISTORY = ("step", "products", "value", "grad_norm")
 #: Ending of a file that is being written.
 _PARTIAL = ".part"
 
@@ -85,6 +88,25 @@ class RunFolder:
         result = _summary(name, verification, seconds)
         _write(self.path / f"{_slug(name)}.json", dumps(result).encode())
         return result
+
+    def history(self, name: str) -> History:
+        """The history of every run of a loss, as it was stored."""
+        entry = self.path / f"{_slug(name)}.npz"
+        try:
+            # From memory: np.load leaves a file that is no archive open.
+            with np.load(io.BytesIO(entry.read_bytes()), allow_pickle=False) as arrays:
+                return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{entry} cannot be read ({error}): remove it and the .json beside it, or choose "
+                "another --out"
+            ) from None
+
+    def add(self, name: str, content: bytes) -> None:
+        """Write another file, whole or not at all; `name` may begin with a folder."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
 
     def finish(self, results: list[LossResult]) -> None:
         """Write results.json, which has everything."""
@@ -171,10 +193,7 @@ def _summary(name: str, verification: Verification, seconds: float) -> LossResul
 
 def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     solutions = verification.solutions
-    history = {
-        f"history_{field}": getattr(solutions.history, field)
-        for field in ("step", "products", "value", "grad_norm")
-    }
+    history = {f"history_{field}": getattr(solutions.history, field) for field in _HISTORY}
     arrays: dict[str, Any] = {
         "labels": verification.problem.labels,
         "value": solutions.value,
@@ -185,8 +204,7 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     if save != "none":
         chosen: Params = solutions.params
         if save == "best":
-            values = np.asarray(solutions.value)
-            best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+            best = lowest(np.asarray(solutions.value).tolist())
             chosen = jax.tree.map(lambda x: x[best], chosen)
             arrays["start"] = best
         arrays |= {"W": chosen.W, "H": chosen.H}
@@ -198,6 +216,12 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
 def unwritable(path: Path, error: OSError) -> ValueError:
     """What to raise, and what to do, where a folder cannot be written."""
     return ValueError(f"{path} cannot be written ({error.strerror}): choose another --out")
+
+
+def lowest(values: Sequence[float | None]) -> int:
+    """The run with the lowest f; the first where none has a finite one."""
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return int(np.argmin(np.where(np.isfinite(numbers), numbers, np.inf)))
 
 
 def _fresh(path: Path) -> Path:

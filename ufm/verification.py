@@ -17,7 +17,7 @@ from ufm.certificate import Certificate, Verdict, certify
 from ufm.geometry import NCMetrics, nc_metrics
 from ufm.minimum import GeometryMatch, GlobalMinimum, compare_geometry, global_minimum
 from ufm.problem import Problem
-from ufm.solvers import DEFAULT_METHOD, Solution, solve_many
+from ufm.solvers import DEFAULT_METHOD, History, Solution, solve_many
 
 
 @pytree()
@@ -35,6 +35,11 @@ class Verification:
     def verdicts(self) -> list[Verdict]:
         """The verdict of every run."""
         return [Verdict(int(code)) for code in np.asarray(self.certificates.verdict)]
+
+    @property
+    def history(self) -> History:
+        """Value and gradient norm along every run."""
+        return self.solutions.history
 
     @property
     def num_starts(self) -> int:

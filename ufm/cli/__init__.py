@@ -6,14 +6,28 @@ that `ufm --help` answers at once.
 
 import io
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn, Union, cast
 
 import tyro
 
+from ufm.cli import _config
 from ufm.cli._complaint import in_one_line
+from ufm.cli._examples import examples
 from ufm.cli.certify import Certify
+from ufm.cli.cite import Cite
+from ufm.cli.completion import Completion
 from ufm.cli.solve import Solve
 from ufm.cli.version import Version
+
+#: What `ufm NAME` runs, in the order of `ufm --help`.
+COMMANDS = {
+    "solve": Solve,
+    "certify": Certify,
+    "cite": Cite,
+    "completion": Completion,
+    "version": Version,
+}
 
 _DESCRIPTION = (
     "The unconstrained feature model of deep classification: solve it, and prove where each run "
@@ -27,22 +41,46 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
+    args = sys.argv[1:] if argv is None else argv
     try:
-        with in_one_line():
-            command = tyro.extras.subcommand_cli_from_dict(
-                {"solve": Solve, "certify": Certify, "version": Version},
-                prog="ufm",
-                description=_DESCRIPTION,
-                args=sys.argv[1:] if argv is None else argv,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-        return command.run()
+        return parse(args).run()
     except (ValueError, TypeError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
+
+
+def parse(args: Sequence[str]) -> Any:
+    """The command that the arguments ask for, with its options.
+
+    Raises `SystemExit` after printing help, `ValueError` for arguments that cannot be read, and
+    what `_config.load` raises for a file of options.
+    """
+    from_file = _config.defaults(args, COMMANDS)
+    subcommands: Any = tuple(_subcommand(name, from_file) for name in COMMANDS)
+    try:
+        with in_one_line():
+            return tyro.cli(
+                cast(Any, Union[subcommands]),  # noqa: UP007  # of a tuple made here
+                prog="ufm",
+                description=_DESCRIPTION,
+                args=args,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit:
+        if {"-h", "--help"} & set(args):
+            print(examples(args[0]))
+        raise
+
+
+def _subcommand(name: str, from_file: Any) -> Any:
+    """A command as tyro wants it, its defaults those of the file if it is for this command."""
+    command = COMMANDS[name]
+    if isinstance(from_file, command):
+        return Annotated[command, tyro.conf.subcommand(name, default=from_file)]
+    return Annotated[command, tyro.conf.subcommand(name)]
 
 
 def _fail(message: str) -> NoReturn:

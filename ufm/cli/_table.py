@@ -1,9 +1,9 @@
 """The table that `ufm solve` prints."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -42,32 +42,17 @@ def headline(problem: "Problem") -> str:
     )
 
 
-def _column(result: "LossResult", name: str) -> Any:
-    values = [run[name] for run in result["runs"]]
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
-
-
-def _worst(values: Any) -> str:
-    finite = values[np.isfinite(values)]
-    if len(finite) < len(values):
-        return "—"
-    return f"{np.max(np.abs(values)):.1e}"
-
-
 def _row(result: "LossResult") -> list[str]:
-    minimum = result["minimum"]
-    certified = f"{result['verdicts']['GLOBAL_MINIMUM']}/{result['starts']}"
-    distance = "—"
-    if minimum["is_exact"]:
-        distance = _worst(_column(result, "value") - minimum["value"])
+    from ufm.summary import summarise
+
+    row = summarise(result)
+    numbers = (row.max_gap, row.distance, row.nc1, row.nc2, row.nc3)
     return [
-        result["label"],
-        minimum["kind"],
-        certified,
-        _worst(_column(result, "gap")),
-        distance,
-        *(_worst(_column(result, name)) for name in ("nc1", "nc2", "nc3")),
-        f"{result['seconds']:.1f} s",
+        row.label,
+        row.minimum,
+        f"{row.num_global}/{row.num_starts}",
+        *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
+        f"{row.seconds:.1f} s",
     ]
 
 

@@ -1,11 +1,11 @@
 """`ufm solve`: the main job."""
 
-import dataclasses
 import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 import tyro
 
 if TYPE_CHECKING:
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from ufm.results import LossResult, RunFolder
 
 
-@dataclasses.dataclass(frozen=True)
-class Solve:
+class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Solve the model from many random starts and certify where each run ended.
 
     For every loss: how many starts ended at a proven global minimum, the largest gap
     f - (lower bound on f*), f against its exact value, NC1-NC3, and the time. Results go to a
-    folder (results.json, and one .npz of arrays per loss).
+    folder: results.json, one .npz of arrays per loss, table.tex, and figures with their data.
     """
 
+    config: Path | None = None
+    """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it. The
+    config.json of a folder of results repeats that run."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
         "ce",
         "ls:0.1",
@@ -67,6 +69,8 @@ class Solve:
     None: a new folder in ufm-results."""
     save: Literal["best", "all", "none"] = "best"
     """Whose W, H, b to store: of the run with the lowest f, of every run, of none."""
+    figures: bool = True
+    """Draw no figures."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
@@ -76,9 +80,7 @@ class Solve:
         from ufm.cli._jax import configure
 
         configure(float64=not self.float32)
-        losses = self._losses()
-        self._check()
-        problems = {name: self._problem(loss) for name, loss in losses.items()}
+        problems = self._problems()
         folder = storage.RunFolder.open(self.out, self._configuration())
         results: list[LossResult] = []
         try:
@@ -101,10 +103,22 @@ class Solve:
             from ufm.cli._table import show
 
             show(next(iter(problems.values())), results, folder.path)
+        self._report(problems, results, folder)
         return 0
 
+    def _problems(self) -> "dict[str, Problem]":
+        """What to solve, by name. All that can be refused is refused here: no folder is made."""
+        try:
+            losses = self._losses()
+            self._check()
+            return {name: self._problem(loss) for name, loss in losses.items()}
+        except ValueError as error:
+            if self.config is None:
+                raise
+            raise ValueError(f"{error} (options of {self.config}, then of the flags)") from None
+
     def _check(self) -> None:
-        """Everything that can be refused is refused before a folder is made."""
+        """Refuse what the problems themselves do not."""
         from ufm.certificate import check_tolerance
         from ufm.solvers import check_options
 
@@ -138,10 +152,52 @@ class Solve:
 
     def _configuration(self) -> dict[str, Any]:
         """What the numbers depend on: everything but where they go."""
-        config = dataclasses.asdict(self)
-        for name in ("out", "json"):
+        config = msgspec.structs.asdict(self)
+        for name in ("config", "out", "figures", "json"):
             del config[name]
         return config
+
+    def _report(
+        self, problems: "dict[str, Problem]", results: "list[LossResult]", folder: "RunFolder"
+    ) -> None:
+        """table.tex, and the figures. The numbers are printed and stored by now."""
+        from ufm.report.latex import latex_table
+        from ufm.summary import summarise
+
+        problem = next(iter(problems.values()))
+        folder.add("table.tex", latex_table(problem, [*map(summarise, results)]).encode())
+        if not self.figures:
+            return
+        from ufm.report.folder import figure_files
+
+        records = [
+            self._record(problem, result, folder)
+            for problem, result in zip(problems.values(), results, strict=True)
+        ]
+        for name, content in figure_files(records):
+            folder.add(f"figures/{name}", content)
+
+    def _record(self, problem: "Problem", result: "LossResult", folder: "RunFolder"):
+        """What the figures show: every run's history, and the way of the one with the lowest f."""
+        import jax
+
+        from ufm.minimum import global_minimum
+        from ufm.problem import init_params
+        from ufm.report.folder import LossRecord
+        from ufm.results import lowest
+        from ufm.trajectory import trajectory
+
+        best = lowest([run["value"] for run in result["runs"]])
+        starts = init_params(problem, jax.random.key(self.seed), self.scale, best + 1)
+        path = trajectory(
+            problem,
+            jax.tree.map(lambda x: x[best], starts),
+            method=self.method,
+            tol=self.tol,
+            max_steps=self.max_steps,
+        )
+        history = folder.history(result["loss"])
+        return LossRecord(problem, global_minimum(problem), history, path)
 
     def _solve(self, name: str, problem: "Problem", folder: "RunFolder") -> "LossResult":
         import jax

@@ -1,12 +1,12 @@
 """`ufm version`."""
 
-import dataclasses
 import importlib.metadata
 import platform
 
+import msgspec
 
-@dataclasses.dataclass(frozen=True)
-class Version:
+
+class Version(msgspec.Struct, frozen=True):
     """Print the versions that decide the numbers."""
 
     def run(self) -> int:

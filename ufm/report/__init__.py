@@ -1,6 +1,21 @@
-"""Figures of results."""
+"""Figures and tables of results: a result in, Axes or text out.
 
-from ufm.report.plots import plot_cosines as plot_cosines
-from ufm.report.plots import plot_gap as plot_gap
-from ufm.report.plots import plot_gradient_norm as plot_gradient_norm
-from ufm.report.plots import style as style
+Every plot draws on the Axes it is given and returns them; sizes and files are the caller's, or
+`figure_files`'. `style()` is the look of the library: one column of a paper, colours that
+colour-blind readers tell apart.
+"""
+
+from ufm.report._style import COLUMN as COLUMN
+from ufm.report._style import style as style
+from ufm.report.collapse import plot_collapse as plot_collapse
+from ufm.report.convergence import plot_gap as plot_gap
+from ufm.report.convergence import plot_gradient_norm as plot_gradient_norm
+from ufm.report.feature_view import plot_features as plot_features
+from ufm.report.folder import LossRecord as LossRecord
+from ufm.report.folder import figure_files as figure_files
+from ufm.report.gram import plot_cosines as plot_cosines
+from ufm.report.gram import plot_grams as plot_grams
+from ufm.report.singular_values import (
+    plot_gradient_singular_values as plot_gradient_singular_values,
+)
+from ufm.report.singular_values import plot_logit_singular_values as plot_logit_singular_values

@@ -1,0 +1,148 @@
+"""`--config`: a file of options, what flags do to it, and how it says no."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ufm.cli import COMMANDS, main, parse
+from ufm.cli.solve import Solve
+
+#: What test_cli.py uses, so that the programs are compiled once.
+FILE = """
+losses = ["ce"]
+num_classes = 3
+dim = 3
+per_class = 2
+starts = 2
+lam_b = 0.01
+figures = false
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+def written(text: str | bytes, name: str = "mine.toml") -> str:
+    Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return name
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["solve", *arguments])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+
+
+def test_the_file_replaces_defaults_and_flags_replace_the_file():
+    found = parse(["solve", "--seed", "7", "--config", written(FILE), "--dim", "5"])
+    assert (found.num_classes, found.dim, found.seed, found.losses) == (3, 5, 7, ("ce",))
+    assert found.figures is False
+    assert found.lam_w == Solve().lam_w
+    same = parse(["solve", "--seed", "7", f"--config={written(FILE)}", "--dim", "5"])
+    assert same == found
+
+
+def test_every_field_can_stand_in_a_file_and_be_a_flag():
+    fields = [name for name in Solve.__struct_fields__ if name != "config"]
+    other = """
+    losses = ["mse"]\nnum_classes = 4\ndim = 9\nper_class = 3\ncounts = [1, 2]\nlam_w = 1\n
+    lam_h = 0.25\nlam_b = "None"\nstarts = 1\nscale = 2\nseed = 9\nmethod = "adam"\ntol = 1e-3\n
+    gap_tol = 0.5\nmax_steps = 17\nfloat32 = true\nout = "there"\nsave = "all"\nfigures = false\n
+    json = true
+    """
+    assert set(tomllib.loads(other)) == set(fields)
+    flags = (
+        "--losses mse --num-classes 4 --dim 9 --per-class 3 --counts 1 2 --lam-w 1 --lam-h 0.25 "
+        "--lam-b None --starts 1 --scale 2 --seed 9 --method adam --tol 1e-3 --gap-tol 0.5 "
+        "--max-steps 17 --float32 --out there --save all --no-figures --json"
+    )
+    from_file, from_flags = parse(["solve", "--config", written(other)]), parse(
+        ["solve", *flags.split()]
+    )  # fmt: skip
+    for name in fields:
+        assert getattr(from_file, name) == getattr(from_flags, name) != getattr(Solve(), name), name
+        assert type(getattr(from_file, name)) is type(getattr(from_flags, name)), name
+
+
+def test_a_run_repeats_from_the_configuration_in_its_folder(capsys):
+    assert main(["solve", "--config", written(FILE), "--lam-b", "None", "--out", "first"]) == 0
+    assert main(["solve", "--config", "first/config.json", "--no-figures", "--out", "again"]) == 0
+    assert Path("again/config.json").read_bytes() == Path("first/config.json").read_bytes()
+    assert json.loads(Path("first/config.json").read_text())["lam_b"] is None
+    with np.load("first/ce.npz") as first, np.load("again/ce.npz") as again:
+        assert set(first) == set(again) > {"W", "H"}
+        for name in first:
+            np.testing.assert_array_equal(first[name], again[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lam_v = 1", "unknown field 'lam_v'; perhaps you meant 'lam_w'"),
+        ("num-classes = 3", "unknown field 'num-classes'; perhaps you meant 'num_classes'"),
+        ("config = 'other.toml'", "unknown field 'config'; known are losses, num_classes,"),
+        ("dim = 'x'", "dim: expected int, got str"),
+        ("dim = 2.5", "dim: expected int, got float"),
+        ("starts = true", "starts: expected int, got bool"),
+        ("lam_w = 'none'", "lam_w: expected float, got str"),
+        ("losses = 'ce'", "losses: expected array, got str"),
+        ("losses = ['ce', 3]", "losses[1]: expected str, got int"),
+        ("out = 3", "out: expected str, got int"),
+        ("method = 'sgd'", "method: choose one of newton, lbfgs, gradient_descent, heavy_ball, "),
+        ("[solve]\ndim = 3", "unknown field 'solve'"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(text, message, capsys):
+    said = refused(capsys, "--config", written(text), "--out", "run")
+    assert said.startswith(f"mine.toml: {message}")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.toml", "dim 3", "mine.toml is not TOML: Expected '=' after a key"),
+        ("mine.toml", "dim = 3\ndim = 4", "mine.toml is not TOML: Cannot overwrite a value"),
+        ("mine.toml", b"\x93NUMPY\xff", "mine.toml is not TOML: it is no text in UTF-8"),
+        ("mine.json", '{"dim": 3', "mine.json is not JSON: Expecting ',' delimiter"),
+        ("mine.json", "[3]", "mine.json must hold fields and their values, as in config.json"),
+    ],
+)
+def test_what_is_no_file_of_options_is_refused(name, content, message, capsys):
+    assert refused(capsys, "--config", written(content, name)).startswith(message)
+
+
+def test_a_file_that_cannot_be_read_is_named(capsys):
+    assert refused(capsys, "--config", "nowhere.toml") == "nowhere.toml: No such file or directory"
+    assert refused(capsys, "--config", ".") == ".: Is a directory"
+
+
+def test_a_value_out_of_range_says_where_options_come_from(capsys):
+    said = refused(capsys, "--config", written("lam_w = -1"), "--out", "run")
+    assert said == (
+        "lam_w must be non-negative and finite, got -1.0 (options of mine.toml, then of the flags)"
+    )
+    assert not Path("run").exists()
+
+
+def test_only_solve_has_a_file_and_no_other_word_is_taken_for_one(capsys):
+    assert [
+        name for name, c in COMMANDS.items() if "config" in getattr(c, "__struct_fields__", ())
+    ] == ["solve"]
+    for arguments in (["solve", "--config"], ["version", "--config", written(FILE)]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert "--config" in capsys.readouterr().err

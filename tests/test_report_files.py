@@ -1,0 +1,123 @@
+"""Files of a run for a paper: which there are, that they are whole, and the LaTeX table."""
+
+import csv
+import dataclasses
+import io
+import math
+
+import jax
+import numpy as np
+import pytest
+from points import BALANCED, make
+
+from ufm import MSE, CrossEntropy, LabelSmoothing, init_params, verify
+from ufm.report import LossRecord, figure_files
+from ufm.report.latex import latex_table
+from ufm.summary import Summary, summarise
+from ufm.trajectory import trajectory
+
+
+def record(loss, counts=BALANCED, dim=4) -> LossRecord:
+    problem = make(loss, counts, 1e-2, dim=dim)
+    runs = verify(problem, jax.random.key(0), 2)
+    start = jax.tree.map(lambda x: x[0], init_params(problem, jax.random.key(0), num_starts=1))
+    return LossRecord(problem, runs.minimum, runs.history, trajectory(problem, start))
+
+
+@pytest.fixture(scope="module")
+def records():
+    return [record(CrossEntropy()), record(MSE())]
+
+
+@pytest.fixture(scope="module")
+def files(records):
+    return dict(figure_files(records))
+
+
+def rows(files, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(files[f"{name}.csv"].decode())))
+
+
+def test_every_figure_comes_as_png_pdf_and_csv(files):
+    names = ("convergence", "collapse", "gram", "singular-values", "features")
+    assert set(files) == {f"{name}.{kind}" for name in names for kind in ("csv", "png", "pdf")}
+    for name in names:
+        assert files[f"{name}.png"].startswith(b"\x89PNG")
+        assert files[f"{name}.pdf"].startswith(b"%PDF")
+        assert b"/FontFile2" in files[f"{name}.pdf"]  # TrueType, which publishers ask for
+        assert {row["loss"] for row in rows(files, name)} == {"CE", "MSE"}
+
+
+def test_the_data_are_those_of_the_records(records, files):
+    for each in records:
+        path = each.path
+        collapse = [row for row in rows(files, "collapse") if row["loss"] == each.label]
+        for name in ("nc1", "nc2", "nc3"):
+            shown = np.array([float(row[name]) for row in collapse])
+            np.testing.assert_array_equal(shown, getattr(path.metrics, name))
+        features = [row for row in rows(files, "features") if row["loss"] == each.label]
+        steps = [int(row["step"]) for row in features]
+        assert set(steps) <= set(np.asarray(path.step).tolist())
+        # Six features, three means and three rows of W in each of four panels.
+        assert len(features) == 4 * (6 + 3 + 3)
+        assert "z" not in features[0]
+
+
+def test_the_same_run_gives_the_same_bytes(records, files):
+    assert dict(figure_files(records)) == files
+
+
+def test_figures_leave_the_style_and_the_backend_alone(records):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    for name, _ in figure_files(records):
+        assert dict(mpl.rcParams) == before, name
+
+
+def test_four_classes_are_seen_in_space_and_five_not_at_all():
+    files = dict(figure_files([record(CrossEntropy(), (2,) * 4)]))
+    assert {"x", "y", "z"} <= set(rows(files, "features")[0])
+    assert "features.csv" not in dict(figure_files([record(CrossEntropy(), (2,) * 5, dim=2)]))
+
+
+# The table -----------------------------------------------------------------------------------
+
+ROW = Summary("LS(α=0.1)", "simplex ETF", 19, 20, 3.34e-10, 0.0, 1.4e-20, 1.25, math.nan, 2.5)
+
+
+def test_latex_has_one_row_for_each_loss():
+    problem = make(LabelSmoothing(0.1), BALANCED, 1e-2)
+    other = dataclasses.replace(ROW, label="MSE(κ=5, M=1e-05)", minimum="unknown")
+    lines = latex_table(problem, [ROW, other]).splitlines()
+    assert lines[0].startswith("% K=3, d=4, n=2, lambda_W=0.02, lambda_H=0.005, lambda_b=0.01.")
+    body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
+    numbers = r"19/20 & $3.3\cdot10^{-10}$ & $0$ & $1.4\cdot10^{-20}$ & $1.2\cdot10^{0}$ & -- \\"
+    assert body == [
+        rf"LS ($\alpha=0.1$) & simplex ETF & {numbers}",
+        rf"MSE ($\kappa=5, M=1\cdot10^{{-5}}$) & unknown & {numbers}",
+    ]
+    columns = lines[lines.index(r"\toprule") + 1].count("&")
+    assert all(row.count("&") == columns == 7 for row in body)
+    assert lines[2] == r"\begin{tabular}{llcrrrrr}"
+
+
+def test_a_summary_is_the_worst_run_and_never_hides_a_missing_number():
+    runs = [
+        {"value": 1.5, "gap": 1e-9, "nc1": 0.1, "nc2": 0.5, "nc3": None},
+        {"value": 0.75, "gap": 3e-9, "nc1": 0.3, "nc2": 0.25, "nc3": 1.0},
+    ]
+    minimum = {"value": 1.0, "is_exact": True, "kind": "simplex ETF"}
+    result = {
+        "label": "CE",
+        "minimum": minimum,
+        "verdicts": {"GLOBAL_MINIMUM": 1, "UNDECIDED": 1},
+        "starts": 2,
+        "seconds": 3.0,
+        "runs": runs,
+    }
+    found = summarise(result)
+    assert dataclasses.astuple(found)[:8] == ("CE", "simplex ETF", 1, 2, 3e-9, 0.5, 0.3, 0.5)
+    assert math.isnan(found.nc3)
+    assert found.seconds == 3.0
+    assert math.isnan(summarise({**result, "minimum": {**minimum, "is_exact": False}}).distance)

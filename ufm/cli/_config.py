@@ -1,0 +1,105 @@
+"""Options of a command from a file: `--config FILE.toml`, overridden by flags.
+
+A command that has a `config` field is its own schema: its other fields are the keys of the file.
+
+    losses = ["ce", "ls:0.1"]
+    num_classes = 4
+    lam_b = "none"      # where a flag takes None
+
+The config.json in a folder of results is such a file too, so that a run can be repeated from it.
+"""
+
+import argparse
+import difflib
+import json
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+Options = TypeVar("Options", bound=msgspec.Struct)
+
+#: The field that names the file, which the file itself cannot set.
+_FIELD = "config"
+
+
+def defaults(
+    args: Sequence[str], commands: Mapping[str, type[msgspec.Struct]]
+) -> msgspec.Struct | None:
+    """The options in the file that `--config` names, or None where no file is named."""
+    if not args or _FIELD not in getattr(commands.get(args[0]), "__struct_fields__", ()):
+        return None
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--config", type=Path)
+    try:
+        path = reader.parse_known_args(list(args[1:]))[0].config
+    except argparse.ArgumentError:
+        return None  # no file after --config: the command's own parser says so
+    return None if path is None else load(path, commands[args[0]])
+
+
+def load(path: Path, options: type[Options]) -> Options:
+    """Read a TOML file (or a .json one) as the options of a command.
+
+    Raises `ValueError`, naming the file and the field, for anything that is no such file, and
+    `OSError` where it cannot be read.
+    """
+    content = _decode(path)
+    fields = [name for name in options.__struct_fields__ if name != _FIELD]
+    for name in content:
+        if name not in fields:
+            raise ValueError(f"{path}: unknown field {name!r}{_perhaps(name, fields)}")
+    hints = typing.get_type_hints(options)
+    values = {name: _none(value, hints[name]) for name, value in content.items()}
+    try:
+        return msgspec.convert(values, options, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: {_with_field(str(error), hints)}") from None
+
+
+def _decode(path: Path) -> dict[str, Any]:
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+        content = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not {kind}: it is no text in UTF-8") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not {kind}: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold fields and their values, as in config.json")
+    return content
+
+
+def _perhaps(name: str, fields: Sequence[str]) -> str:
+    similar = difflib.get_close_matches(name.lower().replace("-", "_"), fields, n=1)
+    return f"; perhaps you meant {similar[0]!r}" if similar else f"; known are {', '.join(fields)}"
+
+
+def _none(value: Any, hint: Any) -> Any:
+    """TOML has no null: where a field may be None, "none" says so, as it does for the flag."""
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    return None if optional and isinstance(value, str) and value.lower() == "none" else value
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+
+
+def _with_field(message: str, hints: Mapping[str, Any]) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.dim`" as "dim: expected int, got str"."""
+    found = re.fullmatch(r"(?P<what>.*) - at `\$\.(?P<field>.*)`", message)
+    if found is None:
+        return message
+    field, what = found["field"], found["what"].replace("`", "")
+    if typing.get_origin(hints.get(field)) is typing.Literal:
+        what = f"choose one of {', '.join(typing.get_args(hints[field]))}; {what}"
+    return f"{field}: {what[:1].lower()}{what[1:]}"

@@ -1,0 +1,31 @@
+"""What stands below the options in `ufm --help` and `ufm solve --help`: commands to start from."""
+
+_GENERAL = (
+    ("ufm solve", "the main job: every loss, 20 starts, a verdict for each"),
+    ("ufm solve --help", "its options"),
+    ("ufm cite", "BibTeX of the papers behind it"),
+)
+_EXAMPLES = {
+    "solve": (
+        ("ufm solve", "the four losses of the paper; K=10, d=16, n=100"),
+        ("ufm solve --losses ce fl:2 --starts 5", "two losses, five starts each"),
+        ("ufm solve --num-classes 3 --dim 2", "three classes: features seen in the plane"),
+        ("ufm solve --losses mse --lam-b None", "without a bias"),
+        ("ufm solve --counts 100 100 20 5 --losses ce ls", "imbalanced classes"),
+        ("ufm solve --config mine.toml --starts 50", "a file of options, one of them changed"),
+    ),
+    "completion": (
+        ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
+        ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),
+        ("ufm completion fish > ~/.config/fish/completions/ufm.fish", ""),
+    ),
+    "cite": (("ufm cite >> paper.bib", "append it to a bibliography"),),
+}
+
+
+def examples(command: str) -> str:
+    """The examples of a subcommand; of the whole command for any other word."""
+    lines = _EXAMPLES.get(command, _GENERAL)
+    width = max(len(line) for line, _ in lines)
+    shown = (f"  {line:<{width}}  {meaning}".rstrip() for line, meaning in lines)
+    return "\n".join(("examples:", *shown))

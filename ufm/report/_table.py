@@ -1,0 +1,25 @@
+"""Plotted data as a table: named columns of one length, written as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+#: Column name → values; a scalar stands for a column of it.
+Table = Mapping[str, Any]
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """The tables, which have the same columns, below each other under one header.
+
+    Numbers are written so that they read back to the same bits.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(tables[0])
+    for table in tables:
+        columns = np.broadcast_arrays(*(np.asarray(column) for column in table.values()))
+        writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
+    return buffer.getvalue()
