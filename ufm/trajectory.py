@@ -42,7 +42,7 @@ class Trajectory:
 
     def point(self, moment: int) -> Params:
         """W, H, b at one moment; −1 is the end."""
-        return jax.tree.map(lambda x: x[moment], self.params)
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[moment]), self.params)
 
 
 def trajectory(

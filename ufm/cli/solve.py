@@ -38,7 +38,9 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """d, the feature dimension. A simplex ETF needs d >= K-1."""
     per_class: int = 100
     """n, samples in each class."""
-    counts: tuple[int, ...] = ()
+    counts: Annotated[
+        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
+    ] = ()
     """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
     lam_w: float = 5e-4
     """Weight decay of the classifier W."""
@@ -69,7 +71,9 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     None: a new folder in ufm-results."""
     save: Literal["best", "all", "none"] = "best"
     """Whose W, H, b to store: of the run with the lowest f, of every run, of none."""
-    figures: bool = True
+    figures: Annotated[
+        bool, tyro.conf.arg(help_behavior_hint="(default: PNG, PDF and CSV of each)")
+    ] = True
     """Draw no figures."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""

@@ -1,8 +1,5 @@
 """`ufm version`."""
 
-import importlib.metadata
-import platform
-
 import msgspec
 
 
@@ -10,6 +7,9 @@ class Version(msgspec.Struct, frozen=True):
     """Print the versions that decide the numbers."""
 
     def run(self) -> int:
+        import importlib.metadata  # slow, as platform is; `ufm --help` needs neither
+        import platform
+
         for name in ("ufm", "jax", "jaxlib", "numpy", "optax"):
             print(f"{name:8}{importlib.metadata.version(name)}")
         print(f"{'python':8}{platform.python_version()}")
