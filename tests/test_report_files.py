@@ -79,6 +79,7 @@ def test_four_classes_are_seen_in_space():
     files = dict(figure_files([record(CrossEntropy(), (2,) * 4)]))
     assert {"x", "y", "z"} <= set(rows(files, "features")[0])
 
+
 # The table -----------------------------------------------------------------------------------
 
 ROW = Summary("LS(α=0.1)", "simplex ETF", 19, 20, 3.34e-10, 0.0, 1.4e-20, 1.25, math.nan, 2.5)

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, driven from the host."""
+"""What is going on, on standard error: a progress bar, driven from the host, or a word."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,3 +21,10 @@ def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Show `label` while something short is done, on a terminal only."""
+    with Console(stderr=True).status(label):
+        yield

@@ -172,14 +172,16 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         folder.add("table.tex", latex_table(problem, [*map(summarise, results)]).encode())
         if not self.figures:
             return
+        from ufm.cli._progress import waiting
         from ufm.report.folder import figure_files
 
-        records = [
-            self._record(problem, result, folder)
-            for problem, result in zip(problems.values(), results, strict=True)
-        ]
-        for name, content in figure_files(records):
-            folder.add(f"figures/{name}", content)
+        with waiting("drawing figures"):
+            records = [
+                self._record(problem, result, folder)
+                for problem, result in zip(problems.values(), results, strict=True)
+            ]
+            for name, content in figure_files(records):
+                folder.add(f"figures/{name}", content)
 
     def _record(self, problem: "Problem", result: "LossResult", folder: "RunFolder"):
         """What the figures show: every run's history, and the way of the one with the lowest f."""
