@@ -24,14 +24,7 @@ _INVISIBLE = 0.03
 #: How the three kinds of objects look, whatever their colour.
 _LOOK: dict[str, Any] = {
     "features": {"linestyle": "", "marker": "o", "ms": 2, "mew": 0, "alpha": 0.4},
-    "class means": {
-        "linestyle": "",
-        "marker": "o",
-        "ms": 4,
-        "mew": 0.5,
-        "mec": "black",
-        "clip_on": False,
-    },
+    "class means": {"linestyle": "", "marker": "o", "ms": 4, "mew": 0.5, "mec": "black"},
     "classifier": {"linewidth": 1},
 }
 
@@ -125,7 +118,7 @@ def plot_features(table: Table, axes: Any) -> Axes:
         axes.plot(*dots, color=color, **_LOOK["features"])
         axes.plot(*np.column_stack([0 * rows, rows]), color=color, **_LOOK["classifier"])
         axes.plot(*means, color=color, **_LOOK["class means"])
-    reach = 1.1 * np.max(np.abs(points))
+    reach = 1.15 * np.max(np.abs(points))  # room for a disc
     if reach > 0:
         for name in names:
             getattr(axes, f"set_{name}lim")(-reach, reach)
