@@ -195,9 +195,7 @@ def _heavy_ball(
         return new, x, norm(grad), count + 1
 
     stop = state[3] + steps
-    return jax.lax.while_loop(
-        lambda s: (s[2] > TOL) & (s[3] < stop) & jnp.isfinite(s[2]), advance, state
-    )
+    return jax.lax.while_loop(lambda s: (s[2] > TOL) & (s[3] < stop), advance, state)
 
 
 def _run_heavy_ball(
@@ -221,9 +219,8 @@ def tuned_heavy_ball(problem: ufm.Problem, start: ufm.Params, limit: float) -> t
     best: tuple[float, float, float] | None = None
     warm = (0.1, 0.5)
     _run_heavy_ball(problem, start, 1e-3, *warm)
-    total = float(problem.num_columns)
-    for momentum in (0.8, 0.9, 0.95, 0.98, 0.99):
-        for rate in total * np.geomspace(0.003, 3.0, 10):
+    for momentum in (0.7, 0.8, 0.85, 0.9, 0.95, 0.98):
+        for rate in np.geomspace(0.3, 300.0, 19):
             allowed = limit if best is None else best[0]
             begin = time.perf_counter()
             _, arrived = _run_heavy_ball(problem, start, allowed, float(rate), momentum)

@@ -1,7 +1,7 @@
 """Time to ‖∇f‖ ≤ 1e-10 from the same random starts, ours beside what people use today.
 
     make bench                                # installs the peers, runs this and the others
-    python benchmarks/solvers.py --cases 1    # one case, by its number
+    python benchmarks/solvers.py --cases 1    # one case, by its number; the others are kept
 
 One process, methods in turn within every repetition, so that ratios hold when the machine's speed
 drifts. Cold is the first call, compilation included; warm is per start, and the medians over
@@ -50,8 +50,9 @@ SLOW = 5.0
 GRID_FACTOR = 3.0
 
 
-def measure(case: Case, count: int, repetitions: int, limit: float) -> dict[str, Any]:
+def measure(case: Case, count: int, repetitions: int, limit: float, grid: bool) -> dict[str, Any]:
     """Cold and warm seconds, evaluations and the worst gradient norm of every method."""
+    jax.clear_caches()  # cold means cold: another case may have the same shape
     problem = case.problem()
     starts = starts_of(problem, count)
     results: dict[str, dict[str, Any]] = {}
@@ -65,7 +66,9 @@ def measure(case: Case, count: int, repetitions: int, limit: float) -> dict[str,
         if results[name]["starts"] == 1:
             results[name]["runs"].append(again)
     ours_warm = min(_timed(METHODS[OURS], problem, starts[0], limit)["seconds"] for _ in range(3))
-    tuned, run = tuned_heavy_ball(problem, starts[0], max(GRID_FACTOR * ours_warm, 0.3))
+    tuned = run = None
+    if grid:
+        tuned, run = tuned_heavy_ball(problem, starts[0], max(GRID_FACTOR * ours_warm, 0.3))
     if run is not None:
         methods[TUNED] = run
         results[TUNED] = {"cold": None, "runs": [], "starts": count, "tuned": tuned}
@@ -73,7 +76,7 @@ def measure(case: Case, count: int, repetitions: int, limit: float) -> dict[str,
         for name, run in methods.items():
             if results[name]["starts"] == count:
                 results[name]["runs"] += [_timed(run, problem, x, limit) for x in starts]
-    return {"methods": results, "tuned": tuned}
+    return {"methods": results, "grid": grid, "tuned": tuned}
 
 
 def _timed(run: Runner, problem: Any, start: Any, limit: float) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def show(label: str, results: dict[str, Any], console: Console) -> None:
             f"{found['evaluations']:.0f}" if found["evaluations"] else "–",
             f"{found['worst']:.1e}{reached}",
         )
-    if TUNED not in results["methods"]:
+    if results["grid"] and TUNED not in results["methods"]:
         table.add_row(TUNED, "–", f"> {GRID_FACTOR:g} × ufm", f"> {GRID_FACTOR:g}", "–", "–")
     console.print(table)
 
@@ -127,6 +130,7 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=60.0, help="seconds a run of a peer may take"
     )
+    parser.add_argument("--no-grid", action="store_true", help="no heavy ball: its tuning is long")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -135,18 +139,21 @@ def main() -> None:
     report: dict[str, Any] = {
         "environment": environment(packages),
         "tol": TOL,
-        "starts": options.starts,
-        "repetitions": options.repetitions,
-        "limit": options.limit,
         "cases": {},
     }
+    if options.out.exists():  # cases measured before stay, unless measured again
+        report["cases"] = json.loads(options.out.read_text())["cases"]
     console = Console(width=110)
     for number in options.cases:
         case = CASES[number]
-        results = measure(case, options.starts, options.repetitions, options.limit)
+        results = measure(
+            case, options.starts, options.repetitions, options.limit, not options.no_grid
+        )
+        settings = ("starts", "repetitions", "limit")
+        results["settings"] = {name: getattr(options, name) for name in settings}
         report["cases"][case.label()] = results
         show(case.label(), results, console)
-    options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

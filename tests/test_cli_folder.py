@@ -120,10 +120,12 @@ def test_runs_without_a_number_leave_null_and_a_table(capsys):
     assert "NON_FINITE" in table
 
 
-def test_single_precision_knows_the_minimum_too():
+def test_runs_in_single_precision_are_finished_and_certified_in_double():
     assert solve("--losses", "ce", "--float32", "--out", "run") == 0
     (entry,) = strict("run/results.json")["losses"]
-    assert entry["dtype"] == "float32"
+    assert entry["dtype"] == "float64"
+    assert all(run["verdict"] == "GLOBAL_MINIMUM" for run in entry["runs"])
+    assert all(run["gap"] < 1e-7 for run in entry["runs"])
     assert entry["minimum"]["kind"] == "simplex ETF"
     assert entry["geometry_matches"] == 2
 

@@ -324,8 +324,16 @@ def test_polishing_finishes_a_run_in_double_precision(count):
         # It went on from there: a few more steps, counted on, and hardly anything moved.
         assert int(before.num_steps) < int(end.num_steps) <= int(before.num_steps) + 5
         assert int(end.num_products) > int(before.num_products)
-        assert int(end.history.step[0]) == int(before.num_steps)
-        assert int(end.history.step[-1]) == -1
+        history, count_before = end.history, used(before)
+        steps = np.asarray(history.step)[: used(end)]
+        assert np.all(np.diff(steps) == 1)
+        assert steps[-1] == int(end.num_steps)
+        assert int(history.products[used(end) - 1]) == int(end.num_products)
+        np.testing.assert_array_equal(
+            history.value[: count_before - 1], before.history.value[: count_before - 1]
+        )
+        assert float(history.grad_norm[used(end) - 1]) == float(end.grad_norm)
+        assert np.all(np.asarray(history.step)[used(end) :] == -1)
         np.testing.assert_allclose(end.params.W, before.params.W, atol=1e-2)
 
 

@@ -76,7 +76,8 @@ def verify(
 ) -> Verification:
     """Solve from `num_starts` random starts and certify where each run ended.
 
-    `tol`, `method`, `max_steps`, `dtype` as in `solve_many`; `gap_tol` as in `certify`.
+    `tol`, `method`, `max_steps`, `dtype` as in `solve_many`; `gap_tol` as in `certify`. Runs in
+    float32 are finished in float64, where JAX has it, because certificates need it.
     """
     minimum = global_minimum(problem)
     solutions = solve_many(
@@ -90,6 +91,8 @@ def verify(
         dtype=dtype,
         on_done=on_done,
     )
+    if solutions.params.W.dtype != jnp.result_type(float):
+        solutions = polish(problem, solutions, tol=tol, max_steps=max_steps)
     points = [jax.tree.map(lambda x, i=i: x[i], solutions.params) for i in range(num_starts)]
     return Verification(
         problem=problem,

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 
-def configure(float64: bool) -> None:
-    """Set the precision, and cache compilations in the user's cache folder if it can be written."""
+def configure() -> None:
+    """Make float64 possible, and cache compilations in the user's folder if it can be written."""
     import jax
 
-    jax.config.update("jax_enable_x64", float64)
+    jax.config.update("jax_enable_x64", True)
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

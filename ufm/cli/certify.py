@@ -54,7 +54,7 @@ class Certify:
         from ufm.dossier import check_target, write_dossier
         from ufm.examination import examine
 
-        configure(float64=True)
+        configure()
         layer = load_classifier(
             self.file,
             loss=self.loss,

@@ -65,7 +65,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_steps: int | None = None
     """Most steps of a run. None: the solver's own."""
     float32: bool = False
-    """Single precision: certificates are much weaker."""
+    """Solve in single precision, as accelerators do fastest; finish and certify in double."""
     out: Path | None = None
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
@@ -83,7 +83,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         from ufm import results as storage
         from ufm.cli._jax import configure
 
-        configure(float64=not self.float32)
+        configure()
         problems = self._problems()
         folder = storage.RunFolder.open(self.out, self._configuration())
         results: list[LossResult] = []
@@ -186,6 +186,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def _record(self, problem: "Problem", result: "LossResult", folder: "RunFolder"):
         """What the figures show: every run's history, and the way of the one with the lowest f."""
         import jax
+        import jax.numpy as jnp
 
         from ufm.minimum import global_minimum
         from ufm.problem import init_params
@@ -194,7 +195,8 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         from ufm.trajectory import trajectory
 
         best = lowest([run["value"] for run in result["runs"]])
-        starts = init_params(problem, jax.random.key(self.seed), self.scale, best + 1)
+        dtype = jnp.float32 if self.float32 else None
+        starts = init_params(problem, jax.random.key(self.seed), self.scale, best + 1, dtype)
         path = trajectory(
             problem,
             jax.tree.map(lambda x: x[best], starts),
@@ -207,6 +209,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _solve(self, name: str, problem: "Problem", folder: "RunFolder") -> "LossResult":
         import jax
+        import jax.numpy as jnp
 
         from ufm import results as storage
         from ufm.cli._progress import progress
@@ -223,6 +226,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 tol=self.tol,
                 gap_tol=self.gap_tol,
                 max_steps=self.max_steps,
+                dtype=jnp.float32 if self.float32 else None,
                 on_done=lambda _: advance(),
             )
             seconds = clock.seconds()

@@ -37,12 +37,12 @@ class Runs(Protocol):
 
 
 def gap_curves(runs: Runs) -> list[Curve]:
-    """Per start: gradient evaluations and f − f*, as far as the run went."""
+    """Per start: passes over the data and f − f*, as far as the run went."""
     return _curves(runs.history, np.asarray(runs.history.value) - runs.minimum.value)
 
 
 def gradient_curves(runs: Runs) -> list[Curve]:
-    """Per start: gradient evaluations and ‖∇f‖, as far as the run went."""
+    """Per start: passes over the data and ‖∇f‖, as far as the run went."""
     return _curves(runs.history, np.asarray(runs.history.grad_norm))
 
 
@@ -113,7 +113,7 @@ def positive(curve: Curve) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "
 
 
 def evaluations(axes: Axes, longest: float) -> None:
-    """The axis of gradient evaluations."""
-    axes.set_xlabel("gradient evaluations")
+    """The axis of passes over the data."""
+    axes.set_xlabel("passes over the data")
     if longest > _LONG:
         axes.set_xscale("log")

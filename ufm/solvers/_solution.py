@@ -1,8 +1,10 @@
 """What a solver returns: the point, and honestly how the run ended."""
 
+import dataclasses
 import enum
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ufm._pytree import pytree
@@ -78,3 +80,30 @@ class Solution:
             f"{status.name} after {int(self.num_steps)} steps with gradient norm "
             f"{float(self.grad_norm):.2e} (tolerance {float(self.tol):.1e}): {_ADVICE[status]}"
         )
+
+
+def continued(first: Solution, then: Solution) -> History:
+    """The history of a run, and of another from where it ended; batches of runs as well.
+
+    The point where they meet is there once, as the second run saw it. Where there is no room for
+    both, entries from the end of the first are left out.
+    """
+    lengths = [
+        jnp.sum(run.history.step >= 0, axis=-1, keepdims=True, dtype=jnp.int32)
+        for run in (first, then)
+    ]
+    kept = jnp.minimum(lengths[0] - 1, HISTORY_LENGTH - lengths[1])
+    slots = jnp.arange(HISTORY_LENGTH, dtype=jnp.int32)
+    # Beyond both, the empty slots after the second run's entries.
+    slots = jnp.broadcast_to(slots, first.history.step.shape)
+    source = jnp.where(slots < kept, slots, HISTORY_LENGTH + slots - kept)
+    counts = {"step": first.num_steps, "products": first.num_products}
+
+    def join(name: str) -> Array:
+        before, after = getattr(first.history, name), getattr(then.history, name)
+        if name in counts:
+            after = jnp.where(after >= 0, after + jnp.asarray(counts[name])[..., None], after)
+        both = jnp.concatenate([before.astype(after.dtype), after], axis=-1)
+        return jnp.take_along_axis(both, source, axis=-1)
+
+    return History(*(join(field.name) for field in dataclasses.fields(History)))

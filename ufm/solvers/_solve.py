@@ -16,7 +16,7 @@ from ufm._pytree import require
 from ufm.problem import Params, Problem, check_shapes, init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
-from ufm.solvers._solution import Solution, Status
+from ufm.solvers._solution import Solution, Status, continued
 
 METHODS: dict[str, Method] = {
     "newton": newton,  # type: ignore[dict-item]  # a module with the protocol's members
@@ -155,8 +155,8 @@ def polish(
 ) -> Solution:
     """Finish a float32 run, or a batch of them, by Newton in float64, which certificates need.
 
-    Steps and products count on from those of the run; `status`, `tol` and `history` are those of
-    the finish. Raises `ValueError` where JAX has no float64.
+    Steps, products and history go on from those of the run; `status` and `tol` are those of the
+    finish. Raises `ValueError` where JAX has no float64.
     """
     if jnp.result_type(float) != jnp.dtype(jnp.float64):
         raise ValueError("polishing needs float64: jax.config.update('jax_enable_x64', True)")
@@ -166,23 +166,12 @@ def polish(
         found = solve(problem, start, **options)  # type: ignore[arg-type]
     else:
         found = solve_many(problem, starts=start, **options)  # type: ignore[arg-type]
-    steps, products = solution.num_steps, solution.num_products
-    history = dataclasses.replace(
-        found.history,
-        step=_count_on(found.history.step, steps),
-        products=_count_on(found.history.products, products),
-    )
     return dataclasses.replace(
         found,
-        num_steps=found.num_steps + steps,
-        num_products=found.num_products + products,
-        history=history,
+        num_steps=found.num_steps + solution.num_steps,
+        num_products=found.num_products + solution.num_products,
+        history=continued(solution, found),
     )
-
-
-def _count_on(entries: Array, before: Array) -> Array:
-    """Counts of a history that continues another; −1 marks entries not in use."""
-    return jnp.where(entries >= 0, entries + jnp.asarray(before)[..., None], entries)
 
 
 def _batch_size(problem: Problem, batch: int | None, starts: Params) -> int:
