@@ -17,7 +17,7 @@ from ufm.certificate import Certificate, Verdict, certify
 from ufm.geometry import NCMetrics, nc_metrics
 from ufm.minimum import GeometryMatch, GlobalMinimum, compare_geometry, global_minimum
 from ufm.problem import Problem
-from ufm.solvers import DEFAULT_METHOD, Solution, polish, solve_many
+from ufm.solvers import DEFAULT_METHOD, History, Solution, polish, solve_many
 
 
 @pytree()
