@@ -139,8 +139,13 @@ def test_an_interrupted_run_keeps_what_it_has_and_continues(tmp_path):
     out = tmp_path / "run"
     # Enough after the first and second loss that a signal never comes too late.
     later = [f"fl:{gamma}" for gamma in range(1, 31)]
+    # What a shell starts in the background inherits a SIGINT that is ignored.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from ufm.cli import main; raise SystemExit(main())"
+    )
     command = [
-        sys.executable, "-c", "from ufm.cli import main; raise SystemExit(main())", "solve",
+        sys.executable, "-c", program, "solve",
         *SMALL, "--losses", "ce", "mse", *later, "ls", "--out", str(out),
     ]  # fmt: skip
     running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
