@@ -31,7 +31,8 @@ def pytree(*, eq: bool = False) -> Callable[[type[T]], type[T]]:
 
     def wrap(cls: type[T]) -> type[T]:
         cls = dataclasses.dataclass(frozen=True, eq=eq)(cls)
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # just made a dataclass
+        # The decorator has just made it a dataclass, which the type of `cls` cannot say.
+        fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         leaves = tuple(f.name for f in fields if not f.metadata.get("static", False))
         meta = tuple(f.name for f in fields if f.metadata.get("static", False))
 

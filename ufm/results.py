@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ufm.archive import read_arrays
 from ufm.certificate import Reason, Verdict
 from ufm.problem import Params
 from ufm.solvers import History, Status
@@ -93,10 +93,9 @@ class RunFolder:
         """The history of every run of a loss, as it was stored."""
         entry = self.path / f"{_slug(name)}.npz"
         try:
-            # From memory: np.load leaves a file that is no archive open.
-            with np.load(io.BytesIO(entry.read_bytes()), allow_pickle=False) as arrays:
-                return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays, _ = read_arrays(entry, (f"history_{field}" for field in _HISTORY))
+            return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
+        except (ValueError, KeyError) as error:
             raise ValueError(
                 f"{entry} cannot be read ({error}): remove it and the .json beside it, or choose "
                 "another --out"

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from rich.console import Console
 from rich.table import Table
@@ -85,6 +85,6 @@ def _expected(examination: "Examination", name: str) -> str:
     return f"; {value:.3g} at the minimiser"
 
 
-def _short(number: object) -> str:
-    value = float(number)  # pyright: ignore[reportArgumentType]  # a scalar array
+def _short(number: SupportsFloat) -> str:
+    value = float(number)
     return f"{value:.2e}" if math.isfinite(value) else "—"

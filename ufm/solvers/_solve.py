@@ -18,13 +18,14 @@ from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status, continued
 
+# A method is a module with the protocol's members, or an object with them.
 METHODS: dict[str, Method] = {
-    "newton": newton,  # type: ignore[dict-item]  # a module with the protocol's members
-    "lbfgs": lbfgs,  # type: ignore[dict-item]
-    "gradient_descent": gradient_descent,  # type: ignore[dict-item]
+    "newton": newton,
+    "lbfgs": lbfgs,
+    "gradient_descent": gradient_descent,
     "heavy_ball": momentum.heavy_ball,
     "nesterov": momentum.nesterov,
-    "adam": adam,  # type: ignore[dict-item]
+    "adam": adam,
 }
 #: The fastest method certified to converge.
 DEFAULT_METHOD = "newton"
@@ -161,11 +162,10 @@ def polish(
     if jnp.result_type(float) != jnp.dtype(jnp.float64):
         raise ValueError("polishing needs float64: jax.config.update('jax_enable_x64', True)")
     start = jax.tree.map(lambda x: x.astype(jnp.float64), solution.params)
-    options = {"tol": tol, "max_steps": max_steps}
     if start.W.ndim == 2:
-        found = solve(problem, start, **options)  # type: ignore[arg-type]
+        found = solve(problem, start, tol=tol, max_steps=max_steps)
     else:
-        found = solve_many(problem, starts=start, **options)  # type: ignore[arg-type]
+        found = solve_many(problem, starts=start, tol=tol, max_steps=max_steps)
     return dataclasses.replace(
         found,
         num_steps=found.num_steps + solution.num_steps,
