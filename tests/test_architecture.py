@@ -33,6 +33,8 @@ ALLOWED = {
     for level, layer in enumerate(LAYERS)
     for unit in layer
 }
+# The spectrum at the symmetric minimum needs the scalars of that minimum.
+ALLOWED["hessian"].add("symmetric")
 ALLOWED["networks"] = {"_pytree", "losses", "problem", "geometry", "certificate"}
 ALLOWED["cli"] = set(ALLOWED)
 

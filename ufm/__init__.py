@@ -29,9 +29,18 @@ if TYPE_CHECKING:
     from ufm.geometry import NCMetrics as NCMetrics
     from ufm.geometry import nc_metrics as nc_metrics
     from ufm.geometry import simplex_etf as simplex_etf
+    from ufm.hessian import Eigenpairs as Eigenpairs
+    from ufm.hessian import Histogram as Histogram
     from ufm.hessian import Inertia as Inertia
+    from ufm.hessian import Spectrum as Spectrum
+    from ufm.hessian import dense_hessian as dense_hessian
+    from ufm.hessian import eigenvalue_bracket as eigenvalue_bracket
+    from ufm.hessian import eigenvalue_histogram as eigenvalue_histogram
+    from ufm.hessian import extremal_eigenpairs as extremal_eigenpairs
+    from ufm.hessian import extremal_eigenpairs_of as extremal_eigenpairs_of
     from ufm.hessian import hvp as hvp
     from ufm.hessian import inertia as inertia
+    from ufm.hessian import spectrum as spectrum
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -94,9 +103,18 @@ _HOME = {
     "collapse_threshold": "ufm.symmetric",
     "compare_geometry": "ufm.minimum",
     "global_minimum": "ufm.minimum",
+    "Eigenpairs": "ufm.hessian",
+    "Histogram": "ufm.hessian",
     "Inertia": "ufm.hessian",
+    "Spectrum": "ufm.hessian",
+    "dense_hessian": "ufm.hessian",
+    "eigenvalue_bracket": "ufm.hessian",
+    "eigenvalue_histogram": "ufm.hessian",
+    "extremal_eigenpairs": "ufm.hessian",
+    "extremal_eigenpairs_of": "ufm.hessian",
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
+    "spectrum": "ufm.hessian",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",

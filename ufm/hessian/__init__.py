@@ -1,7 +1,17 @@
-"""The Hessian of the model: products with it, and exact eigenvalue counts."""
+"""The Hessian of the model: products, exact counts and spectra, extremal eigenpairs."""
 
+from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means
+from ufm.hessian.dense import dense_hessian as dense_hessian
+from ufm.hessian.extremal import Eigenpairs as Eigenpairs
+from ufm.hessian.extremal import extremal_eigenpairs as extremal_eigenpairs
+from ufm.hessian.extremal import extremal_eigenpairs_of as extremal_eigenpairs_of
+from ufm.hessian.gauge import rotation_dimension as rotation_dimension
 from ufm.hessian.hvp import hvp as hvp
+from ufm.hessian.inertia import Histogram as Histogram
 from ufm.hessian.inertia import Inertia as Inertia
+from ufm.hessian.inertia import eigenvalue_bracket as eigenvalue_bracket
+from ufm.hessian.inertia import eigenvalue_histogram as eigenvalue_histogram
 from ufm.hessian.inertia import inertia as inertia
-from ufm.hessian.inertia import rotation_dimension as rotation_dimension
 from ufm.hessian.lipschitz import hessian_lipschitz as hessian_lipschitz
+from ufm.hessian.spectrum import spectrum as spectrum
+from ufm.hessian.spectrum_result import Spectrum as Spectrum

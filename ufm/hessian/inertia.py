@@ -1,39 +1,26 @@
-r"""Exact eigenvalue counts at any point, through the arrow structure, linear in N.
+"""Counts of eigenvalues in intervals, exact at any point; the method is in `ufm.hessian.arrow`.
 
-Given (W, b), the features of different samples do not interact, so the Hessian is N blocks of
-size d bordered by (W, b) of size m = Kd + K:
+Counting at shift ± tol never factors at an eigenvalue that symmetry forces (rotation zeros at 0); a
+shift that hits an eigenvalue of a block is moved away, and the shifts used are returned.
 
-    D_i = λ_H I + Wᵀ S_i W / c_i,          S_i = ω_i ∇²L(v_i, y_i)
-    C_i = ∂²f / ∂(W,b) ∂ĥ_i,               M = ∂²f / ∂(W,b)²
-
-and by Haynsworth, inertia(∇²f − σI) = Σ_i inertia(D_i − σI) + inertia(T_σ) with the Schur
-complement T_σ = M − σI − Σ_i C_i (D_i − σI)^{-1} C_iᵀ. Counting at shift ± tol never factors at an
-eigenvalue that symmetry forces (rotation zeros at 0); a shift that hits an eigenvalue of a block
-is moved away, and the shifts used are returned.
-
-    >>> counts = inertia(problem, params)      # negative, zero, positive
+    >>> counts = inertia(problem, params)                      # negative, zero, positive
+    >>> eigenvalue_histogram(problem, params, np.linspace(-0.1, 0.1, 51)).counts
+    >>> eigenvalue_bracket(problem, params, 0)                 # the smallest eigenvalue
 """
 
-from typing import Any
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float, Int
 
 from ufm._pytree import pytree
-from ufm.params import Params, finite_or_zero
-from ufm.problem import (
-    Problem,
-    check_shapes,
-    feature_gradient,
-    logit_gradient,
-    logits,
-    matmul,
-)
+from ufm.hessian.arrow import eigenvalue_counts
+from ufm.params import Params
+from ufm.problem import Problem
 
-#: Columns whose Schur terms are formed at once: bounds memory by 64 · m · d numbers.
-_CHUNK = 64
+#: Shifts that one pass of the bisection counts at: passes cost more than shifts.
+_SECTIONS = 7
+_MOST_PASSES = 60
 
 
 @pytree()
@@ -57,124 +44,99 @@ def inertia(
 ) -> Inertia:
     """Count the eigenvalues of ∇²f below, within and above shift ± tol, exactly.
 
-    Two factorisations of size Kd + K, and N of size d. `tol=None` is 1e-6 (λ_W + λ_H). Raises
-    `ValueError` for a point that is not finite or a tol that is not positive.
+    Two factorisations of size Kd + K, and N of size min(K, d). `tol=None` is 1e-6 (λ_W + λ_H).
+    Raises `ValueError` for a point that is not finite, a tol that is not positive, and where
+    Kd + K exceeds 10,000.
     """
-    check_shapes(problem, params)
-    if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(params)):
-        raise ValueError("the point is not finite: no Hessian to count the eigenvalues of")
     width = 1e-6 * float(problem.lam_w + problem.lam_h) if tol is None else float(tol)
     if not width > 0:
         raise ValueError(f"tol must be positive (at 0 itself counts go wrong), got {width}")
-    lower, below, sure_lower = _count(problem, params, shift - width, -1.0)
-    upper, above, sure_upper = _count(problem, params, shift + width, 1.0)
-    total = problem.num_parameters
-    return Inertia(below, above - below, total - above, lower, upper, sure_lower and sure_upper)
-
-
-def _count(problem: Problem, params: Params, shift: float, away: float) -> tuple[float, int, bool]:
-    """(shift used, eigenvalues below it, is the count beyond rounding?)"""
-    dtype = params.W.dtype
-    blocks = np.asarray(_block_eigenvalues(problem, params))
-    scale = float(np.max(np.abs(blocks)))
-    eps = float(jnp.finfo(dtype).eps)
-    # A block closer to singular than this makes the Schur complement meaningless.
-    room = 1e3 * eps**0.75 * max(scale, abs(shift))
-    step = room
-    while np.min(np.abs(blocks - shift)) < room:
-        shift += away * step
-        step *= 2.0
-    schur = _schur_complement(problem, params, jnp.asarray(shift, dtype))
-    eigenvalues = np.asarray(jnp.linalg.eigvalsh(schur))
-    noise = 16 * eps * len(eigenvalues) * float(np.max(np.abs(eigenvalues)))
-    below = int(np.sum(blocks < shift)) + int(np.sum(eigenvalues < 0))
-    return shift, below, bool(np.min(np.abs(eigenvalues)) > noise)
-
-
-def _weights(problem: Problem, params: Params) -> tuple[Array, Array, Array, Array]:
-    """Per column: label, logits, ω_i and 1/√c_i."""
-    samples = problem.samples(params.W.dtype)
-    V = logits(problem, params)
-    return jnp.asarray(problem.labels), V.T, samples / jnp.sum(samples), jax.lax.rsqrt(samples)
-
-
-@jax.jit
-def _block_eigenvalues(problem: Problem, params: Params) -> Float[Array, "N d"]:
-    lam_h = jnp.asarray(problem.lam_h, params.W.dtype)
-
-    def one(column: Any) -> Array:
-        label, v, weight, root = column
-        S = weight * problem.loss.hessian(v, label)
-        block = matmul(params.W.T, matmul(S, params.W)) * root**2
-        return lam_h + jnp.linalg.eigvalsh(0.5 * (block + block.T))
-
-    return jax.lax.map(one, _weights(problem, params), batch_size=_CHUNK)
-
-
-@jax.jit
-def _schur_complement(problem: Problem, params: Params, shift: Array) -> Float[Array, "m m"]:
-    """T_σ, with (W row by row, then b) as its order."""
-    W, K, d = params.W, problem.num_classes, problem.dim
-    dtype = W.dtype
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
-    V = logits(problem, params)
-    G = feature_gradient(problem, logit_gradient(problem, V))
-    eye = jnp.eye(d, dtype=dtype)
-
-    def one(column: Any) -> Array:
-        (label, v, weight, root), g, h = column
-        S = weight * problem.loss.hessian(v, label)
-        # Change of the logits: J (A, c) for the border, root W B for the block.
-        J = jnp.kron(jnp.eye(K, dtype=dtype), (root * h)[None, :])
-        bilinear = jnp.kron(g[:, None], eye)
-        if params.b is not None:
-            J = jnp.concatenate([J, jnp.eye(K, dtype=dtype)], axis=1)
-            bilinear = jnp.concatenate([bilinear, jnp.zeros((K, d), dtype)], axis=0)
-        SJ = matmul(S, J)
-        coupling = root * matmul(SJ.T, W) + bilinear
-        block = (lam_h - shift) * eye + root**2 * matmul(W.T, matmul(S, W))
-        return matmul(J.T, SJ) - matmul(coupling, jnp.linalg.solve(block, coupling.T))
-
-    columns = (_weights(problem, params), G.T, params.H.T)
-    total = _sum_over_columns(one, columns, problem.num_columns)
-    decay = jnp.full(K * d, lam_w)
-    if params.b is not None:
-        decay = jnp.concatenate([decay, jnp.full(K, jnp.asarray(problem.lam_b, dtype))])
-    T = total + jnp.diag(decay - shift)
-    return 0.5 * (T + T.T)
-
-
-def _sum_over_columns(one, columns, count: int) -> Array:
-    """Σ_i one(column_i), in chunks: all terms at once would need N · m² numbers."""
-    chunk = min(_CHUNK, count)
-    whole = count // chunk
-
-    def body(total: Array, part) -> tuple[Array, None]:
-        return total + jnp.sum(jax.vmap(one)(part), axis=0), None
-
-    head = jax.tree.map(lambda x: x[: whole * chunk].reshape(whole, chunk, *x.shape[1:]), columns)
-    first = jax.tree.map(lambda x: x[0], columns)
-    zero = jnp.zeros_like(one(first))
-    total, _ = jax.lax.scan(body, zero, head)
-    if whole * chunk < count:
-        rest = jax.tree.map(lambda x: x[whole * chunk :], columns)
-        total = total + jnp.sum(jax.vmap(one)(rest), axis=0)
-    return total
-
-
-def rotation_dimension(problem: Problem, params: Params) -> int:
-    """Dimension of the orbit (WQ, QᵀH): zero eigenvalues that symmetry forces at critical points.
-
-    With r the rank of [W; Hᵀ]: r(d−r) + r(r−1)/2, plus one for a free bias and a shift-invariant
-    loss, which leaves b + c1 undetermined.
-    """
-    point = finite_or_zero(params)
-    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
-    sizes = np.linalg.svd(stacked, compute_uv=False)
-    # A part of size s rotates with curvature ‖∇f‖/s: below 1e-7 that is no zero of anything.
-    rank = int(np.sum(sizes > max(1e-6 * float(sizes[0]), 1e-7)))
-    d = problem.dim
-    free_shift = (
-        problem.has_bias and problem.loss.shift_invariant and float(problem.lam_b or 0) == 0
+    ends = np.array([shift - width, shift + width])
+    found = eigenvalue_counts(problem, params, ends, away=np.array([-1.0, 1.0]))
+    below, not_above = (int(x) for x in found.below)
+    return Inertia(
+        below,
+        not_above - below,
+        problem.num_parameters - not_above,
+        float(found.shifts[0]),
+        float(found.shifts[1]),
+        bool(np.all(found.reliable)),
     )
-    return rank * (d - rank) + rank * (rank - 1) // 2 + int(free_shift)
+
+
+class Histogram(NamedTuple):
+    """Eigenvalues in the intervals between consecutive edges, and outside all of them.
+
+    `edges` are those that were used (see `Inertia`); `reliable` holds for every edge.
+    """
+
+    edges: Float[np.ndarray, " e"]
+    counts: Int[np.ndarray, " e-1"]
+    below: int
+    above: int
+    reliable: bool
+
+
+def eigenvalue_histogram(
+    problem: Problem, params: Params, edges: Float[np.ndarray, " e"]
+) -> Histogram:
+    """Exact numbers of eigenvalues between ascending edges: a histogram without a bandwidth.
+
+    Put no edge on an eigenvalue that structure forces, such as 0, λ_W or λ_H: which side it falls
+    on would be rounding, and `reliable` would be False.
+    """
+    asked = np.asarray(edges, float)
+    if asked.ndim != 1 or len(asked) < 2 or not np.all(np.diff(asked) > 0):
+        raise ValueError("edges must be two or more ascending numbers")
+    found = eigenvalue_counts(problem, params, asked)
+    return Histogram(
+        found.shifts,
+        np.diff(found.below),
+        int(found.below[0]),
+        problem.num_parameters - int(found.below[-1]),
+        bool(np.all(found.reliable)),
+    )
+
+
+def eigenvalue_bracket(
+    problem: Problem, params: Params, index: int, tol: float | None = None
+) -> tuple[float, float]:
+    """An interval no longer than tol that holds the eigenvalue number `index`, 0 the smallest.
+
+    By counts at seven shifts at a time; `tol=None` is 1e-9 of a bound on the spectral radius.
+    Counts within rounding of an eigenvalue are left out, so the interval can be longer than tol;
+    what is returned holds the eigenvalue. Raises `ValueError` for an index that there is not.
+    """
+    total = problem.num_parameters
+    if not -total <= index < total:
+        raise ValueError(f"index must be in [{-total}, {total}), got {index}")
+    index %= total
+    low, high = _all_eigenvalues(problem, params, index)
+    width = 1e-9 * max(abs(low), abs(high)) if tol is None else float(tol)
+    if not width > 0:
+        raise ValueError(f"tol must be positive, got {width}")
+    for _ in range(_MOST_PASSES):
+        if high - low <= width:
+            break
+        inside = np.linspace(low, high, _SECTIONS + 2)[1:-1]
+        found = eigenvalue_counts(problem, params, inside)
+        sure = found.reliable & (found.shifts > low) & (found.shifts < high)
+        lower = found.shifts[sure & (found.below <= index)]
+        upper = found.shifts[sure & (found.below > index)]
+        before = (low, high)
+        low, high = np.max(lower, initial=low), np.min(upper, initial=high)
+        if (low, high) == before:
+            break
+    return float(low), float(high)
+
+
+def _all_eigenvalues(problem: Problem, params: Params, index: int) -> tuple[float, float]:
+    """An interval about 0 with eigenvalue number `index` inside, found by growing it."""
+    radius = float(problem.lam_w + problem.lam_h) + 1e-3
+    while True:
+        found = eigenvalue_counts(
+            problem, params, np.array([-radius, radius]), away=np.array([-1.0, 1.0])
+        )
+        if found.below[0] <= index < found.below[1] and bool(np.all(found.reliable)):
+            return float(found.shifts[0]), float(found.shifts[1])
+        radius *= 8.0

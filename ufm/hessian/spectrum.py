@@ -1,0 +1,137 @@
+"""The spectrum of the Hessian at a point, by whichever method its structure allows.
+
+| method | where | what |
+|---|---|---|
+| closed_form | the neural-collapse minimum or the origin, balanced classes | everything, any size |
+| collapsed | features equal within classes, any class counts | everything, if 2Kr + K ≤ 10,000 |
+| dense | anywhere, to 10,000 dimensions | everything |
+| lanczos | anywhere | both ends, and exact counts of signs |
+
+    >>> spectrum(problem)                      # at the global minimum; nothing of size N is built
+    >>> spectrum(problem, solution.params)     # .eigenvalues, .multiplicities, .method, .note
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm.class_means import to_class_means
+from ufm.hessian.closed_form import Place, closed_form_spectrum, gram_matrices
+from ufm.hessian.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
+from ufm.hessian.dense import LARGEST, check_point, dense_spectrum
+from ufm.hessian.extremal import extremal_eigenpairs
+from ufm.hessian.gauge import gauge
+from ufm.hessian.inertia import inertia
+from ufm.hessian.spectrum_result import Part, Spectrum, assemble
+from ufm.params import Params
+from ufm.problem import Problem, value_and_gradient
+
+Method = Literal["auto", "closed_form", "collapsed", "dense", "lanczos"]
+#: Dimensions to which `auto` takes the dense way unasked: about ten seconds.
+_UNASKED = 3_000
+
+
+def spectrum(
+    problem: Problem,
+    params: Params | None = None,
+    method: Method = "auto",
+    *,
+    at: Place = "minimum",
+    cluster_tol: float | None = None,
+    count: int = 6,
+    key: Key[Array, ""] | None = None,
+) -> Spectrum:
+    """Eigenvalues of ∇²f with multiplicities; see the module for the methods.
+
+    Without `params` it is taken in closed form `at` the global minimum or the origin. `cluster_tol`
+    is the width within which eigenvalues are one (None: 1e-9 of the largest). `count` and `key` are
+    for lanczos: eigenvalues at either end, and the random vectors it starts from (None: a fixed
+    key; values do not depend on it beyond their residuals). Raises `ValueError` where a method does
+    not apply to the point.
+    """
+    if method not in ("auto", "closed_form", "collapsed", "dense", "lanczos"):
+        raise ValueError(
+            f"method must be auto, closed_form, collapsed, dense or lanczos, got {method!r}"
+        )
+    if cluster_tol is not None and not cluster_tol >= 0:
+        raise ValueError(f"cluster_tol must be non-negative, got {cluster_tol}")
+    if params is None:
+        if method not in ("auto", "closed_form"):
+            raise ValueError(f"method={method!r} needs params: the point to take the Hessian at")
+        return closed_form_spectrum(problem, at, cluster_tol)
+    check_point(problem, params)
+    if method == "auto":
+        method = _by_structure(problem, params)
+    if method == "closed_form":
+        return closed_form_spectrum(problem, _place_of(problem, params), cluster_tol)
+    if method == "collapsed":
+        return collapsed_spectrum(problem, params, cluster_tol)
+    if method == "dense":
+        return dense_spectrum(problem, params, cluster_tol)
+    return _lanczos(problem, params, count, jax.random.key(0) if key is None else key, cluster_tol)
+
+
+def _by_structure(problem: Problem, params: Params) -> Method:
+    if collapse_deviation(problem, params) <= COLLAPSED:
+        return "collapsed"
+    return "dense" if problem.num_parameters <= _UNASKED else "lanczos"
+
+
+def _place_of(problem: Problem, params: Params) -> Place:
+    """Which closed form is the one of this point? Decided by its inner products."""
+    if collapse_deviation(problem, params) <= COLLAPSED:
+        means = to_class_means(problem, params.H)
+        X = np.vstack([np.asarray(params.W), np.asarray(means).T])
+        bias = 0.0 if params.b is None else np.asarray(params.b)
+        for place in ("minimum", "origin"):
+            gram, level = gram_matrices(problem, place)
+            size = max(float(np.linalg.norm(gram)), 1.0)
+            near = np.linalg.norm(X @ X.T - gram) <= COLLAPSED * size
+            if near and np.all(np.abs(bias - level) <= COLLAPSED * (1.0 + abs(level))):
+                return place
+    raise ValueError(
+        "the point is neither the symmetric minimum nor the origin, which the closed form is for: "
+        "use method='collapsed', 'dense' or 'lanczos'"
+    )
+
+
+def _lanczos(
+    problem: Problem,
+    params: Params,
+    count: int,
+    key: Key[Array, ""],
+    cluster_tol: float | None,
+) -> Spectrum:
+    """Both ends, the zeros of symmetry, and the numbers of negative, zero and positive ones."""
+    _, gradient = value_and_gradient(problem, params)
+    parts, ends, finished = [], [], True
+    for end in ("smallest", "largest"):
+        pairs = extremal_eigenpairs(problem, params, key, count=count, end=end)
+        parts.append(Part("0 by symmetry", np.zeros(1), pairs.deflated, 0.0))
+        finished &= pairs.converged
+        ends += [
+            Part(f"{end} end", np.array([value]), 1, float(residual))
+            for value, residual in zip(pairs.values, pairs.residuals, strict=True)
+        ]
+    found = assemble(
+        [parts[0], *ends],
+        gauge=gauge(problem, params, gradient),
+        method="lanczos",
+        dimension=problem.num_parameters,
+        cluster_tol=cluster_tol,
+        note=f"the {count} smallest and largest eigenvalues; multiplicities are lower bounds"
+        + ("" if finished else "; not converged: see the residuals"),
+    )
+    border = problem.num_classes * (problem.dim + problem.has_bias)
+    if border > LARGEST:
+        return dataclasses.replace(found, complete=False)
+    signs = inertia(problem, params)
+    return dataclasses.replace(
+        found,
+        complete=False,
+        counted=(signs.negative, signs.zero, signs.positive) if signs.reliable else None,
+        zero_tol=max(found.zero_tol, signs.upper, -signs.lower),
+    )
