@@ -55,7 +55,7 @@ def test_every_example_is_a_command_that_can_be_read(command, tmp_path, monkeypa
 def test_help_of_solve_explains_every_option(capsys):
     said = printed(capsys, "solve", "--help")
     for name in COMMANDS["solve"].__struct_fields__:
-        flag = "--no-figures" if name == "figures" else f"--{name.replace('_', '-')}"
+        flag = f"--{name.replace('_', '-')}"
         assert re.search(rf"{flag}\b", said), flag
     assert "num_classes = 4" in said
 
