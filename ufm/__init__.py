@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from ufm.geometry import nc_metrics as nc_metrics
     from ufm.geometry import simplex_etf as simplex_etf
     from ufm.hessian import Inertia as Inertia
+    from ufm.hessian import SpectralDensity as SpectralDensity
     from ufm.hessian import hvp as hvp
     from ufm.hessian import inertia as inertia
+    from ufm.hessian import spectral_density as spectral_density
+    from ufm.hessian import spectral_density_of as spectral_density_of
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -97,6 +100,9 @@ _HOME = {
     "Inertia": "ufm.hessian",
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
+    "SpectralDensity": "ufm.hessian",
+    "spectral_density": "ufm.hessian",
+    "spectral_density_of": "ufm.hessian",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",
