@@ -68,7 +68,7 @@ def extremal_eigenpairs(
     dimension = problem.num_parameters
     dtype = params.W.dtype
     parts, deflated = _deflated(problem, params)
-    block = _block_size(count, dimension - deflated, dtype, end, max_bytes)
+    block = _block_size(count, dimension, dtype, end, max_bytes, deflated)
     data = (
         problem,
         linearise(problem, params),
@@ -141,15 +141,16 @@ def _deflated(problem: Problem, params: Params) -> tuple[Frame, int]:
     return found, orbit.dimension
 
 
-def _block_size(count: int, dimension: int, dtype: Any, end: str, max_bytes: int) -> int:
+def _block_size(
+    count: int, size: int, dtype: Any, end: str, max_bytes: int, removed: int = 0
+) -> int:
     if end not in ("smallest", "largest"):
         raise ValueError(f"end must be 'smallest' or 'largest', got {end!r}")
-    if not 1 <= count <= dimension:
-        raise ValueError(
-            f"count must be from 1 to the {dimension} dimensions there are, got {count}"
-        )
-    block = min(count + _SPARE, dimension)
-    check_memory(f"count + {_SPARE}", block, VECTORS, dimension, dtype, max_bytes)
+    most = size - removed
+    if not 1 <= count <= most:
+        raise ValueError(f"count must be from 1 to the {most} dimensions there are, got {count}")
+    block = min(count + _SPARE, most)
+    check_memory(f"count + {_SPARE}", block, VECTORS, size, dtype, max_bytes)
     return block
 
 
