@@ -24,6 +24,7 @@ for name, value in {
 
 import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
+import pytest  # noqa: E402  # after the environment
 
 jax.config.update("jax_enable_x64", True)
 # Neither dtypes nor ranks may be promoted silently: both hide bugs that float32 and vmap expose.
@@ -32,3 +33,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("ufm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ufm")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Programs forgotten before there are too many: the cache on disk brings them back.
+
+    Every compiled program maps memory, several regions each, and Linux grants a process 65,530
+    regions by default: beyond, the compiler aborts it.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
