@@ -45,8 +45,8 @@ test: install  ## format, lint, types, then the tests (which run the examples)
 	$(BIN)/pyright
 	$(BIN)/pytest -n auto
 
-# The peers (PyTorch, optimistix, curvlinops, …) are heavy and pull old versions of shared packages: apart, in an
-# environment of their own.
+# The peers (PyTorch, optimistix, curvlinops, …) are heavy and pull old versions of shared packages:
+# apart, in an environment of their own.
 BENCH := .venv-bench
 bench:  ## time solvers and spectra beside what people use today (half an hour, idle machine)
 	$(PYTHON) -m venv $(BENCH)

@@ -41,6 +41,7 @@ CASE = Case(ufm.CrossEntropy(), 10, 16, 100, 5e-4)
 LARGE = Case(ufm.CrossEntropy(), 10, 16, 10_000, 5e-4)
 OURS = "ufm.spectrum(problem, params)"
 HVP = "ufm.hvp, jitted"
+TRUTH = "ufm.spectrum(problem)"
 DENSE = "dense matrix, numpy eigvalsh"
 COUNTING = "ufm.inertia, N=100,000, random point"
 #: What takes longer is timed once.
@@ -72,7 +73,7 @@ def _extremal(end: str) -> Runner:
 
 METHODS: dict[str, Runner] = {
     OURS: _spectrum,
-    "ufm.spectrum(problem)": lambda problem, _: _spectrum(problem, None),
+    TRUTH: lambda problem, _: _spectrum(problem, None),
     "ufm.inertia": _counts,
     "ufm.extremal_eigenpairs, largest": _extremal("largest"),
     "ufm.extremal_eigenpairs, smallest": _extremal("smallest"),
@@ -279,7 +280,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             f"{1e3 * entry['seconds']:.3g}",
             f"{entry['seconds'] / base:.3g}",
             f"{entry['products']:,}" if entry["products"] else "–",
-            "–" if error is None else f"{error:.0e}",
+            "truth" if name == TRUTH else "–" if error is None else f"{error:.0e}",
             f"{entry[f'{end}_copies']} of {COUNT}" if end else "–",
             entry["note"],
         )
