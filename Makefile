@@ -45,10 +45,10 @@ test: install  ## format, lint, types, then the tests (which run the examples)
 	$(BIN)/pyright
 	$(BIN)/pytest -n auto
 
-# The peers (PyTorch, optimistix) are heavy and pull old versions of shared packages: apart, in an
-# environment of their own.
+# The peers (PyTorch, optimistix, curvlinops, …) are heavy and pull old versions of shared packages:
+# apart, in an environment of their own.
 BENCH := .venv-bench
-bench:  ## time the solvers beside PyTorch, SciPy, optax and optimistix (20 minutes, idle machine)
+bench:  ## time solvers and spectra beside what people use today (half an hour, idle machine)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -56,6 +56,7 @@ bench:  ## time the solvers beside PyTorch, SciPy, optax and optimistix (20 minu
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(BENCH)/bin/python benchmarks/solvers.py
 	$(BENCH)/bin/python benchmarks/batches.py
+	$(BENCH)/bin/python benchmarks/spectra.py
 	$(BENCH)/bin/python benchmarks/roofline.py
 	$(BENCH)/bin/python benchmarks/scaling.py
 
