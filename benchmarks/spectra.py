@@ -34,7 +34,6 @@ from rich.table import Table
 from spectral_peers import COUNT, Found, Runner
 
 import ufm
-from ufm.linearisation import hessian_product, linearise
 from ufm.params import Params
 
 CASE = Case(ufm.CrossEntropy(), 10, 16, 100, 5e-4)
@@ -86,11 +85,10 @@ METHODS: dict[str, Runner] = {
 }
 PRODUCTS = {
     HVP: lambda problem, point, x: _our_product(problem, point, x),
-    "ufm, linearised once, jitted": lambda problem, point, x: _our_kept(problem, point, x),
+    "ufm.hessian_operator": lambda problem, point, x: _our_kept(problem, point, x),
     "curvlinops": lambda problem, point, x: _curvlinops_product(problem, point, x),
     "PyHessian, graph kept": lambda problem, point, x: _pyhessian_product(problem, point, x),
 }
-_linearise, _product_at = jax.jit(linearise), jax.jit(hessian_product)
 MATFREE = "matfree Lanczos, largest"
 
 
@@ -103,8 +101,8 @@ def _our_product(problem: ufm.Problem, point: Params, x: Params) -> Callable[[],
 
 def _our_kept(problem: ufm.Problem, point: Params, x: Params) -> Callable[[], Any]:
     """What the point alone decides kept, as PyHessian keeps its graph and our solvers theirs."""
-    at = jax.block_until_ready(_linearise(problem, point))
-    return lambda: jax.block_until_ready(_product_at(problem, at, x))
+    operator = ufm.hessian_operator(problem, point)
+    return lambda: jax.block_until_ready(operator(x))
 
 
 def _curvlinops_product(problem: ufm.Problem, point: Params, x: Params) -> Callable[[], Any]:

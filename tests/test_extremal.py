@@ -272,10 +272,16 @@ def test_the_parts_of_the_hessian(loss):
     np.testing.assert_allclose(parts["gauss_newton"], expected, rtol=0, atol=1e-13)
     convex = np.linalg.eigvalsh(parts["gauss_newton"])[0] > -1e-12
     assert convex == (loss == CrossEntropy())
-    product = ufm.hvp(problem, point, gaussian(problem, 1, 1.0), "residual")
-    direction = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gaussian(problem, 1, 1.0))])
-    found = np.concatenate([np.ravel(x) for x in jax.tree.leaves(product)])
-    np.testing.assert_allclose(found, parts["residual"] @ direction, rtol=0, atol=1e-12)
+    tree = gaussian(problem, 1, 1.0)
+    direction = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+    for part, matrix in parts.items():
+        for product in (
+            ufm.hvp(problem, point, tree, part),
+            ufm.hessian_operator(problem, point, part)(tree),
+            jax.jit(lambda H, x: H(x))(ufm.hessian_operator(problem, point, part), tree),
+        ):
+            found = np.concatenate([np.ravel(x) for x in jax.tree.leaves(product)])
+            np.testing.assert_allclose(found, matrix @ direction, rtol=0, atol=1e-12)
 
 
 # Errors ------------------------------------------------------------------------------------------
@@ -301,4 +307,6 @@ def test_what_has_no_eigenpairs_is_refused():
         extremal_eigenpairs_of(quadratic, jnp.full(3, jnp.nan), key)
     with pytest.raises(ValueError, match="part must be"):
         ufm.hvp(problem, point, point, "hessian")
+    with pytest.raises(ValueError, match="part must be"):
+        ufm.hessian_operator(problem, point, "hessian")(point)
     assert cast(point, jnp.float32).W.dtype == jnp.float32

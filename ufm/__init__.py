@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ufm.geometry import nc_metrics as nc_metrics
     from ufm.geometry import simplex_etf as simplex_etf
     from ufm.hessian import Eigenpairs as Eigenpairs
+    from ufm.hessian import HessianOperator as HessianOperator
     from ufm.hessian import Histogram as Histogram
     from ufm.hessian import Inertia as Inertia
     from ufm.hessian import SpectralDensity as SpectralDensity
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ufm.hessian import eigenvalue_histogram as eigenvalue_histogram
     from ufm.hessian import extremal_eigenpairs as extremal_eigenpairs
     from ufm.hessian import extremal_eigenpairs_of as extremal_eigenpairs_of
+    from ufm.hessian import hessian_operator as hessian_operator
     from ufm.hessian import hvp as hvp
     from ufm.hessian import inertia as inertia
     from ufm.hessian import spectral_density as spectral_density
@@ -117,6 +119,8 @@ _HOME = {
     "eigenvalue_histogram": "ufm.hessian",
     "extremal_eigenpairs": "ufm.hessian",
     "extremal_eigenpairs_of": "ufm.hessian",
+    "HessianOperator": "ufm.hessian",
+    "hessian_operator": "ufm.hessian",
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
     "spectrum": "ufm.hessian",

@@ -8,6 +8,8 @@ from ufm.hessian.extremal import Eigenpairs as Eigenpairs
 from ufm.hessian.extremal import extremal_eigenpairs as extremal_eigenpairs
 from ufm.hessian.extremal import extremal_eigenpairs_of as extremal_eigenpairs_of
 from ufm.hessian.gauge import rotation_dimension as rotation_dimension
+from ufm.hessian.hvp import HessianOperator as HessianOperator
+from ufm.hessian.hvp import hessian_operator as hessian_operator
 from ufm.hessian.hvp import hvp as hvp
 from ufm.hessian.inertia import Histogram as Histogram
 from ufm.hessian.inertia import Inertia as Inertia

@@ -2,10 +2,17 @@
 
 >>> hvp(problem, params, direction)
 >>> hvp(problem, params, direction, part="gauss_newton")
+>>> H = hessian_operator(problem, params)      # for many products at one point
+>>> H(direction)
 """
 
+import functools
+
+import jax
+
+from ufm._pytree import pytree, static
 from ufm.hessian.split import part_product
-from ufm.linearisation import linearise
+from ufm.linearisation import Linearisation, linearise
 from ufm.params import Params
 from ufm.problem import Problem, check_shapes
 
@@ -18,3 +25,30 @@ def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") 
     check_shapes(problem, params)
     check_shapes(problem, direction)
     return part_product(problem, linearise(problem, params), direction, part)
+
+
+@pytree()
+class HessianOperator:
+    """direction ↦ ∇²f direction at one point, with what all products share computed once.
+
+    Calls are compiled, and it can itself be an argument of compiled functions.
+    """
+
+    problem: Problem
+    at: Linearisation
+    part: str = static()
+
+    def __call__(self, direction: Params) -> Params:
+        check_shapes(self.problem, direction)
+        return _apply(self.problem, self.at, direction, part=self.part)
+
+
+def hessian_operator(problem: Problem, params: Params, part: str = "all") -> HessianOperator:
+    """The Hessian at a point, or one part of it, as a function: see `HessianOperator`."""
+    check_shapes(problem, params)
+    return HessianOperator(problem, linearise(problem, params), part)
+
+
+@functools.partial(jax.jit, static_argnames="part")
+def _apply(problem: Problem, at: Linearisation, direction: Params, *, part: str) -> Params:
+    return part_product(problem, at, direction, part)
