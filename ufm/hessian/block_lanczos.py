@@ -74,8 +74,9 @@ def leading_eigenpairs(
         )
     width = min(_WIDTH * block_size, dimension)
     sign, dtype = (-1.0 if largest else 1.0), np.dtype(start.dtype)
-    empty = jnp.zeros((width, start.shape[1]), dtype)
-    space, small = _Space(empty, empty), np.zeros((width, width), dtype)
+    # Two arrays: a donated buffer cannot be donated twice.
+    space = _Space(*(jnp.zeros((width, start.shape[1]), dtype) for _ in range(2)))
+    small = np.zeros((width, width), dtype)
     size, block, scale, used = 0, start, 0.0, 0
     while True:
         room = min(block_size, width - size)
@@ -111,7 +112,7 @@ def _padded(vectors: np.ndarray, width: int, columns: int) -> Array:
     return jnp.asarray(out)
 
 
-@functools.partial(jax.jit, static_argnames=("product", "project"))
+@functools.partial(jax.jit, static_argnames=("product", "project"), donate_argnames="space")
 def _grow(
     product: Operator,
     project: Operator | None,
