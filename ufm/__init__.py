@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ufm.hessian import Eigenpairs as Eigenpairs
     from ufm.hessian import Histogram as Histogram
     from ufm.hessian import Inertia as Inertia
+    from ufm.hessian import SpectralDensity as SpectralDensity
     from ufm.hessian import Spectrum as Spectrum
     from ufm.hessian import dense_hessian as dense_hessian
     from ufm.hessian import eigenvalue_bracket as eigenvalue_bracket
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from ufm.hessian import extremal_eigenpairs_of as extremal_eigenpairs_of
     from ufm.hessian import hvp as hvp
     from ufm.hessian import inertia as inertia
+    from ufm.hessian import spectral_density as spectral_density
+    from ufm.hessian import spectral_density_of as spectral_density_of
     from ufm.hessian import spectrum as spectrum
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
@@ -115,6 +118,9 @@ _HOME = {
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
     "spectrum": "ufm.hessian",
+    "SpectralDensity": "ufm.hessian",
+    "spectral_density": "ufm.hessian",
+    "spectral_density_of": "ufm.hessian",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",

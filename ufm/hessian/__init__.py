@@ -1,7 +1,9 @@
-"""The Hessian of the model: products, exact counts and spectra, extremal eigenpairs."""
+"""The Hessian: products, exact counts and spectra, extremal eigenpairs, and densities."""
 
 from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means
 from ufm.hessian.dense import dense_hessian as dense_hessian
+from ufm.hessian.density import spectral_density as spectral_density
+from ufm.hessian.density import spectral_density_of as spectral_density_of
 from ufm.hessian.extremal import Eigenpairs as Eigenpairs
 from ufm.hessian.extremal import extremal_eigenpairs as extremal_eigenpairs
 from ufm.hessian.extremal import extremal_eigenpairs_of as extremal_eigenpairs_of
@@ -13,5 +15,7 @@ from ufm.hessian.inertia import eigenvalue_bracket as eigenvalue_bracket
 from ufm.hessian.inertia import eigenvalue_histogram as eigenvalue_histogram
 from ufm.hessian.inertia import inertia as inertia
 from ufm.hessian.lipschitz import hessian_lipschitz as hessian_lipschitz
+from ufm.hessian.measure import Estimate as Estimate
+from ufm.hessian.measure import SpectralDensity as SpectralDensity
 from ufm.hessian.spectrum import spectrum as spectrum
 from ufm.hessian.spectrum_result import Spectrum as Spectrum

@@ -1,0 +1,163 @@
+r"""The density of the Hessian's eigenvalues, from products alone, with error bars.
+
+The spectral measure of ∇²f (n×n) is (1/n) Σ_i δ(λ_i). For v uniform on the unit sphere the
+measure Σ_i (u_iᵀv)² δ(λ_i) has it as its mean, and m products give the Gauss rule of the latter
+(`ufm.hessian.lanczos`). With probes v_1, …, v_P, their nodes θ_pk and weights w_pk,
+
+    φ_σ(x) = (1/P) Σ_p Σ_k w_pk N(x; θ_pk, σ²),
+
+and since the probes are i.i.d., the standard error is their standard deviation over √P. This is
+stochastic Lanczos quadrature: Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017); for
+networks Ghorbani, Krishnan and Xiao, ICML 2019.
+
+The standard error knows the choice of the probes only. What m nodes cannot resolve is bounded by
+`SpectralDensity.cumulative_bounds`.
+
+    >>> density = spectral_density(problem, params, jax.random.key(0))
+    >>> density.cumulative(-1e-6)            # fraction of negative eigenvalues, standard error
+    >>> spectral_density_of(loss, weights, jax.random.key(0))     # any network
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Int, Key
+
+from ufm.hessian.lanczos import GaussRule, Lanczos, advance, probe, quadrature
+from ufm.hessian.measure import SpectralDensity, checked_smoothing, smoothed, whole
+from ufm.linearisation import Linearisation, hessian_product, linearise
+from ufm.params import Params
+from ufm.problem import Problem, check_shapes
+
+
+def spectral_density(
+    problem: Problem,
+    params: Params,
+    key: Key[Array, ""],
+    *,
+    num_probes: int = 10,
+    num_matvecs: int = 100,
+    grid: Any = None,
+    width: float | None = None,
+    max_bytes: int = 2**32,
+) -> SpectralDensity:
+    """The density of the eigenvalues of ∇²f at any point (W, H, b).
+
+    Costs num_probes · num_matvecs products, fewer where the Hessian has fewer distinct
+    eigenvalues, and holds num_matvecs · num_parameters numbers. Probe i depends on `key` and i
+    alone. `num_matvecs` is capped at the number of parameters. `width=None` is 1/100 of the
+    spectrum where every probe is resolved, else π/2 · spectrum/num_matvecs, the distance of
+    Chebyshev nodes and so about the resolution. `grid=None` covers the whole spectrum.
+
+    Raises `ValueError` for a point that is not finite or of wrong shape, fewer than 2 probes (no
+    error bars), fewer than 1 product, a basis of more than `max_bytes`, a bad grid or width.
+    """
+    check_shapes(problem, params)
+    checked_smoothing(grid, width)  # before the products, not after
+    num_matvecs, size = _check(params, num_probes, num_matvecs, max_bytes)
+    at = _linearised(problem, params)
+    rules = _rules(
+        lambda run, until: _advance_problem(problem, at, run, until),
+        *(params, key, num_probes, num_matvecs),
+    )
+    return smoothed(rules, size, num_matvecs, grid, width)
+
+
+def spectral_density_of(
+    function: Callable[..., Any],
+    point: Any,
+    key: Key[Array, ""],
+    *,
+    args: tuple[Any, ...] = (),
+    num_probes: int = 10,
+    num_matvecs: int = 100,
+    grid: Any = None,
+    width: float | None = None,
+    max_bytes: int = 2**32,
+) -> SpectralDensity:
+    """The density of the eigenvalues of ∇²function at a tree of float arrays, a network's say.
+
+    `function(point, *args)` is a scalar; products are forward over reverse. Data that the function
+    closes over is compiled in, so pass it as `args`. One compilation per function and shapes.
+    Everything else, errors included, as in `spectral_density`; `ValueError` too for leaves that
+    are not float32 or float64, all the same.
+    """
+    point = jax.tree.map(jnp.asarray, point)
+    checked_smoothing(grid, width)  # before the products, not after
+    num_matvecs, size = _check(point, num_probes, num_matvecs, max_bytes)
+    rules = _rules(
+        lambda run, until: _advance_function(function, point, args, run, until),
+        *(point, key, num_probes, num_matvecs),
+    )
+    return smoothed(rules, size, num_matvecs, grid, width)
+
+
+_linearised = jax.jit(linearise)
+
+
+@functools.partial(jax.jit, donate_argnames="run")
+def _advance_problem(
+    problem: Problem, at: Linearisation, run: Lanczos, until: Int[Array, ""]
+) -> Lanczos:
+    return advance(
+        _flat(lambda direction: hessian_product(problem, at, direction), at.params), run, until
+    )
+
+
+@functools.partial(jax.jit, static_argnames="function", donate_argnames="run")
+def _advance_function(
+    function: Callable[..., Any], point: Any, args: Any, run: Lanczos, until: Int[Array, ""]
+) -> Lanczos:
+    # The forward derivative of the gradient, with what does not depend on the direction kept.
+    _, product = jax.linearize(lambda x: jax.grad(function)(x, *args), point)
+    return advance(_flat(product, point), run, until)
+
+
+def _flat(product: Callable[[Any], Any], point: Any) -> Callable[[Array], Array]:
+    """A product of trees as one of vectors."""
+    _, unravel = ravel_pytree(point)
+    return lambda x: ravel_pytree(product(unravel(x)))[0]
+
+
+def _rules(
+    step: Callable[[Lanczos, Int[Array, ""]], Lanczos],
+    point: Any,
+    key: Key[Array, ""],
+    num_probes: int,
+    num_matvecs: int,
+) -> list[GaussRule]:
+    """One probe after another: side by side they would hold every basis at once."""
+    leaves = jax.tree.leaves(point)
+    size, dtype = sum(leaf.size for leaf in leaves), leaves[0].dtype
+    keys = (jax.random.fold_in(key, i) for i in range(num_probes))
+    return [quadrature(step, probe(k, size, dtype), num_matvecs) for k in keys]
+
+
+def _check(point: Any, num_probes: int, num_matvecs: int, max_bytes: int) -> tuple[int, int]:
+    """num_matvecs, capped at the number of parameters, and that number."""
+    leaves = jax.tree.leaves(point)
+    kinds = sorted({str(leaf.dtype) for leaf in leaves})
+    if kinds not in (["float32"], ["float64"]):
+        raise ValueError(
+            "the point must consist of arrays that are all float32 or all float64, got "
+            + (" and ".join(kinds) or "no array")
+        )
+    size, itemsize = sum(leaf.size for leaf in leaves), leaves[0].dtype.itemsize
+    if size == 0:
+        raise ValueError("the point has no parameters: no Hessian to take the density of")
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
+        raise ValueError("the point is not finite: no Hessian to take the density of")
+    whole("num_probes", num_probes, 2, "one probe has no error bars")
+    num_matvecs = min(whole("num_matvecs", num_matvecs, 1, "products per probe"), size)
+    needed = num_matvecs * size * itemsize
+    if needed > max_bytes:
+        raise ValueError(
+            f"num_matvecs={num_matvecs} keeps {num_matvecs} vectors of {size} numbers, "
+            f"{needed / 2**30:.3g} GiB, more than max_bytes ({max_bytes / 2**30:.3g} GiB): "
+            f"at most {int(max_bytes // (size * itemsize))} fit, or raise max_bytes"
+        )
+    return num_matvecs, size
