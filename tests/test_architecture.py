@@ -18,7 +18,7 @@ LAYERS = (
     ("class_means", "linearisation", "rounding"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin"),
     ("curvature",),
-    ("certificate",),
+    ("certificate", "saddle"),
     ("minimum",),
     ("verification", "nearest", "trajectory"),
     ("results", "examination", "spectra"),

@@ -15,7 +15,7 @@ import pytest
 from ufm import Params, Problem, objective, parse_loss
 from ufm.cli import main
 
-SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2", "--no-figures"]
+SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2"]
 
 
 @pytest.fixture(autouse=True)

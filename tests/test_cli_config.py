@@ -19,7 +19,6 @@ dim = 3
 per_class = 2
 starts = 2
 lam_b = 0.01
-figures = false
 """
 
 
@@ -46,11 +45,12 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def test_the_file_replaces_defaults_and_flags_replace_the_file():
-    found = parse(["solve", "--seed", "7", "--config", written(FILE), "--dim", "5"])
+    file = written(FILE + "figures = true\n")
+    found = parse(["solve", "--seed", "7", "--config", file, "--dim", "5"])
     assert (found.num_classes, found.dim, found.seed, found.losses) == (3, 5, 7, ("ce",))
-    assert found.figures is False
+    assert found.figures is True
     assert found.lam_w == Solve().lam_w
-    same = parse(["solve", "--seed", "7", f"--config={written(FILE)}", "--dim", "5"])
+    same = parse(["solve", "--seed", "7", f"--config={file}", "--dim", "5"])
     assert same == found
 
 
@@ -59,14 +59,14 @@ def test_every_field_can_stand_in_a_file_and_be_a_flag():
     other = """
     losses = ["mse"]\nnum_classes = 4\ndim = 9\nper_class = 3\ncounts = [1, 2]\nlam_w = 1\n
     lam_h = 0.25\nlam_b = "None"\nstarts = 1\nscale = 2\nseed = 9\nmethod = "adam"\ntol = 1e-3\n
-    gap_tol = 0.5\nmax_steps = 17\nfloat32 = true\nout = "there"\nsave = "all"\nfigures = false\n
+    gap_tol = 0.5\nmax_steps = 17\nfloat32 = true\nout = "there"\nsave = "all"\nfigures = true\n
     json = true
     """
     assert set(tomllib.loads(other)) == set(fields)
     flags = (
         "--losses mse --num-classes 4 --dim 9 --per-class 3 --counts 1 2 --lam-w 1 --lam-h 0.25 "
         "--lam-b None --starts 1 --scale 2 --seed 9 --method adam --tol 1e-3 --gap-tol 0.5 "
-        "--max-steps 17 --float32 --out there --save all --no-figures --json"
+        "--max-steps 17 --float32 --out there --save all --figures --json"
     )
     from_file, from_flags = parse(["solve", "--config", written(other)]), parse(
         ["solve", *flags.split()]
@@ -78,7 +78,7 @@ def test_every_field_can_stand_in_a_file_and_be_a_flag():
 
 def test_a_run_repeats_from_the_configuration_in_its_folder(capsys):
     assert main(["solve", "--config", written(FILE), "--lam-b", "None", "--out", "first"]) == 0
-    assert main(["solve", "--config", "first/config.json", "--no-figures", "--out", "again"]) == 0
+    assert main(["solve", "--config", "first/config.json", "--out", "again"]) == 0
     assert Path("again/config.json").read_bytes() == Path("first/config.json").read_bytes()
     assert json.loads(Path("first/config.json").read_text())["lam_b"] is None
     with np.load("first/ce.npz") as first, np.load("again/ce.npz") as again:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 
 import jax
@@ -27,6 +28,10 @@ def solve(*options: str) -> int:
     return main(["solve", *SMALL, "--out", "run", *options])
 
 
+def draw(*options: str) -> int:
+    return solve("--figures", *options)
+
+
 def contents() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(Path("run/figures").iterdir())}
 
@@ -37,7 +42,7 @@ def table(name: str) -> list[dict[str, str]]:
 
 
 def test_figures_show_what_is_stored(capsys):
-    assert solve() == 0
+    assert draw() == 0
     assert list(contents()) == [f"{name}.{kind}" for name in NAMES for kind in KINDS]
     assert r"CE & simplex ETF & 2/2" in Path("run/table.tex").read_text()
     with np.load("run/ce.npz") as arrays:
@@ -55,19 +60,27 @@ def test_figures_show_what_is_stored(capsys):
 
 
 def test_a_finished_run_is_drawn_again_without_being_solved(monkeypatch, capsys):
-    assert solve("--save", "none") == 0
+    assert draw("--save", "none") == 0
+    assert "Figures:" not in capsys.readouterr().out
     before = contents()
     for path in Path("run/figures").iterdir():
         path.unlink()
     monkeypatch.setattr("ufm.cli.solve.Solve._solve", None)  # would raise if called
-    assert solve("--save", "none") == 0
+    assert draw("--save", "none") == 0
     assert contents() == before
 
 
-def test_no_figures_where_none_are_wanted():
-    assert solve("--no-figures") == 0
-    assert not Path("run/figures").exists()
-    assert Path("run/table.tex").exists()
+def test_figures_are_drawn_by_the_command_that_is_printed(monkeypatch, capsys):
+    folder = "a folder/run"
+    assert main(["solve", *SMALL, "--lam-b", "None", "--out", folder]) == 0
+    assert not Path(folder, "figures").exists()
+    assert Path(folder, "table.tex").exists()
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Figures: ufm ")]
+    assert len(said) == 1
+    monkeypatch.setattr("ufm.cli.solve.Solve._solve", None)  # would raise if called
+    assert main(shlex.split(said[0])[2:]) == 0
+    names = {f"{name}.{kind}" for name in NAMES for kind in KINDS}
+    assert {path.name for path in Path(folder, "figures").iterdir()} == names
 
 
 @pytest.mark.parametrize(
@@ -84,13 +97,13 @@ def test_no_figures_where_none_are_wanted():
     ids=" ".join,
 )
 def test_runs_of_any_kind_can_be_drawn(options, capsys):
-    assert solve(*options) == 0
+    assert draw(*options) == 0
     seen = set(NAMES) - ({"features"} if options in (["--dim", "1"],) else set())
     assert set(contents()) == {f"{name}.{kind}" for name in seen for kind in KINDS}
 
 
 def test_what_cannot_be_read_or_written_is_one_line(capsys):
-    assert solve("--no-figures") == 0
+    assert solve() == 0
     results = Path("run/results.json").read_bytes()
     capsys.readouterr()
     whole = Path("run/ce.npz").read_bytes()
@@ -98,7 +111,7 @@ def test_what_cannot_be_read_or_written_is_one_line(capsys):
         Path("run/ce.npz").write_bytes(broken)
         Path("run/figures").write_text("a file")
         with pytest.raises(SystemExit) as stop:
-            solve()
+            draw()
         assert stop.value.code == 2
         lines = [x for x in capsys.readouterr().err.splitlines() if "already in" not in x]
         assert len(lines) == 1
@@ -117,7 +130,7 @@ def test_an_interruption_while_drawing_loses_no_numbers(monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr("ufm.results.os.replace", stopped)
-        assert solve() == 130
+        assert draw() == 130
     assert Path("run/results.json").exists()
-    assert solve() == 0
+    assert draw() == 0
     assert list(contents()) == [f"{name}.{kind}" for name in NAMES for kind in KINDS]

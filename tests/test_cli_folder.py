@@ -15,7 +15,7 @@ from ufm import Params, Problem, parse_loss
 from ufm.cli import main
 
 #: What test_cli.py uses, so that the programs are compiled once.
-SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2", "--no-figures"]
+SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2"]
 FIRST = ["--losses", "ce", "--out", "run"]
 
 

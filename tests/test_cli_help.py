@@ -1,5 +1,6 @@
 """What a newcomer sees first: help, examples, completion, citations."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -55,7 +56,7 @@ def test_every_example_is_a_command_that_can_be_read(command, tmp_path, monkeypa
 def test_help_of_solve_explains_every_option(capsys):
     said = printed(capsys, "solve", "--help")
     for name in COMMANDS["solve"].__struct_fields__:
-        flag = "--no-figures" if name == "figures" else f"--{name.replace('_', '-')}"
+        flag = f"--{name.replace('_', '-')}"
         assert re.search(rf"{flag}\b", said), flag
     assert "num_classes = 4" in said
 
@@ -68,6 +69,28 @@ def test_help_imports_nothing_slow():
         "assert not {'jax', 'numpy', 'matplotlib', 'yaml', 'optax'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_solving_and_its_table_import_neither_matplotlib_nor_optax():
+    code = (
+        "import sys, ufm.verification, ufm.results, ufm.summary, ufm.report.latex\n"
+        "assert not {'matplotlib', 'optax'} & set(sys.modules)\n"
+        "from ufm.report import figure_files\n"
+        "assert 'matplotlib' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_every_program_is_kept_for_the_next_run(tmp_path):
+    code = (
+        "from ufm.cli._jax import configure; configure()\n"
+        "import jax, jax.numpy as jnp\n"
+        "jax.jit(lambda x: x + 1.0)(jnp.zeros(3)).block_until_ready()\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list((tmp_path / "ufm" / "jax").glob("jit__lambda*"))
 
 
 # Completion ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ufm import geometry, minimum
 from ufm.geometry import (
     class_means,
     nc_metrics,
@@ -12,8 +13,8 @@ from ufm.geometry import (
     simplex_basis,
     simplex_etf,
 )
-from ufm.losses import CrossEntropy
-from ufm.problem import Params, Problem
+from ufm.losses import CrossEntropy, Focal, LabelSmoothing
+from ufm.problem import Params, Problem, _draw, init_params
 
 DIM = 4
 WEIGHTS = np.array([1.0, 3.0, 2.0, 1.0, 4.0, 2.0])
@@ -180,6 +181,19 @@ def test_metrics_map_over_a_batch():
     for seed in range(3):
         found = {name: float(getattr(mapped, name)[seed]) for name in NAMES}
         assert found == pytest.approx(measured(problem, point(problem, seed)), rel=1e-11, abs=0)
+
+
+def test_what_ignores_the_loss_is_compiled_once_for_all_losses():
+    programs = (geometry._nc_metrics, minimum._factorise, minimum._distances, _draw)
+    sizes = []
+    for loss in (CrossEntropy(), LabelSmoothing(0.1), Focal(1.0)):
+        problem = Problem(loss, (2, 2, 2), DIM, 1e-3, 1e-3, None)
+        start = init_params(problem, jax.random.key(0))
+        nc_metrics(problem, start)
+        minimum.compare_geometry(problem, start)
+        sizes.append([program._cache_size() for program in programs])
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert all(size > 0 for size in sizes[0])
 
 
 def test_metrics_are_nan_where_they_are_undefined():

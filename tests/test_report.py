@@ -5,6 +5,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+import ufm.report
 from ufm import CrossEntropy, Problem, verify
 from ufm.report import plot_cosines, plot_gap, plot_gradient_norm, style
 
@@ -24,6 +25,13 @@ def axes():
         figure, axes = plt.subplots()
         yield axes
         plt.close(figure)
+
+
+def test_every_name_of_the_package_can_be_had():
+    for name in dir(ufm.report):
+        assert getattr(ufm.report, name) is not None
+    with pytest.raises(AttributeError, match=r"ufm\.report.*plot_nothing"):
+        _ = ufm.report.plot_nothing  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_gap_is_the_history_above_the_minimum(verification, axes):

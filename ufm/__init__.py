@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from ufm.problem import Problem as Problem
     from ufm.problem import init_params as init_params
     from ufm.problem import objective as objective
+    from ufm.saddle import Saddle as Saddle
+    from ufm.saddle import saddle as saddle
     from ufm.solvers import History as History
     from ufm.solvers import Solution as Solution
     from ufm.solvers import Status as Status
@@ -133,6 +135,8 @@ _HOME = {
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",
     "simplex_etf": "ufm.geometry",
+    "Saddle": "ufm.saddle",
+    "saddle": "ufm.saddle",
     "polish": "ufm.solvers",
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",

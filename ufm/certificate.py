@@ -208,12 +208,12 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, params)
     )
-    escape = escape_direction(problem, state)
+    escape, image = escape_direction(problem, state)
     facts = _Facts(
         finite=jnp.isfinite(state.value) & jnp.isfinite(state.grad_norm),
         decayed=state.mu > 0,
         critical=state.grad_norm <= critical_tol,
-        descends=is_descent(problem, state, escape),
+        descends=is_descent(problem, state, escape, image),
         closed=gap <= tol,
         region_closed=(region_gap <= tol) & (tol > region.rounding),
         resolvable=tol > rounding,

@@ -34,8 +34,11 @@ class Escape:
     predicted: Float[Array, "*batch"]
 
 
-def escape_direction(problem: Problem, state: DualState) -> Escape:
-    """The theory's direction of descent, with its true curvature; a candidate, not a claim."""
+def escape_direction(problem: Problem, state: DualState) -> tuple[Escape, Params]:
+    """The theory's direction of descent with its true curvature, and the Hessian product along it.
+
+    A candidate, not a claim.
+    """
     dtype = state.value.dtype
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
     positive = state.mu > 0
@@ -48,10 +51,10 @@ def escape_direction(problem: Problem, state: DualState) -> Escape:
     )
     size = norm(raw)
     direction = jax.tree.map(lambda x: x / jnp.where(size > 0, size, 1.0), raw)
-    curvature = dot(direction, hvp(problem, state.params, direction))
+    image = hvp(problem, state.params, direction)
     total = lam_w + lam_h
     predicted = -2.0 * (state.dual_norm - state.mu) * state.mu / jnp.where(total > 0, total, 1.0)
-    return Escape(direction, curvature, predicted)
+    return Escape(direction, dot(direction, image), predicted), image
 
 
 def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
@@ -69,12 +72,15 @@ def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
     return a / jnp.linalg.norm(a)
 
 
-def is_descent(problem: Problem, state: DualState, escape: Escape) -> Array:
-    """Is the curvature negative beyond rounding and beyond what the gradient leaves open?"""
+def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params) -> Array:
+    """Is the curvature negative beyond rounding and beyond what the gradient leaves open?
+
+    `image` is the Hessian product along the direction.
+    """
     dtype = state.value.dtype
     eps = float(jnp.finfo(dtype).eps)
     # ∇²f applied to a unit vector adds up terms no larger than this.
-    size = norm(hvp(problem, state.params, escape.direction)) + state.dual_norm
+    size = norm(image) + state.dual_norm
     size += jnp.asarray(problem.lam_w, dtype) + jnp.asarray(problem.lam_h, dtype)
     rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5 * size
     kappa = -escape.curvature

@@ -32,13 +32,14 @@ from ufm.problem import (
     Problem,
     data_loss,
     feature_gradient,
+    gradient_at,
     logit_gradient,
     logits,
     matmul,
     norm,
+    penalty,
     per_column,
     scale_by_weights,
-    value_and_gradient,
     weighted_sum,
 )
 from ufm.rounding import (
@@ -95,7 +96,7 @@ def dual_state(problem: Problem, params: Params) -> DualState:
     V = logits(problem, params)
     gamma = logit_gradient(problem, V)
     G = feature_gradient(problem, gamma)
-    value, grad = value_and_gradient(problem, params)
+    grad = gradient_at(problem, params, gamma)
     versions = gradient_versions(problem, params, V)
     sigma, bound, left, right = bounded_spectral_norm(G, norm_of_entries=jnp.linalg.norm(G))
     return DualState(
@@ -103,7 +104,7 @@ def dual_state(problem: Problem, params: Params) -> DualState:
         V=V,
         gamma=gamma,
         G=G,
-        value=value,
+        value=data_loss(problem, V) + penalty(problem, params),
         value_rounding=value_rounding(problem, params, V, gamma),
         versions=versions,
         grad_norm=norm(grad),

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._pytree import pytree
-from ufm.problem import Params, Problem, check_shapes, features, logits, matmul
+from ufm.problem import Params, Problem, check_shapes, features, logits, matmul, without_loss
 
 Scalar = Float[Array, ""]
 
@@ -87,10 +87,14 @@ def _membership(problem: Problem, dtype: Any) -> Float[Array, "N K"]:
     return jnp.asarray(np.eye(problem.num_classes)[problem.labels], dtype)
 
 
-@jax.jit
 def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
     """NC1–NC4 of a point. Maps over a leading axis with `jax.vmap`."""
     check_shapes(problem, params)
+    return _nc_metrics(without_loss(problem), params)
+
+
+@jax.jit
+def _nc_metrics(problem: Problem, params: Params) -> NCMetrics:
     W, classes = params.W, problem.num_classes
     samples = problem.samples(W.dtype)
     share = samples / jnp.sum(samples)

@@ -37,6 +37,7 @@ class Linearisation(NamedTuple):
     curvature: Any
 
 
+@jax.jit
 def linearise(problem: Problem, params: Params) -> Linearisation:
     """Compute once what products with the Hessian at `params` share."""
     V = logits(problem, params)

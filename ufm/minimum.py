@@ -29,7 +29,7 @@ from ufm._pytree import pytree, static
 from ufm.certificate import Certificate, Verdict, certify
 from ufm.class_means import class_sizes, reduced_problem
 from ufm.geometry import centering, nc_metrics, orthonormal_columns
-from ufm.problem import Params, Problem, init_params, logits, matmul, penalty
+from ufm.problem import Params, Problem, init_params, logits, matmul, penalty, without_loss
 from ufm.solvers import solve
 
 #: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
@@ -81,7 +81,8 @@ class GlobalMinimum:
         """
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
-        turned = _factorise(self.problem, self.logits, self.bias, key, rank=self.rank)
+        problem = without_loss(self.problem)
+        turned = _factorise(problem, self.logits, self.bias, key, rank=self.rank)
         return turned if dtype is None else jax.tree.map(lambda x: x.astype(dtype), turned)
 
 
@@ -260,7 +261,11 @@ def compare_geometry(
         nan = float("nan")
         return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)
     target = minimum.params(jax.random.key(0), params.W.dtype)
-    found = [float(x) for x in _distances(problem, params, target, minimum.value)]
+    shift_invariant = problem.loss.shift_invariant
+    distances = _distances(
+        without_loss(problem), params, target, minimum.value, shift_invariant=shift_invariant
+    )
+    found = [float(x) for x in distances]
     logit_distance, classifier_distance, penalty_distance, nc2, nc3 = found
     close = logit_distance <= tol and penalty_distance <= tol
     # At the origin both Gram matrices are noise.
@@ -270,14 +275,19 @@ def compare_geometry(
     )
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="shift_invariant")
 def _distances(
-    problem: Problem, params: Params, target: Params, value: Float[Array, ""] | float
+    problem: Problem,
+    params: Params,
+    target: Params,
+    value: Float[Array, ""] | float,
+    *,
+    shift_invariant: bool,
 ) -> tuple[Float[Array, ""], ...]:
     """The numbers of a `GeometryMatch`, in its order."""
     predicted = nc_metrics(problem, target)
     V, V_star = logits(problem, params), logits(problem, target)
-    if problem.loss.shift_invariant:
+    if shift_invariant:
         V, V_star = (x - jnp.mean(x, axis=0, keepdims=True) for x in (V, V_star))
     size = jnp.maximum(jnp.linalg.norm(V_star), problem.num_columns**0.5)
     logit_distance = jnp.linalg.norm(V - V_star) / size

@@ -22,6 +22,7 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
     >>> objective(problem, params)
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from ufm._pytree import hyperparameter, pytree, require, static
-from ufm.losses import Hyper, Loss
+from ufm.losses import CrossEntropy, Hyper, Loss
 from ufm.params import Params as Params
 from ufm.params import dot as dot
 from ufm.params import norm as norm
@@ -177,6 +178,14 @@ def _count(name: str, value: Any) -> int:
     return whole
 
 
+def without_loss(problem: Problem) -> Problem:
+    """The problem with a loss that has no parameters in place of its own.
+
+    What never looks at the loss is then compiled once for all losses.
+    """
+    return dataclasses.replace(problem, loss=CrossEntropy())
+
+
 def check_shapes(problem: Problem, params: Params) -> None:
     """Raise `ValueError` where the shapes of a point do not belong to the problem."""
     classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
@@ -219,11 +228,13 @@ def weighted_sum(problem: Problem, values: Float[Array, " N"]) -> Scalar:
     return jnp.sum(samples * values) / jnp.sum(samples)
 
 
+@jax.jit
 def data_loss(problem: Problem, V: Float[Array, "K N"]) -> Scalar:
     """g(V)."""
     return weighted_sum(problem, per_column(problem.loss.value, problem, V))
 
 
+@jax.jit
 def logit_gradient(problem: Problem, V: Float[Array, "K N"]) -> Float[Array, "K N"]:
     """Γ = ∇g(V): column i is ω_i ∇L(v_i, y_i)."""
     return scale_by_weights(problem, per_column(problem.loss.gradient, problem, V))
@@ -275,6 +286,7 @@ def gradient_at(problem: Problem, params: Params, gamma: Float[Array, "K N"]) ->
     )
 
 
+@jax.jit
 def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params]:
     """f and its gradient, a `Params`, from one pass over the columns."""
     check_shapes(problem, params)
@@ -295,16 +307,24 @@ def init_params(
     `num_starts` adds a leading axis; start i depends on `key` and i alone, so a longer batch
     begins with the shorter one.
     """
-    dtype = dtype or jnp.result_type(float)
     if num_starts is not None:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
-            jnp.arange(_count("num_starts", num_starts))
-        )
-        return jax.vmap(lambda k: init_params(problem, k, scale, dtype=dtype))(keys)
+        num_starts = _count("num_starts", num_starts)
     scale = hyperparameter("scale", scale)
     require("scale", scale, lambda x: x >= 0, "non-negative and finite")
+    size = jnp.asarray(scale, dtype or jnp.result_type(float))
+    return _draw(without_loss(problem), key, size, num_starts=num_starts)
+
+
+@functools.partial(jax.jit, static_argnames="num_starts")
+def _draw(
+    problem: Problem, key: Key[Array, ""], size: Scalar, *, num_starts: int | None = None
+) -> Params:
+    """One start, or a batch of them, as one program."""
+    if num_starts is not None:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_starts))
+        return jax.vmap(lambda k: _draw(problem, k, size))(keys)
+    dtype = size.dtype
     key_w, key_h, key_b = jax.random.split(key, 3)
-    size = jnp.asarray(scale, dtype)
     shape_w = (problem.num_classes, problem.dim)
     W = size * jax.random.normal(key_w, shape_w, dtype)
     H = size * jax.random.normal(key_h, (problem.dim, problem.num_columns), dtype)

@@ -9,7 +9,7 @@ _EXAMPLES = {
     "solve": (
         ("ufm solve", "the four losses of the paper; K=10, d=16, n=100"),
         ("ufm solve --losses ce fl:2 --starts 5", "two losses, five starts each"),
-        ("ufm solve --num-classes 3 --dim 2", "three classes: features seen in the plane"),
+        ("ufm solve --num-classes 3 --dim 2 --figures", "features seen in the plane"),
         ("ufm solve --losses mse --lam-b None", "without a bias"),
         ("ufm solve --counts 100 100 20 5 --losses ce ls", "imbalanced classes"),
         ("ufm solve --config mine.toml --starts 50", "a file of options, one of them changed"),

@@ -1,6 +1,7 @@
 """The table that `ufm solve` prints."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,13 @@ if TYPE_CHECKING:
     from ufm.results import LossResult
 
 
-def show(problem: "Problem", results: "list[LossResult]", folder: Path) -> None:
-    """One row per loss (the worst of its runs), then what it means in words."""
+def show(
+    problem: "Problem", results: "list[LossResult]", folder: Path, *, drawn: bool = False
+) -> None:
+    """One row per loss (the worst of its runs), then what it means in words.
+
+    Unless figures are `drawn` anyway, the last line is the command that draws them.
+    """
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has no width to fit
@@ -29,6 +35,10 @@ def show(problem: "Problem", results: "list[LossResult]", folder: Path) -> None:
     for line in _conclusions(results):
         console.print(line, highlight=False)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    if not drawn:
+        config, out = (shlex.quote(str(path)) for path in (folder / "config.json", folder))
+        command = f"ufm solve --config {config} --out {out} --figures"
+        console.print(f"Figures: {command}", highlight=False, soft_wrap=True)
 
 
 def headline(problem: "Problem") -> str:

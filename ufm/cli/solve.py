@@ -19,7 +19,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     For every loss: how many starts ended at a proven global minimum, the largest gap
     f - (lower bound on f*), f against its exact value, NC1-NC3, and the time. Results go to a
-    folder: results.json, one .npz of arrays per loss, table.tex, and figures with their data.
+    folder: results.json, one .npz of arrays per loss, table.tex, and, if asked for, figures.
     """
 
     config: Path | None = None
@@ -71,10 +71,8 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     None: a new folder in ufm-results."""
     save: Literal["best", "all", "none"] = "best"
     """Whose W, H, b to store: of the run with the lowest f, of every run, of none."""
-    figures: Annotated[
-        bool, tyro.conf.arg(help_behavior_hint="(default: PNG, PDF and CSV of each)")
-    ] = True
-    """Draw no figures."""
+    figures: bool = False
+    """Draw figures: PNG, PDF and CSV of each. A finished folder is drawn without solving again."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
@@ -106,7 +104,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         else:
             from ufm.cli._table import show
 
-            show(next(iter(problems.values())), results, folder.path)
+            show(next(iter(problems.values())), results, folder.path, drawn=self.figures)
         self._report(problems, results, folder)
         return 0
 

@@ -148,7 +148,7 @@ def _orthonormal(block: Float[Array, "b P"]) -> Float[Array, "b P"]:
     """
     sizes, vectors = jnp.linalg.eigh(matmul(block, block.T))
     least = float(jnp.finfo(block.dtype).eps) * sizes[-1]
-    return matmul((vectors / jnp.sqrt(jnp.maximum(sizes, least))).T, block)
+    return matmul((vectors / jnp.sqrt(jnp.maximum(sizes, least))[None, :]).T, block)
 
 
 @jax.jit

@@ -17,7 +17,7 @@ minimum (K−1)(d−K+1) + (K−1)(K−2)/2 zeros, all of them rotations, and no
     >>> closed_form_spectrum(problem).multiplicities.sum() == problem.num_parameters
 """
 
-from typing import Literal
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -25,24 +25,25 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm.hessian.complement import complement_parts
-from ufm.hessian.gauge import orbit_dimension
+from ufm.hessian.gauge import gauge_of
 from ufm.hessian.representations import (
     LossHessian,
     SymmetricPoint,
     class_mean_blocks,
     deviation_blocks,
 )
-from ufm.hessian.spectrum_result import Gauge, Part, Spectrum, assemble
-from ufm.losses import MSE
+from ufm.hessian.spectrum_result import Part, Spectrum, assemble
+from ufm.losses import MSE, Loss
 from ufm.problem import Problem
 from ufm.symmetric import supported, symmetric_minimum
 
+Scalar = Float[Array, ""]
 #: Where the point is: the global minimum, or W = H = 0 with the best bias.
-Place = Literal["minimum", "origin"]
+PLACES = ("minimum", "origin")
 
 
 def closed_form_spectrum(
-    problem: Problem, at: Place = "minimum", cluster_tol: float | None = None
+    problem: Problem, at: str = "minimum", cluster_tol: float | None = None
 ) -> Spectrum:
     """All eigenvalues at the symmetric global minimum, or at the origin, of a balanced problem.
 
@@ -68,17 +69,17 @@ def closed_form_spectrum(
     ]
     return assemble(
         parts,
-        gauge=Gauge(orbit_dimension(problem, point.rank), _gauge_residual(point)),
+        problem=problem,
+        gauge=gauge_of(problem, point.rank, _gauge_residual(point)),
         method="closed_form",
-        dimension=problem.num_parameters,
         cluster_tol=cluster_tol,
         note=f"at the {at}",
     )
 
 
-def _symmetric_point(problem: Problem, at: Place) -> SymmetricPoint:
+def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
     """Raises `ValueError` as `closed_form_spectrum` does."""
-    if at not in ("minimum", "origin"):
+    if at not in PLACES:
         raise ValueError(f"at must be 'minimum' or 'origin', got {at!r}")
     if not supported(problem):
         raise ValueError(
@@ -99,7 +100,9 @@ def _symmetric_point(problem: Problem, at: Place) -> SymmetricPoint:
     # Singular values of Z are ρ√n and τ√n; factors are balanced: λ_W s² = λ_H t².
     balance = (lam_h / lam_w) ** 0.25
     root, root1 = (rho * n**0.5) ** 0.5, (tau * n**0.5) ** 0.5
-    gradient, first, other = (np.asarray(x, float) for x in _derivatives(problem, rho, tau, level))
+    scalars = (jnp.asarray(x, jnp.result_type(float)) for x in (rho, tau, level))
+    derivatives = _derivatives(problem.loss, classes, *scalars)
+    gradient, first, other = (np.asarray(x, float) for x in derivatives)
     # ∇L = ζ e_k + ξ 1; the mean over samples, in the scaling of the class means.
     xi, zeta = float(gradient[1]), float(gradient[0] - gradient[1])
     g = zeta / (classes * n**0.5)
@@ -121,17 +124,15 @@ def _symmetric_point(problem: Problem, at: Place) -> SymmetricPoint:
     )
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="classes")
 def _derivatives(
-    problem: Problem, rho: float, tau: float, level: float
+    loss: Loss, classes: int, rho: Scalar, tau: Scalar, level: Scalar
 ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " K"]]:
     """∇L at the logits of class 0, and the columns of ∇²L for the label and for another class."""
-    classes, dtype = problem.num_classes, jnp.result_type(float)
-    base = jnp.asarray((tau - rho) / classes + level, dtype)
-    v = jnp.full(classes, base).at[0].add(jnp.asarray(rho, dtype))
-    units = jnp.eye(2, classes, dtype=dtype)
-    first, other = (problem.loss.hessian_product(v, 0, unit) for unit in units)
-    return problem.loss.gradient(v, 0), first, other
+    v = jnp.full(classes, (tau - rho) / classes + level).at[0].add(rho)
+    units = jnp.eye(2, classes, dtype=v.dtype)
+    first, other = (loss.hessian_product(v, 0, unit) for unit in units)
+    return loss.gradient(v, 0), first, other
 
 
 def _coefficients(classes: int, first: np.ndarray, other: np.ndarray) -> LossHessian:
@@ -164,7 +165,7 @@ def _gauge_residual(at: SymmetricPoint) -> float:
     return 2**0.5 * float(max(residuals)) / float(min(sizes, default=1.0))
 
 
-def gram_matrices(problem: Problem, at: Place) -> tuple[Float[np.ndarray, "2K 2K"], float]:
+def gram_matrices(problem: Problem, at: str) -> tuple[Float[np.ndarray, "rows rows"], float]:
     """XXᵀ, X = [W; √n H̄ᵀ], and the bias at the closed form: what a point is up to a rotation."""
     point = _symmetric_point(problem, at)
     K = problem.num_classes

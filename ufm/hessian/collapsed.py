@@ -109,9 +109,9 @@ def spectrum_of_means(
         )
     found = assemble(
         [*parts, *ends],
+        problem=problem,
         gauge=orbit,
         method="collapsed",
-        dimension=problem.num_parameters,
         cluster_tol=cluster_tol,
         note=note,
     )

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from ufm.hessian.gauge import gauge
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
-from ufm.hessian.split import HessianPart, part_product
+from ufm.hessian.split import part_product
 from ufm.linearisation import linearise
 from ufm.params import Params
 from ufm.problem import Problem, check_shapes, value_and_gradient
@@ -28,9 +28,7 @@ def check_point(problem: Problem, params: Params) -> None:
         raise ValueError("the point is not finite: it has no Hessian")
 
 
-def dense_hessian(
-    problem: Problem, params: Params, part: HessianPart = "all"
-) -> Float[np.ndarray, "P P"]:
+def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[np.ndarray, "P P"]:
     """∇²f, or one part of it, as a matrix, in the order (W row by row, H row by row, b).
 
     Raises `ValueError` above 10,000 dimensions, with the memory that the matrix would need.
@@ -49,7 +47,7 @@ def dense_hessian(
 
 
 @functools.partial(jax.jit, static_argnames="part")
-def _matrix(problem: Problem, params: Params, part: HessianPart) -> Float[Array, "P P"]:
+def _matrix(problem: Problem, params: Params, part: str) -> Float[Array, "P P"]:
     at = linearise(problem, params)
     flat, unravel = ravel_pytree(params)
 
@@ -66,9 +64,9 @@ def dense_spectrum(problem: Problem, params: Params, cluster_tol: float | None =
     _, gradient = value_and_gradient(problem, params)
     return assemble(
         [Part("", eigenvalues, 1, rounding(eigenvalues))],
+        problem=problem,
         gauge=gauge(problem, params, gradient),
         method="dense",
-        dimension=problem.num_parameters,
         cluster_tol=cluster_tol,
     )
 

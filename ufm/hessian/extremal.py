@@ -11,7 +11,7 @@ for the method and `ufm.hessian.gauge` for the projection.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,8 @@ from ufm.linearisation import hessian_product, linearise
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
 
-End = Literal["smallest", "largest"]
 #: Vectors in a block beyond those asked for: the last ones of a block converge slowest.
 _SPARE = 3
-#: Rotations are taken for eigenvectors if ‖∇²f t‖ is at most this part of λ_W + λ_H along them.
-_CRITICAL = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +54,7 @@ def extremal_eigenpairs(
     key: Key[Array, ""],
     *,
     count: int = 5,
-    end: End = "smallest",
+    end: str = "smallest",
     tol: float | None = None,
     max_products: int = 20_000,
 ) -> Eigenpairs:
@@ -97,7 +94,7 @@ def extremal_eigenpairs_of(
     key: Key[Array, ""],
     *,
     count: int = 5,
-    end: End = "largest",
+    end: str = "largest",
     tol: float | None = None,
     max_products: int = 2_000,
 ) -> Eigenpairs:
@@ -130,7 +127,7 @@ def _deflated(problem: Problem, params: Params) -> tuple[Frame, int]:
     """
     _, gradient = value_and_gradient(problem, params)
     found, orbit = frame(params), gauge(problem, params, gradient)
-    if orbit.residual > _CRITICAL * float(problem.lam_w + problem.lam_h):
+    if not orbit.flat:
         none = Frame(found.left[:, :0], found.sizes[:0], found.right[:, :0])
         return none, int(shift_is_free(problem))
     return found, orbit.dimension

@@ -20,6 +20,9 @@ from ufm.hessian.spectrum_result import Gauge
 from ufm.params import Params, finite_or_zero
 from ufm.problem import Problem, matmul
 
+#: Rotations are taken for zeros of ∇²f if ‖∇²f t‖ is at most this part of λ_W + λ_H along them.
+_FLAT = 1e-5
+
 
 class Frame(NamedTuple):
     """[W; Hᵀ] = U diag(σ) Qᵀ, cut at the rank: U (K+N, r), σ (r,), Q (d, r)."""
@@ -66,7 +69,13 @@ def gauge(problem: Problem, params: Params, gradient: Params) -> Gauge:
     residual = 0.0
     if found.rank:
         residual = 2**0.5 * float(np.linalg.norm(stacked, 2)) / float(found.sizes[-1])
-    return Gauge(orbit_dimension(problem, found.rank), residual)
+    return gauge_of(problem, found.rank, residual)
+
+
+def gauge_of(problem: Problem, rank: int, residual: float) -> Gauge:
+    """Is the orbit as flat as at a critical point, measured by the decays?"""
+    flat = residual <= _FLAT * float(problem.lam_w + problem.lam_h)
+    return Gauge(orbit_dimension(problem, rank), residual, flat)
 
 
 def without_gauge(frame: Frame, free_shift: Bool[Array, ""], direction: Params) -> Params:

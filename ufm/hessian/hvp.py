@@ -4,13 +4,13 @@
 >>> hvp(problem, params, direction, part="gauss_newton")
 """
 
-from ufm.hessian.split import HessianPart, part_product
+from ufm.hessian.split import part_product
 from ufm.linearisation import linearise
 from ufm.params import Params
 from ufm.problem import Problem, check_shapes
 
 
-def hvp(problem: Problem, params: Params, direction: Params, part: HessianPart = "all") -> Params:
+def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
     """∇²f(params), or one part of it, applied to a direction of the same shapes.
 
     The parts, "gauss_newton", "residual" and "decay", are those of `ufm.hessian.split` and add up.

@@ -7,8 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-#: Eigenvalues closer than this, relative to the largest, are one eigenvalue unless told otherwise.
-CLUSTER_TOLERANCE = 1e-9
+from ufm.problem import Problem
+
+#: Eigenvalues closer than this part of the largest, or of the smallest decay where that is less,
+#: are one eigenvalue unless told otherwise: λ_H is no zero, however small.
+_OF_LARGEST, _OF_DECAY = 1e-9, 1e-3
 
 
 class Part(NamedTuple):
@@ -101,32 +104,39 @@ class Spectrum:
 
 
 class Gauge(NamedTuple):
-    """Dimension of the orbit of a point under the symmetries of f, and ‖∇²f‖ along it at most."""
+    """Dimension of the orbit of a point under the symmetries of f, and ‖∇²f‖ along it at most.
+
+    Is it `flat`, as at a critical point, or does ∇f turn with the point?
+    """
 
     dimension: int
     residual: float
+    flat: bool
 
 
 def assemble(
     parts: Iterable[Part],
     *,
+    problem: Problem,
     gauge: Gauge,
     method: str,
-    dimension: int,
     cluster_tol: float | None = None,
     note: str = "",
 ) -> Spectrum:
     """Sort the parts and merge what lies within `cluster_tol` of a cluster's smallest member.
 
-    Complete if the multiplicities add up to the dimension.
+    Complete if the multiplicities add up to the dimension of the problem.
     """
+    dimension = problem.num_parameters
     kept = [part for part in parts if part.multiplicity > 0 and part.values.size]
     values = np.concatenate([part.values for part in kept])
     counts = np.concatenate([np.full(p.values.size, p.multiplicity, np.int64) for p in kept])
     errors = np.concatenate([np.full(p.values.size, p.residual) for p in kept])
     labels = [part.label for part in kept for _ in range(part.values.size)]
     largest = float(np.max(np.abs(values)))
-    tol = CLUSTER_TOLERANCE * largest if cluster_tol is None else cluster_tol
+    decays = [x for x in (float(problem.lam_w), float(problem.lam_h)) if x > 0]
+    tol = min([_OF_LARGEST * largest, *(_OF_DECAY * x for x in decays)])
+    tol = tol if cluster_tol is None else cluster_tol
 
     order = np.argsort(values, kind="stable")
     values, counts, errors = values[order], counts[order], errors[order]
@@ -149,7 +159,7 @@ def assemble(
         dimension=dimension,
         gauge_dimension=gauge.dimension,
         gauge_residual=gauge.residual,
-        zero_tol=max(tol, 2.0 * gauge.residual, 2.0 * float(np.max(errors))),
+        zero_tol=max(tol, 2.0 * gauge.residual * gauge.flat, 2.0 * float(np.max(errors))),
         note=note,
     )
 

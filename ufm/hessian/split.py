@@ -7,8 +7,6 @@ part is what Gauss–Newton keeps (positive semidefinite for convex losses), the
 the product WH and carries every negative eigenvalue that a convex loss can give.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 
@@ -16,11 +14,9 @@ from ufm.linearisation import Linearisation, hessian_product
 from ufm.params import Params
 from ufm.problem import Problem, matmul
 
-HessianPart = Literal["all", "gauss_newton", "residual", "decay"]
-
 
 def part_product(
-    problem: Problem, at: Linearisation, direction: Params, part: HessianPart = "all"
+    problem: Problem, at: Linearisation, direction: Params, part: str = "all"
 ) -> Params:
     """One part of ∇²f applied to a direction. Raises `ValueError` for an unknown part."""
     if part == "all":

@@ -23,6 +23,15 @@ def label_mask(z: Logits, label: Label) -> Bool[Array, " K"]:
     return jnp.arange(z.shape[0], dtype=jnp.int32) == jnp.asarray(label, jnp.int32)
 
 
+def total(x: Logits) -> Scalar:
+    """Σ_j x_j, as a product with ones.
+
+    Over a batch of columns, XLA's CPU backend multiplies matrices two to four times faster than it
+    adds up their rows.
+    """
+    return jnp.dot(jnp.ones_like(x), x, precision=jax.lax.Precision.HIGHEST)
+
+
 def show(value: Any) -> str:
     """A hyperparameter in a label; batched or traced values have no one number."""
     return f"{value:g}" if isinstance(value, float) else "…"

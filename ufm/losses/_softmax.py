@@ -14,7 +14,7 @@ from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import xlogy
 
 from ufm._pytree import hyperparameter, pytree, require
-from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
+from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show, total
 
 
 def _log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
@@ -24,9 +24,9 @@ def _log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
     top = jnp.max(others)
     # The label's entry never enters exp: exp(-inf) is fine in value but NaN when differentiated.
     weights = jnp.where(on_label, 0.0, jnp.exp(jnp.where(on_label, 0.0, z - top)))
-    total = jnp.sum(weights)
+    size = jnp.sum(weights)
     z_label = jnp.sum(jnp.where(on_label, z, 0.0))
-    return (top - z_label) + jnp.log(total), weights / total
+    return (top - z_label) + jnp.log(size), weights / size
 
 
 def _probabilities(t: Scalar, q: Logits, on_label: Logits) -> tuple[Logits, Logits]:
@@ -42,8 +42,8 @@ def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
     The matrix annihilates constants, so x may be shifted by its entry at the largest
     probability: the large terms of x_j − pᵀx then never cancel.
     """
-    shifted = x - jnp.sum(largest * x)
-    return p * (shifted - jnp.sum(p * shifted))
+    shifted = x - total(largest * x)
+    return p * (shifted - total(p * shifted))
 
 
 def _negative_entropy(dual: Logits, target: Logits) -> Scalar:
@@ -237,7 +237,7 @@ class Focal(_SoftmaxLoss):
 
     def curvature_product(self, curvature: Any, x: Logits) -> Logits:
         p, largest, first, second, away = curvature
-        return first * _softmax_product(p, largest, x) + second * away * jnp.sum(away * x)
+        return first * _softmax_product(p, largest, x) + second * away * total(away * x)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         t, _ = _log_odds(z, label)

@@ -5,17 +5,49 @@ Every plot draws on the Axes it is given and returns them; sizes and files are t
 colour-blind readers tell apart.
 """
 
-from ufm.report._style import COLUMN as COLUMN
-from ufm.report._style import style as style
-from ufm.report.collapse import plot_collapse as plot_collapse
-from ufm.report.convergence import plot_gap as plot_gap
-from ufm.report.convergence import plot_gradient_norm as plot_gradient_norm
-from ufm.report.feature_view import plot_features as plot_features
-from ufm.report.folder import LossRecord as LossRecord
-from ufm.report.folder import figure_files as figure_files
-from ufm.report.gram import plot_cosines as plot_cosines
-from ufm.report.gram import plot_grams as plot_grams
-from ufm.report.singular_values import (
-    plot_gradient_singular_values as plot_gradient_singular_values,
-)
-from ufm.report.singular_values import plot_logit_singular_values as plot_logit_singular_values
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ufm.report._style import COLUMN as COLUMN
+    from ufm.report._style import style as style
+    from ufm.report.collapse import plot_collapse as plot_collapse
+    from ufm.report.convergence import plot_gap as plot_gap
+    from ufm.report.convergence import plot_gradient_norm as plot_gradient_norm
+    from ufm.report.feature_view import plot_features as plot_features
+    from ufm.report.folder import LossRecord as LossRecord
+    from ufm.report.folder import figure_files as figure_files
+    from ufm.report.gram import plot_cosines as plot_cosines
+    from ufm.report.gram import plot_grams as plot_grams
+    from ufm.report.singular_values import (
+        plot_gradient_singular_values as plot_gradient_singular_values,
+    )
+    from ufm.report.singular_values import plot_logit_singular_values as plot_logit_singular_values
+
+# Loaded on first use: a table needs no matplotlib, which takes half a second to import.
+_HOME = {
+    "COLUMN": "ufm.report._style",
+    "LossRecord": "ufm.report.folder",
+    "figure_files": "ufm.report.folder",
+    "plot_collapse": "ufm.report.collapse",
+    "plot_cosines": "ufm.report.gram",
+    "plot_features": "ufm.report.feature_view",
+    "plot_gap": "ufm.report.convergence",
+    "plot_gradient_norm": "ufm.report.convergence",
+    "plot_gradient_singular_values": "ufm.report.singular_values",
+    "plot_grams": "ufm.report.gram",
+    "plot_logit_singular_values": "ufm.report.singular_values",
+    "style": "ufm.report._style",
+}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # computed
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ufm.report' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

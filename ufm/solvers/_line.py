@@ -85,7 +85,8 @@ def scale_while_falling(
         _, _, t, tried, trials = state
         return t, tried, factor * t, finite(value(factor * t)), trials + 1
 
+    # As if 1 had just been tried, after something infinite: the loop has the only trial in the
+    # program, and none is made unless wanted.
     one = jnp.ones_like(at_one)
-    first = jnp.where(wanted, finite(value(factor)), jnp.inf)
-    start = (one, finite(at_one), factor * one, first, jnp.zeros((), jnp.int32))
+    start = (one, jnp.full_like(at_one, jnp.inf), one, finite(at_one), jnp.int32(-1))
     return jax.lax.while_loop(go_on, advance, start)[0]

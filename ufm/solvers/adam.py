@@ -5,11 +5,11 @@ starts at 0.1 times the root mean square of the start (at least 1e-3) and is hal
 neither f nor the gradient norm has improved for 50 steps, so that a run can converge.
 """
 
-from typing import Any, NamedTuple, cast
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
 from ufm.problem import Problem, norm
@@ -19,9 +19,16 @@ default_max_steps = 50_000
 patience = FIRST_ORDER_PATIENCE
 init_products = 0
 _PATIENCE = 50
-# Without noise in the gradients a long memory only delays the end: 0.999 remembers a thousand
-# steps and never settles. The usual eps of 1e-8 would swamp gradients below it.
-_TRANSFORM = optax.scale_by_adam(b2=0.95, eps=1e-16)
+
+
+@functools.cache
+def _transform() -> Any:
+    # Imported where it is needed: it takes a tenth of a second.
+    import optax
+
+    # Without noise in the gradients a long memory only delays the end: 0.999 remembers a thousand
+    # steps and never settles. The usual eps of 1e-8 would swamp gradients below it.
+    return optax.scale_by_adam(b2=0.95, eps=1e-16)
 
 
 class _State(NamedTuple):
@@ -35,7 +42,7 @@ class _State(NamedTuple):
 def init(problem: Problem, point: Point) -> _State:
     typical = norm(point.params) / problem.num_parameters**0.5
     return _State(
-        _TRANSFORM.init(cast(Any, point.params)),
+        _transform().init(point.params),
         jnp.maximum(0.1 * typical, 1e-3),
         point.value,
         norm(point.grad),
@@ -45,7 +52,7 @@ def init(problem: Problem, point: Point) -> _State:
 
 def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
     with relaxed_promotion():
-        update, moments = _TRANSFORM.update(cast(Any, point.grad), state.moments)
+        update, moments = _transform().update(point.grad, state.moments)
     params = jax.tree.map(lambda x, u: x - state.rate * u, point.params, update)
     new = evaluate(problem, params)
     size = norm(new.grad)

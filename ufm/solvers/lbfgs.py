@@ -5,12 +5,11 @@ decrease, which is what lets it reach gradients near rounding. The parameters ar
 inside, because a tree of three arrays triples the work of tracing and compiling.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-import optax.tree_utils as otu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
@@ -20,10 +19,17 @@ from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, relaxed_promotion
 default_max_steps = 10_000
 patience = FIRST_ORDER_PATIENCE
 init_products = 0
-_LINE_SEARCH = optax.scale_by_zoom_linesearch(
-    max_linesearch_steps=30, initial_guess_strategy="one", approx_dec_rtol=1e-6
-)
-_SOLVER = optax.lbfgs(memory_size=20, linesearch=_LINE_SEARCH)
+
+
+@functools.cache
+def _solver() -> Any:
+    # Imported where it is needed: it takes a tenth of a second.
+    import optax
+
+    line_search = optax.scale_by_zoom_linesearch(
+        max_linesearch_steps=30, initial_guess_strategy="one", approx_dec_rtol=1e-6
+    )
+    return optax.lbfgs(memory_size=20, linesearch=line_search)
 
 
 class _State(NamedTuple):
@@ -47,14 +53,16 @@ def _flat_objective(problem: Problem, params: Params):
 
 def init(problem: Problem, point: Point) -> _State:
     del problem
-    return _State(_SOLVER.init(ravel_pytree(point.params)[0]))
+    return _State(_solver().init(ravel_pytree(point.params)[0]))
 
 
 def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
+    import optax.tree_utils as otu
+
     objective, unravel = _flat_objective(problem, point.params)
     x, g = ravel_pytree(point.params)[0], ravel_pytree(point.grad)[0]
     with relaxed_promotion():
-        change, inner = _SOLVER.update(
+        change, inner = _solver().update(
             g, state.inner, x, value=point.value, grad=g, value_fn=objective
         )
     value, grad = otu.tree_get(inner, "value"), otu.tree_get(inner, "grad")
