@@ -48,5 +48,5 @@ def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
         residual=float(pairs.residuals[0]),
         converged=pairs.converged,
         outside=(lam_w + lam_h) / 2 - float(spread),
-        escape=escape_direction(problem, state),
+        escape=escape_direction(problem, state)[0],
     )

@@ -11,6 +11,7 @@ of eigenvalues are exact all the same, and the smallest and the largest are foun
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import numpy as np
@@ -20,13 +21,15 @@ from ufm.class_means import reduced_problem
 from ufm.curvature import escape_direction
 from ufm.duality import dual_state
 from ufm.hessian import Spectrum, eigenvalue_bracket, inertia, spectrum, spectrum_of_means
-from ufm.hessian.closed_form import Place
 from ufm.minimum import global_minimum
 from ufm.origin import origin
 from ufm.params import Params
 from ufm.problem import Problem
 from ufm.symmetric import supported, symmetric_minimum
 from ufm.trajectory import Trajectory
+
+#: Where the point is: the global minimum, or W = H = 0 with the best bias.
+Place = Literal["minimum", "origin"]
 
 
 def spectrum_at(problem: Problem, at: Place = "minimum") -> Spectrum:
@@ -72,7 +75,8 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
     rank = int(np.sum(sizes > 1e-9 * max(float(sizes[0]), 1e-300)))
     if rank >= problem.dim or not float(state.dual_norm) > float(state.mu) * (1 + 1e-9):
         return None
-    return float(escape_direction(problem, state).predicted)
+    escape, _ = escape_direction(problem, state)
+    return float(escape.predicted)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
