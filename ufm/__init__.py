@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from ufm.solvers import solve as solve
     from ufm.solvers import solve_many as solve_many
     from ufm.spectra import SpectrumPath as SpectrumPath
+    from ufm.spectra import SpectrumRecord as SpectrumRecord
     from ufm.spectra import spectrum_along as spectrum_along
     from ufm.spectra import spectrum_at as spectrum_at
     from ufm.symmetric import collapse_threshold as collapse_threshold
@@ -125,6 +126,7 @@ _HOME = {
     "inertia": "ufm.hessian",
     "spectrum": "ufm.hessian",
     "SpectrumPath": "ufm.spectra",
+    "SpectrumRecord": "ufm.spectra",
     "spectrum_along": "ufm.spectra",
     "spectrum_at": "ufm.spectra",
     "origin": "ufm.origin",

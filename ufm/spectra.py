@@ -23,13 +23,16 @@ from ufm.duality import dual_state
 from ufm.hessian import Spectrum, eigenvalue_bracket, inertia, spectrum, spectrum_of_means
 from ufm.minimum import global_minimum
 from ufm.origin import origin
-from ufm.params import Params
-from ufm.problem import Problem
+from ufm.params import Params, norm
+from ufm.problem import Problem, value_and_gradient
 from ufm.symmetric import supported, symmetric_minimum
 from ufm.trajectory import Trajectory
 
 #: Where the point is: the global minimum, or W = H = 0 with the best bias.
 Place = Literal["minimum", "origin"]
+#: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
+#: zeros in `ufm.hessian.extremal`.
+_CRITICAL = 1e-5
 
 
 def spectrum_at(problem: Problem, at: Place = "minimum") -> Spectrum:
@@ -77,6 +80,48 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
         return None
     escape, _ = escape_direction(problem, state)
     return float(escape.predicted)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpectrumRecord:
+    """A spectrum, its problem, and the theory's escape curvature where there is one."""
+
+    problem: Problem
+    spectrum: Spectrum
+    escape: float | None = None
+
+
+def record_at(problem: Problem, at: Place = "minimum", method: str = "auto") -> SpectrumRecord:
+    """The spectrum at a place by any method of `ufm.spectrum`, with the escape curvature there.
+
+    auto, closed_form and collapsed build nothing with N columns.
+    """
+    if method == "auto":
+        found = spectrum_at(problem, at)
+    elif method == "closed_form":
+        found = spectrum(problem, method=method, at=at)
+    elif method == "collapsed":
+        means, which = class_means_at(problem, at)
+        found = dataclasses.replace(spectrum_of_means(problem, means), note=which)
+    else:
+        point = origin(problem)
+        if at == "minimum":
+            point = global_minimum(problem).params(jax.random.key(0))
+        found = spectrum(problem, point, method)
+    if found.negative is not None and not found.negative:
+        return SpectrumRecord(problem, found)
+    means, _ = class_means_at(problem, at)
+    small = reduced_problem(problem, problem.dim)
+    return SpectrumRecord(problem, found, escape_curvature(small, means))
+
+
+def record_of(problem: Problem, params: Params, method: str = "auto") -> SpectrumRecord:
+    """The same at any point; there is an escape curvature at critical ones only."""
+    found = spectrum(problem, params, method)
+    _, gradient = value_and_gradient(problem, params)
+    critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)
+    escapes = critical and (found.negative is None or found.negative > 0)
+    return SpectrumRecord(problem, found, escape_curvature(problem, params) if escapes else None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

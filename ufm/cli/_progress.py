@@ -8,13 +8,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show `label`, a bar, and the starts done; yields the function that advances it."""
+def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[[], None]]:
+    """Show `label`, a bar, and how many are done; yields the function that advances it."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("starts"),
+        TextColumn(unit),
         TimeElapsedColumn(),
     )
     console = Console(stderr=True)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ufm.report.singular_values import plot_logit_singular_values as plot_logit_singular_values
     from ufm.report.spectrum import plot_spectrum as plot_spectrum
     from ufm.report.spectrum import theory_lines as theory_lines
-    from ufm.report.spectrum_pages import SpectrumRecord as SpectrumRecord
     from ufm.report.spectrum_pages import spectrum_files as spectrum_files
     from ufm.report.spectrum_pages import spectrum_path_files as spectrum_path_files
 
@@ -42,7 +41,6 @@ _HOME = {
     "plot_gradient_singular_values": "ufm.report.singular_values",
     "plot_grams": "ufm.report.gram",
     "plot_logit_singular_values": "ufm.report.singular_values",
-    "SpectrumRecord": "ufm.report.spectrum_pages",
     "plot_spectrum": "ufm.report.spectrum",
     "spectrum_files": "ufm.report.spectrum_pages",
     "spectrum_path_files": "ufm.report.spectrum_pages",

@@ -1,6 +1,5 @@
 """The pages of `ufm spectrum`: spectra below each other, and eigenvalues along runs."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ufm.hessian import Spectrum
-from ufm.problem import Problem
 from ufm.report._style import COLUMN
 from ufm.report._table import Table
 from ufm.report.folder import Page, page_files
@@ -20,17 +17,7 @@ from ufm.report.spectrum import (
     spectrum_table,
     theory_lines,
 )
-from ufm.spectra import SpectrumPath
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpectrumRecord:
-    """One spectrum, its problem, and the theory's escape curvature where there is one."""
-
-    problem: Problem
-    spectrum: Spectrum
-    escape: float | None = None
-
+from ufm.spectra import SpectrumPath, SpectrumRecord
 
 #: The name of a loss, and the run of it.
 LabelledPath = tuple[str, SpectrumPath]
