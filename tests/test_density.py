@@ -264,6 +264,15 @@ def test_points_without_a_hessian_are_refused():
         spectral_density_of(lambda x: jnp.sum(x), jnp.zeros(0), KEY)
 
 
+def test_bad_options_are_refused_before_any_product():
+    def never(x):
+        raise AssertionError("a product was asked for")
+
+    for options in ({"width": -1.0}, {"grid": [np.nan]}, {"num_probes": 1}, {"max_bytes": 1}):
+        with pytest.raises(ValueError, match=r"width|grid|num_probes|max_bytes"):
+            spectral_density_of(never, jnp.ones(3), KEY, **options)
+
+
 def test_moments_beyond_the_quadrature_are_refused():
     found = at_point(num_matvecs=3)
     assert np.isfinite(found.moment(5).value)

@@ -95,6 +95,9 @@ def test_one_eigenvalue(eigenvalues):
     np.testing.assert_allclose(found.nodes, np.full((10, 1), eigenvalues[0]), rtol=0, atol=1e-14)
     np.testing.assert_array_equal(found.weights, 1.0)
     assert np.trapezoid(found.density, found.grid) == pytest.approx(1, rel=0, abs=1e-8)
+    if eigenvalues[0] == 0:
+        assert found.cumulative(0.0).value == 1  # ≤, not <
+        assert found.cumulative(-1e-300).value == 0
     value, error = found.trace()
     assert value == pytest.approx(sum(eigenvalues), rel=1e-14, abs=0)
     assert error < 1e-13

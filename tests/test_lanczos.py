@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from ufm.hessian.lanczos import GaussRule, advance, begin, probe, quadrature
+from ufm.hessian.lanczos import GaussRule, advance, begin, gauss_rule, probe, quadrature
 
 SIZE = 40
 FOUR = (-1.0, 0.0, 0.5, 2.0)
@@ -121,6 +121,9 @@ def test_few_distinct_eigenvalues_are_found_and_nothing_else(dtype, distinct):
     np.testing.assert_allclose(found.nodes, distinct, rtol=0, atol=tol * max(np.abs(distinct)))
     masses = [np.sum((basis.T @ v)[eigenvalues == x] ** 2) for x in distinct]
     np.testing.assert_allclose(found.weights, masses, rtol=0, atol=tol)
+    # And the run itself ends there.
+    run = step(jnp.asarray(A, dtype), begin(jnp.asarray(v, dtype), 20), jnp.int32(20))
+    assert (int(run.step), bool(run.going)) == (len(distinct), False)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -161,3 +164,21 @@ def test_an_eigenvector_to_start_from():
     found = rule(A, basis[:, 7], 20)
     assert found.resolved
     np.testing.assert_allclose(found.nodes, [np.linspace(-1, 2, SIZE)[7]], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("last", "resolved"), [(1.0, False), (1e-4, True)])
+def test_residuals_that_cancel_do_not_make_a_rule_certain(last, resolved):
+    # Nodes near 0 of weight 5e-11, and residuals ±5e-6 β: neither their sum nor the weight shows.
+    found = gauss_rule(np.array([1.0, 0.0, 0.0]), np.array([1e-5, 1e-4, last]), 2e-16)
+    assert found.resolved == resolved
+    assert len(found.nodes) == (1 if resolved else 3)
+
+
+def test_an_exhausted_space_is_resolved_whatever_rounding_leaves():
+    A, _ = prescribed(np.linspace(-1, 2, SIZE))
+
+    def noisy(run, until):
+        run = step(jnp.asarray(A), run, until)
+        return run._replace(beta=run.beta.at[-1].set(1e-3))
+
+    assert quadrature(noisy, jnp.asarray(unit()), SIZE).resolved

@@ -20,6 +20,7 @@ its ends, s_c, or the single stationary point beyond s_c: no scan is needed to b
     >>> symmetric_minimum(problem).rho     # CE, K=10, n=100, λ=5e-4: 5.25227342804663
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -72,14 +73,29 @@ def _balanced_size(problem: Problem) -> int:
     return problem.per_class
 
 
-@jax.jit
 def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
     """The best symmetric point of a balanced problem, in closed form or by bisection.
 
     Raises `ValueError` for imbalanced or weighted problems and custom losses.
     """
-    n = _balanced_size(problem)
-    rate = problem.mu() * n**0.5
+    return _minimum(_one_per_class(problem))
+
+
+def _one_per_class(problem: Problem) -> Problem:
+    """The problem with n = d = 1 and the same scalars: only μ√n enters, n and d compile nothing."""
+    root = _balanced_size(problem) ** 0.5
+    return dataclasses.replace(
+        problem,
+        class_counts=(1,) * problem.num_classes,
+        dim=1,
+        lam_w=problem.lam_w * root,
+        lam_h=problem.lam_h * root,
+    )
+
+
+@jax.jit
+def _minimum(problem: Problem) -> SymmetricMinimum:
+    rate = problem.mu()
     if isinstance(problem.loss, MSE):
         return _mse_minimum(problem, rate)
     phi = MarginLoss(problem.loss, problem.num_classes)
@@ -171,7 +187,6 @@ def _bisect(reached: Any, low: Scalar, high: Scalar) -> Scalar:
     return jnp.where(reached(low), low, 0.5 * (a + b))
 
 
-@jax.jit
 def margin_lower_bound(problem: Problem) -> Scalar:
     r"""A number that f never falls below, for any balanced problem with a loss of [Z22].
 
@@ -183,11 +198,17 @@ def margin_lower_bound(problem: Problem) -> Scalar:
     grid of ν, ν = c among them, for which it equals the neural-collapse value whenever c ≤ 1.
     Holds for every d. Raises `ValueError` for MSE, which is not shift-invariant.
     """
-    n, classes = _balanced_size(problem), problem.num_classes
+    alone = _one_per_class(problem)
     if not problem.loss.contrastive:
         raise ValueError(f"the margin bound needs CE, LS or FL, got {problem.loss.label()}")
+    return _margin_bound(alone)
+
+
+@jax.jit
+def _margin_bound(problem: Problem) -> Scalar:
+    classes = problem.num_classes
     phi = MarginLoss(problem.loss, classes)
-    c = problem.mu() * n**0.5 * (classes - 1)
+    c = problem.mu() * (classes - 1)
     zero = jnp.zeros_like(c)
     if not problem.has_bias:
         s = phi.argmin(c, zero)

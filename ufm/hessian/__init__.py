@@ -1,4 +1,4 @@
-"""The Hessian: products, exact counts and spectra, extremal eigenpairs, and densities."""
+"""The Hessian: products, exact counts and spectra, extremal eigenpairs, spectral density."""
 
 from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means
 from ufm.hessian.dense import dense_hessian as dense_hessian

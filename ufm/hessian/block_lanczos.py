@@ -25,6 +25,8 @@ from ufm.problem import matmul
 
 #: Basis vectors for every vector of the block, and how many of them survive a restart.
 _WIDTH, _KEPT = 6, 2
+#: Vectors held for every vector of the block: basis, images, and a copy of both at restarts.
+VECTORS = 4 * _WIDTH
 
 Operator = Callable[[Any, Array], Array]
 
@@ -56,14 +58,15 @@ def leading_eigenpairs(
     tol: float,
     max_products: int,
     project: Operator | None = None,
+    removed: int = 0,
 ) -> RitzPairs:
     """The `count` ≤ b eigenpairs at one end, from a random block.
 
     Converged when all residuals are at most `tol` times the largest Ritz value in size. `project`
-    confines everything to a subspace: the operator is then P A P there, and the residuals reported
-    are those of A.
+    confines everything to a subspace, of `removed` dimensions fewer: the operator is then P A P
+    there, and the residuals reported are those of A.
     """
-    block_size, dimension = start.shape
+    block_size, dimension = len(start), start.shape[1] - removed
     if not 1 <= count <= block_size <= dimension:
         raise ValueError(
             f"a block of {block_size} vectors in {dimension} dimensions gives from 1 to "
@@ -71,7 +74,7 @@ def leading_eigenpairs(
         )
     width = min(_WIDTH * block_size, dimension)
     sign, dtype = (-1.0 if largest else 1.0), np.dtype(start.dtype)
-    empty = jnp.zeros((width, dimension), dtype)
+    empty = jnp.zeros((width, start.shape[1]), dtype)
     space, small = _Space(empty, empty), np.zeros((width, width), dtype)
     size, block, scale, used = 0, start, 0.0, 0
     while True:

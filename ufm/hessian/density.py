@@ -24,11 +24,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int, Key
 
 from ufm.hessian.lanczos import GaussRule, Lanczos, advance, probe, quadrature
 from ufm.hessian.measure import SpectralDensity, checked_smoothing, smoothed, whole
+from ufm.hessian.trees import check_memory, check_tree, flat, function_product
 from ufm.linearisation import Linearisation, hessian_product, linearise
 from ufm.params import Params
 from ufm.problem import Problem, check_shapes
@@ -59,7 +59,7 @@ def spectral_density(
     check_shapes(problem, params)
     checked_smoothing(grid, width)  # before the products, not after
     num_matvecs, size = _check(params, num_probes, num_matvecs, max_bytes)
-    at = _linearised(problem, params)
+    at = linearise(problem, params)
     rules = _rules(
         lambda run, until: _advance_problem(problem, at, run, until),
         *(params, key, num_probes, num_matvecs),
@@ -96,15 +96,12 @@ def spectral_density_of(
     return smoothed(rules, size, num_matvecs, grid, width)
 
 
-_linearised = jax.jit(linearise)
-
-
 @functools.partial(jax.jit, donate_argnames="run")
 def _advance_problem(
     problem: Problem, at: Linearisation, run: Lanczos, until: Int[Array, ""]
 ) -> Lanczos:
     return advance(
-        _flat(lambda direction: hessian_product(problem, at, direction), at.params), run, until
+        flat(lambda direction: hessian_product(problem, at, direction), at.params), run, until
     )
 
 
@@ -112,15 +109,7 @@ def _advance_problem(
 def _advance_function(
     function: Callable[..., Any], point: Any, args: Any, run: Lanczos, until: Int[Array, ""]
 ) -> Lanczos:
-    # The forward derivative of the gradient, with what does not depend on the direction kept.
-    _, product = jax.linearize(lambda x: jax.grad(function)(x, *args), point)
-    return advance(_flat(product, point), run, until)
-
-
-def _flat(product: Callable[[Any], Any], point: Any) -> Callable[[Array], Array]:
-    """A product of trees as one of vectors."""
-    _, unravel = ravel_pytree(point)
-    return lambda x: ravel_pytree(product(unravel(x)))[0]
+    return advance(flat(function_product(function, point, args), point), run, until)
 
 
 def _rules(
@@ -139,25 +128,8 @@ def _rules(
 
 def _check(point: Any, num_probes: int, num_matvecs: int, max_bytes: int) -> tuple[int, int]:
     """num_matvecs, capped at the number of parameters, and that number."""
-    leaves = jax.tree.leaves(point)
-    kinds = sorted({str(leaf.dtype) for leaf in leaves})
-    if kinds not in (["float32"], ["float64"]):
-        raise ValueError(
-            "the point must consist of arrays that are all float32 or all float64, got "
-            + (" and ".join(kinds) or "no array")
-        )
-    size, itemsize = sum(leaf.size for leaf in leaves), leaves[0].dtype.itemsize
-    if size == 0:
-        raise ValueError("the point has no parameters: no Hessian to take the density of")
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
-        raise ValueError("the point is not finite: no Hessian to take the density of")
+    size, dtype = check_tree(point)
     whole("num_probes", num_probes, 2, "one probe has no error bars")
     num_matvecs = min(whole("num_matvecs", num_matvecs, 1, "products per probe"), size)
-    needed = num_matvecs * size * itemsize
-    if needed > max_bytes:
-        raise ValueError(
-            f"num_matvecs={num_matvecs} keeps {num_matvecs} vectors of {size} numbers, "
-            f"{needed / 2**30:.3g} GiB, more than max_bytes ({max_bytes / 2**30:.3g} GiB): "
-            f"at most {int(max_bytes // (size * itemsize))} fit, or raise max_bytes"
-        )
+    check_memory("num_matvecs", num_matvecs, 1, size, dtype, max_bytes)
     return num_matvecs, size

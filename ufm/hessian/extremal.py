@@ -9,7 +9,6 @@ for the method and `ufm.hessian.gauge` for the projection.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +18,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from ufm.hessian.block_lanczos import RitzPairs, leading_eigenpairs
+from ufm.hessian.block_lanczos import VECTORS, RitzPairs, leading_eigenpairs
 from ufm.hessian.dense import check_point
 from ufm.hessian.gauge import Frame, frame, gauge, shift_is_free, without_gauge
+from ufm.hessian.trees import check_memory, check_tree, flat, function_product, unflatten
 from ufm.linearisation import hessian_product, linearise
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
@@ -57,6 +57,7 @@ def extremal_eigenpairs(
     end: str = "smallest",
     tol: float | None = None,
     max_products: int = 20_000,
+    max_bytes: int = 2**32,
 ) -> Eigenpairs:
     """The `count` smallest or largest eigenvalues of ∇²f; at critical points, modulo symmetries.
 
@@ -65,9 +66,9 @@ def extremal_eigenpairs(
     """
     check_point(problem, params)
     dimension = problem.num_parameters
-    block = _block_size(count, dimension, end)
-    parts, deflated = _deflated(problem, params)
     dtype = params.W.dtype
+    parts, deflated = _deflated(problem, params)
+    block = _block_size(count, dimension, dtype, end, max_bytes, deflated)
     data = (
         problem,
         linearise(problem, params),
@@ -83,34 +84,41 @@ def extremal_eigenpairs(
         tol=_tolerance(tol, dtype),
         max_products=max_products,
         project=_model_project,
+        removed=deflated,
     )
-    vectors = jax.vmap(functools.partial(_unflatten, problem))(found.vectors)
-    return _eigenpairs(found, vectors, deflated)
+    return _eigenpairs(found, unflatten(problem, found.vectors), deflated)
 
 
 def extremal_eigenpairs_of(
-    function: Callable[[Any], Any],
+    function: Callable[..., Any],
     point: Any,
     key: Key[Array, ""],
     *,
+    args: tuple[Any, ...] = (),
     count: int = 5,
     end: str = "largest",
     tol: float | None = None,
     max_products: int = 2_000,
+    max_bytes: int = 2**32,
 ) -> Eigenpairs:
-    """The same for the Hessian of any function of a pytree of arrays, such as a network's loss."""
-    flat, unravel = ravel_pytree(point)
-    if not bool(jnp.all(jnp.isfinite(flat))):
-        raise ValueError("the point is not finite: it has no Hessian")
+    """The same for ∇²function at a tree of float arrays, such as a network's weights.
+
+    `function(point, *args)` is a scalar. Data that it closes over is compiled in: pass it
+    as `args`.
+    """
+    point = jax.tree.map(jnp.asarray, point)
+    size, dtype = check_tree(point)
+    block = _block_size(count, size, dtype, end, max_bytes)
     found = leading_eigenpairs(
-        FunctionProduct(function),
-        point,
-        jax.random.normal(key, (_block_size(count, flat.size, end), flat.size), flat.dtype),
+        _FunctionProduct(function),
+        (point, args),
+        jax.random.normal(key, (block, size), dtype),
         count,
         largest=end == "largest",
-        tol=_tolerance(tol, flat.dtype),
+        tol=_tolerance(tol, dtype),
         max_products=max_products,
     )
+    unravel = ravel_pytree(point)[1]
     return _eigenpairs(found, jax.vmap(unravel)(found.vectors), 0)
 
 
@@ -133,12 +141,17 @@ def _deflated(problem: Problem, params: Params) -> tuple[Frame, int]:
     return found, orbit.dimension
 
 
-def _block_size(count: int, dimension: int, end: str) -> int:
+def _block_size(
+    count: int, size: int, dtype: Any, end: str, max_bytes: int, removed: int = 0
+) -> int:
     if end not in ("smallest", "largest"):
         raise ValueError(f"end must be 'smallest' or 'largest', got {end!r}")
-    if not 1 <= count <= dimension:
-        raise ValueError(f"count must be from 1 to the {dimension} dimensions, got {count}")
-    return min(count + _SPARE, dimension)
+    most = size - removed
+    if not 1 <= count <= most:
+        raise ValueError(f"count must be from 1 to the {most} dimensions there are, got {count}")
+    block = min(count + _SPARE, most)
+    check_memory(f"count + {_SPARE}", block, VECTORS, size, dtype, max_bytes)
+    return block
 
 
 def _tolerance(tol: float | None, dtype: Any) -> float:
@@ -149,43 +162,24 @@ def _tolerance(tol: float | None, dtype: Any) -> float:
     return float(tol)
 
 
-def _unflatten(problem: Problem, flat: Float[Array, " P"]) -> Params:
-    classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
-    ends = (classes * dim, dim * (classes + columns))
-    W, H, b = jnp.split(flat, ends)
-    return Params(W.reshape(classes, dim), H.reshape(dim, columns), b if problem.has_bias else None)
-
-
-def _flatten(point: Params) -> Float[Array, " P"]:
-    return jnp.concatenate([x.ravel() for x in jax.tree.leaves(point)])
-
-
 def _model_product(data: Any, block: Float[Array, "b P"]) -> Float[Array, "b P"]:
     problem, at, *_ = data
-
-    def one(v: Float[Array, " P"]) -> Float[Array, " P"]:
-        return _flatten(hessian_product(problem, at, _unflatten(problem, v)))
-
+    one = flat(lambda direction: hessian_product(problem, at, direction), at.params)
     return jax.lax.map(one, block)  # half the time of the mapped products, on a CPU
 
 
 def _model_project(data: Any, block: Float[Array, "b P"]) -> Float[Array, "b P"]:
-    problem, _, parts, free_shift = data
-    return jax.vmap(lambda v: _flatten(without_gauge(parts, free_shift, _unflatten(problem, v))))(
-        block
-    )
+    _, at, parts, free_shift = data
+    one = flat(lambda direction: without_gauge(parts, free_shift, direction), at.params)
+    return jax.vmap(one)(block)
 
 
 @dataclasses.dataclass(frozen=True)
-class FunctionProduct:
-    """Products with the Hessian of a function at a pytree, on blocks of flat vectors."""
+class _FunctionProduct:
+    """Products with the Hessian of a function at a tree, on blocks of flat vectors."""
 
-    function: Callable[[Any], Any]
+    function: Callable[..., Any]
 
-    def __call__(self, point: Any, block: Float[Array, "b P"]) -> Float[Array, "b P"]:
-        _, unravel = ravel_pytree(point)
-
-        def one(v: Float[Array, " P"]) -> Float[Array, " P"]:
-            return ravel_pytree(jax.jvp(jax.grad(self.function), (point,), (unravel(v),))[1])[0]
-
-        return jax.lax.map(one, block)
+    def __call__(self, data: Any, block: Float[Array, "b P"]) -> Float[Array, "b P"]:
+        point, args = data
+        return jax.lax.map(flat(function_product(self.function, point, args), point), block)

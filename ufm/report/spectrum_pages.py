@@ -97,5 +97,8 @@ def _signed(axes: Axes, paths: Sequence[SpectrumPath]) -> None:
     largest = max(float(np.max(np.abs(path.smallest))) for path in paths)
     # Finer than that there is nothing to see.
     linear = max(max(path.zero_tol for path in paths), 1e-4 * largest)
-    axes.set_yscale("symlog", linthresh=10.0 ** np.ceil(np.log10(linear)), linscale=0.5)
+    linear = 10.0 ** np.ceil(np.log10(linear))
+    axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
     axes.axhline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
+    if max(float(np.max(path.smallest)) for path in paths) < linear:
+        axes.set_ylim(top=1.5 * linear)

@@ -1,0 +1,92 @@
+"""Exact histograms and brackets of eigenvalues, against dense Hessians in NumPy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_oracle import dense_hessian
+from points import BALANCED, SKEWED, gaussian, make, origin
+
+from ufm import MSE, CrossEntropy, Focal, Problem, eigenvalue_bracket, eigenvalue_histogram
+from ufm.hessian import arrow
+
+#: d above, at and below K, so that blocks have lone dimensions or none.
+PROBLEMS = [
+    make(CrossEntropy(), SKEWED, 1e-2, dim=4),
+    make(Focal(3.0), BALANCED, None, dim=3),
+    make(MSE(5.0, 3.0), SKEWED, 0.0, dim=2),
+    Problem(
+        CrossEntropy(), SKEWED, 4, 2e-2, 5e-3, 1e-2, jnp.array([1.0, 3.0, 2.0, 1.0, 4.0, 2.0, 0.5])
+    ),
+]
+every_problem = pytest.mark.parametrize(
+    "problem", PROBLEMS, ids=lambda p: f"{p.loss.label()}, d={p.dim}, {p.column_weights is None}"
+)
+
+
+def spectrum_of(problem, point) -> np.ndarray:
+    return np.linalg.eigvalsh(dense_hessian(problem, point))
+
+
+@every_problem
+def test_histograms_are_exact(problem):
+    for scale in (0.1, 1.0, 4.0):
+        point = gaussian(problem, 2, scale)
+        spectrum = spectrum_of(problem, point)
+        edges = np.linspace(spectrum[0] - 0.01, spectrum[-1] * 0.9, 41) + 1e-5
+        found = eigenvalue_histogram(problem, point, edges)
+        assert found.reliable
+        np.testing.assert_allclose(found.edges, edges, rtol=0, atol=1e-7)
+        np.testing.assert_array_equal(found.counts, np.histogram(spectrum, found.edges)[0])
+        assert found.below == 0
+        assert found.above == np.sum(spectrum > found.edges[-1]) >= 1
+        assert found.below + found.counts.sum() + found.above == problem.num_parameters
+
+
+@every_problem
+def test_brackets_hold_every_eigenvalue(problem):
+    point = gaussian(problem, 3, 1.0)
+    spectrum = spectrum_of(problem, point)
+    for index in (0, 1, len(spectrum) // 2, len(spectrum) - 1, -1):
+        low, high = eigenvalue_bracket(problem, point, index)
+        # 1e-14: the oracle's own rounding.
+        assert low - 1e-14 <= spectrum[index] <= high + 1e-14
+        assert high - low < 1e-8 * np.max(np.abs(spectrum))
+    low, high = eigenvalue_bracket(problem, point, 0, tol=1e-3)
+    assert 1e-6 < high - low <= 1e-3
+
+
+def test_a_bracket_of_a_multiple_eigenvalue_of_all_blocks():
+    # At the origin λ_H is an eigenvalue of every block: no count can be taken there.
+    problem = make(CrossEntropy(), BALANCED, None)
+    point = origin(problem)
+    spectrum = spectrum_of(problem, point)
+    index = int(np.flatnonzero(np.isclose(spectrum, 5e-3, rtol=1e-12, atol=0))[1])
+    low, high = eigenvalue_bracket(problem, point, index)
+    assert low <= 5e-3 <= high
+    assert high - low < 1e-6
+
+
+def test_shifts_are_counted_in_groups_without_a_difference(monkeypatch):
+    problem = PROBLEMS[0]
+    point = gaussian(problem, 2, 1.0)
+    edges = np.linspace(-0.2, 0.5, 23)
+    whole = eigenvalue_histogram(problem, point, edges)
+    monkeypatch.setattr(arrow, "_SHIFTS", 3)
+    grouped = eigenvalue_histogram(problem, point, edges)
+    np.testing.assert_array_equal(whole.counts, grouped.counts)
+    np.testing.assert_array_equal(whole.edges, grouped.edges)
+
+
+def test_what_cannot_be_counted_is_refused():
+    problem = PROBLEMS[0]
+    point = gaussian(problem, 0, 1.0)
+    for edges in ([0.0], [1.0, 0.0], [0.0, 0.0], [0.0, np.nan]):
+        with pytest.raises(ValueError, match="two or more ascending numbers"):
+            eigenvalue_histogram(problem, point, np.array(edges))
+    with pytest.raises(ValueError, match=r"index must be in \[-43, 43\)"):
+        eigenvalue_bracket(problem, point, 43)
+    with pytest.raises(ValueError, match="tol must be positive"):
+        eigenvalue_bracket(problem, point, 0, tol=0.0)
+    large = Problem(CrossEntropy(), (1,) * 120, 100, 1e-2, 1e-2, None)
+    with pytest.raises(ValueError, match=r"a matrix of Kd \+ K = 12,000 rows"):
+        eigenvalue_histogram(large, origin(large), np.array([0.0, 1.0]))
