@@ -1,12 +1,13 @@
 """Problems from the flags that `ufm solve` and `ufm spectrum` share."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ufm.losses import Loss
     from ufm.problem import Problem
 
 
+@runtime_checkable
 class ProblemOptions(Protocol):
     """The flags."""
 

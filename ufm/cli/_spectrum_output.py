@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Paths = Sequence[tuple["Problem", "SpectrumPath"]]
 
 #: Distinct eigenvalues printed of one spectrum, and how many of either end if there are more.
-_MOST, _ENDS = 40, 12
+_MOST, _ENDS = 30, 12
 _FORMAT = 1
 
 
