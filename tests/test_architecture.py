@@ -16,7 +16,7 @@ LAYERS = (
     ("losses", "params", "archive"),
     ("problem",),
     ("class_means", "linearisation", "rounding"),
-    ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin"),
+    ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),
     ("curvature",),
     ("certificate", "saddle"),
     ("minimum",),

@@ -95,11 +95,18 @@ def test_dense_at_an_imbalanced_origin(capsys):
     assert other["method"] == "collapsed"
 
 
-def test_many_eigenvalues_are_cut_in_the_middle(capsys):
+def test_many_eigenvalues_are_cut_in_the_middle(monkeypatch, capsys):
+    monkeypatch.setattr("ufm.cli._spectrum_output._MOST", 26)
     point = init_params(make(CrossEntropy(), lam_b=1e-2), jax.random.key(0))
-    out = printed(capsys, stored(point))
-    assert "15 more" in out  # 3·4 + 4·6 + 3 distinct ones, of which 12 at either end are shown
-    assert "method dense" in out
+    file = stored(point)
+    (entry,) = said(capsys, file)
+    values = [row["eigenvalue"] for row in entry["eigenvalues"]]
+    lines = printed(capsys, file).splitlines()
+    (cut,) = [i for i, line in enumerate(lines) if line.split()[:1] == ["…"]]
+    assert lines[cut].split()[1:3] == [f"{len(values) - 24}", "more"]
+    shown = [float(lines[i].split()[0]) for i in [*range(cut - 12, cut), *range(cut + 1, cut + 13)]]
+    np.testing.assert_allclose(shown, [*values[:12], *values[-12:]], rtol=1e-6)
+    assert "method dense" in lines[-2]
 
 
 def stored(params, name: str = "layer.npz", **changes) -> str:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from ufm.minimum import global_minimum as global_minimum
     from ufm.nearest import NearestMinimiser as NearestMinimiser
     from ufm.nearest import nearest_minimiser as nearest_minimiser
-    from ufm.origin import origin as origin
+    from ufm.origin_bias import origin as origin
     from ufm.problem import Params as Params
     from ufm.problem import Problem as Problem
     from ufm.problem import init_params as init_params
@@ -128,7 +128,7 @@ _HOME = {
     "SpectrumRecord": "ufm.spectra",
     "spectrum_along": "ufm.spectra",
     "spectrum_at": "ufm.spectra",
-    "origin": "ufm.origin",
+    "origin": "ufm.origin_bias",
     "spectrum": "ufm.hessian",
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",

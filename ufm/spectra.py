@@ -22,7 +22,7 @@ from ufm.curvature import escape_direction
 from ufm.duality import dual_state
 from ufm.hessian import Spectrum, eigenvalue_bracket, inertia, spectrum, spectrum_of_means
 from ufm.minimum import global_minimum
-from ufm.origin import origin
+from ufm.origin_bias import origin
 from ufm.params import Params, norm
 from ufm.problem import Problem, value_and_gradient
 from ufm.symmetric import supported, symmetric_minimum

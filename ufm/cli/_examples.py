@@ -19,7 +19,7 @@ _EXAMPLES = {
         ("ufm spectrum --at origin --losses ce mse", "at a strict saddle"),
         ("ufm spectrum --counts 100 100 20 5 --dim 6", "imbalanced classes"),
         ("ufm spectrum --num-classes 1000 --dim 2048 --per-class 1300", "2.7 billion dimensions"),
-        ("ufm spectrum run/ce.npz", "at a solution that ufm solve --out run stored"),
+        ("ufm spectrum run/ce.npz", "at a solution in a folder of results"),
         ("ufm spectrum --along run --per-class 20 --losses ce", "from a random start to the end"),
         ("ufm spectrum --out spectra --figures", "numbers and figures as files"),
     ),

@@ -38,6 +38,8 @@ _FINE = 60
 _APART, _ABOVE = 8.5, 9.0
 #: Least distance of two labels of the abscissa, in points.
 _TICKS_APART = 21.0
+#: Least length of a decade that has ticks at its multiples, in points.
+_DECADE = 18.0
 
 #: How eigenvalues look, by their sign; zeros that rotations explain and those that they do not.
 _LOOK: dict[str, dict[str, Any]] = {
@@ -249,7 +251,9 @@ def _tick(axes: Axes, low: float, high: float, linear: float) -> None:
             kept.append(tick)
             places.append(place)
     axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
-    small = np.outer(shown, np.arange(1.0, 10.0)).ravel()
+    first, second = _points(axes, linear * np.array([10.0, 100.0]))
+    multiples = np.arange(1.0, 10.0) if second - first >= _DECADE else np.ones(1)
+    small = np.outer(shown, multiples).ravel()
     axes.xaxis.set_minor_locator(
         FixedLocator(sorted(small[(small >= low) & (small <= high)].tolist()))
     )
