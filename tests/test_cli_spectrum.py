@@ -215,6 +215,7 @@ def refused(capsys, *options: str) -> str:
         ("--along run --at origin", "--at is for one point: leave it out with --along run"),
         ("--along run --points 1", "--points must be at least 2, got 1"),
         ("--along run --scale nan", "--scale must be non-negative and finite, got nan"),
+        ("--along run --num-classes 3 --dim 3 --per-class 2 --scale 1e200", "entries overflow"),
         ("--along run --seed -1", "--seed must be in [0, 2^32), got -1"),
         ("none.npz", "none.npz does not exist"),
         ("none.npz --at origin", "none.npz is a point of a problem of its own: leave out --at"),

@@ -157,8 +157,14 @@ def spectrum_along(
     counts, ends = [], []
     for moment in range(len(np.asarray(path.step))):
         point = path.point(moment)
-        counts.append(inertia(problem, point))
-        ends.append([_bracket(problem, point, index) for index in (0, -1)])
+        try:
+            counts.append(inertia(problem, point))
+            ends.append([_bracket(problem, point, index) for index in (0, -1)])
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"at step {int(path.step[moment])} the Hessian's entries overflow: start the run "
+                "at a smaller scale"
+            ) from None
         on_done()
     low, high = np.asarray(ends).transpose(2, 0, 1)
     return SpectrumPath(
