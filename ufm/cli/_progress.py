@@ -18,7 +18,9 @@ def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[
         TimeElapsedColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as bar:
+    # A log wants neither a bar nor the empty line that one leaves.
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
 
