@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ufm.minimum import global_minimum as global_minimum
     from ufm.nearest import NearestMinimiser as NearestMinimiser
     from ufm.nearest import nearest_minimiser as nearest_minimiser
+    from ufm.origin_bias import origin as origin
     from ufm.problem import Params as Params
     from ufm.problem import Problem as Problem
     from ufm.problem import init_params as init_params
@@ -71,6 +72,10 @@ if TYPE_CHECKING:
     from ufm.solvers import polish as polish
     from ufm.solvers import solve as solve
     from ufm.solvers import solve_many as solve_many
+    from ufm.spectra import SpectrumPath as SpectrumPath
+    from ufm.spectra import SpectrumRecord as SpectrumRecord
+    from ufm.spectra import spectrum_along as spectrum_along
+    from ufm.spectra import spectrum_at as spectrum_at
     from ufm.symmetric import collapse_threshold as collapse_threshold
     from ufm.symmetric import symmetric_minimum as symmetric_minimum
     from ufm.verification import Verification as Verification
@@ -123,6 +128,11 @@ _HOME = {
     "hessian_operator": "ufm.hessian",
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
+    "SpectrumPath": "ufm.spectra",
+    "SpectrumRecord": "ufm.spectra",
+    "spectrum_along": "ufm.spectra",
+    "spectrum_at": "ufm.spectra",
+    "origin": "ufm.origin_bias",
     "spectrum": "ufm.hessian",
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",

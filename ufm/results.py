@@ -20,6 +20,7 @@ import numpy as np
 
 from ufm.archive import read_arrays
 from ufm.certificate import Reason, Verdict
+from ufm.classifier import Classifier, as_classifier, load_classifier
 from ufm.problem import Params
 from ufm.solvers import History, Status
 from ufm.symmetric import collapse_threshold, supported
@@ -117,13 +118,14 @@ class RunFolder:
                 "format": _FORMAT,
                 "folder": str(self.path),
                 "config": self.config,
-                "environment": _environment(),
+                "environment": environment(),
                 "losses": results,
             }
         )
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Versions and machine that the numbers may depend on."""
     versions = {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy", "optax")}
     return {
         **versions,
@@ -210,6 +212,38 @@ def _arrays(verification: Verification, save: str) -> dict[str, Any]:
         if chosen.b is not None:
             arrays["b"] = chosen.b
     return {key: np.asarray(array) for key, array in arrays.items()}
+
+
+def load_solution(path: Path) -> Classifier:
+    """A point that `ufm solve` stored, with the problem that its folder names; else a last layer.
+
+    Raises `ValueError`, in one line, where the file holds no point, several, or one that
+    `load_classifier` refuses.
+    """
+    marker, entry = path.parent / "config.json", path.with_suffix(".json")
+    config = _read(marker) if marker.is_file() and entry.is_file() else {}
+    stored = ("lam_w", "lam_h", "lam_b")
+    if not (isinstance(config, dict) and all(name in config for name in stored)):
+        return load_classifier(path)
+    arrays, _ = read_arrays(path, ("W", "H", "b", "labels"))
+    if "W" not in arrays:
+        raise ValueError(
+            f"{path} has no W and H, as --save none wants: solve again with --save best"
+        )
+    if arrays["W"].ndim == 3:
+        raise ValueError(
+            f"{path} holds the W and H of {len(arrays['W'])} starts, as --save all wants: solve "
+            "again with --save best, or save one of them with its problem (ufm certify --help)"
+        )
+    return as_classifier(
+        arrays["W"],
+        arrays["H"],
+        arrays["labels"],
+        b=arrays.get("b"),
+        loss=_read(entry)["loss"],
+        features="columns",
+        **{name: config[name] for name in stored},
+    )
 
 
 def unwritable(path: Path, error: OSError) -> ValueError:

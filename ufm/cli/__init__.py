@@ -18,12 +18,14 @@ from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.solve import Solve
+from ufm.cli.spectrum import Spectrum
 from ufm.cli.version import Version
 
 #: What `ufm NAME` runs, in the order of `ufm --help`.
 COMMANDS = {
     "solve": Solve,
     "certify": Certify,
+    "spectrum": Spectrum,
     "cite": Cite,
     "completion": Completion,
     "version": Version,

@@ -14,6 +14,15 @@ _EXAMPLES = {
         ("ufm solve --counts 100 100 20 5 --losses ce ls", "imbalanced classes"),
         ("ufm solve --config mine.toml --starts 50", "a file of options, one of them changed"),
     ),
+    "spectrum": (
+        ("ufm spectrum", "at the global minimum of the four losses, in closed form"),
+        ("ufm spectrum --at origin --losses ce mse", "at a strict saddle"),
+        ("ufm spectrum --counts 100 100 20 5 --dim 6", "imbalanced classes"),
+        ("ufm spectrum --num-classes 1000 --dim 2048 --per-class 1300", "2.7 billion dimensions"),
+        ("ufm spectrum run/ce.npz", "at a solution in a folder of results"),
+        ("ufm spectrum --along run --per-class 20 --losses ce", "from a random start to the end"),
+        ("ufm spectrum --out spectra --figures", "numbers and figures as files"),
+    ),
     "completion": (
         ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
         ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),

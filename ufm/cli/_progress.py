@@ -8,17 +8,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show `label`, a bar, and the starts done; yields the function that advances it."""
+def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[[], None]]:
+    """Show `label`, a bar, and how many are done; yields the function that advances it."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("starts"),
+        TextColumn(unit),
         TimeElapsedColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as bar:
+    # A log wants neither a bar nor the empty line that one leaves.
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
 

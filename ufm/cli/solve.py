@@ -9,7 +9,6 @@ import msgspec
 import tyro
 
 if TYPE_CHECKING:
-    from ufm.losses import Loss
     from ufm.problem import Problem
     from ufm.results import LossResult, RunFolder
 
@@ -110,10 +109,12 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _problems(self) -> "dict[str, Problem]":
         """What to solve, by name. All that can be refused is refused here: no folder is made."""
+        from ufm.cli._problems import build_problem, parse_losses
+
         try:
-            losses = self._losses()
+            losses = parse_losses(self.losses)
             self._check()
-            return {name: self._problem(loss) for name, loss in losses.items()}
+            return {name: build_problem(self, loss) for name, loss in losses.items()}
         except ValueError as error:
             if self.config is None:
                 raise
@@ -132,25 +133,6 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"--scale must be non-negative and finite, got {self.scale}")
         check_options(self.method, self.tol, self.max_steps)
         check_tolerance(self.gap_tol)
-
-    def _losses(self) -> "dict[str, Loss]":
-        from ufm.losses import loss_spec, parse_loss
-
-        if not self.losses:
-            raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
-        losses = {loss_spec(loss): loss for loss in map(parse_loss, self.losses)}
-        if len(losses) < len(self.losses):
-            raise ValueError(f"--losses names a loss twice: {' '.join(self.losses)}")
-        return losses
-
-    def _problem(self, loss: "Loss") -> "Problem":
-        from ufm.problem import Problem
-
-        decays = {"lam_w": self.lam_w, "lam_h": self.lam_h, "lam_b": self.lam_b}
-        if self.counts:
-            return Problem(loss=loss, class_counts=self.counts, dim=self.dim, **decays)
-        sizes = {"num_classes": self.num_classes, "per_class": self.per_class, "dim": self.dim}
-        return Problem.balanced(loss=loss, **sizes, **decays)
 
     def _configuration(self) -> dict[str, Any]:
         """What the numbers depend on: everything but where they go."""

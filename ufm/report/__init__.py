@@ -23,6 +23,10 @@ if TYPE_CHECKING:
         plot_gradient_singular_values as plot_gradient_singular_values,
     )
     from ufm.report.singular_values import plot_logit_singular_values as plot_logit_singular_values
+    from ufm.report.spectrum import plot_spectrum as plot_spectrum
+    from ufm.report.spectrum import theory_lines as theory_lines
+    from ufm.report.spectrum_pages import spectrum_files as spectrum_files
+    from ufm.report.spectrum_pages import spectrum_path_files as spectrum_path_files
 
 # Loaded on first use: a table needs no matplotlib, which takes half a second to import.
 _HOME = {
@@ -37,7 +41,11 @@ _HOME = {
     "plot_gradient_singular_values": "ufm.report.singular_values",
     "plot_grams": "ufm.report.gram",
     "plot_logit_singular_values": "ufm.report.singular_values",
+    "plot_spectrum": "ufm.report.spectrum",
+    "spectrum_files": "ufm.report.spectrum_pages",
+    "spectrum_path_files": "ufm.report.spectrum_pages",
     "style": "ufm.report._style",
+    "theory_lines": "ufm.report.spectrum",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # computed

@@ -6,6 +6,7 @@ Files are yielded, not written: names and contents, for whoever writes them.
 import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,12 +57,13 @@ def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
         if page is _features:
             shown = [r for r in records if feature_view.can_be_seen(r.problem, r.path)]
         if shown:
-            yield from _files(name, page, shown)
+            yield from page_files(name, page, shown)
 
 
-def _files(
-    name: str, page: Callable[[Sequence[LossRecord]], Page], records: Sequence[LossRecord]
+def page_files(
+    name: str, page: Callable[[Any], Page], records: Sequence[Any]
 ) -> list[tuple[str, bytes]]:
+    """The .csv, .png and .pdf of one page."""
     with style():
         figure, tables = page(records)
         figure.draw_without_rendering()

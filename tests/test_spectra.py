@@ -1,0 +1,94 @@
+"""Spectra where theory knows the point, against dense matrices; along a run, against LAPACK."""
+
+import jax
+import numpy as np
+import pytest
+from points import BALANCED, SKEWED, make
+
+from ufm import (
+    MSE,
+    CrossEntropy,
+    Focal,
+    dense_hessian,
+    global_minimum,
+    init_params,
+    origin,
+    spectrum_along,
+    spectrum_at,
+)
+from ufm.class_means import reduced_problem
+from ufm.spectra import class_means_at, escape_curvature
+from ufm.trajectory import trajectory
+
+
+def eigenvalues(problem, params) -> np.ndarray:
+    return np.linalg.eigvalsh(dense_hessian(problem, params))
+
+
+@pytest.mark.parametrize("counts", [BALANCED, SKEWED], ids=["balanced", "imbalanced"])
+@pytest.mark.parametrize("loss", [CrossEntropy(), MSE()], ids=["CE", "MSE"])
+def test_every_eigenvalue_at_the_minimum_and_at_the_origin(loss, counts):
+    problem = make(loss, counts, lam_b=1e-2)
+    points = {
+        "minimum": global_minimum(problem).params(jax.random.key(3)),
+        "origin": origin(problem),
+    }
+    for at, point in points.items():
+        found = spectrum_at(problem, at)
+        dense = eigenvalues(problem, point)
+        assert found.complete
+        np.testing.assert_allclose(found.expand(), dense, atol=2e-9 * np.max(dense))
+        assert found.note.endswith(f"at the {at}")
+
+
+def test_what_is_not_proven_is_not_called_the_minimum():
+    found = spectrum_at(make(Focal(3.0), SKEWED, lam_b=1e-2))
+    assert "not proven minimal" in found.note
+    assert found.definite_modulo_gauge
+
+
+def test_a_dimension_too_small_for_the_simplex():
+    problem = make(CrossEntropy(), lam_b=1e-2, dim=1)
+    found = spectrum_at(problem)
+    assert "not proven minimal" in found.note
+    assert found.dimension == problem.num_parameters
+
+
+def test_the_escape_curvature_is_a_rayleigh_quotient():
+    problem = make(CrossEntropy(), SKEWED, lam_b=1e-2)
+    small, (means, _) = reduced_problem(problem, 4), class_means_at(problem, "origin")
+    # At the origin of CE, G has the columns (p − e_k)/N.
+    p = np.exp(np.asarray(means.b)) / np.sum(np.exp(np.asarray(means.b)))
+    G = np.repeat(p[:, None] - np.eye(3), SKEWED, axis=1) / sum(SKEWED)
+    top, mu = np.linalg.norm(G, 2), 1e-2
+    total = float(problem.lam_w + problem.lam_h)
+    found = escape_curvature(small, means)
+    np.testing.assert_allclose(found, -2 * (top - mu) * mu / total, rtol=1e-12)
+    assert spectrum_at(problem, "origin").eigenvalues[0] <= found
+    assert escape_curvature(small, class_means_at(problem, "minimum")[0]) is None
+
+
+def test_no_escape_is_promised_where_no_dimension_is_free():
+    problem = make(CrossEntropy(), lam_b=1e-2, dim=2)
+    point = init_params(problem, jax.random.key(0))  # rank 2
+    assert escape_curvature(problem, point) is None
+
+
+def test_along_a_run_against_lapack():
+    problem = make(CrossEntropy(), lam_b=1e-2)
+    path = trajectory(problem, init_params(problem, jax.random.key(0)), num_points=4)
+    seen = []
+    found = spectrum_along(problem, path, lambda: seen.append(1))
+    assert len(seen) == len(found.step) == 4
+    assert found.reliable
+    for i in range(4):
+        dense = eigenvalues(problem, path.point(i))
+        assert found.negative[i] == np.sum(dense < -found.zero_tol)
+        assert found.positive[i] == np.sum(dense > found.zero_tol)
+        assert found.zero[i] == len(dense) - found.negative[i] - found.positive[i]
+        assert abs(found.smallest[i] - dense[0]) <= found.error[i] + 1e-12
+        assert abs(found.largest[i] - dense[-1]) <= found.error[i] + 1e-12
+    np.testing.assert_array_equal(found.value, path.value)
+    assert found.negative[0] > 0
+    assert found.negative[-1] == 0
+    assert found.zero[-1] == 2 * (4 - 2) + 1  # the orbit of a frame of rank 2 in four dimensions

@@ -1,0 +1,56 @@
+"""Problems from the flags that `ufm solve` and `ufm spectrum` share."""
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from ufm.losses import Loss
+    from ufm.problem import Problem
+
+
+@runtime_checkable
+class ProblemOptions(Protocol):
+    """The flags."""
+
+    @property
+    def losses(self) -> tuple[str, ...]: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def per_class(self) -> int: ...
+    @property
+    def counts(self) -> tuple[int, ...]: ...
+    @property
+    def lam_w(self) -> float: ...
+    @property
+    def lam_h(self) -> float: ...
+    @property
+    def lam_b(self) -> float | None: ...
+
+
+def parse_losses(specs: tuple[str, ...]) -> "dict[str, Loss]":
+    """Losses by their canonical texts. Raises `ValueError` for none, unknown and repeated ones."""
+    from ufm.losses import loss_spec, parse_loss
+
+    if not specs:
+        raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
+    losses = {loss_spec(loss): loss for loss in map(parse_loss, specs)}
+    if len(losses) < len(specs):
+        raise ValueError(f"--losses names a loss twice: {' '.join(specs)}")
+    return losses
+
+
+def build_problem(options: ProblemOptions, loss: "Loss") -> "Problem":
+    """Raises `ValueError` for sizes and decays that are none."""
+    from ufm.problem import Problem
+
+    decays = {"lam_w": options.lam_w, "lam_h": options.lam_h, "lam_b": options.lam_b}
+    if options.counts:
+        return Problem(loss=loss, class_counts=options.counts, dim=options.dim, **decays)
+    sizes = {
+        "num_classes": options.num_classes,
+        "per_class": options.per_class,
+        "dim": options.dim,
+    }
+    return Problem.balanced(loss=loss, **sizes, **decays)

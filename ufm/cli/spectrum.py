@@ -1,0 +1,231 @@
+"""`ufm spectrum`: the eigenvalues of the Hessian."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import tyro
+
+if TYPE_CHECKING:
+    from ufm.problem import Problem
+    from ufm.spectra import SpectrumPath, SpectrumRecord
+
+#: What says which problem it is: a file brings its own.
+_PROBLEM = ("losses", "num_classes", "dim", "per_class", "counts", "lam_w", "lam_h", "lam_b")
+_OF_RUNS = ("points", "solver", "seed", "scale", "max_steps")
+
+
+class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Eigenvalues of the Hessian: how many are negative, zero, positive, and where they are.
+
+    Without FILE, at the global minimum of the problem that the flags describe, all of them with
+    multiplicities, whatever its size; at the origin with --at origin. With FILE, at that point.
+    With --along run, at moments of one run of a solver: exact counts, smallest and largest.
+
+    Zeros come in families: rotating the features changes nothing, so that many are forced. A
+    minimum whose other eigenvalues are all positive is as good as isolated.
+
+    The last column says where an eigenvalue comes from: lambda_H + s^2 chi, deviations of features
+    from their class mean; outside the row space, directions that no class uses yet; trivial,
+    standard, (K-2, 2), (K-2, 1, 1), class means, by the symmetry that permutes the classes.
+    """
+
+    file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = None
+    """An .npz that ufm solve stored (its folder names the problem), or a last layer as for
+    ufm certify."""
+    config: Path | None = None
+    """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it."""
+    at: Literal["minimum", "origin"] | None = None
+    """Where, without FILE: the global minimum, or W = H = 0 with the best bias. None: minimum."""
+    along: Literal["run"] | None = None
+    """Follow a run from a random start instead."""
+    method: Literal["auto", "closed_form", "collapsed", "dense", "lanczos"] = "auto"
+    """How: closed_form (balanced classes), collapsed (features equal within classes), dense (any
+    point, to 10,000 dimensions), lanczos (any point, both ends only)."""
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
+        "ce",
+        "ls:0.1",
+        "fl:3",
+        "mse",
+    )
+    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
+    num_classes: int = 10
+    """K, the number of classes."""
+    dim: int = 16
+    """d, the feature dimension."""
+    per_class: int = 100
+    """n, samples in each class."""
+    counts: Annotated[
+        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
+    ] = ()
+    """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
+    lam_w: float = 5e-4
+    """Weight decay of the classifier W."""
+    lam_h: float = 5e-4
+    """Weight decay of the features H."""
+    lam_b: float | None = 1e-2
+    """Weight decay of the bias: 0 for a free bias, None for no bias."""
+    points: int = 12
+    """Moments of a run to look at."""
+    solver: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
+        "newton"
+    )
+    """Whose run it is."""
+    seed: int = 0
+    """Seed of the start."""
+    scale: float = 0.1
+    """Standard deviation of the entries of the start."""
+    max_steps: int | None = None
+    """Most steps of the run. None: the solver's own."""
+    out: Path | None = None
+    """Folder for spectrum.npz, spectrum.csv and spectrum.json. None: nothing is written."""
+    figures: bool = False
+    """Draw them into the folder too: PNG, PDF and CSV."""
+    json: bool = False
+    """Print JSON on standard output instead of the table."""
+
+    def run(self) -> int:
+        """Compute, write, print. Nothing is written unless all was computed."""
+        from ufm.cli import _spectrum_output as output
+        from ufm.cli._jax import configure
+
+        configure()
+        self._check()
+        if self.along is not None:
+            paths = self._paths()
+            self._write(output.path_files(paths), lambda: output.draw_paths(paths))
+            text = output.paths_json(paths)
+            show = lambda: output.show_paths(paths)  # noqa: E731
+        else:
+            records, notes = self._records()
+            self._write(output.spectrum_files(records), lambda: output.draw_spectra(records))
+            text = output.spectra_json(records)
+            show = lambda: output.show_spectra(records, notes)  # noqa: E731
+        if self.json:
+            print(text)
+        else:
+            show()
+            if self.out is not None:
+                print(f"Results: {self.out}")
+        return 0
+
+    def _check(self) -> None:
+        """Refuse options that contradict each other, and what the library does not refuse."""
+        from ufm.solvers import check_options
+
+        default = type(self)()
+        given = [
+            name for name in self.__struct_fields__ if getattr(self, name) != getattr(default, name)
+        ]
+        if self.file is not None:
+            for name in ("at", "along", *_PROBLEM):
+                if name in given:
+                    raise ValueError(
+                        f"{self.file} is a point of a problem of its own: leave out {_flag(name)}"
+                    )
+        if self.along is None:
+            for name in _OF_RUNS:
+                if name in given:
+                    raise ValueError(
+                        f"{_flag(name)} is for a run: add --along run, or leave it out"
+                    )
+        else:
+            for name in ("at", "method"):
+                if name in given:
+                    raise ValueError(
+                        f"{_flag(name)} is for one point: leave it out with --along run"
+                    )
+        if self.figures and self.out is None:
+            raise ValueError("--figures needs a folder: add --out FOLDER")
+        if self.points < 2:
+            raise ValueError(f"--points must be at least 2, got {self.points}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(f"--scale must be non-negative and finite, got {self.scale}")
+        check_options(self.solver, None, self.max_steps)
+
+    def _records(self) -> "tuple[list[SpectrumRecord], tuple[str, ...]]":
+        """The spectra, and what is to be said of the file."""
+        from ufm.cli._progress import waiting
+        from ufm.spectra import record_at, record_of
+
+        if self.file is not None:
+            layer = _load(self.file)
+            with waiting("eigenvalues"):
+                return [record_of(layer.problem, layer.params, self.method)], layer.notes
+        records = []
+        for problem in self._problems():
+            with waiting(problem.loss.label()):
+                records.append(record_at(problem, self.at or "minimum", self.method))
+        return records, ()
+
+    def _paths(self) -> "list[tuple[Problem, SpectrumPath]]":
+        import jax
+
+        from ufm.cli._progress import progress
+        from ufm.problem import init_params
+        from ufm.spectra import spectrum_along
+        from ufm.trajectory import trajectory
+
+        found = []
+        for problem in self._problems():
+            # The first of the starts of `ufm solve` with this seed.
+            start = jax.tree.map(
+                lambda x: x[0], init_params(problem, jax.random.key(self.seed), self.scale, 1)
+            )
+            with progress(problem.loss.label(), self.points, "moments") as advance:
+                path = trajectory(
+                    problem,
+                    start,
+                    method=self.solver,
+                    max_steps=self.max_steps,
+                    num_points=self.points,
+                )
+                found.append((problem, spectrum_along(problem, path, advance)))
+        return found
+
+    def _problems(self) -> "list[Problem]":
+        from ufm.cli._problems import build_problem, parse_losses
+
+        return [build_problem(self, loss) for loss in parse_losses(self.losses).values()]
+
+    def _write(
+        self,
+        files: "dict[str, bytes]",
+        draw: "Callable[[], list[tuple[str, bytes]]]",
+    ) -> None:
+        if self.out is None:
+            return
+        from ufm.results import RunFolder
+
+        drawn = draw() if self.figures else []
+        folder = RunFolder.open(self.out, self._configuration())
+        for name, content in files.items():
+            folder.add(name, content)
+        for name, content in drawn:
+            folder.add(f"figures/{name}", content)
+
+    def _configuration(self) -> dict[str, Any]:
+        """What the numbers depend on: everything but where they go."""
+        config = msgspec.structs.asdict(self)
+        for name in ("config", "out", "figures", "json"):
+            del config[name]
+        config["file"] = None if self.file is None else str(self.file)
+        return config
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _load(path: Path):
+    from ufm.results import load_solution
+
+    try:
+        return load_solution(path)
+    except ValueError as error:
+        # Flags of `ufm certify` that this command does not have.
+        raise ValueError(str(error).split(", or give --")[0].split(" (--lam-h)")[0]) from None
