@@ -1,5 +1,6 @@
 """Whole spectra by every method, against LAPACK on a Hessian assembled in NumPy."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -124,7 +125,12 @@ def test_dense_at_any_point():
     found = spectrum(problem, point)
     assert found.method == "dense"
     assert_spectrum(found, eigenvalues(problem, point))
-    assert found.definite_modulo_gauge is None or not found.definite_modulo_gauge
+    # The gradient turns with the point: what is less far below 0 could be that.
+    assert found.eigenvalues[0] > -found.gauge_residual
+    assert found.definite_modulo_gauge is None
+    # What is further below 0 could not.
+    clear = dataclasses.replace(found, gauge_residual=-0.9 * found.eigenvalues[0])
+    assert clear.definite_modulo_gauge is False
     np.testing.assert_allclose(
         ufm.dense_hessian(problem, point), oracle(problem, point), rtol=0, atol=1e-13
     )

@@ -77,8 +77,10 @@ class Spectrum:
 
         Along unit gauge directions ∇²f is at most ε = `gauge_residual`, so that by Weyl the sorted
         eigenvalues lie within ε of `gauge_dimension` zeros and the eigenvalues of the rest; those
-        of the rest are positive if all but as many exceed ε.
+        of the rest are positive if all but as many exceed ε, and one is negative if one is < −ε.
         """
+        if self.eigenvalues[0] < -max(self.gauge_residual, self.zero_tol):
+            return False
         if self.negative is None or self.gauge_residual > self.zero_tol:
             return None
         return self.negative == 0 and self.true_zeros == 0
