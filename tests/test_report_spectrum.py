@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 from points import SKEWED, make
 
-from ufm import MSE, CrossEntropy, SpectrumPath, spectrum, spectrum_at
+from ufm import MSE, CrossEntropy, SpectrumPath, spectrum
 from ufm.report import plot_spectrum, spectrum_files, spectrum_path_files, style, theory_lines
 from ufm.report.spectrum import Sticks, common_limits, hill, legend_handles, sticks
 from ufm.report.spectrum_pages import path_page
@@ -140,7 +140,7 @@ def rows(content: bytes) -> list[dict[str, str]]:
 
 def test_files_of_spectra():
     imbalanced = make(MSE(), SKEWED, lam_b=1e-2)
-    records = [record_at(PROBLEM, "origin"), SpectrumRecord(imbalanced, spectrum_at(imbalanced))]
+    records = [record_at(PROBLEM, "origin"), SpectrumRecord(imbalanced, spectrum(imbalanced))]
     files = dict(spectrum_files(records))
     assert list(files) == ["spectrum.csv", "spectrum.png", "spectrum.pdf"]
     assert files["spectrum.png"].startswith(b"\x89PNG")

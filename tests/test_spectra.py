@@ -13,8 +13,8 @@ from ufm import (
     global_minimum,
     init_params,
     origin,
+    spectrum,
     spectrum_along,
-    spectrum_at,
 )
 from ufm.class_means import reduced_problem
 from ufm.spectra import class_means_at, escape_curvature
@@ -34,7 +34,7 @@ def test_every_eigenvalue_at_the_minimum_and_at_the_origin(loss, counts):
         "origin": origin(problem),
     }
     for at, point in points.items():
-        found = spectrum_at(problem, at)
+        found = spectrum(problem, at=at)
         dense = eigenvalues(problem, point)
         assert found.complete
         np.testing.assert_allclose(found.expand(), dense, atol=2e-9 * np.max(dense))
@@ -42,14 +42,14 @@ def test_every_eigenvalue_at_the_minimum_and_at_the_origin(loss, counts):
 
 
 def test_what_is_not_proven_is_not_called_the_minimum():
-    found = spectrum_at(make(Focal(3.0), SKEWED, lam_b=1e-2))
+    found = spectrum(make(Focal(3.0), SKEWED, lam_b=1e-2))
     assert "not proven minimal" in found.note
     assert found.definite_modulo_gauge
 
 
 def test_a_dimension_too_small_for_the_simplex():
     problem = make(CrossEntropy(), lam_b=1e-2, dim=1)
-    found = spectrum_at(problem)
+    found = spectrum(problem)
     assert "not proven minimal" in found.note
     assert found.dimension == problem.num_parameters
 
@@ -64,7 +64,7 @@ def test_the_escape_curvature_is_a_rayleigh_quotient():
     total = float(problem.lam_w + problem.lam_h)
     found = escape_curvature(small, means)
     np.testing.assert_allclose(found, -2 * (top - mu) * mu / total, rtol=1e-12)
-    assert spectrum_at(problem, "origin").eigenvalues[0] <= found
+    assert spectrum(problem, at="origin").eigenvalues[0] <= found
     assert escape_curvature(small, class_means_at(problem, "minimum")[0]) is None
 
 

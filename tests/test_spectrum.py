@@ -294,13 +294,12 @@ def test_lanczos_is_never_complete_and_counts_exactly():
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [
-        (make(CrossEntropy(), SKEWED), {}, "balanced, unweighted classes"),
-        (make(CrossEntropy(), dim=1), {}, "rank 2, which dim=1 has no room for"),
-        (make(CrossEntropy()), {"method": "dense"}, "needs params"),
+        (make(CrossEntropy(), SKEWED), {"method": "closed_form"}, "balanced, unweighted classes"),
+        (make(CrossEntropy(), dim=1), {"method": "closed_form"}, "rank 2, which dim=1 has no room"),
         (
             make(CrossEntropy()),
             {"method": "eigen"},
-            "auto, closed_form, collapsed, dense or lanczos",
+            "one of auto, closed_form, collapsed, dense, lanczos",
         ),
         (make(CrossEntropy()), {"at": "saddle"}, "at must be 'minimum' or 'origin'"),
         (make(CrossEntropy()), {"cluster_tol": -1.0}, "cluster_tol must be non-negative"),

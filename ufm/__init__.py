@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ufm.hessian import inertia as inertia
     from ufm.hessian import spectral_density as spectral_density
     from ufm.hessian import spectral_density_of as spectral_density_of
-    from ufm.hessian import spectrum as spectrum
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -74,8 +73,8 @@ if TYPE_CHECKING:
     from ufm.solvers import solve_many as solve_many
     from ufm.spectra import SpectrumPath as SpectrumPath
     from ufm.spectra import SpectrumRecord as SpectrumRecord
+    from ufm.spectra import spectrum as spectrum
     from ufm.spectra import spectrum_along as spectrum_along
-    from ufm.spectra import spectrum_at as spectrum_at
     from ufm.symmetric import collapse_threshold as collapse_threshold
     from ufm.symmetric import symmetric_minimum as symmetric_minimum
     from ufm.verification import Verification as Verification
@@ -131,9 +130,8 @@ _HOME = {
     "SpectrumPath": "ufm.spectra",
     "SpectrumRecord": "ufm.spectra",
     "spectrum_along": "ufm.spectra",
-    "spectrum_at": "ufm.spectra",
+    "spectrum": "ufm.spectra",
     "origin": "ufm.origin_bias",
-    "spectrum": "ufm.hessian",
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",
     "spectral_density_of": "ufm.hessian",

@@ -5,22 +5,30 @@ is one (`ufm.hessian.closed_form`), else from the class means of the certified m
 origin (`ufm.hessian.collapsed`). Along a run nothing is collapsed and nothing critical, but counts
 of eigenvalues are exact all the same, and the smallest and the largest are found by counting.
 
-    >>> spectrum_at(problem, "origin").negative
+    >>> spectrum(problem, at="origin").negative
     >>> spectrum_along(problem, trajectory(problem, start, num_points=12)).smallest
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from ufm.class_means import reduced_problem
 from ufm.curvature import escape_direction
 from ufm.duality import dual_state
-from ufm.hessian import Spectrum, eigenvalue_bracket, inertia, spectrum, spectrum_of_means
+from ufm.hessian import (
+    METHODS,
+    PLACES,
+    Spectrum,
+    closed_form_spectrum,
+    eigenvalue_bracket,
+    inertia,
+    spectrum_of,
+    spectrum_of_means,
+)
 from ufm.minimum import global_minimum
 from ufm.origin_bias import origin
 from ufm.params import Params, norm
@@ -28,24 +36,58 @@ from ufm.problem import Problem, value_and_gradient
 from ufm.symmetric import supported, symmetric_minimum
 from ufm.trajectory import Trajectory
 
-#: Where the point is: the global minimum, or W = H = 0 with the best bias.
-Place = Literal["minimum", "origin"]
 #: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
 #: zeros in `ufm.hessian.extremal`.
 _CRITICAL = 1e-5
 
 
-def spectrum_at(problem: Problem, at: Place = "minimum") -> Spectrum:
-    """All eigenvalues at the global minimum or the origin of a problem with any class counts.
+def spectrum(
+    problem: Problem,
+    params: Params | None = None,
+    method: str = "auto",
+    *,
+    at: str = "minimum",
+    cluster_tol: float | None = None,
+    count: int = 6,
+    key: Key[Array, ""] | None = None,
+) -> Spectrum:
+    """Eigenvalues of ∇²f with multiplicities, at a point or at a place that theory knows.
 
-    `note` says which point it is; where the minimum is not proven, it is the best point found.
-    Nothing with N columns is built. Raises `ValueError` without decays.
+    Without `params`, `at` the global minimum or the origin of a problem with any class counts; by
+    auto, closed_form and collapsed nothing with N columns is built, and `note` says which point it
+    is: where the minimum is not proven, the best one found. `method`: "auto", by structure;
+    "closed_form"; "collapsed"; "dense", to 10,000 dimensions; "lanczos", both ends and counts of
+    signs (`ufm.hessian.spectrum`). `cluster_tol` is the width within which eigenvalues are one
+    (None: 1e-9 of the largest, and less for small decays). `count` and `key` are for lanczos:
+    eigenvalues at either end, and the random vectors that it starts from (None: fixed ones;
+    values do not depend on them beyond their residuals).
+
+    Raises `ValueError` where a method does not apply to the point, and without decays.
     """
-    if supported(problem) and (at == "origin" or problem.dim >= _symmetric_rank(problem)):
-        return spectrum(problem, at=at)
-    means, which = class_means_at(problem, at)
-    found = spectrum_of_means(problem, means)
-    return dataclasses.replace(found, note="; ".join(filter(None, (which, found.note))))
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if at not in PLACES:
+        raise ValueError(f"at must be 'minimum' or 'origin', got {at!r}")
+    if cluster_tol is not None and not cluster_tol >= 0:
+        raise ValueError(f"cluster_tol must be non-negative, got {cluster_tol}")
+    if params is None:
+        if method == "closed_form" or (method == "auto" and _has_closed_form(problem, at)):
+            return closed_form_spectrum(problem, at, cluster_tol)
+        if method in ("auto", "collapsed"):
+            means, which = class_means_at(problem, at)
+            found = spectrum_of_means(problem, means, cluster_tol)
+            return dataclasses.replace(found, note="; ".join(filter(None, (which, found.note))))
+        params = origin(problem)
+        if at == "minimum":
+            params = global_minimum(problem).params(jax.random.key(0))
+    return spectrum_of(problem, params, method, cluster_tol=cluster_tol, count=count, key=key)
+
+
+def _has_closed_form(problem: Problem, at: str) -> bool:
+    """Where there is none for want of a decay, the closed form says so."""
+    if not supported(problem) or not float(problem.mu()) > 0:
+        return supported(problem)
+    return at == "origin" or problem.dim >= _symmetric_rank(problem)
 
 
 def _symmetric_rank(problem: Problem) -> int:
@@ -54,7 +96,7 @@ def _symmetric_rank(problem: Problem) -> int:
     return (problem.num_classes - 1) * (rho > 0) + (tau > 0)
 
 
-def class_means_at(problem: Problem, at: Place) -> tuple[Params, str]:
+def class_means_at(problem: Problem, at: str) -> tuple[Params, str]:
     """W, √n_k h̄_k (d×K) and b at the minimum or the origin, and which point that is."""
     small = reduced_problem(problem, problem.dim)
     if at == "origin":
@@ -91,23 +133,12 @@ class SpectrumRecord:
     escape: float | None = None
 
 
-def record_at(problem: Problem, at: Place = "minimum", method: str = "auto") -> SpectrumRecord:
+def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> SpectrumRecord:
     """The spectrum at a place by any method of `ufm.spectrum`, with the escape curvature there.
 
     auto, closed_form and collapsed build nothing with N columns.
     """
-    if method == "auto":
-        found = spectrum_at(problem, at)
-    elif method == "closed_form":
-        found = spectrum(problem, method=method, at=at)
-    elif method == "collapsed":
-        means, which = class_means_at(problem, at)
-        found = dataclasses.replace(spectrum_of_means(problem, means), note=which)
-    else:
-        point = origin(problem)
-        if at == "minimum":
-            point = global_minimum(problem).params(jax.random.key(0))
-        found = spectrum(problem, point, method)
+    found = spectrum(problem, method=method, at=at)
     if found.negative is not None and not found.negative:
         return SpectrumRecord(problem, found)
     means, _ = class_means_at(problem, at)
@@ -117,7 +148,7 @@ def record_at(problem: Problem, at: Place = "minimum", method: str = "auto") -> 
 
 def record_of(problem: Problem, params: Params, method: str = "auto") -> SpectrumRecord:
     """The same at any point; there is an escape curvature at critical ones only."""
-    found = spectrum(problem, params, method)
+    found = spectrum_of(problem, params, method)
     _, gradient = value_and_gradient(problem, params)
     critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)
     escapes = critical and (found.negative is None or found.negative > 0)

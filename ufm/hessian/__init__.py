@@ -1,5 +1,7 @@
 """The Hessian: products, exact counts and spectra, extremal eigenpairs, spectral density."""
 
+from ufm.hessian.closed_form import PLACES as PLACES
+from ufm.hessian.closed_form import closed_form_spectrum as closed_form_spectrum
 from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means
 from ufm.hessian.dense import dense_hessian as dense_hessian
 from ufm.hessian.density import spectral_density as spectral_density
@@ -19,5 +21,6 @@ from ufm.hessian.inertia import inertia as inertia
 from ufm.hessian.lipschitz import hessian_lipschitz as hessian_lipschitz
 from ufm.hessian.measure import Estimate as Estimate
 from ufm.hessian.measure import SpectralDensity as SpectralDensity
-from ufm.hessian.spectrum import spectrum as spectrum
+from ufm.hessian.spectrum import METHODS as METHODS
+from ufm.hessian.spectrum import spectrum_of as spectrum_of
 from ufm.hessian.spectrum_result import Spectrum as Spectrum

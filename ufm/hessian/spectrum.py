@@ -1,14 +1,13 @@
 """The spectrum of the Hessian at a point, by whichever method its structure allows.
 
+Places that theory knows have no need of a point: see `ufm.spectra`.
+
 | method | where | what |
 |---|---|---|
 | closed_form | the neural-collapse minimum or the origin, balanced classes | everything, any size |
 | collapsed | features equal within classes, any class counts | everything, if 2Kr + K ≤ 10,000 |
 | dense | anywhere, to 10,000 dimensions | everything |
 | lanczos | anywhere | both ends, and exact counts of signs |
-
-    >>> spectrum(problem)                      # at the global minimum; nothing of size N is built
-    >>> spectrum(problem, solution.params)     # .eigenvalues, .multiplicities, .method, .note
 """
 
 import dataclasses
@@ -33,34 +32,16 @@ METHODS = ("auto", "closed_form", "collapsed", "dense", "lanczos")
 _UNASKED = 3_000
 
 
-def spectrum(
+def spectrum_of(
     problem: Problem,
-    params: Params | None = None,
+    params: Params,
     method: str = "auto",
     *,
-    at: str = "minimum",
     cluster_tol: float | None = None,
     count: int = 6,
     key: Key[Array, ""] | None = None,
 ) -> Spectrum:
-    """Eigenvalues of ∇²f with multiplicities; see the module for the methods.
-
-    Without `params` it is taken in closed form `at` the global minimum or the origin. `cluster_tol`
-    is the width within which eigenvalues are one (None: 1e-9 of the largest). `count` and `key` are
-    for lanczos: eigenvalues at either end, and the random vectors it starts from (None: a fixed
-    key; values do not depend on it beyond their residuals). Raises `ValueError` where a method does
-    not apply to the point.
-    """
-    if method not in METHODS:
-        raise ValueError(
-            f"method must be auto, closed_form, collapsed, dense or lanczos, got {method!r}"
-        )
-    if cluster_tol is not None and not cluster_tol >= 0:
-        raise ValueError(f"cluster_tol must be non-negative, got {cluster_tol}")
-    if params is None:
-        if method not in ("auto", "closed_form"):
-            raise ValueError(f"method={method!r} needs params: the point to take the Hessian at")
-        return closed_form_spectrum(problem, at, cluster_tol)
+    """Eigenvalues of ∇²f at a point, with multiplicities; see the module for the methods."""
     check_point(problem, params)
     if method == "auto":
         method = _by_structure(problem, params)
