@@ -83,7 +83,8 @@ def path_page(paths: Sequence[LabelledPath]) -> Page:
     _signed(smallest, [path for _, path in paths])
     smallest.set_ylabel(r"$\lambda_{\min}$")
     index.set_yscale("symlog", linthresh=1.0)
-    index.set_ylim(bottom=-0.3)
+    most = max(int(np.max(path.negative)) for _, path in paths)
+    index.set_ylim(-0.3, 2.0 * max(most, 1))
     index.set_ylabel("negative\neigenvalues")
     index.set_xlabel("step")
     index.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -100,5 +101,7 @@ def _signed(axes: Axes, paths: Sequence[SpectrumPath]) -> None:
     linear = 10.0 ** np.ceil(np.log10(linear))
     axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
     axes.axhline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
-    if max(float(np.max(path.smallest)) for path in paths) < linear:
-        axes.set_ylim(top=1.5 * linear)
+    low = min(float(np.min(path.smallest)) for path in paths)
+    high = max(float(np.max(path.smallest)) for path in paths)
+    # Room for whole markers at either end.
+    axes.set_ylim(2.0 * min(low, -0.75 * linear), 2.0 * max(high, 0.75 * linear))
