@@ -193,6 +193,17 @@ def test_both_ends_at_a_minimum_leave_the_rotations_out(loss, lam_b):
             assert np.linalg.norm(H @ v - found.values[i] * v) <= 1.1e-9 * spectrum[-1]
 
 
+def test_both_ends_in_single_precision():
+    problem = make(CrossEntropy(), BALANCED, None)
+    point = minimiser(problem)
+    spectrum = np.linalg.eigvalsh(dense_hessian(problem, point))
+    found = extremal_eigenpairs(
+        problem, cast(point, jnp.float32), jax.random.key(2), count=4, end="largest"
+    )
+    assert found.values.dtype == np.float32
+    np.testing.assert_allclose(found.values, spectrum[::-1][:4], rtol=1e-4)
+
+
 def test_away_from_critical_points_rotations_stay():
     # Their curvature is that of the gradient, which a projection would hide.
     problem = make(Focal(3.0), BALANCED, 0.0)
@@ -239,6 +250,11 @@ def test_no_way_down_from_a_minimum():
     found = ufm.saddle(problem, minimiser(problem), jax.random.key(0))
     assert found.smallest > 1e-4
     assert found.outside == pytest.approx(0.0, abs=1e-9)
+
+
+def test_no_way_down_outside_where_no_direction_is_free():
+    problem = make(CrossEntropy(), BALANCED, None)
+    assert ufm.saddle(problem, gaussian(problem, 0, 1.0), jax.random.key(0)).outside is None
 
 
 # Parts of the Hessian ----------------------------------------------------------------------------
@@ -309,4 +325,3 @@ def test_what_has_no_eigenpairs_is_refused():
         ufm.hvp(problem, point, point, "hessian")
     with pytest.raises(ValueError, match="part must be"):
         ufm.hessian_operator(problem, point, "hessian")(point)
-    assert cast(point, jnp.float32).W.dtype == jnp.float32

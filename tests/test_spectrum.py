@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from points import BALANCED, SKEWED, gaussian, make, origin
 
 import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params, Problem, spectrum
-from ufm.hessian import collapsed, dense
+from ufm.hessian import collapsed, dense, inertia
 
 LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE(), MSE(5.0, 3.0))
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label())
@@ -263,6 +264,10 @@ def test_a_saddle_is_not_definite():
     assert found.definite_modulo_gauge is False
 
 
+def unsure(counts):
+    return dataclasses.replace(counts, reliable=False)
+
+
 def test_what_is_too_large_for_a_matrix_gets_its_ends_and_its_counts(monkeypatch):
     problem = make(CrossEntropy(), SKEWED, 1e-2)
     point = minimiser(problem)
@@ -274,6 +279,11 @@ def test_what_is_too_large_for_a_matrix_gets_its_ends_and_its_counts(monkeypatch
     assert (found.negative, found.zero, found.positive) == (0, 5, len(expected) - 5)
     assert found.definite_modulo_gauge
     assert found.eigenvalues[-1] == pytest.approx(expected[-1], rel=1e-8)
+    # Counts that rounding decides are none.
+    monkeypatch.setattr(
+        sys.modules["ufm.hessian.inertia"], "inertia", lambda *args: unsure(inertia(*args))
+    )
+    assert spectrum(problem, point).counted is None
     monkeypatch.setattr(dense, "LARGEST", 12)
     with pytest.raises(ValueError, match=r"43 dimensions: as a matrix it would need 0\.0 GB"):
         spectrum(problem, point, "dense")

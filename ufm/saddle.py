@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 
 from ufm.curvature import Escape, escape_direction
 from ufm.duality import dual_state
-from ufm.hessian import extremal_eigenpairs
+from ufm.hessian import extremal_eigenpairs, rank_of
 from ufm.params import Params
 from ufm.problem import Problem
 
@@ -25,14 +25,14 @@ class Saddle:
     `escape.curvature`, which at critical points with rank W < d is
     `escape.predicted` = −2(‖G‖₂−μ)μ/(λ_W+λ_H). The pair of ‖G‖₂ outside the row space,
     (λ_W+λ_H)/2 − √(((λ_W−λ_H)/2)² + ‖G‖₂²) = `outside`, lies between the two: it is the best
-    combination of the same two vectors.
+    combination of the same two vectors. None where W and the features leave no direction free.
     """
 
     smallest: float
     direction: Params
     residual: float
     converged: bool
-    outside: float
+    outside: float | None
     escape: Escape
 
 
@@ -41,12 +41,13 @@ def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
     pairs = extremal_eigenpairs(problem, params, key, count=1, end="smallest")
     state = dual_state(problem, params)
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
+    free = rank_of(params) < problem.dim
     spread = np.hypot((lam_w - lam_h) / 2, float(state.dual_norm))
     return Saddle(
         smallest=float(pairs.values[0]),
         direction=jax.tree.map(lambda x: x[0], pairs.vectors),
         residual=float(pairs.residuals[0]),
         converged=pairs.converged,
-        outside=(lam_w + lam_h) / 2 - float(spread),
+        outside=(lam_w + lam_h) / 2 - float(spread) if free else None,
         escape=escape_direction(problem, state)[0],
     )

@@ -37,7 +37,7 @@ from ufm.symmetric import supported, symmetric_minimum
 from ufm.trajectory import Trajectory
 
 #: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
-#: zeros in `ufm.hessian.extremal`.
+#: zeros in `ufm.hessian.gauge`.
 _CRITICAL = 1e-5
 
 
@@ -148,7 +148,7 @@ def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> Sp
 
 def record_of(problem: Problem, params: Params, method: str = "auto") -> SpectrumRecord:
     """The same at any point; there is an escape curvature at critical ones only."""
-    found = spectrum_of(problem, params, method)
+    found = spectrum(problem, params, method)
     _, gradient = value_and_gradient(problem, params)
     critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)
     escapes = critical and (found.negative is None or found.negative > 0)

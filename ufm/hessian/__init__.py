@@ -9,6 +9,7 @@ from ufm.hessian.density import spectral_density_of as spectral_density_of
 from ufm.hessian.extremal import Eigenpairs as Eigenpairs
 from ufm.hessian.extremal import extremal_eigenpairs as extremal_eigenpairs
 from ufm.hessian.extremal import extremal_eigenpairs_of as extremal_eigenpairs_of
+from ufm.hessian.gauge import rank_of as rank_of
 from ufm.hessian.gauge import rotation_dimension as rotation_dimension
 from ufm.hessian.hvp import HessianOperator as HessianOperator
 from ufm.hessian.hvp import hessian_operator as hessian_operator

@@ -44,6 +44,58 @@ class Counts(NamedTuple):
     reliable: Bool[np.ndarray, " s"]
 
 
+class Arrow(NamedTuple):
+    """A point ready for counting: rotated, with the eigenvalues of all blocks, ascending."""
+
+    problem: Problem
+    point: Params
+    blocks: Float[np.ndarray, " Nk"]
+
+    def counts(
+        self, shifts: Float[np.ndarray, " s"], away: Float[np.ndarray, " s"] | float = 1.0
+    ) -> Counts:
+        """As `eigenvalue_counts`."""
+        problem, blocks, dtype = self.problem, self.blocks, self.point.W.dtype
+        border = border_size(problem)
+        lone, lam_h = problem.dim - min(problem.num_classes, problem.dim), float(problem.lam_h)
+        forbidden = np.insert(blocks, np.searchsorted(blocks, lam_h), lam_h) if lone else blocks
+        eps = float(jnp.finfo(dtype).eps)
+        ways = np.broadcast_to(away, shifts.shape)
+        pairs = zip(shifts, ways, strict=True)
+        used = np.array([_moved(float(x), float(way), forbidden, eps) for x, way in pairs])
+        border_below = np.zeros(len(used), np.int64)
+        reliable = np.zeros(len(used), bool)
+        at_once = max(1, min(_SHIFTS, _NUMBERS // border**2))
+        for i in range(0, len(used), at_once):
+            part = jnp.asarray(used[i : i + at_once], dtype)
+            for j, T in enumerate(np.asarray(_schur_complements(problem, self.point, part)), i):
+                eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
+                noise = 16 * eps * border * float(np.max(np.abs(eigenvalues)))
+                border_below[j] = np.sum(eigenvalues < 0)
+                reliable[j] = np.min(np.abs(eigenvalues)) > noise
+        in_blocks = np.searchsorted(blocks, used) + lone * problem.num_columns * (lam_h < used)
+        return Counts(used, in_blocks.astype(np.int64) + border_below, reliable)
+
+
+def arrow(problem: Problem, params: Params) -> Arrow:
+    """Raises `ValueError` for a point that is not finite and where Kd + K > 10,000."""
+    check_point(problem, params)
+    border = border_size(problem)
+    if border > LARGEST:
+        raise ValueError(
+            f"counting needs a matrix of Kd + K = {border:,} rows, more than {LARGEST:,}: take a "
+            "point of lower rank in fewer dimensions, or method='collapsed' at collapsed points"
+        )
+    point = _rotated(params)
+    blocks = np.sort(np.asarray(_block_eigenvalues(problem, point)).ravel())
+    return Arrow(problem, point, blocks)
+
+
+def border_size(problem: Problem) -> int:
+    """Kd, plus K with a bias."""
+    return problem.num_classes * (problem.dim + problem.has_bias)
+
+
 def eigenvalue_counts(
     problem: Problem,
     params: Params,
@@ -56,38 +108,7 @@ def eigenvalue_counts(
     of `away`. A count is not `reliable` where an eigenvalue of the Schur complement lies within
     rounding of 0. Raises `ValueError` for a point that is not finite and where Kd + K > 10,000.
     """
-    check_point(problem, params)
-    border = problem.num_classes * (problem.dim + problem.has_bias)
-    if border > LARGEST:
-        raise ValueError(
-            f"counting needs a matrix of Kd + K = {border:,} rows, more than {LARGEST:,}: take a "
-            "point of lower rank in fewer dimensions, or method='collapsed' at collapsed points"
-        )
-    blocks = np.sort(np.asarray(_block_eigenvalues(problem, _rotated(params))).ravel())
-    asked = np.broadcast_to(np.asarray(shifts, float), np.shape(shifts)).ravel()
-    ways = np.broadcast_to(away, asked.shape)
-    lam_h = float(problem.lam_h)
-    lone = problem.dim - min(problem.num_classes, problem.dim)
-    forbidden = np.append(blocks, lam_h) if lone else blocks
-    eps = float(jnp.finfo(params.W.dtype).eps)
-    used = np.array(
-        [_moved(x, way, np.sort(forbidden), eps) for x, way in zip(asked, ways, strict=True)]
-    )
-    border_below = np.zeros(len(used), np.int64)
-    reliable = np.zeros(len(used), bool)
-    at_once = max(1, min(_SHIFTS, _NUMBERS // border**2))
-    for i in range(0, len(used), at_once):
-        part = slice(i, i + at_once)
-        schur = _schur_complements(
-            problem, _rotated(params), jnp.asarray(used[part], params.W.dtype)
-        )
-        for j, T in enumerate(np.asarray(schur)):
-            eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
-            noise = 16 * eps * border * float(np.max(np.abs(eigenvalues)))
-            border_below[i + j] = np.sum(eigenvalues < 0)
-            reliable[i + j] = np.min(np.abs(eigenvalues)) > noise
-    in_blocks = np.searchsorted(blocks, used) + lone * problem.num_columns * (lam_h < used)
-    return Counts(used, in_blocks.astype(np.int64) + border_below, reliable)
+    return arrow(problem, params).counts(shifts, away)
 
 
 def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float) -> float:

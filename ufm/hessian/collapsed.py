@@ -13,7 +13,6 @@ What is left to a numerical method is a matrix of 2Kr + K rows. No other eigenva
 twice, and multiplicities are exact: they are dimensions of the parts above.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -26,7 +25,7 @@ from ufm.hessian.complement import complement_parts
 from ufm.hessian.dense import LARGEST, check_point, dense_hessian, rounding
 from ufm.hessian.extremal import extremal_eigenpairs
 from ufm.hessian.gauge import gauge
-from ufm.hessian.inertia import Inertia, inertia
+from ufm.hessian.inertia import with_counts
 from ufm.hessian.lipschitz import hessian_lipschitz
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params
@@ -96,16 +95,15 @@ def spectrum_of_means(
     parts = complement_parts(problem, sizes, point.W.shape[1], noise + shift)
     for values, count in zip(blocks, problem.class_counts, strict=True):
         parts.append(Part("deviations from class means", values, count - 1, noise + shift))
-    note, ends, counts = "", [], None
-    if narrow.num_parameters <= LARGEST:
+    note, ends, small_enough = "", [], narrow.num_parameters <= LARGEST
+    if small_enough:
         values = np.linalg.eigvalsh(dense_hessian(narrow, point))
         parts.append(Part("class means", values, 1, rounding(values) + shift))
     else:
-        ends, counts = _ends_and_counts(narrow, point, shift)
+        ends = _ends(narrow, point, shift)
         note = (
             f"the Hessian of the class means has {narrow.num_parameters:,} dimensions, more than "
             f"{LARGEST:,}: of its eigenvalues only the extreme ones are listed"
-            + ("" if counts is None else "; all are counted")
         )
     found = assemble(
         [*parts, *ends],
@@ -115,7 +113,7 @@ def spectrum_of_means(
         cluster_tol=cluster_tol,
         note=note,
     )
-    return found if counts is None else _with_counts(found, parts, counts)
+    return found if small_enough else with_counts(found, narrow, point, parts, shift)
 
 
 def _in_row_space(means: Params) -> tuple[Params, float]:
@@ -128,10 +126,8 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
     return point, float(np.linalg.norm(sizes[rank:]))
 
 
-def _ends_and_counts(
-    problem: Problem, point: Params, shift: float
-) -> tuple[list[Part], Inertia | None]:
-    """The extreme eigenvalues of a matrix that is too large for LAPACK, and its exact inertia."""
+def _ends(problem: Problem, point: Params, shift: float) -> list[Part]:
+    """The extreme eigenvalues of a matrix that is too large for LAPACK."""
     parts = []
     for end in ("smallest", "largest"):
         pairs = extremal_eigenpairs(
@@ -141,19 +137,7 @@ def _ends_and_counts(
             Part("class means", np.array([value]), 1, float(residual) + shift)
             for value, residual in zip(pairs.values, pairs.residuals, strict=True)
         ]
-    border = problem.num_classes * (problem.dim + problem.has_bias)
-    return parts, inertia(problem, point) if border <= LARGEST else None
-
-
-def _with_counts(found: Spectrum, parts: list[Part], means: Inertia) -> Spectrum:
-    """The counts of the class means added to those of the parts whose eigenvalues are known."""
-    total = np.array([means.negative, means.zero, means.positive])
-    for part in parts:
-        signs = (part.values >= means.lower).astype(int) + (part.values >= means.upper)
-        total += part.multiplicity * np.bincount(signs, minlength=3)
-    negative, zero, positive = (int(x) for x in total)
-    tol = max(means.upper, -means.lower, found.zero_tol)
-    return dataclasses.replace(found, counted=(negative, zero, positive), zero_tol=tol)
+    return parts
 
 
 @jax.jit

@@ -46,6 +46,11 @@ def frame(params: Params) -> Frame:
     return Frame(left[:, :rank], sizes[:rank], right[:rank].T)
 
 
+def rank_of(params: Params) -> int:
+    """The rank of [W; Hᵀ], parts below 1e-6 of the largest apart."""
+    return frame(params).rank
+
+
 def rotation_dimension(problem: Problem, params: Params) -> int:
     """Dimension of the orbit: zero eigenvalues that symmetry forces at critical points."""
     return orbit_dimension(problem, frame(params).rank)

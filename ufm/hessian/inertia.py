@@ -8,13 +8,17 @@ shift that hits an eigenvalue of a block is moved away, and the shifts used are 
     >>> eigenvalue_bracket(problem, params, 0)                 # the smallest eigenvalue
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ufm._pytree import pytree
-from ufm.hessian.arrow import eigenvalue_counts
+from ufm.hessian.arrow import Arrow, arrow, border_size, eigenvalue_counts
+from ufm.hessian.dense import LARGEST
+from ufm.hessian.spectrum_result import Part, Spectrum
 from ufm.params import Params
 from ufm.problem import Problem
 
@@ -61,6 +65,40 @@ def inertia(
         float(found.shifts[0]),
         float(found.shifts[1]),
         bool(np.all(found.reliable)),
+    )
+
+
+def with_counts(
+    found: Spectrum,
+    problem: Problem,
+    params: Params,
+    known: Sequence[Part] = (),
+    shift: float = 0.0,
+) -> Spectrum:
+    """A spectrum that lists some eigenvalues only, with exact numbers of signs, if there are.
+
+    Those of ∇²f at a point, of a problem that may be a part of the whole, plus those of `known`
+    parts. Zero is then what lies within the shifts at which was counted: ±1e-6 (λ_W + λ_H), more
+    where symmetry or the error `shift` of the point leaves more open.
+    """
+    if border_size(problem) > LARGEST:
+        return found
+    tol = max(1e-6 * float(problem.lam_w + problem.lam_h), 2.0 * shift)
+    if found.gauge_residual <= 10.0 * tol:
+        tol = max(tol, 2.0 * found.gauge_residual)
+    means = inertia(problem, params, 0.0, tol)
+    if not means.reliable:
+        return found
+    total = np.array([means.negative, means.zero, means.positive])
+    for part in known:
+        signs = (part.values >= means.lower).astype(int) + (part.values >= means.upper)
+        total += part.multiplicity * np.bincount(signs, minlength=3)
+    negative, zero, positive = (int(x) for x in total)
+    return dataclasses.replace(
+        found,
+        counted=(negative, zero, positive),
+        zero_tol=max(means.upper, -means.lower),
+        note=f"{found.note}; all are counted",
     )
 
 
@@ -111,7 +149,8 @@ def eigenvalue_bracket(
     if not -total <= index < total:
         raise ValueError(f"index must be in [{-total}, {total}), got {index}")
     index %= total
-    low, high = _all_eigenvalues(problem, params, index)
+    ready = arrow(problem, params)
+    low, high = _all_eigenvalues(ready, index)
     width = 1e-9 * max(abs(low), abs(high)) if tol is None else float(tol)
     if not width > 0:
         raise ValueError(f"tol must be positive, got {width}")
@@ -119,7 +158,7 @@ def eigenvalue_bracket(
         if high - low <= width:
             break
         inside = np.linspace(low, high, _SECTIONS + 2)[1:-1]
-        found = eigenvalue_counts(problem, params, inside)
+        found = ready.counts(inside)
         sure = found.reliable & (found.shifts > low) & (found.shifts < high)
         lower = found.shifts[sure & (found.below <= index)]
         upper = found.shifts[sure & (found.below > index)]
@@ -130,13 +169,11 @@ def eigenvalue_bracket(
     return float(low), float(high)
 
 
-def _all_eigenvalues(problem: Problem, params: Params, index: int) -> tuple[float, float]:
+def _all_eigenvalues(ready: Arrow, index: int) -> tuple[float, float]:
     """An interval about 0 with eigenvalue number `index` inside, found by growing it."""
-    radius = float(problem.lam_w + problem.lam_h) + 1e-3
+    radius = float(ready.problem.lam_w + ready.problem.lam_h) + 1e-3
     while True:
-        found = eigenvalue_counts(
-            problem, params, np.array([-radius, radius]), away=np.array([-1.0, 1.0])
-        )
+        found = ready.counts(np.array([-radius, radius]), np.array([-1.0, 1.0]))
         if found.below[0] <= index < found.below[1] and bool(np.all(found.reliable)):
             return float(found.shifts[0]), float(found.shifts[1])
         radius *= 8.0

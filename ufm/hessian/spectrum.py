@@ -19,10 +19,10 @@ from jaxtyping import Array, Key
 from ufm.class_means import to_class_means
 from ufm.hessian.closed_form import PLACES, closed_form_spectrum, gram_matrices
 from ufm.hessian.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
-from ufm.hessian.dense import LARGEST, check_point, dense_spectrum
+from ufm.hessian.dense import check_point, dense_spectrum
 from ufm.hessian.extremal import extremal_eigenpairs
 from ufm.hessian.gauge import gauge
-from ufm.hessian.inertia import inertia
+from ufm.hessian.inertia import with_counts
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
@@ -87,17 +87,17 @@ def _lanczos(
 ) -> Spectrum:
     """Both ends, the zeros of symmetry, and the numbers of negative, zero and positive ones."""
     _, gradient = value_and_gradient(problem, params)
-    parts, ends, finished = [], [], True
+    parts, finished = [], True
     for end in ("smallest", "largest"):
         pairs = extremal_eigenpairs(problem, params, key, count=count, end=end)
-        parts.append(Part("0 by symmetry", np.zeros(1), pairs.deflated, 0.0))
         finished &= pairs.converged
-        ends += [
+        parts += [
             Part(f"{end} end", np.array([value]), 1, float(residual))
             for value, residual in zip(pairs.values, pairs.residuals, strict=True)
         ]
+        deflated = Part("0 by symmetry", np.zeros(1), pairs.deflated, 0.0)
     found = assemble(
-        [parts[0], *ends],
+        [deflated, *parts],
         problem=problem,
         gauge=gauge(problem, params, gradient),
         method="lanczos",
@@ -105,13 +105,4 @@ def _lanczos(
         note=f"the {count} smallest and largest eigenvalues; multiplicities are lower bounds"
         + ("" if finished else "; not converged: see the residuals"),
     )
-    border = problem.num_classes * (problem.dim + problem.has_bias)
-    if border > LARGEST:
-        return dataclasses.replace(found, complete=False)
-    signs = inertia(problem, params)
-    return dataclasses.replace(
-        found,
-        complete=False,
-        counted=(signs.negative, signs.zero, signs.positive) if signs.reliable else None,
-        zero_tol=max(found.zero_tol, signs.upper, -signs.lower),
-    )
+    return with_counts(dataclasses.replace(found, complete=False), problem, params)
