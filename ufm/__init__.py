@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from ufm.hessian import inertia as inertia
     from ufm.hessian import spectral_density as spectral_density
     from ufm.hessian import spectral_density_of as spectral_density_of
+    from ufm.landscape import Census as Census
+    from ufm.landscape import CriticalPoint as CriticalPoint
+    from ufm.landscape import explore as explore
+    from ufm.landscape import find_roots as find_roots
+    from ufm.landscape import gradient_flow as gradient_flow
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -135,6 +140,11 @@ _HOME = {
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",
     "spectral_density_of": "ufm.hessian",
+    "Census": "ufm.landscape",
+    "CriticalPoint": "ufm.landscape",
+    "explore": "ufm.landscape",
+    "find_roots": "ufm.landscape",
+    "gradient_flow": "ufm.landscape",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",

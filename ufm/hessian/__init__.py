@@ -22,6 +22,7 @@ from ufm.hessian.inertia import inertia as inertia
 from ufm.hessian.lipschitz import hessian_lipschitz as hessian_lipschitz
 from ufm.hessian.measure import Estimate as Estimate
 from ufm.hessian.measure import SpectralDensity as SpectralDensity
+from ufm.hessian.padded import padded_spectrum as padded_spectrum
 from ufm.hessian.spectrum import METHODS as METHODS
 from ufm.hessian.spectrum import spectrum_of as spectrum_of
 from ufm.hessian.spectrum_result import Spectrum as Spectrum

@@ -76,16 +76,23 @@ def collapsed_spectrum(
 
 
 def spectrum_of_means(
-    problem: Problem, means: Params, cluster_tol: float | None = None, shift: float = 0.0
+    problem: Problem,
+    means: Params,
+    cluster_tol: float | None = None,
+    shift: float = 0.0,
+    *,
+    reduce_rank: bool = True,
 ) -> Spectrum:
     """The same from W, b and the scaled class means √n_k h̄_k (d×K): nothing of size N is built.
 
-    `shift` is added to the residuals.
+    `shift` is added to the residuals. `means` may have fewer than d dimensions, the others being
+    zero. Without `reduce_rank` they are taken in all dimensions that they have: one size, and one
+    compilation, for points of any rank.
     """
-    small = reduced_problem(problem, problem.dim)
+    small = reduced_problem(problem, means.W.shape[1])
     _, gradient = value_and_gradient(small, means)
     orbit = gauge(problem, means, gradient)
-    point, dropped = _in_row_space(means)
+    point, dropped = _in_row_space(means) if reduce_rank else (means, 0.0)
     if dropped > 0:
         shift += dropped * float(hessian_lipschitz(small, means))
     # One dimension too many at the origin costs nothing: no problem has none.

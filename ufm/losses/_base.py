@@ -1,6 +1,7 @@
 """What a loss is: the interface that the rest of the library sees."""
 
 import abc
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -47,6 +48,8 @@ class Loss(abc.ABC):
     contrastive: ClassVar[bool] = False
     #: `conjugate` is available.
     has_conjugate: ClassVar[bool] = False
+    #: Axes of the fields that are arrays by nature, by name; all other fields are scalars.
+    ranks: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
     def value(self, z: Logits, label: Label) -> Scalar:

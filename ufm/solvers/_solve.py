@@ -1,10 +1,8 @@
 """`solve` for one start, `solve_many` for a batch: the solvers' public face."""
 
-import concurrent.futures
 import dataclasses
 import functools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from ufm._pytree import require
+from ufm._threads import in_order
 from ufm.problem import Params, Problem, check_shapes, init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
@@ -206,30 +205,9 @@ def _one_by_one(
         found = _solve(entry, start, tol_array, steps, method=method, use_noise_floor=floor)
         return jax.block_until_ready(found)
 
-    solutions = list(_in_order(one, int(starts.W.shape[0]), on_done))
+    solutions = list(in_order(one, int(starts.W.shape[0]), on_done))
     # On the host: a stack of twenty arrays is a program to compile for every shape.
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *solutions)
-
-
-def _in_order(
-    work: Callable[[int], Solution], count: int, on_done: Callable[[int], None] | None
-) -> Iterator[Solution]:
-    """work(0), work(1), …, computed on all cores. The first alone, so that it compiles once."""
-    first = work(0)
-    if on_done is not None:
-        on_done(0)
-    yield first
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-    try:
-        futures = [pool.submit(work, i) for i in range(1, count)]
-        for i, future in enumerate(futures, start=1):
-            found = future.result()
-            if on_done is not None:
-                on_done(i)
-            yield found
-    finally:
-        # Ctrl-C: starts that have not begun are dropped; those running end within seconds.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def problem_batch(problem: Problem) -> int | None:
@@ -240,24 +218,31 @@ def problem_batch(problem: Problem) -> int | None:
     return sizes.pop() if sizes else None
 
 
-def _is_batched(path: Any, leaf: Any) -> bool:
-    # Column weights are one axis by nature; everything else is a scalar.
-    is_weights = getattr(path[0], "name", "") == "column_weights"
-    return jnp.ndim(leaf) > (1 if is_weights else 0)
+def _is_batched(problem: Problem, path: Any, leaf: Any) -> bool:
+    # Column weights are one axis by nature, and a loss may have arrays; all else is a scalar.
+    names = [getattr(key, "name", "") for key in path]
+    by_nature = 1 if names[0] == "column_weights" else 0
+    if names[0] == "loss" and len(names) > 1:
+        by_nature = problem.loss.ranks.get(names[1], 0)
+    return jnp.ndim(leaf) > by_nature
 
 
 def _batched_leaves(problem: Problem) -> list[Any]:
     leaves = jax.tree_util.tree_leaves_with_path(problem)
-    return [leaf for path, leaf in leaves if _is_batched(path, leaf)]
+    return [leaf for path, leaf in leaves if _is_batched(problem, path, leaf)]
 
 
 def _axes(problem: Problem, batch: int | None) -> Any:
     if batch is None:
         return None
-    return jax.tree_util.tree_map_with_path(lambda p, x: 0 if _is_batched(p, x) else None, problem)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: 0 if _is_batched(problem, path, x) else None, problem
+    )
 
 
 def _entry(problem: Problem, i: int, batch: int | None) -> Problem:
     if batch is None:
         return problem
-    return jax.tree_util.tree_map_with_path(lambda p, x: x[i] if _is_batched(p, x) else x, problem)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: x[i] if _is_batched(problem, path, x) else x, problem
+    )

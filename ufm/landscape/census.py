@@ -1,0 +1,153 @@
+"""Critical points told apart and counted: what was found, how often, how much may be missing."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from ufm.certificate import Verdict
+from ufm.landscape.point import CriticalPoint
+from ufm.minimum import GlobalMinimum
+from ufm.problem import Problem
+
+#: Signatures that differ by less than this, relative to their size or to 1, are of the same point.
+SAME = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """One kind of search: what its starts became.
+
+    `critical` of the `starts` ended at a critical point, `at_origin` of these at W = H = 0;
+    `gradient_flat` ended where H∇f = 0 but ∇f ≠ 0, `unfinished` nowhere. `distinct` points were
+    found, `singletons` of them by one start only.
+    """
+
+    kind: str
+    starts: int
+    critical: int
+    at_origin: int
+    gradient_flat: int
+    unfinished: int
+    distinct: int
+    singletons: int
+
+    @property
+    def hit_rate(self) -> float:
+        """Critical points other than the origin, of all starts that did not end there."""
+        others = self.starts - self.at_origin
+        return (self.critical - self.at_origin) / others if others else float("nan")
+
+    @property
+    def unseen(self) -> float:
+        """Good and Turing's estimate of the chance that one more search finds a new point.
+
+        Singletons over hits (Good, 1953): for points that this kind of search can find, in
+        proportion to how often it does.
+        """
+        return self.singletons / self.critical if self.critical else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """From the saddle number `source` down along ± its direction of least curvature to `target`.
+
+    `raises_rank` says that the direction leaves the row space; both signs are then the same.
+    """
+
+    source: int
+    target: int
+    sign: int
+    raises_rank: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Census:
+    """The critical points found, by ascending f, and how they were found.
+
+    `descents` refer to them by number. `partitions` of `partitions_total` integer partitions were
+    searched. `is_complete_space` says that no critical point lies outside the space searched.
+    `note` names what was left out.
+    """
+
+    problem: Problem
+    points: tuple[CriticalPoint, ...]
+    minimum: GlobalMinimum
+    searches: tuple[Search, ...]
+    descents: tuple[Descent, ...]
+    partitions: int
+    partitions_total: int
+    is_complete_space: bool
+    note: str = ""
+
+    def count(self, verdict: Verdict) -> int:
+        """Points of that verdict."""
+        return sum(point.verdict is verdict for point in self.points)
+
+    @property
+    def ladder(self) -> dict[int, float]:
+        """The lowest f found at every rank: the rungs of the rank ladder."""
+        best: dict[int, float] = {}
+        for point in self.points:
+            best[point.rank] = min(point.value, best.get(point.rank, np.inf))
+        return dict(sorted(best.items()))
+
+    @property
+    def counterexamples(self) -> tuple[CriticalPoint, ...]:
+        """Local minima above the lowest value found or known: the theory has none for CE, LS, MSE.
+
+        Numerical statements, like the verdict LOCAL_MINIMUM.
+        """
+        lowest = min([point.value for point in self.points] + [self.minimum.value])
+        tol = 1e-7 * (1.0 + abs(lowest))
+        minima = (Verdict.LOCAL_MINIMUM, Verdict.MINIMUM_ON_CONVEX_REGION)
+        return tuple(p for p in self.points if p.verdict in minima and p.value > lowest + tol)
+
+
+class Tally:
+    """Signatures seen so far, each with the number of a point and its hits by kind of search."""
+
+    def __init__(self) -> None:
+        self._rows: list[np.ndarray] = []
+        self.hits: list[Counter[str]] = []
+
+    def add(self, signature: Float[np.ndarray, " s"], kind: str) -> tuple[int, bool]:
+        """The number of the point with that signature, and whether it is new."""
+        number = self.find(signature)
+        if number is None:
+            number = len(self._rows)
+            self._rows.append(signature)
+            self.hits.append(Counter())
+            self.hits[number][kind] += 1
+            return number, True
+        self.hits[number][kind] += 1
+        return number, False
+
+    def find(self, signature: Float[np.ndarray, " s"]) -> int | None:
+        """The number of the point with that signature."""
+        if not self._rows:
+            return None
+        rows = np.asarray(self._rows)
+        near = np.all(np.abs(rows - signature) <= SAME * (1.0 + np.abs(signature)), axis=1)
+        found = np.flatnonzero(near)
+        return int(found[0]) if found.size else None
+
+
+def search_record(
+    kind: str, numbers: Sequence[int | None], origin: int | None, flat: int
+) -> Search:
+    """From the point that every start of a kind ended at, None where at none."""
+    counts = Counter(number for number in numbers if number is not None)
+    critical = sum(counts.values())
+    return Search(
+        kind=kind,
+        starts=len(numbers),
+        critical=critical,
+        at_origin=0 if origin is None else counts[origin],
+        gradient_flat=flat,
+        unfinished=len(numbers) - critical - flat,
+        distinct=len(counts),
+        singletons=sum(count == 1 for count in counts.values()),
+    )

@@ -1,0 +1,79 @@
+r"""The steepest way down from a critical point, in coordinates that a descent respects.
+
+A point is rotated so that its row space is the first r axes. Directions within them and directions
+into the others decouple (`ufm.hessian.complement`); a descent along one of the second kind uses one
+more axis, and what is exactly zero beyond stays so: it ends at a point of rank r + 1 at most.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ufm.hessian import dense_hessian, hvp
+from ufm.params import Params, dot, norm
+from ufm.problem import Problem, feature_gradient, logit_gradient, logits
+
+
+def canonical(point: Params, rank: int) -> Params:
+    """The point rotated so that its row space is the first `rank` axes, and exactly zero beyond."""
+    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
+    _, _, right = np.linalg.svd(stacked, full_matrices=True)
+    basis = right.T.copy()
+    W, H = np.asarray(point.W) @ basis, basis.T @ np.asarray(point.H)
+    W[:, rank:], H[rank:] = 0.0, 0.0
+    return Params(jnp.asarray(W), jnp.asarray(H), point.b)
+
+
+def lowest_eigenpair(problem: Problem, at: Params, rank: int) -> tuple[float, Params, float]:
+    """The smallest eigenvalue of ∇²f at a canonical point, a unit eigenvector, its residual.
+
+    Outside the row space it is the pair of ‖G‖₂ on (u aᵀ, a vᵀ) with a the axis number `rank`, so
+    that a descent along it raises the rank by one.
+    """
+    inside, vector = _lowest_in_row_space(problem, at, rank)
+    candidates = [(inside, vector)] if rank or problem.has_bias else []
+    if rank < problem.dim:
+        candidates.append(_lowest_outside(problem, at, rank))
+    value, direction = min(candidates, key=lambda pair: pair[0])
+    image = hvp(problem, at, direction)
+    exact = float(dot(direction, image))
+    residual = jax.tree.map(lambda y, x: y - exact * x, image, direction)
+    return exact, direction, float(norm(residual)) + abs(exact - value)
+
+
+def _lowest_in_row_space(problem: Problem, at: Params, rank: int) -> tuple[float, Params]:
+    (K, d), N = at.W.shape, at.H.shape[1]
+    kept = [
+        np.broadcast_to(np.arange(d) < rank, (K, d)).ravel(),
+        np.broadcast_to((np.arange(d) < rank)[:, None], (d, N)).ravel(),
+    ]
+    if at.b is not None:
+        kept.append(np.ones(K, bool))
+    mask = np.concatenate(kept)
+    H = dense_hessian(problem, at)[np.ix_(mask, mask)]
+    values, vectors = np.linalg.eigh(H) if H.size else (np.array([np.inf]), np.zeros((0, 1)))
+    flat = np.zeros(len(mask))
+    flat[mask] = vectors[:, 0]
+    W, Hs, b = np.split(flat, (K * d, d * (K + N)))
+    direction = Params(
+        jnp.asarray(W.reshape(K, d)),
+        jnp.asarray(Hs.reshape(d, N)),
+        None if at.b is None else jnp.asarray(b),
+    )
+    return float(values[0]), direction
+
+
+def _lowest_outside(problem: Problem, at: Params, rank: int) -> tuple[float, Params]:
+    """The eigenvector (x u aᵀ, y a vᵀ) of [[λ_W, ‖G‖₂], [‖G‖₂, λ_H]]."""
+    G = feature_gradient(problem, logit_gradient(problem, logits(problem, at)))
+    left, sizes, right = np.linalg.svd(np.asarray(G), full_matrices=False)
+    sigma = float(sizes[0])
+    form = np.array([[float(problem.lam_w), sigma], [sigma, float(problem.lam_h)]])
+    values, vectors = np.linalg.eigh(form)
+    x, y = vectors[:, 0]
+    axis = np.eye(problem.dim)[rank]
+    return float(values[0]), Params(
+        jnp.asarray(x * np.outer(left[:, 0], axis)),
+        jnp.asarray(y * np.outer(axis, right[0])),
+        None if at.b is None else jnp.zeros_like(at.b),
+    )

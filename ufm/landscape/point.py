@@ -1,0 +1,175 @@
+r"""A critical point and all that is computed of it.
+
+Eigenvalues are those of ∇²f of the whole problem, all of them: the Hessian of the search space by
+LAPACK, and in closed form what lies outside it (`ufm.hessian.collapsed`, `ufm.hessian.complement`).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ufm.certificate import Reason, Verdict, certify
+from ufm.class_means import deviations, to_class_means
+from ufm.curvature import escape_direction
+from ufm.duality import dual_state
+from ufm.hessian import (
+    Spectrum,
+    hessian_lipschitz,
+    padded_spectrum,
+    rank_of,
+    spectrum_of_means,
+)
+from ufm.landscape.lowest import canonical, lowest_eigenpair
+from ufm.landscape.space import SearchSpace
+from ufm.params import Params, norm
+from ufm.problem import (
+    Problem,
+    feature_gradient,
+    logit_gradient,
+    logits,
+    matmul,
+    value_and_gradient,
+)
+
+#: Features of a class that differ by less than this part of their size are equal.
+_COLLAPSED = 1e-9
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CriticalPoint:
+    """A critical point of f, up to rotation, order of samples and the names of equal classes.
+
+    `singular_values` are the K largest of Z = WH; `dual_ratio` is ‖G‖₂/μ. `index` and `zero_modes`
+    count the negative and the zero eigenvalues of ∇²f, `gauge_modes` the zeros that symmetry
+    forces; all counts are exact up to rounding at the given point. `smallest` is the smallest
+    eigenvalue and `residual` = ‖∇²f v − λv‖ that of its eigenvector `direction`. `escape` is the
+    curvature −2(‖G‖₂−μ)μ/(λ_W+λ_H) that theory predicts along its direction of escape, None where
+    it names none. `curvature` is what a Hessian product measures along that direction.
+
+    `hits` says how many searches of each kind ended here.
+    """
+
+    space: SearchSpace
+    point: Params
+    value: float
+    grad_norm: float
+    rank: int
+    singular_values: Float[np.ndarray, " m"]
+    dual_norm: float
+    dual_ratio: float
+    index: int
+    zero_modes: int
+    gauge_modes: int
+    smallest: float
+    residual: float
+    direction: Params
+    escape: float | None
+    curvature: float | None
+    verdict: Verdict
+    reason: Reason
+    gap: float
+    hits: dict[str, int]
+
+    @property
+    def params(self) -> Params:
+        """W (K×d), H (d×N), b of the whole problem."""
+        return self.space.embed(self.point)
+
+    @property
+    def found_by(self) -> tuple[str, ...]:
+        """The kinds of search that ended here."""
+        return tuple(self.hits)
+
+    @property
+    def is_degenerate(self) -> bool:
+        """Are there more zero eigenvalues than symmetry forces, as in a continuum of points?"""
+        return self.zero_modes > self.gauge_modes
+
+    @property
+    def negative_fraction(self) -> float:
+        """index / number of parameters."""
+        return self.index / self.space.problem.num_parameters
+
+
+def describe(space: SearchSpace, point: Params, hits: dict[str, int]) -> CriticalPoint:
+    """Everything above, at a critical point of the search space."""
+    small, rank = space.small, rank_of(point)
+    point = canonical(point, rank)
+    value, gradient = value_and_gradient(small, point)
+    spectrum = spectrum_at(space, point)
+    smallest, direction, residual = lowest_eigenpair(small, point, rank)
+    state = dual_state(small, point)
+    mu = float(state.mu)
+    escape = curvature = None
+    if rank < small.dim and float(state.dual_norm) > mu * (1 + 1e-9):
+        found, _ = escape_direction(small, state)
+        escape, curvature = float(found.predicted), float(found.curvature)
+    verdict, reason, gap = _verdict(small, point, smallest, residual, float(norm(gradient)))
+    return CriticalPoint(
+        space=space,
+        point=point,
+        value=float(value),
+        grad_norm=float(norm(gradient)),
+        rank=rank,
+        singular_values=np.linalg.svd(np.asarray(matmul(point.W, point.H)), compute_uv=False),
+        dual_norm=float(state.dual_norm),
+        dual_ratio=float(state.dual_norm) / mu,
+        index=int(spectrum.negative or 0),
+        zero_modes=int(spectrum.zero or 0),
+        gauge_modes=spectrum.gauge_dimension,
+        smallest=smallest,
+        residual=residual,
+        direction=direction,
+        escape=escape,
+        curvature=curvature,
+        verdict=verdict,
+        reason=reason,
+        gap=gap,
+        hits=hits,
+    )
+
+
+def spectrum_at(space: SearchSpace, point: Params) -> Spectrum:
+    """All eigenvalues of ∇²f of the whole problem at a point of the search space."""
+    if space.of_means:
+        return spectrum_of_means(space.problem, point, reduce_rank=False)
+    size = float(jnp.linalg.norm(point.H))
+    if float(jnp.linalg.norm(deviations(space.small, point.H))) <= _COLLAPSED * size:
+        means = Params(point.W, to_class_means(space.small, point.H), point.b)
+        return spectrum_of_means(space.problem, means, reduce_rank=False)
+    return padded_spectrum(space.problem, space.small, point)
+
+
+def _verdict(
+    problem: Problem, point: Params, smallest: float, residual: float, size: float
+) -> tuple[Verdict, Reason, float]:
+    """That of `certify`, unless the smallest eigenvalue proves a strict saddle nearby.
+
+    As in `ufm.curvature`: negative beyond its residual, and by more than the gradient leaves open.
+    """
+    found = certify(problem, point)
+    gap = float(found.gap)
+    slack = 16.0 * size * float(_lipschitz(problem, point))
+    if smallest < -2.0 * residual and smallest**2 > slack and smallest < 0:
+        return Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE, gap
+    return Verdict(int(found.verdict)), Reason(int(found.reason)), gap
+
+
+_lipschitz: Any = jax.jit(hessian_lipschitz)
+
+
+@jax.jit
+def signature(problem: Problem, point: Params) -> Float[Array, " s"]:
+    """f, and the singular values of Z and of G/μ: what tells critical points apart.
+
+    Rotations, the order of samples and the names of equal classes do not change them, nor does
+    moving along a continuum of critical points such as MSE's saddles, which is counted as one.
+    """
+    value, _ = value_and_gradient(problem, point)
+    G = feature_gradient(problem, logit_gradient(problem, logits(problem, point)))
+    sizes = [jnp.linalg.svd(x, compute_uv=False) for x in (matmul(point.W, point.H), G)]
+    return jnp.concatenate([value[None], sizes[0], sizes[1] / problem.mu()])

@@ -1,0 +1,101 @@
+"""Where searches begin: what is found depends on it.
+
+From small noise every root finder falls to the origin. So starts are drawn at the size of the
+global minimum, and next to what is known:
+
+- "noise": Gaussian entries, ¼ to 4 times the minimum's own size;
+- "truncation": the minimum cut to its r first singular directions, r random, with noise of 1 % to
+  30 % of its size;
+- "perturbation": a critical point found before, with such noise.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm.landscape.space import SearchSpace
+from ufm.minimum import GlobalMinimum
+from ufm.params import Params
+from ufm.problem import Problem, init_params, matmul
+
+KINDS = ("noise", "truncation", "perturbation")
+_SCALES, _NOISE = (0.25, 4.0), (0.01, 0.3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Root mean square entries of W and of H, and of b, at a typical point of a problem."""
+
+    W: float
+    H: float
+    b: float
+
+
+def minimum_in(space: SearchSpace, minimum: GlobalMinimum, key: Key[Array, ""]) -> Params:
+    """The global minimum, or the best point known, as class means."""
+    return dataclasses.replace(minimum, problem=space.means).params(key)
+
+
+def typical_sizes(problem: Problem, point: Params) -> Sizes:
+    """Those of the point; of a point with logits of order 1 where it is the origin."""
+    W, H = (float(jnp.sqrt(jnp.mean(x**2))) for x in (point.W, point.H))
+    if W < 1e-3:
+        # Entries of Z are sums of d products; balanced factors have λ_W ‖W‖² = λ_H ‖H‖².
+        balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
+        ratio = (problem.num_columns / problem.num_classes) ** 0.25
+        W = balance * ratio / problem.dim**0.25
+        H = 1.0 / (balance * ratio * problem.dim**0.25)
+    b = 0.3 if point.b is None else max(0.3, float(jnp.sqrt(jnp.mean(point.b**2))))
+    return Sizes(W, H, b)
+
+
+def random_points(problem: Problem, sizes: Sizes, key: Key[Array, ""], count: int) -> Params:
+    """A batch of Gaussian points of those sizes."""
+    unit = init_params(without_weights(problem), key, 1.0, count)
+    b = None if unit.b is None else sizes.b * unit.b
+    return Params(sizes.W * unit.W, sizes.H * unit.H, b)
+
+
+def without_weights(problem: Problem) -> Problem:
+    """With weights `init_params` would scale the columns, which `Sizes` do."""
+    return dataclasses.replace(problem, column_weights=None)
+
+
+def search_starts(
+    space: SearchSpace,
+    typical: Params,
+    known: list[Params],
+    key: Key[Array, ""],
+    count: int,
+) -> tuple[Params, list[str]]:
+    """A batch of starts, and the kind of each; start i depends on the key, `known` and i."""
+    sizes = typical_sizes(space.small, typical)
+    noise = random_points(space.small, sizes, key, count)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    starts, kinds = [], []
+    for i in range(count):
+        kind = KINDS[i % len(KINDS)]
+        part = jax.tree.map(lambda x, i=i: np.asarray(x[i]), noise)
+        low, high = _SCALES if kind == "noise" else _NOISE
+        scale = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        if kind == "noise":
+            centre = jax.tree.map(np.zeros_like, part)
+        elif kind == "truncation":
+            centre = truncated(typical, int(rng.integers(1, space.max_rank + 1)))
+        else:
+            centre = known[int(rng.integers(len(known)))]
+        start = jax.tree.map(lambda x, y, scale=scale: np.asarray(x) + scale * y, centre, part)
+        starts.append(start)
+        kinds.append(kind)
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *starts), kinds
+
+
+def truncated(point: Params, rank: int) -> Params:
+    """The point without all but its `rank` largest singular directions of [W; Hᵀ]."""
+    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
+    _, _, right = np.linalg.svd(stacked, full_matrices=False)
+    kept = jnp.asarray(right[:rank].T @ right[:rank])
+    return Params(matmul(point.W, kept), matmul(kept, point.H), point.b)

@@ -1,0 +1,96 @@
+"""Searches that know where to look: the rank ladder, and every partition of the classes.
+
+A minimum of the problem in r < d dimensions is a critical point in d: the ladder's rungs. The
+minima of every rank among points that share w, h̄ and b within blocks of classes are critical points
+too (`ufm.landscape.merged`). Both are found by minimising over class means, in one compiled program
+each: with zeros beyond r dimensions a run stays there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm.class_means import class_sizes
+from ufm.landscape.merged import Blocks, expand, merged_problem
+from ufm.landscape.partitions import block_structures
+from ufm.landscape.space import SearchSpace, in_first_axes
+from ufm.landscape.starts import Sizes, random_points
+from ufm.params import Params
+from ufm.solvers import solve_many
+
+#: Steps of one minimisation: what needs more is finished by the root finder.
+_MOST_STEPS = 500
+
+
+def ladder(
+    space: SearchSpace,
+    sizes: Sizes,
+    key: Key[Array, ""],
+    per_rank: int,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Params]:
+    """Minima in 1, 2, … dimensions from `per_rank` random starts each."""
+    ranks = [r for r in range(1, space.max_rank + 1) for _ in range(per_rank)]
+    starts = _in_axes(random_points(space.means, sizes, key, len(ranks)), ranks)
+    found = solve_many(space.means, starts=starts, max_steps=_MOST_STEPS, on_done=on_done)
+    return _unstacked(found.params, len(ranks))
+
+
+def partition_cases(
+    space: SearchSpace, key: Key[Array, ""], limit: int
+) -> tuple[list[tuple[Blocks, int]], int, int]:
+    """(blocks, rank) for every partition and rank; partitions searched, and how many there are.
+
+    Above `limit` partitions, for as many drawn at random. Blocks need as many dimensions as there
+    are, but one for shift-invariant losses; all in one block is the origin.
+    """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    sizes = np.asarray(class_sizes(space.problem)).tolist()
+    structures, total = block_structures(sizes, limit, rng)
+    lost = 1 if space.problem.loss.shift_invariant else 0
+    cases = [
+        (blocks, rank)
+        for blocks in structures
+        for rank in range(1, min(len(blocks) - lost, space.small.dim) + 1)
+    ]
+    return cases, len(structures), total
+
+
+def partition_points(
+    space: SearchSpace,
+    cases: list[tuple[Blocks, int]],
+    sizes: Sizes,
+    key: Key[Array, ""],
+    on_done: Callable[[int], None] | None = None,
+) -> list[Params]:
+    """Minima among the points of every case, from one random start each."""
+    means, K = space.means, space.problem.num_classes
+    entries = [merged_problem(means, blocks) for blocks, _ in cases]
+    batch = jax.tree.map(lambda *leaves: _stacked(leaves), *entries)
+    unit = random_points(means, sizes, key, len(cases))
+    present = np.array([np.arange(K) < len(blocks) for blocks, _ in cases], float)
+    starts = Params(
+        unit.W * present[:, :, None],
+        unit.H * present[:, None, :],
+        None if unit.b is None else unit.b * present,
+    )
+    starts = _in_axes(starts, [rank for _, rank in cases])
+    found = solve_many(batch, starts=starts, max_steps=_MOST_STEPS, on_done=on_done)
+    points = _unstacked(found.params, len(cases))
+    return [expand(entry, point) for entry, point in zip(entries, points, strict=True)]
+
+
+def _unstacked(points: Params, count: int) -> list[Params]:
+    return [jax.tree.map(lambda x, i=i: x[i], points) for i in range(count)]
+
+
+def _stacked(leaves: tuple[Any, ...]) -> Array:
+    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves]))
+
+
+def _in_axes(starts: Params, ranks: list[int]) -> Params:
+    return jax.vmap(in_first_axes)(starts, jnp.asarray(ranks))
