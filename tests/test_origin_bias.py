@@ -7,6 +7,7 @@ import pytest
 from points import SKEWED, make
 from scipy.optimize import minimize
 
+import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Problem, objective, origin
 from ufm.class_means import reduced_problem
 
@@ -56,3 +57,12 @@ def test_a_rare_class_is_no_obstacle():
 
 def test_without_a_bias_there_is_none():
     assert origin(make(MSE(), SKEWED)).b is None
+
+
+def _kinked(z, label):
+    return jnp.sum(jnp.abs(z) ** 1.5) - z[label]
+
+
+def test_a_loss_without_second_derivatives_there_is_refused():
+    with pytest.raises(ValueError, match="not finite at equal logits"):
+        origin(make(ufm.CustomLoss(_kinked), lam_b=1e-2))

@@ -44,6 +44,11 @@ def origin_bias(problem: Problem) -> Float[Array, " K"]:
     value, gradient, curvature = _derivatives(problem, b)
     for _ in range(_MOST_STEPS):
         size = float(np.linalg.norm(gradient))
+        if not np.all(np.isfinite(curvature)):
+            raise ValueError(
+                "the second derivatives of the loss are not finite at equal logits: the origin "
+                "has no Hessian, and its bias is not found"
+            )
         sizes, vectors = np.linalg.eigh(curvature)
         steep = np.abs(sizes) > _FLAT * np.max(np.abs(sizes))
         # |λ| makes a step downhill where the focal loss is not convex.
