@@ -30,7 +30,7 @@ from ufm.landscape.census import Census, Descent, Search, Tally, search_record
 from ufm.landscape.flow import gradient_flow, small_start
 from ufm.landscape.point import CriticalPoint, describe, signature
 from ufm.landscape.root_finding import CRITICAL, Roots, RootStatus, find_roots
-from ufm.landscape.space import SearchSpace, search_space
+from ufm.landscape.space import PointSpace, search_space
 from ufm.landscape.starts import minimum_in, search_starts, typical_sizes
 from ufm.landscape.structured import ladder, partition_cases, partition_points
 from ufm.minimum import global_minimum
@@ -128,7 +128,7 @@ def _explore(explorer: "_Explorer", key: Key[Array, ""], effort: _Effort) -> Cen
 class _Explorer:
     """Points found so far, in the order of their finding."""
 
-    def __init__(self, problem: Problem, space: SearchSpace, on_progress: Progress) -> None:
+    def __init__(self, problem: Problem, space: PointSpace, on_progress: Progress) -> None:
         self.problem, self.space, self._on_progress = problem, space, on_progress
         self.tally = Tally()
         self.points: list[Params] = []

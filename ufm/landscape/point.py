@@ -24,7 +24,7 @@ from ufm.hessian import (
     spectrum_of_means,
 )
 from ufm.landscape.lowest import canonical, lowest_eigenpair
-from ufm.landscape.space import SearchSpace
+from ufm.landscape.space import PointSpace
 from ufm.params import Params, norm
 from ufm.problem import (
     Problem,
@@ -53,7 +53,7 @@ class CriticalPoint:
     `hits` says how many searches of each kind ended here.
     """
 
-    space: SearchSpace
+    space: PointSpace
     point: Params
     value: float
     grad_norm: float
@@ -95,7 +95,7 @@ class CriticalPoint:
         return self.index / self.space.problem.num_parameters
 
 
-def describe(space: SearchSpace, point: Params, hits: dict[str, int]) -> CriticalPoint:
+def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> CriticalPoint:
     """Everything above, at a critical point of the search space."""
     small, rank = space.small, rank_of(point)
     point = canonical(point, rank)
@@ -133,7 +133,7 @@ def describe(space: SearchSpace, point: Params, hits: dict[str, int]) -> Critica
     )
 
 
-def spectrum_at(space: SearchSpace, point: Params) -> Spectrum:
+def spectrum_at(space: PointSpace, point: Params) -> Spectrum:
     """All eigenvalues of ∇²f of the whole problem at a point of the search space."""
     if space.of_means:
         return spectrum_of_means(space.problem, point, reduce_rank=False)

@@ -23,7 +23,7 @@ _MOST_DIMENSIONS = 4_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SearchSpace:
+class PointSpace:
     """The problem that is searched, and the one that it stands for.
 
     `of_means` says that its columns are class means, times √n_k.
@@ -62,7 +62,7 @@ class SearchSpace:
         return Params(W, from_class_means(self.problem, H) if self.of_means else H, point.b)
 
 
-def search_space(problem: Problem) -> SearchSpace:
+def search_space(problem: Problem) -> PointSpace:
     """Class means for convex losses and for large problems, else samples; min(d, K) dimensions.
 
     Raises `ValueError` for a problem without decays, where critical points need not be balanced,
@@ -73,9 +73,9 @@ def search_space(problem: Problem) -> SearchSpace:
     dim = min(problem.dim, problem.num_classes)
     few = problem.num_columns * dim <= _MOST_FEATURES
     if problem.loss.is_convex() or not few:
-        space = SearchSpace(problem, reduced_problem(problem, dim), True)
+        space = PointSpace(problem, reduced_problem(problem, dim), True)
     else:
-        space = SearchSpace(problem, dataclasses.replace(problem, dim=dim), False)
+        space = PointSpace(problem, dataclasses.replace(problem, dim=dim), False)
     size = space.small.num_parameters
     if size > _MOST_DIMENSIONS:
         raise ValueError(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm.landscape.space import SearchSpace
+from ufm.landscape.space import PointSpace
 from ufm.minimum import GlobalMinimum
 from ufm.params import Params
 from ufm.problem import Problem, init_params, matmul
@@ -34,7 +34,7 @@ class Sizes:
     b: float
 
 
-def minimum_in(space: SearchSpace, minimum: GlobalMinimum, key: Key[Array, ""]) -> Params:
+def minimum_in(space: PointSpace, minimum: GlobalMinimum, key: Key[Array, ""]) -> Params:
     """The global minimum, or the best point known, as class means."""
     return dataclasses.replace(minimum, problem=space.means).params(key)
 
@@ -65,7 +65,7 @@ def without_weights(problem: Problem) -> Problem:
 
 
 def search_starts(
-    space: SearchSpace,
+    space: PointSpace,
     typical: Params,
     known: list[Params],
     key: Key[Array, ""],

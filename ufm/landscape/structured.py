@@ -17,7 +17,7 @@ from jaxtyping import Array, Key
 from ufm.class_means import class_sizes
 from ufm.landscape.merged import Blocks, expand, merged_problem
 from ufm.landscape.partitions import block_structures
-from ufm.landscape.space import SearchSpace, in_first_axes
+from ufm.landscape.space import PointSpace, in_first_axes
 from ufm.landscape.starts import Sizes, random_points
 from ufm.params import Params
 from ufm.solvers import solve_many
@@ -27,7 +27,7 @@ _MOST_STEPS = 500
 
 
 def ladder(
-    space: SearchSpace,
+    space: PointSpace,
     sizes: Sizes,
     key: Key[Array, ""],
     per_rank: int,
@@ -41,7 +41,7 @@ def ladder(
 
 
 def partition_cases(
-    space: SearchSpace, key: Key[Array, ""], limit: int
+    space: PointSpace, key: Key[Array, ""], limit: int
 ) -> tuple[list[tuple[Blocks, int]], int, int]:
     """(blocks, rank) for every partition and rank; partitions searched, and how many there are.
 
@@ -61,7 +61,7 @@ def partition_cases(
 
 
 def partition_points(
-    space: SearchSpace,
+    space: PointSpace,
     cases: list[tuple[Blocks, int]],
     sizes: Sizes,
     key: Key[Array, ""],
