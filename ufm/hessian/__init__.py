@@ -1,5 +1,6 @@
 """The Hessian: products, exact counts and spectra, extremal eigenpairs, spectral density."""
 
+from ufm.hessian.closed_form import NO_FRAME as NO_FRAME
 from ufm.hessian.closed_form import PLACES as PLACES
 from ufm.hessian.closed_form import closed_form_spectrum as closed_form_spectrum
 from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means
