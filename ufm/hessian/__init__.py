@@ -4,6 +4,7 @@ from ufm.hessian.class_symmetry import class_symmetric_spectrum as class_symmetr
 from ufm.hessian.closed_form import NO_FRAME as NO_FRAME
 from ufm.hessian.closed_form import PLACES as PLACES
 from ufm.hessian.closed_form import closed_form_spectrum as closed_form_spectrum
+from ufm.hessian.closed_form import has_frame as has_frame
 from ufm.hessian.collapsed import COLLAPSED as COLLAPSED
 from ufm.hessian.collapsed import collapse_deviation as collapse_deviation
 from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means

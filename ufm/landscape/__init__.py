@@ -1,0 +1,1 @@
+"""Searches for critical points, and what they find."""
