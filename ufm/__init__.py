@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from ufm.hessian import inertia as inertia
     from ufm.hessian import spectral_density as spectral_density
     from ufm.hessian import spectral_density_of as spectral_density_of
+    from ufm.landscape.hunt import Hunt as Hunt
+    from ufm.landscape.hunt import SpuriousMinimum as SpuriousMinimum
+    from ufm.landscape.hunt import hunt as hunt
+    from ufm.landscape.interval import spurious_interval as spurious_interval
+    from ufm.landscape.phases import FocalPhases as FocalPhases
+    from ufm.landscape.phases import focal_phases as focal_phases
+    from ufm.landscape.search_space import SearchSpace as SearchSpace
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -135,6 +142,13 @@ _HOME = {
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",
     "spectral_density_of": "ufm.hessian",
+    "Hunt": "ufm.landscape.hunt",
+    "SpuriousMinimum": "ufm.landscape.hunt",
+    "hunt": "ufm.landscape.hunt",
+    "spurious_interval": "ufm.landscape.interval",
+    "FocalPhases": "ufm.landscape.phases",
+    "focal_phases": "ufm.landscape.phases",
+    "SearchSpace": "ufm.landscape.search_space",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",

@@ -36,7 +36,7 @@ class SearchSpace:
     losses: tuple[Loss, Loss] = (Focal(0.5), Focal(5.0))
     num_classes: tuple[int, ...] = (10, 24, 50, 100)
     per_class: tuple[int, int] = (1, 10)
-    decay: Range = (0.9, 1.1)
+    decay: Range = (0.9, 1.05)
     ratio: Range = (0.1, 10.0)
     lam_b: float | None = None
 
