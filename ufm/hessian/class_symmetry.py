@@ -266,7 +266,8 @@ def _form(point: _Point, G: Matrix, of: _Representation) -> Float[np.ndarray, "m
     images = _product(point, G, stack_a, stack_b, stack_c)
     directions = (stack_a, stack_b, stack_c)
     pairs = zip(directions, images, strict=True)
-    form = sum(np.tensordot(x, y, (range(1, x.ndim), range(1, x.ndim))) for x, y in pairs)
+    inner = [np.tensordot(x, y, (range(1, x.ndim), range(1, x.ndim))) for x, y in pairs]
+    form = np.sum(inner, axis=0)
     return 0.5 * (form + form.T)
 
 

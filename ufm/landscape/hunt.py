@@ -240,15 +240,15 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
         value, gradient = value_and_gradient(small, point)
         values.append((float(value), float(norm(gradient)), found_by, point))
     best, _, lower, _ = min(values, key=lambda each: each[0])
-    counts = dict.fromkeys(("lowest", "saddle", "undecided", "minimum"), 0)
+    kinds: list[str] = []
     found: list[SpuriousMinimum] = []
     for value, grad_norm, found_by, point in values:
         if value - best <= EXCESS * abs(best):
-            counts["lowest"] += 1
+            kinds.append("lowest")
             continue
         spectrum = means_spectrum(problem, point)
         kind = classify(small, point, grad_norm, spectrum)
-        counts[kind] += 1
+        kinds.append(kind)
         rank = rank_of(point)
         known = any(abs(x.value - value) <= EXCESS * abs(value) and x.rank == rank for x in found)
         if kind == "minimum" and spectrum is not None and not known:
@@ -272,16 +272,16 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
     return Attempt(
         number=-1,
         problem=problem,
-        lowest=counts["lowest"],
-        saddles=counts["saddle"],
-        undecided=counts["undecided"],
+        lowest=kinds.count("lowest"),
+        saddles=kinds.count("saddle"),
+        undecided=kinds.count("undecided"),
         found=tuple(found),
         points=len(values),
     )
 
 
 def classify(small: Problem, point: Params, grad_norm: float, spectrum: Spectrum | None) -> str:
-    """ "minimum", "saddle" or "undecided", beyond what the gradient leaves open."""
+    """Is it a "minimum" or a "saddle", beyond what the gradient leaves open, or "undecided"?"""
     if spectrum is None or not grad_norm <= CRITICAL:
         return "undecided"
     margin = curvature_margin(small, point, grad_norm)

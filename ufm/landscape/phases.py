@@ -73,4 +73,5 @@ def _curves(gamma: Array, classes: Array) -> tuple[Array, Array, Array, Array]:
 
     tie = bisect(beyond, bend, jnp.full_like(bend, 1e4))
     tie = jnp.where(jumps, tie, zero)
-    return *(-phi.slope(s) / (classes - 1.0) for s in (zero, tie, bend)), jumps
+    origin, tie, frame = (-phi.slope(s) / (classes - 1.0) for s in (zero, tie, bend))
+    return origin, tie, frame, jumps

@@ -14,6 +14,7 @@ import dataclasses
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +48,7 @@ def one_per_class(minimum: SpuriousMinimum) -> tuple[Problem, Params]:
 def reproducing_file(minimum: SpuriousMinimum) -> bytes:
     """An .npz as `ufm certify` reads it: W, H (d×K), labels, loss and decays, and b if there is."""
     problem, point = one_per_class(minimum)
-    arrays = {
+    arrays: dict[str, Any] = {
         "W": point.W,
         "H": point.H,
         "labels": problem.labels,
@@ -58,7 +59,7 @@ def reproducing_file(minimum: SpuriousMinimum) -> bytes:
     if point.b is not None:
         arrays |= {"b": point.b, "lam_b": float(problem.lam_b or 0.0)}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(x) for name, x in arrays.items()})
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
