@@ -45,7 +45,7 @@ from ufm.problem import Problem, value_and_gradient
 Matrix = Float[np.ndarray, "K K"]
 Stack = Float[np.ndarray, "m K K"]
 Vectors = Float[np.ndarray, "m K"]
-Block = Int[np.ndarray, " n"]
+Block = Int[np.ndarray, " _"]
 
 #: Distances up to this part of a point's size are no breach of a symmetry.
 _ALIKE = 1e-6
@@ -271,7 +271,7 @@ def _form(point: _Point, G: Matrix, of: _Representation) -> Float[np.ndarray, "m
     return 0.5 * (form + form.T)
 
 
-def _orthonormal(matrices: Stack) -> Stack:
+def _orthonormal(matrices: Stack) -> Float[np.ndarray, "r K K"]:
     """An orthonormal basis: projections of orthonormal ones, so that sizes are 0 or 1."""
     flat = matrices.reshape(len(matrices), -1)
     sizes, vectors = np.linalg.eigh(flat @ flat.T)

@@ -201,12 +201,13 @@ def candidates(problem: Problem, key: Key[Array, ""]) -> Iterator[tuple[str, Par
         yield "frame", base
     for i, scale in enumerate(_SCALES):
         start = init_params(small, jax.random.fold_in(key, i), scale)
-        yield f"run from scale {scale:g}", converged(small, start)
+        yield f"run from scale {scale:g}", solve(small, start).params
     for i in range(_DEAD_STARTS):
         local = jax.random.fold_in(key, len(_SCALES) + i)
         start = init_params(small, local, 1.0) if base is None else base
         dead = int(jax.random.randint(local, (), 1, max(problem.num_classes - 1, 2)))
-        yield f"run from {dead} dead classes", converged(small, without_classes(start, dead, local))
+        start = without_classes(start, dead, local)
+        yield f"run from {dead} dead classes", solve(small, start).params
 
 
 def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
@@ -235,14 +236,14 @@ def converged(small: Problem, start: Params) -> Params:
 def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
     """Sort points of the K-column problem into lowest, saddles, spurious minima and undecided."""
     small = reduced_problem(problem, problem.dim)
-    values: list[tuple[float, float, str, Params]] = []
-    for found_by, point in points:
-        value, gradient = value_and_gradient(small, point)
-        values.append((float(value), float(norm(gradient)), found_by, point))
-    best, _, lower, _ = min(values, key=lambda each: each[0])
+    values = [(_value_and_grad_norm(small, point)[0], by, point) for by, point in points]
+    best, lower, _ = min(values, key=lambda each: each[0])
     kinds: list[str] = []
     found: list[SpuriousMinimum] = []
-    for value, grad_norm, found_by, point in values:
+    for value, found_by, point in values:
+        if value - best > EXCESS * abs(best):
+            point = converged(small, point)
+        value, grad_norm = _value_and_grad_norm(small, point)
         if value - best <= EXCESS * abs(best):
             kinds.append("lowest")
             continue
@@ -278,6 +279,11 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
         found=tuple(found),
         points=len(values),
     )
+
+
+def _value_and_grad_norm(problem: Problem, point: Params) -> tuple[float, float]:
+    value, gradient = value_and_gradient(problem, point)
+    return float(value), float(norm(gradient))
 
 
 def classify(small: Problem, point: Params, grad_norm: float, spectrum: Spectrum | None) -> str:
