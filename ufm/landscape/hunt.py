@@ -45,7 +45,7 @@ EXCESS = 1e-8
 _SCALES = (0.1, 1.0, 3.0)
 #: Starts with dead classes in every try, and the size of their noise relative to the frame's.
 _DEAD_STARTS, _NOISE = 2, 1e-2
-#: Features shorter than this part of the longest belong to dead classes.
+#: Features, or differences of features, shorter than this part of the longest are none.
 _DEAD = 0.1
 
 
@@ -237,7 +237,8 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
     """Sort points of the K-column problem into lowest, saddles, spurious minima and undecided."""
     small = reduced_problem(problem, problem.dim)
     values = [(_value_and_grad_norm(small, point)[0], by, point) for by, point in points]
-    best, lower, _ = min(values, key=lambda each: each[0])
+    best = min(value for value, _, _ in values)
+    lower = next(by for value, by, _ in values if value - best <= EXCESS * abs(best))
     kinds: list[str] = []
     found: list[SpuriousMinimum] = []
     for value, found_by, point in values:
@@ -304,9 +305,16 @@ def smallest_nonzero(spectrum: Spectrum) -> float:
 
 
 def dead_classes(point: Params) -> int:
-    """Classes whose features are next to nothing beside those of others."""
-    lengths = np.linalg.norm(np.asarray(point.H), axis=0)
-    return int(np.sum(lengths < _DEAD * np.max(lengths)))
+    """Classes with features next to nothing, or next to those of another class, beside the longest.
+
+    A few dead classes have none; more of them share one, opposite to the mean of the others.
+    """
+    products = np.asarray(point.H.T @ point.H)
+    squares = np.diag(products)
+    apart = squares[:, None] + squares[None, :] - 2.0 * products
+    np.fill_diagonal(apart, np.inf)
+    short = _DEAD**2 * np.max(squares)
+    return int(np.sum((squares < short) | (np.min(apart, axis=1) < short)))
 
 
 def rate(problem: Problem) -> float:
