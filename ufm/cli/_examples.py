@@ -27,7 +27,7 @@ _EXAMPLES = {
         ("ufm hunt", "spurious minima of the focal loss: 50 problems"),
         ("ufm hunt --losses fl:3 --num-classes 100 --tries 10", "one loss, one K"),
         ("ufm hunt --losses ls:0 ls:0.5 --decay 0.05 1.5 --tries 200", "none for label smoothing"),
-        ("ufm hunt --out spurious --figures", "files for ufm certify, and the phase diagram"),
+        ("ufm hunt --out spurious --figures", "a file for each minimum, and the phase diagram"),
     ),
     "completion": (
         ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
