@@ -17,7 +17,10 @@ import jax
 import jax.numpy as jnp
 
 import ufm
+from ufm.curvature import means_spectrum
+from ufm.landscape.hunt import converged, smallest_nonzero, without_classes
 from ufm.landscape.reproduce import save
+from ufm.minimum import frame
 
 LOSSES = (
     (ufm.CrossEntropy(), ufm.CrossEntropy()),
@@ -81,19 +84,52 @@ def main() -> None:
     print(f"\n{ufm.certify(layer.problem, layer.params).explain()}")
     print(f"f* = {ufm.global_minimum(layer.problem).value:.10g} ({worst.lower})")
 
-    # 5. The convex losses, searched in the same way, also far from the threshold.
+    # 5. Dead classes: saddles, plateaus or minima? Minima, about as many as there are subsets.
+    rate = 0.998 * float(curves.tie) if options.quick else 0.0114
+    dead_classes(classes, gamma, rate, (2, 15) if options.quick else (1, 2, 10, 40, 90))
+
+    # 6. The convex losses, searched in the same way, also far from the threshold.
     for losses in LOSSES:
         space = ufm.SearchSpace(
             losses=losses,
-            num_classes=(4,) if options.quick else (4, 10, 24),
+            num_classes=(4,) if options.quick else (4, 10),
             decay=(0.05, 1.5),
             lam_b=None,
         )
-        result = ufm.hunt(space, jax.random.key(0), 4 if options.quick else 200)
+        result = ufm.hunt(space, jax.random.key(0), 4 if options.quick else 100)
         print(f"{losses[0].name}: {result.explain()}")
 
     if options.figure:
         draw(options.figure, gamma, classes)
+
+
+def dead_classes(classes: int, gamma: float, rate: float, counts: tuple[int, ...]) -> None:
+    """From the ETF with some classes at zero, and noise, to the nearest minimum: what is it?"""
+    problem = ufm.Problem.balanced(
+        loss=ufm.Focal(gamma),
+        num_classes=classes,
+        per_class=1,
+        dim=classes - 1,
+        lam_w=rate,
+        lam_h=rate,
+        lam_b=None,
+    )
+    lowest = ufm.global_minimum(problem).value
+    print(f"\nDead classes at K={classes}, μ√n={rate:.5g}; f of the ETF is {lowest:.10g}:")
+    for dead in counts:
+        start = without_classes(frame(problem), dead, jax.random.key(dead))
+        point = converged(problem, start)
+        found = ufm.certify(problem, point)
+        spectrum = means_spectrum(problem, point)
+        assert spectrum is not None
+        print(
+            f"  {dead} dead: {ufm.Verdict(int(found.verdict)).name}, f "
+            f"{100 * (float(found.value) / lowest - 1):.3f}% above, ‖G‖₂/μ − 1 = "
+            f"{float(found.dual_norm / found.threshold) - 1:.0e}, {spectrum.negative} negative, "
+            f"{spectrum.zero} zeros ({spectrum.gauge_dimension} by rotations), smallest other "
+            f"{smallest_nonzero(spectrum):.1e}"
+        )
+    print()
 
 
 def draw(path: Path, gamma: float, classes: int) -> None:

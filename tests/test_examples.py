@@ -79,6 +79,9 @@ def focal_counterexample(path, folder, monkeypatch, capsys):
     assert all(float(error) < 1e-4 for error in errors)
     value, lowest = re.search(r"LOCAL_MINIMUM .* f = (\S+), .*\nf\* = (\S+) ", printed).groups()
     assert float(lowest) < float(value)
+    dead = re.findall(r"(\d+) dead: LOCAL_MINIMUM, .* 0 negative, (\d+) zeros \((\d+) by", printed)
+    assert [int(count) for count, _, _ in dead] == [2, 15]
+    assert all(zeros == forced for _, zeros, forced in dead)
     for name in ("CE", "LS", "MSE"):
         assert f"{name}: no local minimum that is not global: 4 tries, " in printed
     assert printed.count(" 0 undecided") == 4

@@ -11,18 +11,9 @@ both commute with those permutations Π, which act on the Hessian's directions a
     (A, B, c) ↦ (ΠAΠᵀ, ΠBΠᵀ, Πc).
 
 By Schur's lemma the Hessian is one small matrix for each irreducible representation, repeated by
-its dimension. With 1_i the ones on block i, n_i its size, v_i ⟂ 1_i a vector on it, matrices are,
-representative by representative,
-
-    trivial            1_i 1_jᵀ, P_i                                   once, p² + p of them
-    standard of i      1_j v_iᵀ, v_i 1_jᵀ (all j), P_i diag(v_i) P_i   n_i − 1 times
-    standard of i, j   v_i v_jᵀ, v_j v_iᵀ                              (n_i−1)(n_j−1) times, i < j
-    (n_i−2, 2)         symmetric on block i, zero rows and diagonal    n_i(n_i−3)/2 times
-    (n_i−2, 1, 1)      skew on block i, zero rows                      (n_i−1)(n_i−2)/2 times
-
-A product with the Hessian for each of them is all that is computed: O(p² K³) operations. Directions
-outside the row space are `ufm.hessian.complement`'s, deviations of single features as in
-`ufm.hessian.collapsed`.
+its dimension (`ufm.hessian.class_representations`). One product with the Hessian for each vector of
+one copy is all that is computed: O(p² K³) operations. Directions outside the row space are in
+`ufm.hessian.complement`, deviations of single features in `ufm.hessian.collapsed`.
 """
 
 from collections.abc import Iterator
@@ -34,6 +25,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ufm.class_means import reduced_problem
+from ufm.hessian.class_representations import (
+    Block,
+    Matrix,
+    Representation,
+    Stack,
+    Vectors,
+    averaged,
+    averaged_vector,
+    representations,
+)
 from ufm.hessian.complement import complement_parts
 from ufm.hessian.dense import rounding
 from ufm.hessian.gauge import gauge
@@ -41,11 +42,6 @@ from ufm.hessian.lipschitz import hessian_lipschitz
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
-
-Matrix = Float[np.ndarray, "K K"]
-Stack = Float[np.ndarray, "m K K"]
-Vectors = Float[np.ndarray, "m K"]
-Block = Int[np.ndarray, " _"]
 
 #: Distances up to this part of a point's size are no breach of a symmetry.
 _ALIKE = 1e-6
@@ -71,15 +67,6 @@ class _Point(NamedTuple):
     moved: float
 
 
-class _Representation(NamedTuple):
-    """One copy of an irreducible representation: its matrices, its vectors, how many copies."""
-
-    label: str
-    matrices: Stack
-    vectors: Vectors
-    multiplicity: int
-
-
 def class_symmetric_spectrum(
     problem: Problem, means: Params, cluster_tol: float | None = None
 ) -> Spectrum | None:
@@ -100,7 +87,7 @@ def class_symmetric_spectrum(
     sizes = np.linalg.svd(G, compute_uv=False)
     groups = [
         Part(each.label, np.linalg.eigvalsh(_form(point, G, each)), each.multiplicity, 0.0)
-        for each in _representations(point.blocks)
+        for each in representations(point.blocks)
     ]
     groups += [
         Part("deviations from class means", values, count, 0.0)
@@ -129,7 +116,7 @@ def _symmetric_point(problem: Problem, means: Params) -> _Point | None:
     if len(blocks) > _MOST_BLOCKS:
         return None
     W, H = np.asarray(means.W), np.asarray(means.H)
-    logits = _averaged(W @ H, blocks)
+    logits = averaged(W @ H, blocks)
     balance = float(problem.lam_h / problem.lam_w) ** 0.25
     left, sizes, right = np.linalg.svd(logits)
     lengths = np.hypot(balance, 1 / balance) * np.sqrt(sizes)
@@ -142,7 +129,7 @@ def _symmetric_point(problem: Problem, means: Params) -> _Point | None:
     moved = _distance(np.vstack([W, H.T]), np.vstack([near_w, near_h.T]))
     bias = None
     if means.b is not None:
-        bias = _averaged_vector(np.asarray(means.b), blocks)
+        bias = averaged_vector(np.asarray(means.b), blocks)
         moved = float(np.hypot(moved, np.linalg.norm(bias - np.asarray(means.b))))
     if moved > _ALIKE * max(float(np.linalg.norm(near_w)), 1.0):
         return None
@@ -181,27 +168,6 @@ def _blocks(problem: Problem, means: Params) -> list[Block]:
         blocks.append(left[alike])
         left = left[~alike]
     return blocks
-
-
-def _averaged(X: Matrix, blocks: list[Block]) -> Matrix:
-    """The mean of a matrix over all permutations within the blocks."""
-    out = np.empty_like(X)
-    for block in blocks:
-        for other in blocks:
-            out[np.ix_(block, other)] = np.mean(X[np.ix_(block, other)])
-        within, n = X[np.ix_(block, block)], len(block)
-        mean = np.mean(np.diag(within))
-        if n > 1:
-            out[np.ix_(block, block)] = (np.sum(within) - n * mean) / (n * (n - 1))
-        out[block, block] = mean
-    return out
-
-
-def _averaged_vector(x: Float[np.ndarray, " K"], blocks: list[Block]) -> Float[np.ndarray, " K"]:
-    out = np.empty_like(x)
-    for block in blocks:
-        out[block] = np.mean(x[block])
-    return out
 
 
 def _distance(X: np.ndarray, Y: np.ndarray) -> float:
@@ -254,7 +220,7 @@ def _product(point: _Point, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tuple:
     )
 
 
-def _form(point: _Point, G: Matrix, of: _Representation) -> Float[np.ndarray, "m m"]:
+def _form(point: _Point, G: Matrix, of: Representation) -> Float[np.ndarray, "m m"]:
     """The Hessian on one copy, restricted to the row space."""
     A = _orthonormal(of.matrices @ point.rows)
     B = _orthonormal(point.rows @ of.matrices)
@@ -287,52 +253,3 @@ def _deviations(problem: Problem, point: _Point) -> Iterator[tuple[np.ndarray, i
         inner = basis.T @ hessian @ basis / np.sum(_samples(point))
         values = float(problem.lam_h) + np.linalg.eigvalsh(0.5 * (inner + inner.T))
         yield values, len(block) * (problem.class_counts[block[0]] - 1)
-
-
-def _representations(blocks: list[Block]) -> Iterator[_Representation]:
-    """One representative of every irreducible representation on matrices and vectors."""
-    K = sum(map(len, blocks))
-    ones = [_vector(K, {int(k): 1.0 for k in block}) for block in blocks]
-    planes = {
-        i: _vector(K, {int(block[0]): 1.0, int(block[1]): -1.0})
-        for i, block in enumerate(blocks)
-        if len(block) > 1
-    }
-    within = {i: np.diag(ones[i] != 0) - np.outer(ones[i], ones[i]) for i in planes}
-    trivial = [np.outer(x, y) for x in ones for y in ones]
-    trivial += [P / np.linalg.norm(P) for P in within.values()]
-    yield _Representation("trivial", np.stack(trivial), np.stack(ones), 1)
-    for i, v in planes.items():
-        n, P = len(blocks[i]), within[i]
-        standard = [np.outer(x, v) for x in ones] + [np.outer(v, x) for x in ones]
-        if n > 2:
-            third = P @ np.diag(v) @ P
-            standard.append(third / np.linalg.norm(third))
-        yield _Representation("standard", np.stack(standard), v[None, :], n - 1)
-        if n > 2:
-            skew = _matrix(K, blocks[i], {(0, 1): 1, (1, 2): 1, (2, 0): 1}, -1)
-            yield _Representation("(n−2, 1, 1)", skew, np.zeros((0, K)), (n - 1) * (n - 2) // 2)
-        if n > 3:
-            entries = {(0, 2): 1, (0, 3): -1, (1, 2): -1, (1, 3): 1}
-            symmetric = _matrix(K, blocks[i], entries, 1)
-            yield _Representation("(n−2, 2)", symmetric, np.zeros((0, K)), n * (n - 3) // 2)
-        for j, w in planes.items():
-            if i < j:
-                pair = np.stack([np.outer(v, w), np.outer(w, v)])
-                count = (n - 1) * (len(blocks[j]) - 1)
-                yield _Representation("standard × standard", pair, np.zeros((0, K)), count)
-
-
-def _vector(K: int, entries: dict[int, float]) -> Float[np.ndarray, " K"]:
-    out = np.zeros(K)
-    out[list(entries)] = list(entries.values())
-    return out / np.linalg.norm(out)
-
-
-def _matrix(K: int, block: Block, entries: dict, sign: int) -> Stack:
-    """X ± Xᵀ of size 1, the entries those of X within the block."""
-    out = np.zeros((K, K))
-    for (i, j), value in entries.items():
-        out[block[i], block[j]] += value
-        out[block[j], block[i]] += sign * value
-    return out[None] / np.linalg.norm(out)
