@@ -28,7 +28,7 @@ from ufm import (
     init_params,
     solve,
 )
-from ufm.curvature import is_local_minimum
+from ufm.curvature import all_positive, is_local_minimum
 from ufm.minimum import frame
 
 
@@ -186,6 +186,19 @@ def test_zeros_that_no_rotation_explains_are_not_positive(limit, monkeypatch):
     assert not is_local_minimum(problem, origin(problem), 0.0)
     above = dataclasses.replace(problem, lam_w=problem.lam_w * 1.01)
     assert is_local_minimum(above, origin(above), 0.0)
+
+
+def test_a_negative_eigenvalue_is_no_zero_of_a_rotation():
+    # Away from critical points rotations curve too: one of them must not hide a way down.
+    problem = make(CrossEntropy(), BALANCED, None)
+    found = ufm.spectrum(problem, minimiser(problem))
+    assert all_positive(found, 1e-8)
+    turned = dataclasses.replace(found, eigenvalues=found.eigenvalues.copy())
+    turned.eigenvalues[0] = -1.0
+    assert turned.multiplicities[0] == turned.gauge_dimension
+    assert not all_positive(turned, 1e-8)
+    assert not all_positive(dataclasses.replace(found, complete=False), 1e-8)
+    assert not all_positive(dataclasses.replace(found, residuals=found.residuals + 1.0), 1e-8)
 
 
 def test_samples_of_a_class_in_different_wells():
