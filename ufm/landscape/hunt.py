@@ -55,7 +55,7 @@ class SpuriousMinimum:
 
     `means` are W, √n_k h̄_k (d×K) and b. `index`, `zeros` and `smallest` (the smallest eigenvalue
     that is no zero) are of ∇²f over all N features; rotations force `gauge_dimension` zeros.
-    `lower_value` is f at another critical point of the same problem, `lower` says which.
+    `lower_value` is f at another point of the same problem, `lower` says which.
     """
 
     problem: Problem
