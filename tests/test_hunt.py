@@ -117,6 +117,22 @@ def test_a_saddle_is_told_from_a_minimum_and_both_from_what_is_neither():
     assert (result.lowest, result.saddles, result.undecided) == (1, 1, 0)
 
 
+def test_with_a_trained_bias_collapse_need_not_be_global():
+    # (K−1)μ√n > 1, where no bound reaches the best symmetric value: the search finds a point below.
+    focal = Focal(3.0)
+    space = SearchSpace((focal, focal), (30,), (1, 10), (0.99, 1.005), lam_b=1e-2)
+    problem = space.draw(jax.random.split(jax.random.fold_in(jax.random.key(0), 0))[0])
+    found = attempt(space, jax.random.key(0), 0).found
+    assert 29 * rate(problem) > 1
+    assert {"origin", "simplex ETF"} <= {each.kind for each in found}
+    best = float(ufm.symmetric_minimum(problem).value)
+    lower = found[0].lower_value
+    assert lower < best - 5e-6
+    minimum = global_minimum(problem)
+    assert not minimum.is_exact
+    assert minimum.lower_bound < lower
+
+
 # Intervals ---------------------------------------------------------------------------------------
 
 

@@ -5,11 +5,13 @@ runs, each from the last point that was still good, as long as
 
     all eigenvalues but the rotations' are positive,  f > f*,
 
-f* the value of the best symmetric point at that decay, which is attained. The ends are bracketed by
-growing steps and bisected. At an end a minimum becomes unstable, becomes global, or meets a saddle
-and is gone: `event` says which. Beyond a fold the run ends elsewhere, at another rank or with other
-classes dead, so that it is never mistaken for the point. For the origin and the simplex ETF the
-ends are known: `ufm.landscape.phases`.
+f* the value of the best symmetric point at that decay. That is the global minimum wherever one is
+proven, which with a trained bias and (K−1)μ√n > 1 the focal loss's is not: "becomes global" then
+says no more than that the point is the best symmetric one. The ends are bracketed by growing steps
+and bisected. At an end a minimum becomes unstable, becomes global, or meets a saddle and is gone:
+`event` says which. Beyond a fold the run ends elsewhere, at another rank or with other classes
+dead, so that it is never mistaken for the point. For the origin and the simplex ETF without a bias
+the ends are known: `ufm.landscape.phases`.
 
     >>> spurious_interval(hunt(space, key).found[0])
 """
