@@ -24,8 +24,8 @@ from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 
 import ufm
+from ufm.landscape.point_space import search_space
 from ufm.landscape.root_finding import find_roots
-from ufm.landscape.space import search_space
 from ufm.landscape.starts import minimum_in, search_starts
 from ufm.linearisation import hessian_product, linearise
 from ufm.problem import value_and_gradient

@@ -48,15 +48,16 @@ def test_spurious_focal_minima_are_never_called_global():
         assert np.sum(p < 0.0575) == dead  # outside the region of convexity
         if dead:
             assert float(found.value) > float(minimum.value) + 5e-4
-            assert (found.verdict, found.reason) == (Verdict.UNDECIDED, Reason.GAP_OPEN)
+            expected = (Verdict.LOCAL_MINIMUM, Reason.ALL_CURVATURES_POSITIVE)
+            assert (found.verdict, found.reason) == expected
         else:
             assert found.verdict is Verdict.GLOBAL_MINIMUM
 
 
 def test_the_origin_of_the_focal_loss_within_its_window():
     # Saddle below 0.01106, spurious minimum up to 0.01175, the global one beyond.
-    expected = {0.0110: Verdict.STRICT_SADDLE, 0.0111: Verdict.UNDECIDED}
-    expected |= {0.0117: Verdict.UNDECIDED, 0.0118: Verdict.GLOBAL_MINIMUM}
+    expected = {0.0110: Verdict.STRICT_SADDLE, 0.0111: Verdict.LOCAL_MINIMUM}
+    expected |= {0.0117: Verdict.LOCAL_MINIMUM, 0.0118: Verdict.GLOBAL_MINIMUM}
     for mu, verdict in expected.items():
         problem = focal_jump(mu)
         assert certify(problem, origin(problem)).verdict is verdict

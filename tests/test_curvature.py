@@ -10,6 +10,7 @@ from convex_oracle import minimiser, newton
 from model_oracle import dense_hessian
 from points import BALANCED, BIASES, SKEWED, gaussian, make, origin
 
+import ufm
 from ufm import (
     MSE,
     CrossEntropy,
@@ -22,11 +23,13 @@ from ufm import (
     Verdict,
     certify,
     collapse_threshold,
+    focal_phases,
     global_minimum,
     init_params,
     solve,
 )
-from ufm.curvature import is_local_minimum
+from ufm.curvature import all_positive, is_local_minimum
+from ufm.minimum import frame
 
 
 def focal(fraction: float) -> Problem:
@@ -149,9 +152,66 @@ def test_minima_and_saddles_of_convex_losses(loss, lam_b):
     assert not is_local_minimum(problem, point, 1e-2)
 
 
-def test_what_is_too_large_to_count_is_not_claimed():
-    problem = Problem(CrossEntropy(), (1,) * 50, 50, 1.0, 1.0, None)
+def test_what_is_too_large_to_count_is_not_claimed(monkeypatch):
+    problem = make(CrossEntropy(), SKEWED, None)
+    point = minimiser(problem)
+    # A matrix decides where no symmetry of classes helps, and if it is too large, counts.
+    monkeypatch.setattr("ufm.curvature.class_symmetric_spectrum", lambda *_: None)
+    assert is_local_minimum(problem, point, 1e-15)
+    monkeypatch.setattr("ufm.curvature._LARGEST_MEANS", 10)
+    assert is_local_minimum(problem, point, 1e-15)
+    monkeypatch.setattr("ufm.curvature._LARGEST_BORDER", 10)
+    assert not is_local_minimum(problem, point, 1e-15)
+
+
+# By structure ------------------------------------------------------------------------------------
+
+
+def test_both_minima_of_a_hundred_classes_are_decided():
+    problem = make(Focal(3.0), (1,) * 100, None, mu=0.0114, dim=99, ratio=1.0)
+    for point in (origin(problem), frame(problem)):
+        assert is_local_minimum(problem, point, 1e-15)
+    # Just below its stability the origin has (K−1)d directions down, there zeros.
+    stable = float(focal_phases(3.0, 100).origin)
+    for factor in (1.0 - 1e-3, 1.0):
+        here = dataclasses.replace(problem, lam_w=stable * factor, lam_h=stable * factor)
+        assert not is_local_minimum(here, origin(here), 0.0)
+
+
+@pytest.mark.parametrize("limit", [10, 1_500], ids=["counts", "matrix"])
+def test_zeros_that_no_rotation_explains_are_not_positive(limit, monkeypatch):
+    monkeypatch.setattr("ufm.curvature._LARGEST_MEANS", limit)
+    monkeypatch.setattr("ufm.curvature.class_symmetric_spectrum", lambda *_: None)
+    problem = make(CrossEntropy(), (2,) * 4, None, mu=1 / (4 * 2**0.5), dim=5)
     assert not is_local_minimum(problem, origin(problem), 0.0)
+    above = dataclasses.replace(problem, lam_w=problem.lam_w * 1.01)
+    assert is_local_minimum(above, origin(above), 0.0)
+
+
+def test_a_negative_eigenvalue_is_no_zero_of_a_rotation():
+    # Away from critical points rotations curve too: one of them must not hide a way down.
+    problem = make(CrossEntropy(), BALANCED, None)
+    found = ufm.spectrum(problem, minimiser(problem))
+    assert all_positive(found, 1e-8)
+    turned = dataclasses.replace(found, eigenvalues=found.eigenvalues.copy())
+    turned.eigenvalues[0] = -1.0
+    assert turned.multiplicities[0] == turned.gauge_dimension
+    assert not all_positive(turned, 1e-8)
+    assert not all_positive(dataclasses.replace(found, complete=False), 1e-8)
+    assert not all_positive(dataclasses.replace(found, residuals=found.residuals + 1.0), 1e-8)
+
+
+def test_samples_of_a_class_in_different_wells():
+    # Features that differ within a class: nothing but exact counts applies.
+    problem = Problem(CustomLoss(tilted_wells), (2, 1), 3, 1e-2, 1e-2, None)
+    H = jnp.array([[1.0, -1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    point = solve(problem, Params(jnp.eye(2, 3), H, None), tol=1e-14).params
+    own = np.asarray(point.W @ point.H)[0]
+    assert own[0] > 0.5 > -0.5 > own[1]
+    spectrum = np.linalg.eigvalsh(ufm.dense_hessian(problem, point))
+    np.testing.assert_allclose(spectrum[:3], 0.0, rtol=0, atol=1e-12)
+    assert spectrum[3] > 1e-3
+    assert certify(problem, point).verdict is Verdict.LOCAL_MINIMUM
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ufm import Params, Problem, Verdict, origin
 from ufm.landscape import explore
 from ufm.landscape.census import Tally, search_record
 from ufm.landscape.partitions import integer_partitions
-from ufm.landscape.space import search_space
+from ufm.landscape.point_space import search_space
 
 LOSSES = {"CE": ufm.CrossEntropy(), "LS": ufm.LabelSmoothing(0.1)}
 EFFORT = {"starts_per_rank": 4, "root_starts": 120, "flows": 2}

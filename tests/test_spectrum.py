@@ -311,7 +311,7 @@ def test_lanczos_is_never_complete_and_counts_exactly():
             {"method": "eigen"},
             "one of auto, closed_form, collapsed, dense, lanczos",
         ),
-        (make(CrossEntropy()), {"at": "saddle"}, "at must be 'minimum' or 'origin'"),
+        (make(CrossEntropy()), {"at": "saddle"}, "at must be one of minimum, origin, frame"),
         (make(CrossEntropy()), {"cluster_tol": -1.0}, "cluster_tol must be non-negative"),
         (Problem(CrossEntropy(), BALANCED, 4, 0.0, 1e-2, None), {}, "lam_w or lam_h = 0"),
     ],

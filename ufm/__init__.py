@@ -50,6 +50,13 @@ if TYPE_CHECKING:
     from ufm.landscape import explore as explore
     from ufm.landscape import find_roots as find_roots
     from ufm.landscape import gradient_flow as gradient_flow
+    from ufm.landscape.hunt import Hunt as Hunt
+    from ufm.landscape.hunt import SpuriousMinimum as SpuriousMinimum
+    from ufm.landscape.hunt import hunt as hunt
+    from ufm.landscape.interval import spurious_interval as spurious_interval
+    from ufm.landscape.phases import FocalPhases as FocalPhases
+    from ufm.landscape.phases import focal_phases as focal_phases
+    from ufm.landscape.search_space import SearchSpace as SearchSpace
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -145,6 +152,13 @@ _HOME = {
     "explore": "ufm.landscape",
     "find_roots": "ufm.landscape",
     "gradient_flow": "ufm.landscape",
+    "Hunt": "ufm.landscape.hunt",
+    "SpuriousMinimum": "ufm.landscape.hunt",
+    "hunt": "ufm.landscape.hunt",
+    "spurious_interval": "ufm.landscape.interval",
+    "FocalPhases": "ufm.landscape.phases",
+    "focal_phases": "ufm.landscape.phases",
+    "SearchSpace": "ufm.landscape.search_space",
     "init_params": "ufm.problem",
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",

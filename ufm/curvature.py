@@ -13,11 +13,24 @@ all eigenvalues, with the zeros that rotations force set apart. Both are numeric
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._pytree import pytree
+from ufm.class_means import deviations, to_class_means
 from ufm.duality import DualState
-from ufm.hessian import hessian_lipschitz, hvp, inertia, rotation_dimension
+from ufm.hessian import (
+    COLLAPSED,
+    Spectrum,
+    class_symmetric_spectrum,
+    collapse_deviation,
+    hessian_lipschitz,
+    hvp,
+    inertia,
+    rank_of,
+    rotation_dimension,
+    spectrum_of_means,
+)
 from ufm.params import Params, dot, finite_or_zero, norm
 from ufm.problem import Problem, matmul
 
@@ -90,17 +103,56 @@ def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params
 
 #: Largest border Kd + K, and largest N (Kd + K)², for which all curvatures are counted unasked.
 _LARGEST_BORDER, _LARGEST_WORK = 2_000, 4e9
+#: Largest Hessian of class means, 2Kr + K rows, that LAPACK gets unasked: a second.
+_LARGEST_MEANS = 1_500
 
 
 def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool:
-    """Are all eigenvalues but the rotation zeros positive, beyond what the gradient leaves open?"""
+    """Are all eigenvalues but the rotation zeros positive, beyond what the gradient leaves open?
+
+    Where features are equal within classes by `means_spectrum`, elsewhere by exact counts. False
+    where that is too large: nothing is claimed then.
+    """
+    margin = curvature_margin(problem, params, grad_norm)
+    if collapse_deviation(problem, params) <= COLLAPSED:
+        means = Params(params.W, to_class_means(problem, params.H), params.b)
+        moved = float(jnp.linalg.norm(deviations(problem, params.H)))
+        shift = moved * float(hessian_lipschitz(problem, params)) if moved > 0 else 0.0
+        found = means_spectrum(problem, means)
+        if found is not None:
+            return all_positive(found, margin + shift)
     border = problem.num_classes * (problem.dim + 1)
     work = float(problem.num_columns) * border**2
     if border > _LARGEST_BORDER or work > _LARGEST_WORK:
         return False
-    lipschitz = float(hessian_lipschitz(problem, params))
-    decays = (float(problem.lam_w), float(problem.lam_h))
-    margin = max(1e-4 * min(decays), 4.0 * (lipschitz * grad_norm) ** 0.5)
     counts = inertia(problem, params, 0.0, margin)
     forced = rotation_dimension(problem, params)
     return counts.reliable and counts.negative == 0 and counts.zero == forced
+
+
+def curvature_margin(problem: Problem, params: Params, grad_norm: float) -> float:
+    """How positive a curvature has to be for one of the exact critical point nearby to be so."""
+    lipschitz = float(hessian_lipschitz(problem, params))
+    decays = (float(problem.lam_w), float(problem.lam_h))
+    return max(1e-4 * min(decays), 4.0 * (lipschitz * grad_norm) ** 0.5)
+
+
+def means_spectrum(problem: Problem, means: Params) -> Spectrum | None:
+    """All eigenvalues from W, b and √n_k h̄_k (d×K), None where that would take more than seconds.
+
+    By the symmetry of classes where there is one (the origin, frames of all classes or of some: any
+    K), else from a matrix of 2Kr + K rows.
+    """
+    found = class_symmetric_spectrum(problem, means)
+    classes = problem.num_classes
+    if found is None and classes * (2 * max(rank_of(means), 1) + 1) <= _LARGEST_MEANS:
+        found = spectrum_of_means(problem, means)
+    return found
+
+
+def all_positive(spectrum: Spectrum, margin: float) -> bool:
+    """Do all eigenvalues but as many as symmetry forces to zero exceed the margin?"""
+    lowest = spectrum.eigenvalues - spectrum.residuals
+    within = int(np.sum(spectrum.multiplicities[lowest <= margin]))
+    negative = bool(np.any(spectrum.eigenvalues + spectrum.residuals < -margin))
+    return spectrum.complete and not negative and within == spectrum.gauge_dimension

@@ -29,6 +29,7 @@ from ufm._pytree import pytree, static
 from ufm.certificate import Certificate, Verdict, certify
 from ufm.class_means import class_sizes, reduced_problem
 from ufm.geometry import centering, nc_metrics, orthonormal_columns
+from ufm.hessian import NO_FRAME
 from ufm.problem import Params, Problem, init_params, logits, matmul, penalty, without_loss
 from ufm.solvers import solve
 
@@ -108,6 +109,35 @@ def _factorise(
     return Params(W, per_class[:, labels] * share[None, :], bias)
 
 
+def frame(problem: Problem, into: Problem | None = None) -> Params:
+    """W, H, b at the symmetric critical point with ρ > 0, a minimum in ρ, global or not.
+
+    As a point of `into` if given: of the K-column problem `reduced_problem(problem, d)`. Raises
+    `ValueError` where there is none, and as `symmetric_minimum`.
+    """
+    scalars = symmetric.symmetric_frame(problem)
+    rho, tau = float(scalars.rho), float(scalars.tau)
+    if np.isnan(rho):
+        raise ValueError(NO_FRAME)
+    rank = problem.num_classes - 1 + (tau > 0)
+    if problem.dim < rank:
+        raise ValueError(
+            f"the frame has rank {rank}, which dim={problem.dim} has no room for: set dim to "
+            f"{rank} or more"
+        )
+    target = without_loss(problem if into is None else into)
+    return _factorise(target, *_symmetric_logits(problem, scalars), jax.random.key(0), rank=rank)
+
+
+def _symmetric_logits(
+    problem: Problem, scalars: symmetric.SymmetricMinimum
+) -> tuple[Float[Array, "K K"], Float[Array, " K"] | None]:
+    """W h̄_k of every class, and the bias."""
+    table = scalars.rho * centering(problem.num_classes) + scalars.tau / problem.num_classes
+    bias = jnp.full(problem.num_classes, scalars.bias_level) if problem.has_bias else None
+    return table, bias
+
+
 def global_minimum(problem: Problem) -> GlobalMinimum:
     """f*, proven where a proof exists; see the module. Not for use inside transformations."""
     if not float(problem.mu()) > 0:
@@ -145,8 +175,7 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     scalars = symmetric.symmetric_minimum(problem)
     rho, tau, level = (float(x) for x in (scalars.rho, scalars.tau, scalars.bias_level))
     classes = problem.num_classes
-    table = rho * centering(classes) + tau / classes
-    bias = jnp.full(classes, level) if problem.has_bias else None
+    table, bias = _symmetric_logits(problem, scalars)
     rank = (classes - 1) * (rho > 0) + (tau > 0)
     value = float(scalars.value)
     found = GlobalMinimum(

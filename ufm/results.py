@@ -71,7 +71,7 @@ class RunFolder:
         else:
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                _write(marker, dumps(config).encode())
+                write_whole(marker, dumps(config).encode())
             except OSError as error:
                 raise unwritable(path, error) from None
         return cls(path, config)
@@ -85,9 +85,9 @@ class RunFolder:
         """Write one loss: arrays first, so that the JSON says that both are whole."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **_arrays(verification, save))
-        _write(self.path / f"{_slug(name)}.npz", buffer.getvalue())
+        write_whole(self.path / f"{_slug(name)}.npz", buffer.getvalue())
         result = _summary(name, verification, seconds)
-        _write(self.path / f"{_slug(name)}.json", dumps(result).encode())
+        write_whole(self.path / f"{_slug(name)}.json", dumps(result).encode())
         return result
 
     def history(self, name: str) -> History:
@@ -106,11 +106,11 @@ class RunFolder:
         """Write another file, whole or not at all; `name` may begin with a folder."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
+        write_whole(path, content)
 
     def finish(self, results: list[LossResult]) -> None:
         """Write results.json, which has everything."""
-        _write(self.path / "results.json", self.as_json(results).encode())
+        write_whole(self.path / "results.json", self.as_json(results).encode())
 
     def as_json(self, results: list[LossResult]) -> str:
         return dumps(
@@ -304,7 +304,7 @@ def _read(path: Path) -> Any:
         ) from None
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all, even if the machine stops in between."""
     partial = path.with_name(path.name + _PARTIAL)
     with open(partial, "wb") as file:

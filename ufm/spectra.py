@@ -29,11 +29,11 @@ from ufm.hessian import (
     spectrum_of,
     spectrum_of_means,
 )
-from ufm.minimum import global_minimum
+from ufm.minimum import frame, global_minimum
 from ufm.origin_bias import origin
 from ufm.params import Params, norm
 from ufm.problem import Problem, value_and_gradient
-from ufm.symmetric import supported, symmetric_minimum
+from ufm.symmetric import supported, symmetric_frame, symmetric_minimum
 from ufm.trajectory import Trajectory
 
 #: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
@@ -53,9 +53,10 @@ def spectrum(
 ) -> Spectrum:
     """Eigenvalues of ∇²f with multiplicities, at a point or at a place that theory knows.
 
-    Without `params`, `at` the global minimum or the origin of a problem with any class counts; by
-    auto, closed_form and collapsed nothing with N columns is built, and `note` says which point it
-    is: where the minimum is not proven, the best one found. `method`: "auto", by structure;
+    Without `params`, `at` the global minimum or the origin of a problem with any class counts, or
+    the frame of a balanced one (the symmetric critical point with ρ > 0, global or not). By auto,
+    closed_form and collapsed nothing with N columns is built, and `note` says which point it is:
+    where the minimum is not proven, the best one found. `method`: "auto", by structure;
     "closed_form"; "collapsed"; "dense", to 10,000 dimensions; "lanczos", both ends and counts of
     signs (`ufm.hessian.spectrum`). `cluster_tol` is the width within which eigenvalues are one
     (None: 1e-9 of the largest, and less for small decays). `count` and `key` are for lanczos:
@@ -67,7 +68,7 @@ def spectrum(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if at not in PLACES:
-        raise ValueError(f"at must be 'minimum' or 'origin', got {at!r}")
+        raise ValueError(f"at must be one of {', '.join(PLACES)}, got {at!r}")
     if cluster_tol is not None and not cluster_tol >= 0:
         raise ValueError(f"cluster_tol must be non-negative, got {cluster_tol}")
     if params is None:
@@ -77,30 +78,38 @@ def spectrum(
             means, which = class_means_at(problem, at)
             found = spectrum_of_means(problem, means, cluster_tol)
             return dataclasses.replace(found, note="; ".join(filter(None, (which, found.note))))
-        params = origin(problem)
-        if at == "minimum":
-            params = global_minimum(problem).params(jax.random.key(0))
+        params = _point_at(problem, at)
     return spectrum_of(problem, params, method, cluster_tol=cluster_tol, count=count, key=key)
+
+
+def _point_at(problem: Problem, at: str) -> Params:
+    if at == "origin":
+        return origin(problem)
+    if at == "frame":
+        return frame(problem)
+    return global_minimum(problem).params(jax.random.key(0))
 
 
 def _has_closed_form(problem: Problem, at: str) -> bool:
     """Where there is none for want of a decay, the closed form says so."""
     if not supported(problem) or not float(problem.mu()) > 0:
         return supported(problem)
-    return at == "origin" or problem.dim >= _symmetric_rank(problem)
+    return at == "origin" or problem.dim >= _symmetric_rank(problem, at)
 
 
-def _symmetric_rank(problem: Problem) -> int:
-    scalars = symmetric_minimum(problem)
+def _symmetric_rank(problem: Problem, at: str) -> int:
+    scalars = symmetric_minimum(problem) if at == "minimum" else symmetric_frame(problem)
     rho, tau = float(scalars.rho), float(scalars.tau)
     return (problem.num_classes - 1) * (rho > 0) + (tau > 0)
 
 
 def class_means_at(problem: Problem, at: str) -> tuple[Params, str]:
-    """W, √n_k h̄_k (d×K) and b at the minimum or the origin, and which point that is."""
+    """W, √n_k h̄_k (d×K) and b at a place, and which point that is."""
     small = reduced_problem(problem, problem.dim)
     if at == "origin":
         return origin(small), "at the origin"
+    if at == "frame":
+        return frame(problem, small), "at the frame"
     minimum = global_minimum(problem)
     means = dataclasses.replace(minimum, problem=small).params(jax.random.key(0))
     if minimum.is_exact:

@@ -56,11 +56,8 @@ class CollapseThreshold:
 
 def supported(problem: Problem) -> bool:
     """Balanced classes and a loss whose symmetric minimum is known."""
-    return problem.per_class is not None and (problem.loss.contrastive or _is_mse(problem.loss))
-
-
-def _is_mse(loss: Loss) -> bool:
-    return isinstance(loss, MSE)
+    loss = problem.loss
+    return problem.per_class is not None and (loss.contrastive or isinstance(loss, MSE))
 
 
 def _balanced_size(problem: Problem) -> int:
@@ -103,6 +100,26 @@ def _minimum(problem: Problem) -> SymmetricMinimum:
     rho = phi.argmin(slope, jnp.zeros_like(slope))
     zero = jnp.zeros_like(rho)
     return SymmetricMinimum(rho, zero, zero, phi.value(rho) + slope * rho)
+
+
+def symmetric_frame(problem: Problem) -> SymmetricMinimum:
+    """The symmetric critical point with ρ > 0 that is a minimum in ρ, global or not; else NaN.
+
+    The global minimum below the collapse threshold. The focal loss keeps it beyond, up to the decay
+    −φ'(s_c)/(√n (K−1)): φ is nowhere steeper. Raises as `symmetric_minimum`.
+    """
+    return _frame(_one_per_class(problem))
+
+
+@jax.jit
+def _frame(problem: Problem) -> SymmetricMinimum:
+    found, low = _minimum(problem), 0.0
+    if not isinstance(problem.loss, MSE):
+        phi = MarginLoss(problem.loss, problem.num_classes)
+        slope, low = problem.mu() * (problem.num_classes - 1), jnp.maximum(phi.inflection(), 0.0)
+        rho = phi.stationary(slope, low)
+        found = dataclasses.replace(found, rho=rho, value=phi.value(rho) + slope * rho)
+    return jax.tree.map(lambda x: jnp.where(found.rho > low, x, jnp.nan), found)
 
 
 @jax.jit
@@ -151,7 +168,7 @@ class MarginLoss:
     def stationary(self, slope: Scalar, low: Scalar) -> Scalar:
         """The s ≥ low with φ'(s) = −slope, φ convex on [low, ∞); `low` where φ' > −slope there."""
         start = (low, jnp.full_like(low, 1e4))
-        return _bisect(lambda s: self.slope(s) + slope >= 0.0, *start)
+        return bisect(lambda s: self.slope(s) + slope >= 0.0, *start)
 
     def argmin(self, slope: Scalar, low: Scalar) -> Scalar:
         """argmin over s ≥ low of φ(s) + slope·s: exact, see the module."""
@@ -163,18 +180,17 @@ class MarginLoss:
         """The c above which argmin_{s≥0} φ + cs is 0, and whether the argmin jumps there."""
         zero = jnp.zeros((), jnp.result_type(float))
         bend = self.inflection()
-        jumps = bend > 0
 
         # Tie of the origin with a stationary point: φ(s) − s φ'(s) = φ(0), s on the convex
         # branch, where the left side decreases in s.
         def beyond(s: Scalar) -> Any:
             return self.value(s) - s * self.slope(s) <= self.value(zero)
 
-        tie = _bisect(beyond, jnp.maximum(bend, 0.0), jnp.asarray(1e4, zero.dtype))
-        return jnp.where(jumps, -self.slope(tie), -self.slope(zero)), jumps
+        tie = bisect(beyond, jnp.maximum(bend, 0.0), jnp.asarray(1e4, zero.dtype))
+        return jnp.where(bend > 0, -self.slope(tie), -self.slope(zero)), bend > 0
 
 
-def _bisect(reached: Any, low: Scalar, high: Scalar) -> Scalar:
+def bisect(reached: Any, low: Scalar, high: Scalar) -> Scalar:
     """The point of [low, high] where the monotone predicate turns true; `low` if it starts so."""
 
     def halve(_: Any, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
@@ -227,8 +243,7 @@ def _margin_bound(problem: Problem) -> Scalar:
 
 def _bound_at(phi: MarginLoss, c: Scalar, a: Scalar, nu: Scalar) -> Scalar:
     """min_s φ(s) + m_ν(s), never too high: exact on the convex branch, below s_c by intervals."""
-    free = a <= 0
-    safe = jnp.where(free, 1.0, a)
+    free, safe = a <= 0, jnp.where(a <= 0, 1.0, a)
     # Where the slope of m_ν reaches c and −c; never, for a free bias.
     upper = jnp.where(free, jnp.inf, (c - nu) / (2 * safe))
     lower = jnp.where(free, -jnp.inf, (-c - nu) / (2 * safe))
@@ -241,7 +256,7 @@ def _bound_at(phi: MarginLoss, c: Scalar, a: Scalar, nu: Scalar) -> Scalar:
         return phi.slope(s) + jnp.clip(nu + 2 * a * s, -c, c) >= 0.0
 
     bend = phi.inflection()
-    top = _bisect(rising, bend, jnp.asarray(1e4, c.dtype))
+    top = bisect(rising, bend, jnp.asarray(1e4, c.dtype))
     convex_part = phi.value(top) + m(top)
     # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m; left of both −1e4 and
     # `lower` the slope of m is −c, and the sum decreases too.
@@ -306,7 +321,7 @@ def _squared_scalars(problem: Problem, rate: Scalar) -> _SquaredScalars:
 
 def _mse_level(scalars: _SquaredScalars) -> Scalar:
     low = jnp.zeros_like(scalars.rate)
-    return _bisect(lambda m: scalars.level_slope(m) >= 0.0, low, low + scalars.target)
+    return bisect(lambda m: scalars.level_slope(m) >= 0.0, low, low + scalars.target)
 
 
 def _mse_minimum(problem: Problem, rate: Scalar) -> SymmetricMinimum:
@@ -332,4 +347,4 @@ def _mse_threshold(problem: Problem, n: int) -> Scalar:
         scalars = _squared_scalars(problem, rate)
         return scalars.rho(_mse_level(scalars)) <= 0.0
 
-    return _bisect(gone, jnp.zeros_like(high), high) / n**0.5
+    return bisect(gone, jnp.zeros_like(high), high) / n**0.5

@@ -23,6 +23,12 @@ _EXAMPLES = {
         ("ufm spectrum --along run --per-class 20 --losses ce", "from a random start to the end"),
         ("ufm spectrum --out spectra --figures", "numbers and figures as files"),
     ),
+    "hunt": (
+        ("ufm hunt", "spurious minima of the focal loss: 50 problems"),
+        ("ufm hunt --losses fl:3 --num-classes 100 --tries 10", "one loss, one K"),
+        ("ufm hunt --losses ls:0 ls:0.5 --decay 0.05 1.5 --tries 200", "none for label smoothing"),
+        ("ufm hunt --out spurious --figures", "a file for each minimum, and the phase diagram"),
+    ),
     "completion": (
         ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
         ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),

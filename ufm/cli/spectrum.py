@@ -37,8 +37,9 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ufm certify."""
     config: Path | None = None
     """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it."""
-    at: Literal["minimum", "origin"] | None = None
-    """Where, without FILE: the global minimum, or W = H = 0 with the best bias. None: minimum."""
+    at: Literal["minimum", "origin", "frame"] | None = None
+    """Where, without FILE: the global minimum; W = H = 0 with the best bias; the simplex ETF or
+    other frame, global or not (fl beyond the collapse threshold). None: minimum."""
     along: Literal["run"] | None = None
     """Follow a run from a random start instead."""
     method: Literal["auto", "closed_form", "collapsed", "dense", "lanczos"] = "auto"

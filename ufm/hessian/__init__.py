@@ -1,7 +1,12 @@
 """The Hessian: products, exact counts and spectra, extremal eigenpairs, spectral density."""
 
+from ufm.hessian.class_symmetry import class_symmetric_spectrum as class_symmetric_spectrum
+from ufm.hessian.closed_form import NO_FRAME as NO_FRAME
 from ufm.hessian.closed_form import PLACES as PLACES
 from ufm.hessian.closed_form import closed_form_spectrum as closed_form_spectrum
+from ufm.hessian.closed_form import has_frame as has_frame
+from ufm.hessian.collapsed import COLLAPSED as COLLAPSED
+from ufm.hessian.collapsed import collapse_deviation as collapse_deviation
 from ufm.hessian.collapsed import spectrum_of_means as spectrum_of_means
 from ufm.hessian.dense import dense_hessian as dense_hessian
 from ufm.hessian.density import spectral_density as spectral_density

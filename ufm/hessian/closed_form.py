@@ -35,25 +35,33 @@ from ufm.hessian.representations import (
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.losses import MSE, Loss
 from ufm.problem import Problem
-from ufm.symmetric import supported, symmetric_minimum
+from ufm.symmetric import supported, symmetric_frame, symmetric_minimum
 
 Scalar = Float[Array, ""]
-#: Where the point is: the global minimum, or W = H = 0 with the best bias.
-PLACES = ("minimum", "origin")
+#: Where the point is: the global minimum; W = H = 0 with the best bias; the symmetric critical
+#: point with ρ > 0, which the focal loss keeps beyond the decay at which it ceases to be minimal.
+PLACES = ("minimum", "origin", "frame")
+
+
+#: Why there is no place "frame".
+NO_FRAME = (
+    "there is no symmetric critical point but the origin at this decay: lower lam_w or lam_h "
+    "(collapse_threshold says how far)"
+)
 
 
 def closed_form_spectrum(
     problem: Problem, at: str = "minimum", cluster_tol: float | None = None
 ) -> Spectrum:
-    """All eigenvalues at the symmetric global minimum, or at the origin, of a balanced problem.
+    """All eigenvalues at a place of a balanced problem: see `PLACES`.
 
-    Raises `ValueError` for imbalanced or weighted classes and custom losses, without decays, and
-    where the dimension is too small for the minimum.
+    Raises `ValueError` for imbalanced or weighted classes and custom losses, without decays, where
+    there is no frame, and where the dimension is too small for the point.
     """
     point = _symmetric_point(problem, at)
     if problem.dim < point.rank:
         raise ValueError(
-            f"the minimum has rank {point.rank}, which dim={problem.dim} has no room for: "
+            f"the {at} has rank {point.rank}, which dim={problem.dim} has no room for: "
             f"set dim to {point.rank} or more"
         )
     classes = problem.num_classes
@@ -80,7 +88,7 @@ def closed_form_spectrum(
 def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
     """Raises `ValueError` as `closed_form_spectrum` does."""
     if at not in PLACES:
-        raise ValueError(f"at must be 'minimum' or 'origin', got {at!r}")
+        raise ValueError(f"at must be one of {', '.join(PLACES)}, got {at!r}")
     if not supported(problem):
         raise ValueError(
             "the closed form is known for balanced, unweighted classes and the losses CE, LS, FL "
@@ -92,11 +100,7 @@ def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
         raise ValueError("with lam_w or lam_h = 0 there may be no minimum to take the Hessian at")
     n, classes = problem.num_columns // problem.num_classes, problem.num_classes
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
-    if at == "minimum":
-        found = symmetric_minimum(problem)
-        rho, tau, level = float(found.rho), float(found.tau), float(found.bias_level)
-    else:
-        rho, tau, level = 0.0, 0.0, _bias_at_origin(problem)
+    rho, tau, level = _scalars(problem, at)
     # Singular values of Z are ρ√n and τ√n; factors are balanced: λ_W s² = λ_H t².
     balance = (lam_h / lam_w) ** 0.25
     root, root1 = (rho * n**0.5) ** 0.5, (tau * n**0.5) ** 0.5
@@ -122,6 +126,21 @@ def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
         lam_h=lam_h,
         lam_b=None if problem.lam_b is None else float(problem.lam_b),
     )
+
+
+def has_frame(problem: Problem) -> bool:
+    """Is there a place "frame" at this decay?"""
+    return not np.isnan(float(symmetric_frame(problem).rho))
+
+
+def _scalars(problem: Problem, at: str) -> tuple[float, float, float]:
+    """ρ, τ, b₀."""
+    if at == "origin":
+        return 0.0, 0.0, _bias_at_origin(problem)
+    found = symmetric_minimum(problem) if at == "minimum" else symmetric_frame(problem)
+    if np.isnan(float(found.rho)):
+        raise ValueError(NO_FRAME)
+    return float(found.rho), float(found.tau), float(found.bias_level)
 
 
 @functools.partial(jax.jit, static_argnames="classes")
@@ -172,7 +191,4 @@ def gram_matrices(problem: Problem, at: str) -> tuple[Float[np.ndarray, "rows ro
     level = np.full((K, K), 1.0 / K)
     frame = np.eye(K) - level
     C, D = point.s * frame + point.s1 * level, point.t * frame + point.t1 * level
-    bias = _bias_at_origin(problem)
-    if at == "minimum":
-        bias = float(symmetric_minimum(problem).bias_level)
-    return np.block([[C @ C.T, C @ D], [D.T @ C.T, D.T @ D]]), bias
+    return np.block([[C @ C.T, C @ D], [D.T @ C.T, D.T @ D]]), _scalars(problem, at)[2]

@@ -17,7 +17,12 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ufm.class_means import to_class_means
-from ufm.hessian.closed_form import PLACES, closed_form_spectrum, gram_matrices
+from ufm.hessian.closed_form import (
+    PLACES,
+    closed_form_spectrum,
+    gram_matrices,
+    has_frame,
+)
 from ufm.hessian.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
 from ufm.hessian.dense import check_point, dense_spectrum
 from ufm.hessian.extremal import extremal_eigenpairs
@@ -67,13 +72,16 @@ def _place_of(problem: Problem, params: Params) -> str:
         X = np.vstack([np.asarray(params.W), np.asarray(means).T])
         bias = 0.0 if params.b is None else np.asarray(params.b)
         for place in PLACES:
+            if place == "frame" and not has_frame(problem):
+                continue
             gram, level = gram_matrices(problem, place)
             size = max(float(np.linalg.norm(gram)), 1.0)
             near = np.linalg.norm(X @ X.T - gram) <= COLLAPSED * size
             if near and np.all(np.abs(bias - level) <= COLLAPSED * (1.0 + abs(level))):
                 return place
     raise ValueError(
-        "the point is neither the symmetric minimum nor the origin, which the closed form is for: "
+        "the point is neither the symmetric minimum nor the origin nor the frame, which the "
+        "closed form is for: "
         "use method='collapsed', 'dense' or 'lanczos'"
     )
 

@@ -29,8 +29,8 @@ from ufm._threads import one_blas_thread
 from ufm.landscape.census import Census, Descent, Search, Tally, search_record
 from ufm.landscape.flow import gradient_flow, small_start
 from ufm.landscape.point import CriticalPoint, describe, signature
+from ufm.landscape.point_space import PointSpace, search_space
 from ufm.landscape.root_finding import CRITICAL, Roots, RootStatus, find_roots
-from ufm.landscape.space import PointSpace, search_space
 from ufm.landscape.starts import minimum_in, search_starts, typical_sizes
 from ufm.landscape.structured import ladder, partition_cases, partition_points
 from ufm.minimum import global_minimum

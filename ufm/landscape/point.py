@@ -24,7 +24,7 @@ from ufm.hessian import (
     spectrum_of_means,
 )
 from ufm.landscape.lowest import canonical, lowest_eigenpair
-from ufm.landscape.space import PointSpace
+from ufm.landscape.point_space import PointSpace
 from ufm.params import Params, norm
 from ufm.problem import (
     Problem,

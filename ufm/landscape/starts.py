@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm.landscape.space import PointSpace
+from ufm.landscape.point_space import PointSpace
 from ufm.minimum import GlobalMinimum
 from ufm.params import Params
 from ufm.problem import Problem, init_params, matmul

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ufm.report.folder import figure_files as figure_files
     from ufm.report.gram import plot_cosines as plot_cosines
     from ufm.report.gram import plot_grams as plot_grams
+    from ufm.report.phases import phases_files as phases_files
+    from ufm.report.phases import plot_phases as plot_phases
     from ufm.report.singular_values import (
         plot_gradient_singular_values as plot_gradient_singular_values,
     )
@@ -41,6 +43,8 @@ _HOME = {
     "plot_gradient_singular_values": "ufm.report.singular_values",
     "plot_grams": "ufm.report.gram",
     "plot_logit_singular_values": "ufm.report.singular_values",
+    "phases_files": "ufm.report.phases",
+    "plot_phases": "ufm.report.phases",
     "plot_spectrum": "ufm.report.spectrum",
     "spectrum_files": "ufm.report.spectrum_pages",
     "spectrum_path_files": "ufm.report.spectrum_pages",

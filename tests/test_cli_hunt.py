@@ -1,0 +1,141 @@
+"""`ufm hunt`: what it prints and writes, and how it says no."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ufm import Verdict, certify, global_minimum, load_classifier
+from ufm.cli import main
+
+#: The shapes of test_hunt.py, so that the programs are compiled once.
+FOCAL = ["--losses", "fl:3", "--num-classes", "30", "--decay", "0.99", "1.005", "--per-class", "2"]
+FOCAL += ["2", "--tries", "2"]
+NONE = ["--losses", "ce", "--num-classes", "4", "--decay", "0.2", "1.3", "--tries", "3"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def printed(capsys, *options: str) -> str:
+    assert main(["hunt", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_minima_are_printed_followed_and_stored(capsys):
+    options = [*FOCAL, "--out", "folder", "--figures", "--intervals", "1", "--accuracy", "1e-3"]
+    lines = printed(capsys, *options).splitlines()
+    assert lines[0].split()[:4] == ["try", "loss", "K", "n"]
+    assert lines[-1] == "Results: folder"
+    assert "local minima that are not global, in " in lines[-2]
+    assert "a local minimum that is not global for μ√n in (" in lines[-3]
+    entry = json.loads(Path("folder/hunt.json").read_text())
+    assert entry["tries"] == entry["tries_asked"] == 2
+    assert entry["found"]
+    (followed,) = [each for each in entry["found"] if each["interval"]]
+    assert followed["interval"]["lower"] < followed["rate"] < followed["interval"]["upper"]
+    # What was written is judged by the certificate alone.
+    each = entry["found"][-1]
+    layer = load_classifier(f"folder/{each['file']}")
+    found = certify(layer.problem, layer.params)
+    assert found.verdict is Verdict.LOCAL_MINIMUM
+    assert float(found.value) == pytest.approx(each["value"], rel=1e-12)
+    assert global_minimum(layer.problem).value < each["value"]
+    names = [each["file"] for each in entry["found"]]
+    assert sorted(os.listdir("folder")) == sorted(["config.json", "figures", "hunt.json", *names])
+    assert sorted(os.listdir("folder/figures")) == ["phases.csv", "phases.pdf", "phases.png"]
+    # Its configuration repeats it.
+    printed(capsys, "--config", "folder/config.json", "--out", "again", "--intervals", "0")
+    for name in names:
+        with np.load(f"folder/{name}") as first, np.load(f"again/{name}") as again:
+            assert set(first) == set(again) == {"W", "H", "labels", "loss", "lam_w", "lam_h"}
+            np.testing.assert_array_equal(first["W"], again["W"])
+
+
+def test_certify_reads_the_file(capsys):
+    printed(capsys, *FOCAL, "--out", "folder", "--intervals", "0")
+    assert main(["certify", "folder/spurious-000.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["claims"]["verdict"] == "LOCAL_MINIMUM"
+
+
+def test_none_is_a_statement_with_numbers(capsys):
+    out = printed(capsys, *NONE)
+    assert out.startswith("no local minimum that is not global: 3 tries, ")
+    assert out.endswith(" 0 undecided\n")
+    entry = json.loads(printed(capsys, *NONE, "--json"))
+    assert entry["found"] == []
+    assert (entry["tries"], entry["undecided"]) == (3, 0)
+    assert entry["points"] >= 18
+    assert os.listdir() == []
+
+
+def interrupting(number: int):
+    """A try that is interrupted when its number comes."""
+    from ufm.landscape.hunt import attempt
+
+    def stop(space, key, i):
+        if i == number:
+            raise KeyboardInterrupt
+        return attempt(space, key, i)
+
+    return stop
+
+
+def test_an_interrupted_search_keeps_what_it_has(monkeypatch, capsys):
+    monkeypatch.setattr("ufm.landscape.hunt.attempt", interrupting(2))
+    assert main(["hunt", *NONE, "--out", "folder"]) == 130
+    captured = capsys.readouterr()
+    assert captured.err == "ufm: interrupted: 2 of 3 tries are done\n"
+    assert captured.out.startswith("no local minimum that is not global: 2 tries, ")
+    entry = json.loads(Path("folder/hunt.json").read_text())
+    assert (entry["tries"], entry["tries_asked"]) == (2, 3)
+
+
+def test_a_search_interrupted_at_once_writes_nothing(monkeypatch, capsys):
+    monkeypatch.setattr("ufm.landscape.hunt.attempt", interrupting(0))
+    assert main(["hunt", *NONE, "--out", "folder"]) == 130
+    captured = capsys.readouterr()
+    assert captured.err == "ufm: interrupted before the first try was done\n"
+    assert captured.out == ""
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--losses hinge", "unknown loss 'hinge'"),
+        ("--losses ce mse", "losses must be two of one family"),
+        ("--losses fl:1 fl:2 fl:3", "--losses takes one loss, or two as ends of a range, got 3"),
+        ("--losses fl:-1", "gamma must be non-negative"),
+        ("--tries 0", "--tries must be at least 1, got 0"),
+        ("--intervals -1", "--intervals must be at least 0, got -1"),
+        ("--accuracy 0", "--accuracy must be in [1e-9, 1), got 0.0"),
+        ("--seed -1", "--seed must be in [0, 2^32), got -1"),
+        ("--decay 2 1", "decay must be two positive numbers, ascending, got 2.0 1.0"),
+        ("--num-classes 1", "num_classes must list numbers of at least 2, got (1,)"),
+        ("--lam-b -1", "lam_b must be non-negative and finite, got -1"),
+        ("--figures --losses ce", "--figures draws the phases of the focal loss: leave it out"),
+    ],
+)
+def test_bad_options(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["hunt", *options.split(), "--out", "folder"])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ufm: error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert os.listdir() == []
+
+
+def test_figures_need_a_folder(capsys):
+    with pytest.raises(SystemExit):
+        main(["hunt", "--figures"])
+    assert "--figures needs a folder: add --out FOLDER" in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""What `ufm hunt` prints and writes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ufm.landscape.hunt import Hunt, SpuriousMinimum
+    from ufm.landscape.interval import End, Interval
+    from ufm.landscape.search_space import SearchSpace
+
+Intervals = Sequence[tuple["SpuriousMinimum", "Interval"]]
+
+#: Minima printed; all are in hunt.json.
+_MOST = 15
+_FORMAT = 1
+
+
+def one_of_each_kind(found: "Sequence[SpuriousMinimum]") -> "list[SpuriousMinimum]":
+    """Origin, ETF, dead classes, others: the first of each, then the rest in order."""
+    first = {kind_of(each): each for each in reversed(found)}
+    chosen = sorted(first.values(), key=lambda each: each.attempt)
+    return chosen + [each for each in found if all(each is not other for other in chosen)]
+
+
+def kind_of(minimum: "SpuriousMinimum") -> str:
+    """The kind without its numbers."""
+    return "dead classes" if minimum.dead_classes and minimum.rank else minimum.kind
+
+
+def show(found: "Hunt", intervals: Intervals) -> None:
+    """The first minima in a table, the intervals, and how much was searched."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 110)  # a file has no width to fit
+    if found.found:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for heading in ("try", "loss", "K", "n", "μ√n"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("local minimum")
+        for heading in ("f", "above lower", "λ_min > 0", "zeros", "|∇f|"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for each in found.found[:_MOST]:
+            table.add_row(*_row(each))
+        console.print(table, highlight=False)
+        if len(found.found) > _MOST:
+            console.print(f"… and {len(found.found) - _MOST} more: see --json or --out")
+    for minimum, interval in intervals:
+        p = minimum.problem
+        console.print(
+            f"{p.loss.label()}, K={p.num_classes}, {minimum.kind}: a local minimum that is not "
+            f"global for μ√n in ({interval.lower.rate:.8g}, {interval.upper.rate:.8g}); below "
+            f"{_event(interval.lower)}, above {_event(interval.upper)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(found.explain(), highlight=False, soft_wrap=True)
+
+
+def _event(end: "End") -> str:
+    return "not followed further" if end.event == "not reached" else f"it {end.event}"
+
+
+def _row(each: "SpuriousMinimum") -> list[str]:
+    p = each.problem
+    return [
+        str(each.attempt),
+        p.loss.label(),
+        str(p.num_classes),
+        str(p.per_class),
+        f"{each.rate:.6g}",
+        each.kind,
+        f"{each.value:.8g}",
+        f"{each.excess:.2e}",
+        f"{each.smallest:.2e}",
+        f"{each.zeros:,}",
+        f"{each.grad_norm:.0e}",
+    ]
+
+
+def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
+    """Every minimum with every number, and how much was searched."""
+    from ufm.results import dumps, environment
+
+    ends = {id(minimum): _of_interval(interval) for minimum, interval in intervals}
+    minima = [
+        _of_minimum(each, name) | {"interval": ends.get(id(each))}
+        for each, name in zip(found.found, _names(found), strict=True)
+    ]
+    return dumps(
+        {
+            "format": _FORMAT,
+            "environment": environment(),
+            "tries": len(found.attempts),
+            "tries_asked": asked,
+            "points": found.points,
+            "saddles": found.saddles,
+            "undecided": found.undecided,
+            "found": minima,
+        }
+    )
+
+
+def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
+    from ufm.losses import loss_spec
+
+    p = each.problem
+    numbers = ("value", "lower_value", "lower", "excess", "grad_norm", "index", "zeros", "smallest")
+    return {
+        "file": name,
+        "try": each.attempt,
+        "found_by": each.found_by,
+        "kind": each.kind,
+        "loss": loss_spec(p.loss),
+        "num_classes": p.num_classes,
+        "per_class": p.per_class,
+        "dim": p.dim,
+        "lam_w": float(p.lam_w),
+        "lam_h": float(p.lam_h),
+        "lam_b": None if p.lam_b is None else float(p.lam_b),
+        "rate": each.rate,
+        "rank": each.rank,
+        "dead_classes": each.dead_classes,
+        "zeros_by_symmetry": each.gauge_dimension,
+        **{number: getattr(each, number) for number in numbers},
+    }
+
+
+def _of_interval(interval: "Interval") -> dict[str, Any]:
+    return {
+        "lower": interval.lower.rate,
+        "below": interval.lower.event,
+        "upper": interval.upper.rate,
+        "above": interval.upper.event,
+        "accuracy": interval.accuracy,
+    }
+
+
+def _names(found: "Hunt") -> list[str]:
+    return [f"spurious-{i:03d}.npz" for i, _ in enumerate(found.found)]
+
+
+def files(found: "Hunt", text: str) -> dict[str, bytes]:
+    """hunt.json, and a file for `ufm certify` of every minimum."""
+    from ufm.landscape.reproduce import reproducing_file
+
+    stored = zip(_names(found), found.found, strict=True)
+    return {
+        "hunt.json": text.encode(),
+        **{name: reproducing_file(each) for name, each in stored},
+    }
+
+
+def drawn(space: "SearchSpace") -> dict[str, bytes]:
+    """The phase diagram over γ at the largest K, and over K at the largest γ of the search."""
+    import jax.numpy as jnp
+
+    from ufm.cli._progress import waiting
+    from ufm.landscape.phases import focal_phases
+    from ufm.report import phases_files
+
+    gammas = [float(loss.gamma) for loss in space.losses]  # pyright: ignore[reportAttributeAccessIssue]
+    largest, classes = max(*gammas, 0.1), max(space.num_classes)
+    with waiting("drawing"):
+        over_gamma = focal_phases(jnp.linspace(0.05, 1.6 * largest, 200), float(classes))
+        over_classes = focal_phases(largest, jnp.geomspace(5.0, max(10.0 * classes, 1e3), 200))
+        return {f"figures/{name}": x for name, x in phases_files([over_gamma, over_classes])}

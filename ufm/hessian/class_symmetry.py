@@ -1,0 +1,255 @@
+r"""The whole spectrum at a collapsed point that permutations of classes leave alone, for any K.
+
+Let a point of the K-column problem be unchanged, up to a rotation of the feature space, by every
+permutation within each of p blocks of classes: the origin and the simplex ETF (p = 1), an ETF of
+some classes with the others at zero or merged into one (p = 2). In d = K dimensions and the basis
+
+    W = β (ZZᵀ)^{1/4},   Ĥ = W^† Z,   β = (λ_H/λ_W)^{1/4},
+
+both commute with those permutations Π, which act on the Hessian's directions as
+
+    (A, B, c) ↦ (ΠAΠᵀ, ΠBΠᵀ, Πc).
+
+By Schur's lemma the Hessian is one small matrix for each irreducible representation, repeated by
+its dimension (`ufm.hessian.class_representations`). One product with the Hessian for each vector of
+one copy is all that is computed: O(p² K³) operations. Directions outside the row space are in
+`ufm.hessian.complement`, deviations of single features in `ufm.hessian.collapsed`.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ufm.class_means import reduced_problem
+from ufm.hessian.class_representations import (
+    Block,
+    Matrix,
+    Representation,
+    Stack,
+    Vectors,
+    averaged,
+    averaged_vector,
+    representations,
+)
+from ufm.hessian.complement import complement_parts
+from ufm.hessian.dense import rounding
+from ufm.hessian.gauge import gauge
+from ufm.hessian.lipschitz import hessian_lipschitz
+from ufm.hessian.spectrum_result import Part, Spectrum, assemble
+from ufm.params import Params
+from ufm.problem import Problem, value_and_gradient
+
+#: Distances up to this part of a point's size are no breach of a symmetry.
+_ALIKE = 1e-6
+#: With more blocks than this there is little symmetry left to use.
+_MOST_BLOCKS = 4
+
+
+class _Point(NamedTuple):
+    """The point in the basis above; the first class of each block stands for it.
+
+    Gradient and Hessian of the loss are those of the representatives; `rows` is the projection on
+    the row space, `moved` the distance from the point that was given.
+    """
+
+    problem: Problem
+    W: Matrix
+    H: Matrix
+    rows: Matrix
+    rank: int
+    blocks: list[Block]
+    gradient: Float[np.ndarray, "p K"]
+    hessian: Float[np.ndarray, "p K K"]
+    moved: float
+
+
+def class_symmetric_spectrum(
+    problem: Problem, means: Params, cluster_tol: float | None = None
+) -> Spectrum | None:
+    """All eigenvalues from W, b and √n_k h̄_k (d×K), or None where there is no such symmetry.
+
+    They are those of the nearest point that has it exactly; `residuals` include how far the Hessian
+    can move on the way.
+    """
+    small = reduced_problem(problem, problem.dim)
+    point = _symmetric_point(small, means)
+    if point is None:
+        return None
+    _, gradient = value_and_gradient(small, means)
+    orbit = gauge(problem, means, gradient)
+    shift = point.moved * float(hessian_lipschitz(small, means))
+    G = _over_classes(point, lambda i: np.tile(point.gradient[i][:, None], len(point.blocks[i])))
+    G = G * np.sqrt(_samples(point)) / np.sum(_samples(point))
+    sizes = np.linalg.svd(G, compute_uv=False)
+    groups = [
+        Part(each.label, np.linalg.eigvalsh(_form(point, G, each)), each.multiplicity, 0.0)
+        for each in representations(point.blocks)
+    ]
+    groups += [
+        Part("deviations from class means", values, count, 0.0)
+        for values, count in _deviations(problem, point)
+    ]
+    noise = rounding(np.concatenate([sizes, *(part.values for part in groups)])) + shift
+    return assemble(
+        [
+            *complement_parts(problem, sizes, point.rank, noise),
+            *(part._replace(residual=noise) for part in groups),
+        ],
+        problem=problem,
+        gauge=orbit,
+        method="class symmetry",
+        cluster_tol=cluster_tol,
+        note=f"permutations within {len(point.blocks)} blocks of classes leave the point alone",
+    )
+
+
+# The point ---------------------------------------------------------------------------------------
+
+
+def _symmetric_point(problem: Problem, means: Params) -> _Point | None:
+    """The nearest such point of the K-column problem, None if it is not near."""
+    blocks = _blocks(problem, means)
+    if len(blocks) > _MOST_BLOCKS:
+        return None
+    W, H = np.asarray(means.W), np.asarray(means.H)
+    logits = averaged(W @ H, blocks)
+    balance = float(problem.lam_h / problem.lam_w) ** 0.25
+    left, sizes, right = np.linalg.svd(logits)
+    lengths = np.hypot(balance, 1 / balance) * np.sqrt(sizes)
+    # As in `ufm.hessian.gauge`: what is smaller is no part of a point's rank.
+    rank = int(np.sum(lengths > max(1e-6 * lengths[0], 1e-7)))
+    if rank > problem.dim:
+        return None
+    left, roots, right = left[:, :rank], np.sqrt(sizes[:rank]), right[:rank]
+    near_w, near_h = balance * (left * roots) @ left.T, (left * roots) @ right / balance
+    moved = _distance(np.vstack([W, H.T]), np.vstack([near_w, near_h.T]))
+    bias = None
+    if means.b is not None:
+        bias = averaged_vector(np.asarray(means.b), blocks)
+        moved = float(np.hypot(moved, np.linalg.norm(bias - np.asarray(means.b))))
+    if moved > _ALIKE * max(float(np.linalg.norm(near_w)), 1.0):
+        return None
+    samples = np.asarray(problem.samples(means.W.dtype))
+    shown = np.array([block[0] for block in blocks])
+    columns = near_w @ near_h[:, shown] / np.sqrt(samples[shown])
+    columns = columns if bias is None else columns + bias[:, None]
+    gradient, hessian = _loss_derivatives(problem, jnp.asarray(columns.T), jnp.asarray(shown))
+    return _Point(
+        problem, near_w, near_h, left @ left.T, rank, blocks,
+        np.asarray(gradient), np.asarray(hessian), moved,
+    )  # fmt: skip
+
+
+@jax.jit
+def _loss_derivatives(
+    problem: Problem, columns: Float[Array, "p K"], labels: Int[Array, " p"]
+) -> tuple[Float[Array, "p K"], Float[Array, "p K K"]]:
+    loss = problem.loss
+    return jax.vmap(loss.gradient)(columns, labels), jax.vmap(loss.hessian)(columns, labels)
+
+
+def _blocks(problem: Problem, means: Params) -> list[Block]:
+    """Classes that have the same inner products with themselves, bias and size."""
+    W, H = np.asarray(means.W), np.asarray(means.H)
+    samples = np.asarray(problem.samples(means.W.dtype))
+    columns = [np.sum(W**2, axis=1), np.sum(H**2, axis=0), np.sum(W.T * H, axis=0)]
+    if means.b is not None:
+        columns.append(np.asarray(means.b))
+    scale = max(*(float(np.max(np.abs(column))) for column in columns), 1.0)
+    tags = np.stack([*(column / scale for column in columns), samples / np.max(samples)], axis=1)
+    blocks: list[Block] = []
+    left = np.arange(len(tags))
+    while left.size and len(blocks) <= _MOST_BLOCKS:
+        alike = np.max(np.abs(tags[left] - tags[left[0]]), axis=1) <= _ALIKE
+        blocks.append(left[alike])
+        left = left[~alike]
+    return blocks
+
+
+def _distance(X: np.ndarray, Y: np.ndarray) -> float:
+    """min ‖XQ − Y‖ over Q with orthonormal rows, Y of no larger rank than X has columns."""
+    left, _, right = np.linalg.svd(X.T @ Y, full_matrices=False)
+    return float(np.linalg.norm(X @ (left @ right) - Y))
+
+
+# The forms ---------------------------------------------------------------------------------------
+
+
+def _samples(point: _Point) -> Float[np.ndarray, " K"]:
+    return np.asarray(point.problem.samples(jnp.result_type(float)))
+
+
+def _over_classes(point: _Point, columns, operator=None) -> np.ndarray:
+    """Σ_k (operator of class k)(column k), the operators of a block those of its first class.
+
+    `columns(i)` are (…, K, n_i), and class k sees its own row and that of the first exchanged.
+    """
+    K = len(point.W)
+    parts = []
+    for i, block in enumerate(point.blocks):
+        x = columns(i)
+        order = np.tile(np.arange(K)[:, None], len(block))
+        order[block[0]], order[block, np.arange(len(block))] = block, block[0]
+        order = np.broadcast_to(order, x.shape)
+        if operator is not None:
+            x = operator(i) @ np.take_along_axis(x, order, -2)
+        parts.append(np.take_along_axis(x, order, -2))
+    out = np.empty((*parts[0].shape[:-1], K))
+    for block, part in zip(point.blocks, parts, strict=True):
+        out[..., block] = part
+    return out
+
+
+def _product(point: _Point, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tuple:
+    """∇²f applied to each direction of a stack."""
+    problem, samples = point.problem, _samples(point)
+    roots, total = np.sqrt(samples), np.sum(samples)
+    q = (A @ point.H + point.W @ B) / roots + c[:, :, None]
+    dV = _over_classes(point, lambda i: q[..., point.blocks[i]], lambda i: point.hessian[i])
+    dV = dV * (samples / total)
+    dG = dV / roots
+    lam_b = float(problem.lam_b or 0.0)
+    return (
+        dG @ point.H.T + G @ B.transpose(0, 2, 1) + float(problem.lam_w) * A,
+        point.W.T @ dG + A.transpose(0, 2, 1) @ G + float(problem.lam_h) * B,
+        np.sum(dV, axis=2) + lam_b * c,
+    )
+
+
+def _form(point: _Point, G: Matrix, of: Representation) -> Float[np.ndarray, "m m"]:
+    """The Hessian on one copy, restricted to the row space."""
+    A = _orthonormal(of.matrices @ point.rows)
+    B = _orthonormal(point.rows @ of.matrices)
+    c = of.vectors if point.problem.has_bias else of.vectors[:0]
+    a, b = len(A), len(A) + len(B)
+    K, m = len(point.W), len(A) + len(B) + len(c)
+    stack_a, stack_b, stack_c = np.zeros((m, K, K)), np.zeros((m, K, K)), np.zeros((m, K))
+    stack_a[:a], stack_b[a:b], stack_c[b:] = A, B, c
+    images = _product(point, G, stack_a, stack_b, stack_c)
+    directions = (stack_a, stack_b, stack_c)
+    pairs = zip(directions, images, strict=True)
+    inner = [np.tensordot(x, y, (range(1, x.ndim), range(1, x.ndim))) for x, y in pairs]
+    form = np.sum(inner, axis=0)
+    return 0.5 * (form + form.T)
+
+
+def _orthonormal(matrices: Stack) -> Float[np.ndarray, "r K K"]:
+    """An orthonormal basis: projections of orthonormal ones, so that sizes are 0 or 1."""
+    flat = matrices.reshape(len(matrices), -1)
+    sizes, vectors = np.linalg.eigh(flat @ flat.T)
+    kept = vectors[:, sizes > 0.5] / np.sqrt(sizes[sizes > 0.5])
+    return (kept.T @ flat).reshape(-1, *matrices.shape[1:])
+
+
+def _deviations(problem: Problem, point: _Point) -> Iterator[tuple[np.ndarray, int]]:
+    """λ_H I + WᵀS_kW in the row space for each block, and how many deviations see it."""
+    sizes, vectors = np.linalg.eigh(point.rows)
+    basis = point.W @ vectors[:, sizes > 0.5]
+    for hessian, block in zip(point.hessian, point.blocks, strict=True):
+        inner = basis.T @ hessian @ basis / np.sum(_samples(point))
+        values = float(problem.lam_h) + np.linalg.eigvalsh(0.5 * (inner + inner.T))
+        yield values, len(block) * (problem.class_counts[block[0]] - 1)
