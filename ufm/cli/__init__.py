@@ -17,6 +17,7 @@ from ufm.cli._examples import examples
 from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
+from ufm.cli.landscape import Landscape
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
 from ufm.cli.version import Version
@@ -26,6 +27,7 @@ COMMANDS = {
     "solve": Solve,
     "certify": Certify,
     "spectrum": Spectrum,
+    "landscape": Landscape,
     "cite": Cite,
     "completion": Completion,
     "version": Version,
