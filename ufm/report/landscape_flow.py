@@ -68,7 +68,8 @@ def _draw(axes: Axes, flow: Flow, values: np.ndarray) -> None:
 
 
 def _span(flow: Flow) -> tuple[float, float]:
-    """From a tenth of the time at which f has begun to fall to three times that of its arrival."""
+    """From before f falls, and before the first plateau, to three times the time of its arrival."""
     left = (flow.value - flow.value[-1]) / (flow.value[0] - flow.value[-1])
-    begin, end = np.argmax(left < 1.0 - _BEGUN), np.argmax(left < _ARRIVED)
-    return 0.1 * float(flow.time[begin]), min(3.0 * float(flow.time[end]), float(flow.time[-1]))
+    begin, end = flow.time[np.argmax(left < 1.0 - _BEGUN)], flow.time[np.argmax(left < _ARRIVED)]
+    first = min([0.1 * begin, *(0.3 * flow.time[i] for i in lingering(flow)[:1])])
+    return max(float(first), float(flow.time[1])), min(3.0 * float(end), float(flow.time[-1]))

@@ -64,12 +64,12 @@ def plot_graph(census: Census, axes: Axes) -> Axes:
     for kind, look in LOOKS.items():
         at = [i for i, point in enumerate(census.points) if kind_of(point) == kind]
         hits = np.array([sum(census.points[i].hits.values()) for i in at], float)
-        areas = (0.5 if crowded else 1.0) * (_AREA + _GROWTH * np.log2(np.maximum(hits, 1.0)))
+        areas = _AREA + _GROWTH * np.log2(np.maximum(hits, 1.0))
         hollow = look.get("markerfacecolor") == "none"
         axes.scatter(
             x[at],
             height[at],
-            s=areas * (1.0 if hollow else 2.0),
+            s=areas * (0.5 if crowded and hollow else 1.0 if hollow else 2.0),
             marker=look["marker"],
             facecolors="white" if hollow else look["color"],
             edgecolors=None if look["marker"] == "x" else look["color"],
