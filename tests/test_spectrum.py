@@ -14,7 +14,7 @@ from points import BALANCED, SKEWED, gaussian, make, origin
 
 import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params, Problem, spectrum
-from ufm.hessian import collapsed, dense, inertia
+from ufm.hessian import collapsed, dense, dense_hessian, inertia, padded_spectrum
 
 LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE(), MSE(5.0, 3.0))
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label())
@@ -336,3 +336,15 @@ def test_points_that_a_method_does_not_apply_to_are_refused():
         spectrum(problem, Params(point.W.at[0, 0].set(jnp.inf), point.H, None))
     with pytest.raises(ValueError, match=r"W must have shape \(3, 4\)"):
         spectrum(problem, Params(point.W[:, :2], point.H[:2], None))
+
+
+def test_a_point_that_is_zero_in_further_dimensions():
+    """Neither collapsed nor critical: the rest is in closed form all the same."""
+    small = make(Focal(2.0), lam_b=1e-2, dim=3)
+    large = dataclasses.replace(small, dim=5)
+    point = gaussian(small, 0, 1.0)
+    padded = Params(jnp.pad(point.W, ((0, 0), (0, 2))), jnp.pad(point.H, ((0, 2), (0, 0))), point.b)
+    found = padded_spectrum(large, small, point)
+    dense = np.linalg.eigvalsh(dense_hessian(large, padded))
+    assert found.complete
+    np.testing.assert_allclose(found.expand(), dense, atol=1e-13)

@@ -19,7 +19,6 @@ apart. Points are the same if f and the singular values of Z and of G agree to 1
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +45,8 @@ _FIRST_STEP = 1e-2
 _LEAST_SHIFT, _MOST_SHIFT = 0.5, 32.0
 
 
-class Progress(Protocol):
-    """Called as a stage advances: its name, how much is done, of how much."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None: ...
+#: Called as a stage advances: its name, how much is done, of how much.
+Progress = Callable[[str, int, int], None]
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -81,7 +78,7 @@ def explore(
     *,
     starts_per_rank: int = 10,
     max_partitions: int = 1_000,
-    starts_per_partition: int = 2,
+    starts_per_partition: int = 6,
     root_starts: int = 240,
     flows: int = 4,
     descend: bool = True,
@@ -193,7 +190,7 @@ class _Explorer:
         advance = self.stage("flows", count)
         lingering = []
         for i in range(count):
-            spread = 1.0 if i % 2 == 0 else 0.05
+            spread = 1.0 if i % 2 == 0 else 1e-6
             start = small_start(self.space.means, jax.random.fold_in(key, i), 1e-2, spread)
             flow = gradient_flow(self.space.means, start)
             lingering += [flow.point(moment) for moment in flow.plateaus]

@@ -47,7 +47,7 @@ def hessian_blocks(problem: Problem, params: Params) -> Blocks:
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
     eye = jnp.eye(d, dtype=dtype)
 
-    D = roots[:, None, None] * matmul(W.T, rSW) + lam_h * eye
+    D = roots[:, None, None] * matmul(W.T, rSW) + lam_h * eye[None]
     C = h[:, None, :, None] * rSW[:, :, None, :] + G.T[:, :, None, None] * eye[None, None]
     C = C.reshape(N, K * d, d)
     M = _outer_sum(S, h, h).transpose(0, 2, 1, 3).reshape(K * d, K * d)
@@ -79,11 +79,12 @@ def real_resolvent(blocks: Blocks, shift: Scalar, x: Params) -> Params:
     columns = jnp.sum(Q * x.H.T[:, :, None], axis=1).ravel()
     e = sizes.ravel()
     real, imaginary = e / (e**2 + shift**2), -shift / (e**2 + shift**2)
-    schur = M - matmul(P * real, P.T)
-    schur_imaginary = shift * jnp.eye(m, dtype=M.dtype) - matmul(P * imaginary, P.T)
+    schur = M - matmul(P * real[None, :], P.T)
+    schur_imaginary = shift * jnp.eye(m, dtype=M.dtype) - matmul(P * imaginary[None, :], P.T)
     right = _border(x) - matmul(P, real * columns)
     right_imaginary = -matmul(P, imaginary * columns)
-    y = jnp.linalg.solve(schur + 1j * schur_imaginary, right + 1j * right_imaginary)
+    shifted = jax.lax.complex(schur, schur_imaginary)
+    y = jnp.linalg.solve(shifted, jax.lax.complex(right, right_imaginary))
     y_real, y_imaginary = jnp.real(y), jnp.imag(y)
     left, left_imaginary = columns - matmul(P.T, y_real), -matmul(P.T, y_imaginary)
     change = (real * left - imaginary * left_imaginary).reshape(sizes.shape)

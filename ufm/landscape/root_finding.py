@@ -123,7 +123,7 @@ def _step(problem: Problem, state: _State, most: Array, max_steps: Array) -> _St
     image = hessian_product(problem, linearise(problem, params), gradient)
     flat = norm(image) <= _FLAT * jnp.asarray(problem.lam_w + problem.lam_h, size.dtype) * size
     # Halved every so often: a run that follows the flow for long is to arrive at last.
-    shift = jnp.minimum(size, most * 0.5 ** (state.steps / _HALF_LIFE))
+    shift = jnp.minimum(size, most * jnp.exp2(-state.steps.astype(size.dtype) / _HALF_LIFE))
     step = real_resolvent(hessian_blocks(problem, params), shift, gradient)
     slope = -2.0 * dot(step, image)
 
