@@ -75,7 +75,7 @@ def _table(words: Sequence[str], numbers: Sequence[str], last: Sequence[str] = (
 
 def _overview(results: Sequence[Entry]) -> Table:
     highest = max(int(rank) for result in results for rank in result["ladder"])
-    ranks = f"of rank 0, …, {highest}" if highest > 1 else "of rank 0, 1"
+    ranks = f"of rank 0–{highest}" if highest else "of rank 0"
     table = _table(
         ("loss",), ("points", ranks, "saddles", "minima", "other", "unseen", "hit rate", "time")
     )
@@ -143,11 +143,11 @@ def notes(result: Entry) -> list[str]:
     unfinished = sum(search["unfinished"] for search in result["searches"])
     starts = sum(search["starts"] for search in result["searches"])
     ends = [
-        *([f"{flat} at gradient-flat points (∇²f ∇f = 0, ∇f ≠ 0)"] if flat else []),
-        *([f"{unfinished} nowhere"] if unfinished else []),
+        *([f"{flat} ended at gradient-flat points (∇²f ∇f = 0, ∇f ≠ 0)"] if flat else []),
+        *([f"{unfinished} {'' if flat else 'ended '}at no critical point"] if unfinished else []),
     ]
     if ends:
-        said.append(f"of {starts:,} searches {' and '.join(ends)} ended, which are not counted")
+        said.append(f"of {starts:,} searches, {' and '.join(ends)}: not counted")
     return said + ([result["note"]] if result["note"] else [])
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 #: Least distance of two names above the Axes and of two beside them, and how far from the Axes
 #: they stand, in points.
-_APART, _LINE, _AWAY = 8.5, 6.5, 9.0
+_APART, _LINE, _AWAY = 8.5, 7.0, 9.0
 
 Values = Float[np.ndarray, " _"]
 
@@ -22,7 +22,7 @@ class Line(NamedTuple):
 
 
 def draw_lines(
-    axes: Axes, lines: Sequence[Line], *, horizontal: bool = False, rotation: float = 90
+    axes: Axes, lines: Sequence[Line], *, horizontal: bool = False, rotation: float = 90.0
 ) -> None:
     """Vertical lines with names above the Axes, or horizontal ones with names at the right."""
     ordered = sorted(lines, key=lambda line: line.value)

@@ -91,7 +91,7 @@ def plot_index(census: Census, axes: Axes) -> Axes:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_ylabel("index")
     rungs = [Line(str(r), value - lowest(census)) for r, value in census.ladder.items()]
-    draw_lines(axes, rungs, rotation=0)
+    draw_lines(axes, rungs, rotation=0.0)
     axes.annotate("rank", (0, 1), (-3, 9), "axes fraction", "offset points", ha="right", fontsize=6)
     return axes
 
