@@ -65,6 +65,28 @@ def spectra(path, folder, monkeypatch, capsys):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+def landscape(path, folder, monkeypatch, capsys):
+    figure = folder / "figure.png"
+    run(path, monkeypatch, "--figure", str(figure))
+    printed = capsys.readouterr().out
+    total, saddles, spurious = map(
+        int,
+        re.search(
+            r"K=4: (\d+) critical points found: 1 global minimum, (\d+) strict saddles, "
+            r"(\d+) counterexamples",
+            printed,
+        ).groups(),
+    )
+    assert (saddles, spurious) == (total - 1, 0)
+    # The minimum, the origin, and of every rank between a rung and a partition saddle.
+    assert total >= 6
+    assert f"indices equal to LAPACK's: {total} of {total}" in printed
+    assert f"indices at d=12 as predicted from d=5: {total} of {total}" in printed
+    # The origin has K−1 = 3 directions down in each of the 5 dimensions; LS is log 4 there.
+    assert re.search(r"f=1\.386294, rank 0, index 15, .*, falls to", printed)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
 def focal_counterexample(path, folder, monkeypatch, capsys):
     figure = folder / "figure.png"
     run(path, monkeypatch, "--figure", str(figure))
@@ -92,6 +114,7 @@ CLAIMS = {
     "01_every_loss_collapses": every_loss_collapses,
     "02_certify_a_classifier": certify_a_classifier,
     "03_spectra": spectra,
+    "04_landscape": landscape,
     "05_focal_counterexample": focal_counterexample,
 }
 

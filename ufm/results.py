@@ -1,4 +1,7 @@
-"""The folder of a run: one JSON and one npz per loss, written whole or not at all."""
+"""The folder of a run: one JSON and one npz per loss, written whole or not at all.
+
+`RunFolder` is the folder of any command; what it holds of `ufm solve` is made here too.
+"""
 
 import dataclasses
 import datetime
@@ -51,15 +54,16 @@ class RunFolder:
     config: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path | None, config: dict[str, Any]) -> "RunFolder":
+    def open(cls, path: Path | None, config: dict[str, Any], command: str = "solve") -> "RunFolder":
         """Make the folder, or continue in one that holds the same configuration.
 
+        Without a path it is a new one in ufm-results, named after the command and the time.
         Raises `ValueError` for a folder of another configuration and for one that it cannot write.
         """
         config = json.loads(json.dumps(config))
         if path is None:
             stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-            path = _fresh(Path("ufm-results") / f"solve-{stamp}")
+            path = _fresh(Path("ufm-results") / f"{command}-{stamp}")
         marker = path / "config.json"
         if marker.exists():
             if _read(marker) != config:
@@ -78,29 +82,41 @@ class RunFolder:
 
     def load(self, name: str) -> LossResult | None:
         """The finished result of a loss, if it is there and whole."""
-        entry = self.path / f"{_slug(name)}.json"
+        entry = self.path / f"{slug(name)}.json"
         return _read(entry) if entry.exists() else None
 
-    def store(self, name: str, verification: Verification, seconds: float, save: str) -> LossResult:
+    def store(self, name: str, arrays: dict[str, Any], result: LossResult) -> None:
         """Write one loss: arrays first, so that the JSON says that both are whole."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **_arrays(verification, save))
-        write_whole(self.path / f"{_slug(name)}.npz", buffer.getvalue())
-        result = _summary(name, verification, seconds)
-        write_whole(self.path / f"{_slug(name)}.json", dumps(result).encode())
-        return result
+        np.savez_compressed(buffer, **arrays)
+        write_whole(self.path / f"{slug(name)}.npz", buffer.getvalue())
+        write_whole(self.path / f"{slug(name)}.json", dumps(result).encode())
+
+    def arrays(self, name: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """Those of the `wanted` arrays that were stored of a loss.
+
+        Raises `ValueError`, with the remedy, where the file cannot be read.
+        """
+        entry = self.path / f"{slug(name)}.npz"
+        try:
+            return read_arrays(entry, wanted)[0]
+        except ValueError as error:
+            raise self.unreadable(name, error) from None
+
+    def unreadable(self, name: str, error: Exception) -> ValueError:
+        """What to raise, and what to do, where the arrays of a loss are not what was stored."""
+        return ValueError(
+            f"{self.path / slug(name)}.npz cannot be read ({error}): remove it and the .json "
+            "beside it, or choose another --out"
+        )
 
     def history(self, name: str) -> History:
         """The history of every run of a loss, as it was stored."""
-        entry = self.path / f"{_slug(name)}.npz"
+        arrays = self.arrays(name, [f"history_{field}" for field in _HISTORY])
         try:
-            arrays, _ = read_arrays(entry, (f"history_{field}" for field in _HISTORY))
             return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
-        except (ValueError, KeyError) as error:
-            raise ValueError(
-                f"{entry} cannot be read ({error}): remove it and the .json beside it, or choose "
-                "another --out"
-            ) from None
+        except KeyError as error:
+            raise self.unreadable(name, error) from None
 
     def add(self, name: str, content: bytes) -> None:
         """Write another file, whole or not at all; `name` may begin with a folder."""
@@ -135,7 +151,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _summary(name: str, verification: Verification, seconds: float) -> LossResult:
+def loss_result(name: str, verification: Verification, seconds: float) -> LossResult:
+    """All that is said of the runs of a loss, as JSON has it."""
     minimum, problem = verification.minimum, verification.problem
     solutions, certificates = verification.solutions, verification.certificates
     metrics = verification.metrics
@@ -192,7 +209,8 @@ def _summary(name: str, verification: Verification, seconds: float) -> LossResul
     }
 
 
-def _arrays(verification: Verification, save: str) -> dict[str, Any]:
+def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
+    """What its npz holds: histories, and the W, H, b of the "best" run, of "all", or of "none"."""
     solutions = verification.solutions
     history = {f"history_{field}": getattr(solutions.history, field) for field in _HISTORY}
     arrays: dict[str, Any] = {
@@ -229,6 +247,11 @@ def load_solution(path: Path) -> Classifier:
     if "W" not in arrays:
         raise ValueError(
             f"{path} has no W and H, as --save none wants: solve again with --save best"
+        )
+    if "points" in _read(entry):
+        raise ValueError(
+            f"{path} holds the {len(arrays['W'])} points of a census: have them written as files, "
+            f"ufm landscape --config {marker} --out {path.parent} --save-points, and give one"
         )
     if arrays["W"].ndim == 3:
         raise ValueError(
@@ -274,8 +297,8 @@ def _foreign(folder: Path) -> bool:
     return any(not entry.name.endswith(_PARTIAL) for entry in folder.iterdir())
 
 
-def _slug(name: str) -> str:
-    """A file name; injective on the canonical texts of losses."""
+def slug(name: str) -> str:
+    """The name of a loss as a file name; injective on canonical texts."""
     return re.sub(r"[^a-z0-9.+-]", "_", name)
 
 

@@ -18,6 +18,7 @@ from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
+from ufm.cli.landscape import Landscape
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
 from ufm.cli.version import Version
@@ -27,6 +28,7 @@ COMMANDS = {
     "solve": Solve,
     "certify": Certify,
     "spectrum": Spectrum,
+    "landscape": Landscape,
     "hunt": Hunt,
     "cite": Cite,
     "completion": Completion,

@@ -23,6 +23,15 @@ _EXAMPLES = {
         ("ufm spectrum --along run --per-class 20 --losses ce", "from a random start to the end"),
         ("ufm spectrum --out spectra --figures", "numbers and figures as files"),
     ),
+    "landscape": (
+        ("ufm landscape", "critical points of the four losses of the paper; K=10, d=11"),
+        ("ufm landscape --losses ls:0.1 --num-classes 4 --dim 5 --points", "few, all printed"),
+        ("ufm landscape --losses fl:3 --lam-w 5e-3 --lam-h 5e-3", "where the loss is not convex"),
+        ("ufm landscape --counts 9 5 5 2 --dim 4 --losses ce", "imbalanced classes"),
+        ("ufm landscape --out census --figures --save-points", "files, figures, single points"),
+        ("ufm certify census/points/ce-003.npz", "one of the points: its certificate"),
+        ("ufm spectrum census/points/ce-003.npz", "and its eigenvalues"),
+    ),
     "hunt": (
         ("ufm hunt", "spurious minima of the focal loss: 50 problems"),
         ("ufm hunt --losses fl:3 --num-classes 100 --tries 10", "one loss, one K"),

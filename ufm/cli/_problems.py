@@ -1,5 +1,7 @@
-"""Problems from the flags that `ufm solve` and `ufm spectrum` share."""
+"""Problems from the flags that `ufm solve`, `ufm spectrum` and `ufm landscape` share."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 class ProblemOptions(Protocol):
     """The flags."""
 
+    @property
+    def config(self) -> Path | None: ...
     @property
     def losses(self) -> tuple[str, ...]: ...
     @property
@@ -39,6 +43,24 @@ def parse_losses(specs: tuple[str, ...]) -> "dict[str, Loss]":
     if len(losses) < len(specs):
         raise ValueError(f"--losses names a loss twice: {' '.join(specs)}")
     return losses
+
+
+def build_problems(
+    options: ProblemOptions, check: "Callable[[dict[str, Problem]], None]"
+) -> "dict[str, Problem]":
+    """A problem for each loss, by its name, if `check` has nothing against them.
+
+    Raises the `ValueError` of whatever refuses, with the file that options come from.
+    """
+    try:
+        losses = parse_losses(options.losses)
+        problems = {name: build_problem(options, loss) for name, loss in losses.items()}
+        check(problems)
+    except ValueError as error:
+        if options.config is None:
+            raise
+        raise ValueError(f"{error} (options of {options.config}, then of the flags)") from None
+    return problems
 
 
 def build_problem(options: ProblemOptions, loss: "Loss") -> "Problem":

@@ -109,16 +109,9 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _problems(self) -> "dict[str, Problem]":
         """What to solve, by name. All that can be refused is refused here: no folder is made."""
-        from ufm.cli._problems import build_problem, parse_losses
+        from ufm.cli._problems import build_problems
 
-        try:
-            losses = parse_losses(self.losses)
-            self._check()
-            return {name: build_problem(self, loss) for name, loss in losses.items()}
-        except ValueError as error:
-            if self.config is None:
-                raise
-            raise ValueError(f"{error} (options of {self.config}, then of the flags)") from None
+        return build_problems(self, lambda _: self._check())
 
     def _check(self) -> None:
         """Refuse what the problems themselves do not."""
@@ -210,4 +203,6 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 on_done=lambda _: advance(),
             )
             seconds = clock.seconds()
-        return folder.store(name, verification, seconds, self.save)
+        result = storage.loss_result(name, verification, seconds)
+        folder.store(name, storage.loss_arrays(verification, self.save), result)
+        return result

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ufm.certificate import Verdict
 from ufm.landscape.point import CriticalPoint
+from ufm.landscape.starts import KINDS
 from ufm.minimum import GlobalMinimum
 from ufm.problem import Problem
 
@@ -85,6 +86,26 @@ class Census:
     def count(self, verdict: Verdict) -> int:
         """Points of that verdict."""
         return sum(point.verdict is verdict for point in self.points)
+
+    def together(self, kinds: Sequence[str]) -> Search:
+        """Searches of several kinds as one: singletons are points that one start of all found."""
+        parts = [each for each in self.searches if each.kind in kinds]
+        hits = [sum(point.hits.get(kind, 0) for kind in kinds) for point in self.points]
+        return Search(
+            kind=", ".join(each.kind for each in parts),
+            starts=sum(each.starts for each in parts),
+            critical=sum(each.critical for each in parts),
+            at_origin=sum(each.at_origin for each in parts),
+            gradient_flat=sum(each.gradient_flat for each in parts),
+            unfinished=sum(each.unfinished for each in parts),
+            distinct=sum(count > 0 for count in hits),
+            singletons=sum(count == 1 for count in hits),
+        )
+
+    @property
+    def root_finder(self) -> Search:
+        """The searches for roots of ∇f from starts that know nothing of the structure."""
+        return self.together(KINDS)
 
     @property
     def ladder(self) -> dict[int, float]:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from ufm.report.folder import figure_files as figure_files
     from ufm.report.gram import plot_cosines as plot_cosines
     from ufm.report.gram import plot_grams as plot_grams
+    from ufm.report.landscape import plot_curvature_ratio as plot_curvature_ratio
+    from ufm.report.landscape import plot_index as plot_index
+    from ufm.report.landscape import plot_least_curvature as plot_least_curvature
+    from ufm.report.landscape_flow import plot_flow as plot_flow
+    from ufm.report.landscape_flow import plot_flow_gradient as plot_flow_gradient
+    from ufm.report.landscape_graph import plot_graph as plot_graph
+    from ufm.report.landscape_pages import landscape_files as landscape_files
     from ufm.report.phases import phases_files as phases_files
     from ufm.report.phases import plot_phases as plot_phases
     from ufm.report.singular_values import (
@@ -37,6 +44,13 @@ _HOME = {
     "figure_files": "ufm.report.folder",
     "plot_collapse": "ufm.report.collapse",
     "plot_cosines": "ufm.report.gram",
+    "landscape_files": "ufm.report.landscape_pages",
+    "plot_curvature_ratio": "ufm.report.landscape",
+    "plot_flow": "ufm.report.landscape_flow",
+    "plot_flow_gradient": "ufm.report.landscape_flow",
+    "plot_graph": "ufm.report.landscape_graph",
+    "plot_index": "ufm.report.landscape",
+    "plot_least_curvature": "ufm.report.landscape",
     "plot_features": "ufm.report.feature_view",
     "plot_gap": "ufm.report.convergence",
     "plot_gradient_norm": "ufm.report.convergence",

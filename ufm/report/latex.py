@@ -6,7 +6,7 @@ r"""The table of a run for a paper: booktabs, one row for each loss.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ufm.problem import Problem
 from ufm.summary import Summary
@@ -25,21 +25,35 @@ _HEADINGS = (
 
 def latex_table(problem: Problem, rows: Sequence[Summary]) -> str:
     """A `tabular` with the problem in a comment above it; `problem` is any of the losses'."""
+    comments = [
+        f"{described(problem)}. Needs \\usepackage{{booktabs}}.",
+        "global: runs proven to end at a global minimum. Numbers are the largest of all runs.",
+    ]
+    return tabular("llcrrrrr", _HEADINGS, map(_cells, rows), comments)
+
+
+def tabular(
+    columns: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    comments: Sequence[str] = (),
+) -> str:
+    """The rows under their headings, with the comments above."""
     lines = [
-        f"% {_described(problem)}. Needs \\usepackage{{booktabs}}.",
-        "% global: runs proven to end at a global minimum. Numbers are the largest of all runs.",
-        r"\begin{tabular}{llcrrrrr}",
+        *(f"% {comment}" for comment in comments),
+        rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        _row(_HEADINGS),
+        _row(headings),
         r"\midrule",
-        *(_row(_cells(row)) for row in rows),
+        *map(_row, rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _described(problem: Problem) -> str:
+def described(problem: Problem) -> str:
+    """Sizes and decays of a problem, in ASCII."""
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"n_k={','.join(map(str, problem.class_counts))}"
     bias = "no bias" if problem.lam_b is None else f"lambda_b={float(problem.lam_b):g}"
@@ -56,14 +70,14 @@ def _row(cells: Sequence[str]) -> str:
 def _cells(row: Summary) -> list[str]:
     numbers = (row.max_gap, row.distance, row.nc1, row.nc2, row.nc3)
     return [
-        _label(row.label),
+        label_in_tex(row.label),
         row.minimum,
         f"{row.num_global}/{row.num_starts}",
-        *map(_number, numbers),
+        *map(number_in_tex, numbers),
     ]
 
 
-def _label(label: str) -> str:
+def label_in_tex(label: str) -> str:
     r"""LS(α=0.1) as LS ($\alpha=0.1$)."""
     name, parenthesis, values = label.rstrip(")").partition("(")
     for letter, command in (("α", r"\alpha"), ("γ", r"\gamma"), ("κ", r"\kappa")):
@@ -72,7 +86,7 @@ def _label(label: str) -> str:
     return f"{name} (${values}$)" if parenthesis else name
 
 
-def _number(value: float) -> str:
+def number_in_tex(value: float) -> str:
     r"""3.3e-10 as $3.3\cdot10^{-10}$."""
     if math.isnan(value):
         return "--"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -26,6 +26,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from ufm.hessian import Spectrum
 from ufm.problem import Problem
+from ufm.report._lines import Line, Values, draw_lines, places
 from ufm.report._table import Table
 
 #: Standard deviation of the smoothing, in decades, and where hills and sticks begin.
@@ -34,8 +35,6 @@ _WIDTH, _FLOOR = 0.06, 0.5
 _LINEAR = 0.5
 #: Points of a hill for each decade.
 _FINE = 60
-#: Least distance of two labels above the Axes, and how far above they stand, in points.
-_APART, _ABOVE = 8.5, 9.0
 #: Least distance of two labels of the abscissa, in points.
 _TICKS_APART = 21.0
 #: Least length of a decade that has ticks at its multiples, in points.
@@ -49,23 +48,11 @@ _LOOK: dict[str, dict[str, Any]] = {
     "positive": {"color": "C0", "marker": "o"},
 }
 
-#: From a line to its name.
-_LEADER = {
-    "arrowstyle": "-",
-    "linewidth": 0.4,
-    "color": "0.6",
-    "shrinkA": 0,
-    "shrinkB": 0,
-    "relpos": (0.5, 0.0),
-}
-
 #: Labels of the closed form, as they are drawn.
 _TEX = {
     "λ_H + s²χ₁": r"\lambda_H{+}s^2\chi_1",
     "λ_H + s²χ₂": r"\lambda_H{+}s^2\chi_2",
 }
-
-Values = Float[np.ndarray, " _"]
 
 
 class Sticks(NamedTuple):
@@ -73,13 +60,6 @@ class Sticks(NamedTuple):
 
     values: Values
     heights: Int[np.ndarray, " _"]
-
-
-class Line(NamedTuple):
-    """A number of the theory, and its name in TeX."""
-
-    name: str
-    value: float
 
 
 def sticks(spectrum: Spectrum) -> dict[str, Sticks]:
@@ -184,7 +164,7 @@ def plot_spectrum(
     _tick(axes, low, high, linear)
     axes.set_xlabel(r"eigenvalue of $\nabla^2 f$")
     axes.set_ylabel("multiplicity")
-    _draw_lines(axes, lines)
+    draw_lines(axes, lines)
     return axes
 
 
@@ -245,13 +225,13 @@ def _tick(axes: Axes, low: float, high: float, linear: float) -> None:
     decades = np.concatenate([-decades[::-1], decades])
     shown = decades[(decades >= low) & (decades <= high)]
     outward = np.concatenate([shown[shown < 0], shown[shown > 0][::-1]])  # the ends come first
-    kept, places = [0.0], list(_points(axes, np.zeros(1)))
-    for tick, place in zip(outward, _points(axes, outward), strict=True):
-        if min(abs(place - other) for other in places) >= _TICKS_APART:
+    kept, taken = [0.0], list(places(axes, np.zeros(1)))
+    for tick, place in zip(outward, places(axes, outward), strict=True):
+        if min(abs(place - other) for other in taken) >= _TICKS_APART:
             kept.append(tick)
-            places.append(place)
+            taken.append(place)
     axes.xaxis.set_major_locator(FixedLocator(sorted(kept)))
-    first, second = _points(axes, linear * np.array([10.0, 100.0]))
+    first, second = places(axes, linear * np.array([10.0, 100.0]))
     multiples = np.arange(1.0, 10.0) if second - first >= _DECADE else np.ones(1)
     small = np.outer(shown, multiples).ravel()
     axes.xaxis.set_minor_locator(
@@ -261,55 +241,8 @@ def _tick(axes: Axes, low: float, high: float, linear: float) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(_power))
 
 
-def _points(axes: Axes, values: Values) -> Values:
-    """Where values stand on the abscissa, in points from its left end.
-
-    Layout comes later: Axes may still grow a little, which only makes room.
-    """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    width = 72.0 * axes.get_position().width * float(figure.get_figwidth())
-    to_scale = axes.xaxis.get_transform()
-    low, high = to_scale.transform(np.array(axes.get_xlim()))
-    return (to_scale.transform(values) - low) / (high - low) * width
-
-
 def _power(value: float, _: int | None = None) -> str:
     if value == 0:
         return "$0$"
     sign = "-" if value < 0 else ""
     return rf"${sign}10^{{{int(np.round(np.log10(abs(value))))}}}$"
-
-
-def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Thin lines, and their names above the Axes, pushed apart where they would overlap."""
-    ordered = sorted(lines, key=lambda line: line.value)
-    exact = _points(axes, np.array([line.value for line in ordered]))
-    for line, here, place in zip(ordered, exact, _pushed_apart(exact, _APART), strict=True):
-        axes.axvline(line.value, color="0.6", linewidth=0.5, linestyle=":", zorder=0.5)
-        axes.annotate(
-            line.name,
-            (line.value, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(float(place - here), _ABOVE),
-            textcoords="offset points",
-            rotation=90,
-            ha="center",
-            va="bottom",
-            fontsize=6,
-            arrowprops=_LEADER,
-        )
-
-
-def _pushed_apart(places: Values, least: float) -> Values:
-    """The nearest ascending places with at least that distance: averages of those that collide."""
-    groups: list[tuple[float, int]] = []  # the mean of (place − rank · least), and how many
-    for rank, place in enumerate(places):
-        mean, count = float(place) - rank * least, 1
-        while groups and groups[-1][0] > mean:
-            other, more = groups.pop()
-            mean = (mean * count + other * more) / (count + more)
-            count += more
-        groups.append((mean, count))
-    flat = [mean for mean, count in groups for _ in range(count)]
-    return np.array(flat) + least * np.arange(len(places))

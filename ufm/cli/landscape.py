@@ -1,0 +1,201 @@
+"""`ufm landscape`: the critical points, and what each is."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import tyro
+
+if TYPE_CHECKING:
+    from ufm.landscape import Census
+    from ufm.problem import Problem
+    from ufm.results import RunFolder
+
+#: Where the numbers go and how they are shown: they do not depend on it.
+_OUTPUT = ("config", "out", "figures", "points", "save_points", "json")
+_EFFORT = ("starts_per_rank", "max_partitions", "starts_per_partition", "root_starts", "flows")
+
+
+class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Search for the critical points of every kind, and classify every one that is found.
+
+    Minima of every rank, points that are symmetric under a partition of the classes, roots of the
+    gradient from many starts, and where gradient flow lingers; then descents from every saddle.
+    Points that differ by a rotation, the order of samples or the names of classes count once.
+
+    For every loss: how many points were found of each rank, how many are saddles and minima, and
+    an estimate of how much was missed. Results go to a folder: for every loss a .json, .csv and
+    .npz of the points, results.json, table.tex, and, if asked for, figures.
+    """
+
+    config: Path | None = None
+    """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it. The
+    config.json of a folder of results repeats that run."""
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
+        "ce",
+        "ls:0.1",
+        "fl:3",
+        "mse",
+    )
+    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
+    num_classes: int = 10
+    """K, the number of classes."""
+    dim: int = 11
+    """d, the feature dimension. Critical points of d > K are those of d = K, up to rotation."""
+    per_class: int = 5
+    """n, samples in each class. What convex losses cost does not depend on it."""
+    counts: Annotated[
+        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
+    ] = ()
+    """Samples of each class, if unequal: --counts 9 5 5 2. Replaces K and n."""
+    lam_w: float = 5e-4
+    """Weight decay of the classifier W."""
+    lam_h: float = 5e-4
+    """Weight decay of the features H."""
+    lam_b: float | None = 1e-2
+    """Weight decay of the bias: 0 for a free bias, None for no bias."""
+    starts_per_rank: int = 10
+    """Random starts for the minima of each rank."""
+    max_partitions: int = 1000
+    """Partitions of the classes searched; if there are more, as many are drawn at random."""
+    starts_per_partition: int = 2
+    """Random starts for each rank of each partition."""
+    root_starts: int = 240
+    """Starts of the root finder on the gradient."""
+    flows: int = 4
+    """Gradient flows from small starts, whose plateaus are candidates."""
+    descents: bool = True
+    """Follow every saddle down both ways, and see where that ends."""
+    seed: int = 0
+    """Seed of all that is random."""
+    out: Path | None = None
+    """Folder for the results. Run again with the same folder to continue an interrupted job.
+    None: a new folder in ufm-results."""
+    figures: bool = False
+    """Draw figures: PNG, PDF and CSV of each. A finished folder is drawn without a new search."""
+    points: bool = False
+    """Print every point. Without it, those of losses with few."""
+    save_points: bool = False
+    """Write every point as a file that ufm certify and ufm spectrum take."""
+    json: bool = False
+    """Print the results as JSON on standard output instead of the table."""
+
+    def run(self) -> int:
+        """Search loss by loss; partial results survive an interruption."""
+        from ufm.cli._jax import configure
+        from ufm.results import RunFolder
+
+        configure()
+        problems = self._problems()
+        folder = RunFolder.open(self.out, self._configuration(), "landscape")
+        results: list[dict[str, Any]] = []
+        try:
+            for name, problem in problems.items():
+                done = folder.load(name)
+                if done is not None:
+                    print(f"{name}: already in {folder.path}", file=sys.stderr)
+                results.append(done or self._explore(name, problem, folder))
+        except KeyboardInterrupt:
+            print(
+                f"\nInterrupted: {len(results)} of {len(problems)} losses are done. "
+                f"Continue with --out {folder.path}",
+                file=sys.stderr,
+            )
+            return 130
+        folder.finish(results)
+        if self.json:
+            print(folder.as_json(results))
+        else:
+            from ufm.cli._landscape_output import show
+
+            show(next(iter(problems.values())), results, folder.path, self.points, self.figures)
+        self._report(problems, results, folder)
+        return 0
+
+    def _problems(self) -> "dict[str, Problem]":
+        """What to search, by name. All that can be refused is refused here: no folder is made."""
+        from ufm.cli._problems import build_problems
+
+        return build_problems(self, self._check)
+
+    def _check(self, problems: "dict[str, Problem]") -> None:
+        """Refuse what the problems themselves do not."""
+        from ufm.landscape.point_space import search_space
+
+        for name in _EFFORT:
+            if getattr(self, name) < 0:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        for problem in problems.values():
+            search_space(problem)
+
+    def _configuration(self) -> dict[str, Any]:
+        """What the numbers depend on."""
+        config = msgspec.structs.asdict(self)
+        for name in _OUTPUT:
+            del config[name]
+        return config
+
+    def _explore(self, name: str, problem: "Problem", folder: "RunFolder") -> dict[str, Any]:
+        import jax
+
+        from ufm.cli._progress import stages
+        from ufm.landscape import explore
+        from ufm.landscape.stored import census_arrays, census_entry, point_columns
+        from ufm.report._table import to_csv
+        from ufm.results import Clock, slug
+
+        with stages(problem.loss.label()) as on_progress:
+            clock = Clock()
+            census = explore(
+                problem,
+                jax.random.key(self.seed),
+                **{option: getattr(self, option) for option in _EFFORT},
+                descend=self.descents,
+                on_progress=on_progress,
+            )
+            seconds = clock.seconds()
+        entry = census_entry(census, seconds)
+        folder.add(f"{slug(name)}.csv", to_csv([point_columns(census)]).encode())
+        folder.store(name, census_arrays(census), entry)
+        return entry
+
+    def _report(
+        self,
+        problems: "dict[str, Problem]",
+        results: list[dict[str, Any]],
+        folder: "RunFolder",
+    ) -> None:
+        """table.tex, single points and figures. The numbers are printed and stored by now."""
+        from ufm.cli._landscape_output import draw, point_files
+        from ufm.cli._progress import waiting
+        from ufm.report.landscape_table import landscape_table
+        from ufm.results import slug
+
+        censuses = [
+            self._stored(name, problem, result, folder)
+            for (name, problem), result in zip(problems.items(), results, strict=True)
+        ]
+        folder.add("table.tex", landscape_table(censuses).encode())
+        if self.save_points:
+            with waiting("writing points"):
+                for census, name in zip(censuses, problems, strict=True):
+                    for number, content in enumerate(point_files(census)):
+                        folder.add(f"points/{slug(name)}-{number:03d}.npz", content)
+        if self.figures:
+            for name, content in draw(censuses, self.seed):
+                folder.add(f"figures/{name}", content)
+
+    def _stored(
+        self, name: str, problem: "Problem", result: dict[str, Any], folder: "RunFolder"
+    ) -> "Census":
+        """The census as the folder has it, be it of this run or of one before."""
+        from ufm.landscape.stored import ARRAYS, read_census
+
+        try:
+            return read_census(problem, result, folder.arrays(name, ARRAYS))
+        except (KeyError, IndexError) as error:
+            raise folder.unreadable(name, error) from None

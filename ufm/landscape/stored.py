@@ -1,0 +1,180 @@
+"""A census as JSON and arrays, and back: what a folder of results holds of it.
+
+The arrays are those of the search space, one point for each entry of the leading axis: W, H and b,
+and the direction of the smallest eigenvalue. All else is in the JSON, by the names of
+`CriticalPoint`, with what is computed from it (f − f*, the kinds of search, the estimates) besides.
+
+    >>> entry, arrays = census_entry(census, seconds), census_arrays(census)
+    >>> same = read_census(problem, entry, arrays)
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ufm.certificate import Reason, Verdict
+from ufm.landscape.census import Census, Descent, Search
+from ufm.landscape.point import CriticalPoint
+from ufm.landscape.point_space import PointSpace, search_space
+from ufm.losses import loss_spec
+from ufm.minimum import global_minimum
+from ufm.params import Params
+from ufm.problem import Problem
+
+#: Fields of a point that are numbers, as JSON has them.
+_NUMBERS = (
+    "value",
+    "grad_norm",
+    "rank",
+    "dual_norm",
+    "dual_ratio",
+    "index",
+    "zero_modes",
+    "gauge_modes",
+    "smallest",
+    "residual",
+    "escape",
+    "curvature",
+    "gap",
+)
+#: Names of the arrays.
+ARRAYS = ("W", "H", "b", "direction_W", "direction_H", "direction_b")
+
+
+def census_entry(census: Census, seconds: float) -> dict[str, Any]:
+    """All but the arrays; `seconds` is what the search took."""
+    problem, minimum = census.problem, census.minimum
+    return {
+        "loss": loss_spec(problem.loss),
+        "label": problem.loss.label(),
+        "problem": {
+            "class_counts": list(problem.class_counts),
+            "dim": problem.dim,
+            "lam_w": float(problem.lam_w),
+            "lam_h": float(problem.lam_h),
+            "lam_b": None if problem.lam_b is None else float(problem.lam_b),
+            "num_parameters": problem.num_parameters,
+        },
+        "minimum": {
+            "value": minimum.value,
+            "lower_bound": minimum.lower_bound,
+            "is_exact": minimum.is_exact,
+            "kind": minimum.kind,
+            "reason": minimum.reason,
+        },
+        "verdicts": {verdict.name: census.count(verdict) for verdict in Verdict},
+        "counterexamples": len(census.counterexamples),
+        "ladder": {str(rank): value for rank, value in census.ladder.items()},
+        "partitions": census.partitions,
+        "partitions_total": census.partitions_total,
+        "is_complete_space": census.is_complete_space,
+        "note": census.note,
+        "searches": [_search_entry(each) for each in census.searches],
+        "root_finder": _search_entry(census.root_finder),
+        "points": [_point_entry(point, minimum.value) for point in census.points],
+        "descents": [dataclasses.asdict(each) for each in census.descents],
+        "seconds": seconds,
+    }
+
+
+def _search_entry(search: Search) -> dict[str, Any]:
+    estimates = {"hit_rate": search.hit_rate, "unseen": search.unseen}
+    return {**dataclasses.asdict(search), **estimates}
+
+
+def _point_entry(point: CriticalPoint, lowest: float) -> dict[str, Any]:
+    return {
+        **{name: getattr(point, name) for name in _NUMBERS},
+        "excess": point.value - lowest,
+        "is_degenerate": point.is_degenerate,
+        "singular_values": point.singular_values.tolist(),
+        "verdict": point.verdict.name,
+        "reason": point.reason.name,
+        "hits": point.hits,
+        "found_by": list(point.found_by),
+    }
+
+
+def point_columns(census: Census) -> dict[str, Any]:
+    """One row for each point, as CSV: numbers by the names of `CriticalPoint`, and words."""
+    entries = [_point_entry(point, census.minimum.value) for point in census.points]
+    numbers = ("excess", *_NUMBERS)
+    blank = {name: [math.nan if e[name] is None else e[name] for e in entries] for name in numbers}
+    return {
+        "loss": census.problem.loss.label(),
+        "point": np.arange(len(entries)),
+        **{name: np.array(values) for name, values in blank.items()},
+        "hits": np.array([sum(e["hits"].values()) for e in entries]),
+        **{name: np.array([e[name] for e in entries]) for name in ("verdict", "reason")},
+        "found_by": np.array([" ".join(e["found_by"]) for e in entries]),
+    }
+
+
+def census_arrays(census: Census) -> dict[str, np.ndarray]:
+    """W (P×K×d), H (P×d×N), b (P×K) of the P points in the search space, and their directions."""
+    points = [point.point for point in census.points]
+    directions = [point.direction for point in census.points]
+    arrays = {}
+    for prefix, batch in (("", points), ("direction_", directions)):
+        for name in ("W", "H", "b"):
+            parts = [getattr(each, name) for each in batch]
+            if parts[0] is not None:
+                arrays[prefix + name] = np.stack([np.asarray(part) for part in parts])
+    return arrays
+
+
+def read_census(problem: Problem, entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Census:
+    """The census of the problem that was stored.
+
+    Raises `KeyError` and `ValueError` for what is none.
+    """
+    space = search_space(problem)
+    points = [
+        _read_point(space, stored, {name: array[i] for name, array in arrays.items()})
+        for i, stored in enumerate(entry["points"])
+    ]
+    return Census(
+        problem=problem,
+        points=tuple(points),
+        minimum=global_minimum(problem),
+        searches=tuple(_read(Search, each) for each in entry["searches"]),
+        descents=tuple(_read(Descent, each) for each in entry["descents"]),
+        partitions=entry["partitions"],
+        partitions_total=entry["partitions_total"],
+        is_complete_space=entry["is_complete_space"],
+        note=entry["note"],
+    )
+
+
+def _read(kind: type, stored: dict[str, Any]) -> Any:
+    return kind(**{field.name: stored[field.name] for field in dataclasses.fields(kind)})
+
+
+def _read_point(
+    space: PointSpace, stored: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> CriticalPoint:
+    numbers = {name: stored[name] for name in _NUMBERS}
+    if numbers["gap"] is None:  # no lower bound is known
+        numbers["gap"] = math.inf
+    return CriticalPoint(
+        space=space,
+        point=_params(arrays, ""),
+        direction=_params(arrays, "direction_"),
+        singular_values=np.array(stored["singular_values"]),
+        verdict=Verdict[stored["verdict"]],
+        reason=Reason[stored["reason"]],
+        hits=stored["hits"],
+        **numbers,
+    )
+
+
+def _params(arrays: dict[str, np.ndarray], prefix: str) -> Params:
+    b = arrays.get(f"{prefix}b")
+    return Params(
+        jnp.asarray(arrays[f"{prefix}W"]),
+        jnp.asarray(arrays[f"{prefix}H"]),
+        None if b is None else jnp.asarray(b),
+    )
