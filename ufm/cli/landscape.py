@@ -59,7 +59,7 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Random starts for the minima of each rank."""
     max_partitions: int = 1000
     """Partitions of the classes searched; if there are more, as many are drawn at random."""
-    starts_per_partition: int = 2
+    starts_per_partition: int = 6
     """Random starts for each rank of each partition."""
     root_starts: int = 240
     """Starts of the root finder on the gradient."""
