@@ -18,7 +18,11 @@ Result = TypeVar("Result")
 def in_order(
     work: Callable[[int], Result], count: int, on_done: Callable[[int], None] | None = None
 ) -> Iterator[Result]:
-    """work(0), work(1), …; the first alone, so that it compiles once. `on_done(i)` after each."""
+    """work(0), work(1), …; the first alone, so that it compiles once. `on_done(i)` after each.
+
+    `work` must not call LAPACK on a batch of matrices (`jax.lax.map` over them instead): XLA spreads
+    one over the threads on which the other calls of `work` wait, and all wait for ever.
+    """
     if count < 1:
         return
     first = work(0)

@@ -74,7 +74,9 @@ def real_resolvent(blocks: Blocks, shift: Scalar, x: Params) -> Params:
     M, C, D = blocks
     m = M.shape[0]
     # Real until the Schur complement: (D_i + iσ)^{-1} = Q (e − iσ)/(e² + σ²) Qᵀ.
-    sizes, Q = jnp.linalg.eigh(D)
+    # Column by column: a batch of LAPACK's calls waits for threads of the pool in which it runs
+    # itself, for ever if another run of this program occupies the rest of them.
+    sizes, Q = jax.lax.map(lambda block: jnp.linalg.eigh(block), D)
     P = matmul(C, Q).transpose(1, 0, 2).reshape(m, -1)
     columns = jnp.sum(Q * x.H.T[:, :, None], axis=1).ravel()
     e = sizes.ravel()
