@@ -13,7 +13,7 @@ MAX_LINES = 350
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
     ("_pytree",),
-    ("losses", "params", "archive"),
+    ("losses", "params", "archive", "settings"),
     ("problem",),
     ("class_means", "linearisation", "rounding"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),

@@ -1,5 +1,6 @@
 """The folder of a run: one JSON and one npz per loss, written whole or not at all."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -30,7 +31,7 @@ LossResult = dict[str, Any]
 _FORMAT = 1
 _HISTORY = ("step", "products", "value", "grad_norm")
 #: Ending of a file that is being written.
-_PARTIAL = ".part"
+PARTIAL = ".part"
 
 
 class Clock:
@@ -71,7 +72,7 @@ class RunFolder:
         else:
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                _write(marker, dumps(config).encode())
+                write_whole(marker, dumps(config).encode())
             except OSError as error:
                 raise unwritable(path, error) from None
         return cls(path, config)
@@ -85,9 +86,9 @@ class RunFolder:
         """Write one loss: arrays first, so that the JSON says that both are whole."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **_arrays(verification, save))
-        _write(self.path / f"{_slug(name)}.npz", buffer.getvalue())
+        write_whole(self.path / f"{_slug(name)}.npz", buffer.getvalue())
         result = _summary(name, verification, seconds)
-        _write(self.path / f"{_slug(name)}.json", dumps(result).encode())
+        write_whole(self.path / f"{_slug(name)}.json", dumps(result).encode())
         return result
 
     def history(self, name: str) -> History:
@@ -106,11 +107,11 @@ class RunFolder:
         """Write another file, whole or not at all; `name` may begin with a folder."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
+        write_whole(path, content)
 
     def finish(self, results: list[LossResult]) -> None:
         """Write results.json, which has everything."""
-        _write(self.path / "results.json", self.as_json(results).encode())
+        write_whole(self.path / "results.json", self.as_json(results).encode())
 
     def as_json(self, results: list[LossResult]) -> str:
         return dumps(
@@ -271,7 +272,7 @@ def _fresh(path: Path) -> Path:
 
 def _foreign(folder: Path) -> bool:
     """Does it hold anything but what an interrupted write left behind?"""
-    return any(not entry.name.endswith(_PARTIAL) for entry in folder.iterdir())
+    return any(not entry.name.endswith(PARTIAL) for entry in folder.iterdir())
 
 
 def _slug(name: str) -> str:
@@ -304,11 +305,16 @@ def _read(path: Path) -> Any:
         ) from None
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all, even if the machine stops in between."""
-    partial = path.with_name(path.name + _PARTIAL)
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # on a full disk it is in the way
+        raise

@@ -19,6 +19,8 @@ from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
+from ufm.cli.store import Store
+from ufm.cli.sweep import Sweep
 from ufm.cli.version import Version
 
 #: What `ufm NAME` runs, in the order of `ufm --help`.
@@ -26,6 +28,8 @@ COMMANDS = {
     "solve": Solve,
     "certify": Certify,
     "spectrum": Spectrum,
+    "sweep": Sweep,
+    "store": Store,
     "cite": Cite,
     "completion": Completion,
     "version": Version,

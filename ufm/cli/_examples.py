@@ -23,6 +23,17 @@ _EXAMPLES = {
         ("ufm spectrum --along run --per-class 20 --losses ce", "from a random start to the end"),
         ("ufm spectrum --out spectra --figures", "numbers and figures as files"),
     ),
+    "sweep": (
+        ("ufm sweep sweeps/decays.toml --dry-run", "cells, compilations, an estimate"),
+        ("ufm sweep sweeps/decays.toml", "run it, or go on with it"),
+        ("ufm sweep sweeps/decays.toml --shard 3/8", "one of eight processes on one folder"),
+        ("ufm report ufm-results/decays", "what came out, as one page"),
+    ),
+    "store": (
+        ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "the cells that fell short"),
+        ("ufm store export decays.csv --store ufm-results/decays", "all of them as a table"),
+        ("ufm store reindex --store ufm-results/decays", "the index anew from the batches"),
+    ),
     "completion": (
         ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
         ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),
