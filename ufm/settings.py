@@ -70,6 +70,9 @@ def _explained(what: str, field: str, schema: Any) -> str:
     """The complaint with what is possible there instead."""
     kinds = list(_kinds_at(schema, field))
     structs = [kind for kind in kinds if _is_struct(kind)]
+    missing = re.fullmatch(r"Object missing required field (?P<name>.*)", what)
+    if missing is not None:
+        return f"the field {missing['name']!r} is missing"
     unknown = re.fullmatch(r"Object contains unknown field (?P<name>.*)", what)
     if unknown is not None:
         known = [_written(kind, name) for kind in structs for name in kind.__struct_fields__]

@@ -59,7 +59,7 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Reindex:
-    """Make the index anew from the batches, and check every byte of them."""
+    """Make the index anew from the batches, and check all their data."""
 
     store: Path | None = None
     """Folder of the sweep. None: the one last changed in ufm-results."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ufm.certificate import check_tolerance
 from ufm.losses import loss_spec, parse_loss
 from ufm.problem import Problem
 from ufm.solvers import METHODS, check_options
@@ -121,6 +122,10 @@ def expand(config: SweepConfig) -> list[Cell]:
     Raises `ValueError`, naming the field, for values that make no problem, ranges that cannot be
     combined, and more than a million cells.
     """
+    try:
+        check_tolerance(config.certificate.gap_tol)
+    except ValueError as error:
+        raise ValueError(f"certificate.gap_{error}") from None
     blocks = [_Block(config, position) for position in range(len(config.loss))]
     total = sum(block.size for block in blocks) * config.start.count
     if total > MAX_CELLS:
@@ -199,10 +204,7 @@ class _Block:
         chosen["class_counts"] = counts
         if chosen["lam_b"] == "none":
             chosen["lam_b"] = None
-        if chosen["max_steps"] is None:
-            check_options(chosen["method"], None, None)
-            chosen["max_steps"] = METHODS[chosen["method"]].default_max_steps
-        check_options(chosen["method"], chosen["tol"], chosen["max_steps"])
+        _check(chosen)
         _resolve_decays(chosen)
         chosen["gap_tol"] = self._config.certificate.gap_tol
         return chosen
@@ -213,6 +215,18 @@ class _Block:
             return loss_spec(parse_loss(f"{name}:{','.join(map(repr, numbers))}"))
         except ValueError as error:
             raise ValueError(f"{self._losses[0].path}: {error}") from None
+
+
+def _check(chosen: dict[str, Any]) -> None:
+    """Refuse what no run can start with, and fill in the solver's own number of steps."""
+    try:
+        check_options(chosen["method"], chosen["tol"], chosen["max_steps"])
+    except ValueError as error:
+        raise ValueError(f"solver: {error}") from None
+    if chosen["max_steps"] is None:
+        chosen["max_steps"] = METHODS[chosen["method"]].default_max_steps
+    if not 0 <= chosen["scale"] < math.inf:
+        raise ValueError(f"start.scale: it must be non-negative and finite, got {chosen['scale']}")
 
 
 def _resolve_decays(chosen: dict[str, Any]) -> None:

@@ -149,7 +149,7 @@ def reconcile(connection: sqlite3.Connection, store: Path) -> Changes:
 
 
 def read_batch(path: Path) -> dict[str, np.ndarray] | None:
-    """The columns of a batch whose every byte is as it was written, else None."""
+    """The columns of a batch whose data are all as they were written, else None."""
     try:
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None:

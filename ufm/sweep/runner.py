@@ -23,7 +23,7 @@ from ufm.sweep.record import Record
 from ufm.sweep.store import SweepStore, Writer, make_store
 
 #: Seconds that a batch should last, and its largest size.
-_BATCH_SECONDS, _LARGEST = 2.0, 512
+BATCH_SECONDS, _LARGEST = 2.0, 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +64,14 @@ def run_sweep(
     shard: Shard | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    batch_seconds: float = BATCH_SECONDS,
 ) -> SweepStore:
     """Compute the cells that the folder does not have yet.
 
     `on_progress` is called at the start and after every batch; when `should_stop` says so the run
     ends after the batch. The same call goes on where it ended, whatever ended it. `shard` limits
-    it to a part of the cells, for as many processes as there are parts on one folder.
+    it to a part of the cells, for as many processes as there are parts on one folder. Batches last
+    about `batch_seconds`.
 
     Raises `ValueError` where the folder is in use, holds something else, or cannot be written.
     """
@@ -84,7 +86,7 @@ def run_sweep(
             before = len(mine) - len(todo)
             on_progress(Progress(before, 0, len(mine), tuple(notes)))
             done = 0
-            for records in _batches(todo, sweep.config.keep, should_stop):
+            for records in _batches(todo, sweep.config.keep, should_stop, batch_seconds):
                 writer.add(records)
                 done += len(records)
                 on_progress(Progress(before, done, len(mine)))
@@ -94,7 +96,10 @@ def run_sweep(
 
 
 def _batches(
-    cells: Sequence[Cell], keep: KeepTable, should_stop: Callable[[], bool]
+    cells: Sequence[Cell],
+    keep: KeepTable,
+    should_stop: Callable[[], bool],
+    batch_seconds: float,
 ) -> Iterator[list[Record]]:
     """The records of all cells, program by program, in batches."""
     groups = list(by_program(cells).values())
@@ -102,14 +107,14 @@ def _batches(
         return
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=num_workers())
     compiler = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-    devices = itertools.cycle(jax.local_devices())
+    devices = itertools.cycle(_devices())
     try:
         ready = compiler.submit(compile_for, groups[0][0], keep)
         for group, following in itertools.zip_longest(groups, groups[1:]):
             ready.result()
             if following is not None:
                 ready = compiler.submit(compile_for, following[0], keep)
-            for batch in _sized(group):
+            for batch in _sized(group, batch_seconds):
                 if should_stop():
                     return
                 work = [pool.submit(_on, next(devices), cell, keep) for cell in batch]
@@ -119,12 +124,20 @@ def _batches(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _devices() -> list[Any]:
+    """Where cells go in turn; None where there is no choice, which compiles nothing twice."""
+    devices = jax.local_devices()
+    return devices if len(devices) > 1 else [None]
+
+
 def _on(device: Any, cell: Cell, keep: KeepTable) -> Record:
+    if device is None:
+        return run_cell(cell, keep)
     with jax.default_device(device):
         return run_cell(cell, keep)
 
 
-def _sized(cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
+def _sized(cells: Sequence[Cell], seconds: float) -> Iterator[Sequence[Cell]]:
     """The cells in batches, each sized by the time that those before took."""
     position, size = 0, num_workers()
     while position < len(cells):
@@ -134,5 +147,5 @@ def _sized(cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
         position += len(batch)
         rate = len(batch) / max(clock.seconds(), 1e-6)
         # At most fourfold at once: the first of a program may be untypically fast.
-        size = int(min(4 * size, rate * _BATCH_SECONDS, _LARGEST)) or 1
+        size = int(min(4 * size, rate * seconds, _LARGEST)) or 1
         size = max(size, num_workers())

@@ -241,7 +241,7 @@ class Writer:
 
 
 def reindex(store: SweepStore) -> index.Changes:
-    """Make the index anew from the batches, every byte of which is checked."""
+    """Make the index anew from the batches, all data of which are checked."""
     index.discard(store.path)
     connection, _ = index.open_for_writing(store.path)
     try:
