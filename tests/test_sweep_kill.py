@@ -75,24 +75,25 @@ def test_kill_9_at_random_moments(cells, kills, tmp_path):
     file, out = written(tmp_path, TEXT), tmp_path / "out"
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     rng = np.random.default_rng(0)
-    # How long a child works before its first batch, and in all; the moments are spread over both.
     begun = time.monotonic()
     with start(file, tmp_path / "whole", cells) as child:
         assert child.stdout is not None
         next(child.stdout)
         ready = time.monotonic() - begun
-        child.wait()
-    total = time.monotonic() - begun
+        child.communicate()
     whole = open_store(tmp_path / "whole").table()
 
     finished: dict[int, float] = {}
     progress = []
     for i in range(kills):
-        # Most of them while cells are computed, of which every child has its share left.
-        share = (total - ready) / (kills + 1)
-        moment = rng.uniform(0.0, ready) if i % 4 == 3 else ready + rng.uniform(0.5, 2.5) * share
         with start(file, out, cells) as child:
-            time.sleep(moment)
+            assert child.stdout is not None
+            if i % 4 == 3:  # at any moment before the first cell
+                time.sleep(rng.uniform(0.0, ready))
+            else:  # some batches after it, within the length of another
+                for _ in range(rng.integers(1, 5)):
+                    next(child.stdout, "")
+                time.sleep(rng.uniform(0.0, 0.1))
             child.kill()
             child.wait()
         now = times(out)
@@ -102,7 +103,8 @@ def test_kill_9_at_random_moments(cells, kills, tmp_path):
     assert any(0 < count < 800 for count in progress), progress
 
     with start(file, out, cells) as child:
-        assert child.wait() == 0
+        child.communicate()
+    assert child.returncode == 0
     assert finished.items() <= times(out).items()
     table = open_store(out).table()
     for name in set(COLUMNS) - set(TIMES):

@@ -1,69 +1,31 @@
 """The folder of a sweep: what happens to it, nothing finished is lost and the user is told."""
 
 import errno
-import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-import threading
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sweeps import TIMES, TINY, loaded
+from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
 from ufm import results
-from ufm.sweep import COLUMNS, Sweep, export, open_store, parse_shard, reindex, run_sweep
-from ufm.sweep import runner as running
+from ufm.sweep import COLUMNS, open_store, reindex, run_sweep
 from ufm.sweep.index import read_batch
-from ufm.sweep.lock import locked
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A finished store, and its sweep."""
-    folder = tmp_path_factory.mktemp("whole")
-    sweep = loaded(folder)
-    run_sweep(sweep, folder / "out", batch_seconds=0.0)  # batches of as many cells as cores
-    return sweep, folder / "out"
+    """A sweep and its finished store."""
+    return finished_store(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture
 def copy(whole, tmp_path):
     """A copy of it to be damaged."""
-    sweep, out = whole
-    shutil.copytree(out, tmp_path / "out")
-    return sweep, tmp_path / "out"
-
-
-def go_on(sweep: Sweep, out: Path, **options) -> tuple[list[int], list[str]]:
-    """Run; the cells computed and the notes told."""
-    computed, notes = [], []
-    real = running.run_cell
-
-    def counting(cell, keep):
-        computed.append(cell.index)
-        return real(cell, keep)
-
-    running.run_cell = counting
-    try:
-        run_sweep(sweep, out, on_progress=lambda state: notes.extend(state.notes), **options)
-    finally:
-        running.run_cell = real
-    return sorted(computed), notes
-
-
-def check_same(out: Path, other: Path) -> None:
-    first, second = open_store(out).table(), open_store(other).table()
-    for name in set(COLUMNS) - set(TIMES):
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
-def batches(out: Path) -> list[Path]:
-    return sorted((out / "batches").glob("*.npz"))
+    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
 
 
 def cells_in(path: Path) -> list[int]:
@@ -291,154 +253,3 @@ def test_a_place_where_no_folder_can_be_made_is_refused(whole, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match=r"cannot be written|is no folder of a sweep"):
         run_sweep(whole[0], tmp_path / "file" / "out")
-
-
-# Two at a time -------------------------------------------------------------------------------
-
-
-def test_two_processes_do_not_work_on_one_folder(copy):
-    sweep, out = copy
-    with locked(out), pytest.raises(ValueError, match=f"in use by process {os.getpid()} on"):
-        run_sweep(sweep, out)
-    assert go_on(sweep, out) == ([], [])  # released
-
-
-def test_a_shard_and_the_whole_exclude_each_other_but_shards_do_not(copy):
-    sweep, out = copy
-    with locked(out, "1-of-2"):
-        with pytest.raises(ValueError, match="in use by"):
-            run_sweep(sweep, out)
-        with pytest.raises(ValueError, match="in use by"):
-            run_sweep(sweep, out, shard=parse_shard("1/2"))
-        run_sweep(sweep, out, shard=parse_shard("2/2"))
-    with locked(out), pytest.raises(ValueError, match="in use by"):
-        run_sweep(sweep, out, shard=parse_shard("1/2"))
-    assert go_on(sweep, out) == ([], [])
-
-
-def test_the_lock_of_a_process_that_died_is_taken_over(copy):
-    sweep, out = copy
-    code = (
-        "import os, sys\nfrom pathlib import Path\nfrom ufm.sweep.lock import locked\n"
-        "with locked(Path(sys.argv[1])):\n    os.kill(os.getpid(), 9)\n"
-    )
-    died = subprocess.run([sys.executable, "-c", code, out], check=False)
-    assert died.returncode == -9
-    holder = json.loads((out / "locks" / "whole.lock").read_text())
-    computed, notes = go_on(sweep, out)
-    assert computed == []
-    assert notes == [f"process {holder['pid']} died while it worked on {out}: going on"]
-    assert go_on(sweep, out) == ([], [])
-
-
-def test_an_entry_of_another_machine_is_believed(copy):
-    sweep, out = copy
-    lock = out / "locks" / "whole.lock"
-    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
-    with pytest.raises(ValueError, match=r"process 7 on elsewhere.*remove .*whole.lock") as caught:
-        run_sweep(sweep, out)
-    assert "\n" not in str(caught.value)
-    lock.unlink()
-    assert go_on(sweep, out) == ([], [])
-
-
-def test_readers_need_no_lock(copy):
-    _, out = copy
-    with locked(out):
-        assert len(open_store(out).finished()) == 8
-
-
-# Reading -------------------------------------------------------------------------------------
-
-
-def test_a_query_is_a_condition_and_nothing_else(copy):
-    _, out = copy
-    store = open_store(out)
-    assert len(store.query()) == 8
-    found = store.query("kind = 'origin' AND lam_w > 0.1")
-    assert {cell["lam_w"] for cell in found} == {0.5}
-    assert [cell["cell"] for cell in store.query("cell IN (SELECT max(cell) FROM cells)")] == [7]
-    assert store.query("alpha IS NULL AND nc1 < 1e-5 -- a comment")
-    before = (out / "index.sqlite").read_bytes()
-    for bad in (
-        "1); DROP TABLE cells; --",
-        "1; DELETE FROM cells",
-        "cell = load_extension('x')",
-        "cell IN (WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM t) SELECT n FROM t)",
-        "verdict = ",
-        "lamw = 1",
-        "PRAGMA user_version = 3",
-        ")",
-    ):
-        with pytest.raises(ValueError, match="is no condition on the cells") as caught:
-            store.query(bad)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="perhaps you meant 'lam_w'"):
-        store.query("lamw = 1")
-    assert (out / "index.sqlite").read_bytes() == before
-    assert len(store.query()) == 8
-
-
-def test_the_table_as_csv_has_the_same_bits(copy, tmp_path):
-    import csv
-
-    _, out = copy
-    store = open_store(out)
-    assert export(store, tmp_path / "all.csv") == 8
-    with open(tmp_path / "all.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(COLUMNS)
-    for row, cell in zip(rows, store.query(), strict=True):
-        for name, value in cell.items():
-            if value is None:
-                assert row[name] == ""
-            else:
-                assert type(value)(row[name]) == value
-    assert export(store, tmp_path / "some.csv", "lam_w > 0.1") == 4
-    with pytest.raises(ValueError, match=r"must end with .csv or .parquet"):
-        export(store, tmp_path / "all.xlsx")
-
-
-def test_the_table_as_parquet(copy, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    _, out = copy
-    store = open_store(out)
-    assert export(store, tmp_path / "all.parquet") == 8
-    assert parquet.read_table(tmp_path / "all.parquet").to_pylist() == store.query()
-
-
-def test_without_pyarrow_parquet_says_what_to_install(copy, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"pip install 'ufm\[parquet\]'"):
-        export(open_store(copy[1]), tmp_path / "all.parquet")
-    assert os.listdir(tmp_path) == ["out"]
-
-
-def test_arrays_of_a_cell(copy):
-    store = open_store(copy[1])
-    arrays = store.arrays(3)
-    assert set(arrays) == {f"history_{name}" for name in ("step", "products", "value", "grad_norm")}
-    (row,) = store.query("cell = 3")
-    assert arrays["history_step"][-1] == row["steps"]
-    assert arrays["history_value"][-1] == row["value"]
-    with pytest.raises(ValueError, match="cell 99 is not finished"):
-        store.arrays(99)
-
-
-def test_a_reader_in_another_thread_sees_whole_batches_only(whole, tmp_path):
-    sweep, _ = whole
-    out, seen = tmp_path / "out", []
-    ended = threading.Event()
-
-    def read():
-        while not ended.is_set():
-            if (out / "sweep.json").exists():
-                seen.append(len(open_store(out).finished()))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    run_sweep(sweep, out, batch_seconds=0.0)
-    ended.set()
-    reader.join()
-    assert seen == sorted(seen)
-    assert len(open_store(out).finished()) == 8

@@ -40,8 +40,8 @@ def show_estimate(cells: int, finished: int, estimates: "Sequence[Estimate]") ->
         described = row.program.describe()
         table.add_row(described, f"{row.cells:,}", duration(row.compilation), computation)
     console.print(table)
-    total = sum(row.computation for row in estimates)
-    first = sum(row.compilation for row in estimates)
+    total = sum((row.computation for row in estimates), 0.0)
+    first = sum((row.compilation for row in estimates), 0.0)
     console.print(
         f"about {duration(total)} on this machine, and up to {duration(first)} of compilation "
         "(kept for the next run)",

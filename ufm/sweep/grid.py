@@ -139,12 +139,21 @@ def expand(config: SweepConfig) -> list[Cell]:
         for settings in block.settings()
         for start in range(config.start.count)
     ]
-    for cell in {cell.problem_key: cell for cell in cells}.values():
+    _check_problems(cells)
+    return cells
+
+
+def _check_problems(cells: Iterable[Cell]) -> None:
+    """Raise `ValueError` for the first that is no problem."""
+    seen = set()
+    for cell in cells:
+        if cell.problem_key in seen:
+            continue
+        seen.add(cell.problem_key)
         try:
             cell.problem()
         except ValueError as error:
             raise ValueError(f"problem: {error} (cell {cell.index})") from None
-    return cells
 
 
 class _Block:
