@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import finished_store
-from ufm.sweep import COLUMNS, export, open_store, run_sweep
+from ufm.sweep import COLUMNS, export_table, open_store, run_sweep
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_query_is_a_condition_and_nothing_else(copy):
 def test_the_table_as_csv_has_the_same_bits(copy, tmp_path):
     _, out = copy
     store = open_store(out)
-    assert export(store, tmp_path / "all.csv") == 8
+    assert export_table(store, tmp_path / "all.csv") == 8
     with open(tmp_path / "all.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(COLUMNS)
@@ -66,23 +66,23 @@ def test_the_table_as_csv_has_the_same_bits(copy, tmp_path):
                 assert row[name] == ""
             else:
                 assert type(value)(row[name]) == value
-    assert export(store, tmp_path / "some.csv", "lam_w > 0.1") == 4
+    assert export_table(store, tmp_path / "some.csv", "lam_w > 0.1") == 4
     with pytest.raises(ValueError, match=r"must end with .csv or .parquet"):
-        export(store, tmp_path / "all.xlsx")
+        export_table(store, tmp_path / "all.xlsx")
 
 
 def test_the_table_as_parquet(copy, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     _, out = copy
     store = open_store(out)
-    assert export(store, tmp_path / "all.parquet") == 8
+    assert export_table(store, tmp_path / "all.parquet") == 8
     assert parquet.read_table(tmp_path / "all.parquet").to_pylist() == store.query()
 
 
 def test_without_pyarrow_parquet_says_what_to_install(copy, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"pip install 'ufm\[parquet\]'"):
-        export(open_store(copy[1]), tmp_path / "all.parquet")
+        export_table(open_store(copy[1]), tmp_path / "all.parquet")
     assert os.listdir(tmp_path) == ["out"]
 
 

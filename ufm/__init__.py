@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from ufm.spectra import SpectrumRecord as SpectrumRecord
     from ufm.spectra import spectrum as spectrum
     from ufm.spectra import spectrum_along as spectrum_along
+    from ufm.sweep import load_sweep as load_sweep
+    from ufm.sweep import open_store as open_store
+    from ufm.sweep import run_sweep as run_sweep
     from ufm.symmetric import collapse_threshold as collapse_threshold
     from ufm.symmetric import symmetric_minimum as symmetric_minimum
     from ufm.verification import Verification as Verification
@@ -145,6 +148,9 @@ _HOME = {
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",
     "symmetric_minimum": "ufm.symmetric",
+    "load_sweep": "ufm.sweep",
+    "open_store": "ufm.sweep",
+    "run_sweep": "ufm.sweep",
 }
 
 

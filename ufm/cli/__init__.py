@@ -17,6 +17,7 @@ from ufm.cli._examples import examples
 from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
+from ufm.cli.report import Report
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
 from ufm.cli.store import Store
@@ -30,6 +31,7 @@ COMMANDS = {
     "spectrum": Spectrum,
     "sweep": Sweep,
     "store": Store,
+    "report": Report,
     "cite": Cite,
     "completion": Completion,
     "version": Version,

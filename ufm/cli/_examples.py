@@ -27,12 +27,15 @@ _EXAMPLES = {
         ("ufm sweep sweeps/decays.toml --dry-run", "cells, compilations, an estimate"),
         ("ufm sweep sweeps/decays.toml", "run it, or go on with it"),
         ("ufm sweep sweeps/decays.toml --shard 3/8", "one of eight processes on one folder"),
-        ("ufm report ufm-results/decays", "what came out, as one page"),
     ),
     "store": (
         ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "the cells that fell short"),
         ("ufm store export decays.csv --store ufm-results/decays", "all of them as a table"),
         ("ufm store reindex --store ufm-results/decays", "the index anew from the batches"),
+    ),
+    "report": (
+        ("ufm report ufm-results/decays", "report.html in the folder"),
+        ("ufm report ufm-results/decays --out page.html", "elsewhere"),
     ),
     "completion": (
         ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),

@@ -71,7 +71,8 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
             bar.update(task, total=state.total, completed=done, rate=rate)
             if not console.is_terminal and now - said > _LOG_EVERY:
                 said = now
-                console.print(f"{title}: {done:,} of {state.total:,} cells, {rate}")
+                line = f"{title}: {done:,} of {state.total:,} cells, {rate}"
+                console.print(line, highlight=False, soft_wrap=True)
 
         yield show
 

@@ -50,9 +50,9 @@ class Export:
 
     def run(self) -> int:
         """Write the file, say how many."""
-        from ufm.sweep import export
+        from ufm.sweep import export_table
 
-        count = export(_opened(self.store), self.file, self.where)
+        count = export_table(_opened(self.store), self.file, self.where)
         print(f"{count:,} cells in {self.file}")
         return 0
 

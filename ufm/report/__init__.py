@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ufm.report.folder import figure_files as figure_files
     from ufm.report.gram import plot_cosines as plot_cosines
     from ufm.report.gram import plot_grams as plot_grams
+    from ufm.report.phase import diagram as diagram
+    from ufm.report.phase_view import plot_phase as plot_phase
     from ufm.report.singular_values import (
         plot_gradient_singular_values as plot_gradient_singular_values,
     )
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
     from ufm.report.spectrum import theory_lines as theory_lines
     from ufm.report.spectrum_pages import spectrum_files as spectrum_files
     from ufm.report.spectrum_pages import spectrum_path_files as spectrum_path_files
+    from ufm.report.sweep_page import render_sweep as render_sweep
 
 # Loaded on first use: a table needs no matplotlib, which takes half a second to import.
 _HOME = {
     "COLUMN": "ufm.report._style",
     "LossRecord": "ufm.report.folder",
+    "diagram": "ufm.report.phase",
     "figure_files": "ufm.report.folder",
     "plot_collapse": "ufm.report.collapse",
     "plot_cosines": "ufm.report.gram",
@@ -42,9 +46,11 @@ _HOME = {
     "plot_grams": "ufm.report.gram",
     "plot_logit_singular_values": "ufm.report.singular_values",
     "plot_spectrum": "ufm.report.spectrum",
+    "plot_phase": "ufm.report.phase_view",
     "spectrum_files": "ufm.report.spectrum_pages",
     "spectrum_path_files": "ufm.report.spectrum_pages",
     "style": "ufm.report._style",
+    "render_sweep": "ufm.report.sweep_page",
     "theory_lines": "ufm.report.spectrum",
 }
 

@@ -11,7 +11,7 @@
 from ufm.sweep.cell import run_cell as run_cell
 from ufm.sweep.config import SweepConfig as SweepConfig
 from ufm.sweep.config import read_config as read_config
-from ufm.sweep.export import export as export
+from ufm.sweep.export import export_table as export_table
 from ufm.sweep.grid import Cell as Cell
 from ufm.sweep.grid import expand as expand
 from ufm.sweep.plan import Estimate as Estimate

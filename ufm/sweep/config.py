@@ -76,21 +76,18 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
         assert self.start is not None  # as checked when it was made
         assert self.stop is not None
         assert self.num is not None
-        if self.spacing in ("linear", "uniform"):
-            low, high = self.start, self.stop
-        else:
-            low, high = math.log(self.start), math.log(self.stop)
-        if self.spacing in ("linear", "log"):
-            places = np.linspace(low, high, self.num)
-        else:
+        log, random = "log" in self.spacing, "uniform" in self.spacing
+        low, high = (math.log(x) if log else x for x in (self.start, self.stop))
+        if random:
             places = np.random.default_rng(seed).uniform(low, high, self.num)
-        if self.spacing in ("linear", "uniform"):
-            return places.tolist()
-        found = [math.exp(x) for x in places]
-        if self.spacing == "log":  # the ends as they were written
-            found[0] = self.start
-            found[-1] = self.stop if self.num > 1 else self.start
-        return found
+        else:
+            places = np.linspace(low, high, self.num)
+        numbers = [math.exp(x) if log else x for x in places.tolist()]
+        if random:
+            return numbers
+        # The ends, and what lies between, as people write them: 0.3, not 0.30000000000000004.
+        inner = [float(f"{x:.12g}") for x in numbers[1:-1]]
+        return [self.start, *inner, self.stop][: self.num]
 
 
 Real = float | list[float] | Range

@@ -8,7 +8,7 @@ from ufm.results import unwritable, write_whole
 from ufm.sweep.store import SweepStore
 
 
-def export(store: SweepStore, path: Path, where: str = "") -> int:
+def export_table(store: SweepStore, path: Path, where: str = "") -> int:
     """Write the finished cells where the condition holds; the number of them.
 
     The ending of `path` decides: .csv, whose numbers read back to the same bits and whose unknown

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ufm.results import PARTIAL, dumps, environment, unwritable, write_whole
+from ufm.results import PARTIAL, dumps, unwritable, write_whole
 from ufm.sweep import index
 from ufm.sweep.config import SweepConfig, as_builtins
+from ufm.sweep.provenance import differences, provenance
 from ufm.sweep.record import COLUMNS, Record, pack, unpack
 
 _MANIFEST = "sweep.json"
@@ -144,7 +145,7 @@ def make_store(path: Path, config: SweepConfig, num_cells: int) -> SweepStore:
         "format": _FORMAT,
         "config": wanted,
         "cells": num_cells,
-        "environment": environment(),
+        "environment": provenance(),
     }
     try:
         (path / index.BATCHES).mkdir(parents=True, exist_ok=True)
@@ -180,6 +181,7 @@ class Writer:
                 self._clear_partial()
             self._connection = self._open(shared)
             self._take_in()
+            self._compare()
         except (OSError, sqlite3.Error) as error:
             raise _cannot_write(store.path, error) from None
 
@@ -205,6 +207,12 @@ class Writer:
         if changes.removed:
             listed = ", ".join(changes.removed)
             self.notes.append(f"{listed} is gone: its cells are computed again")
+
+    def _compare(self) -> None:
+        """Say where the numbers may differ in their last bits from those already there."""
+        changed = differences(self.store.manifest["environment"], provenance())
+        if changed and self.finished():
+            self.notes.append(f"the first cells were computed with another {', '.join(changed)}")
 
     def finished(self) -> set[int]:
         """The cells that are done."""
