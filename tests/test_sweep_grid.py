@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from sweeps import SIZES, TINY, loaded, written
 from ufm import CrossEntropy, Problem, symmetric_minimum
 from ufm.sweep import load_sweep
+
+SWEEPS = Path(__file__).parent.parent / "sweeps"
 
 
 def cells(folder, problem: str, loss: str = '["ce"]', rest: str = ""):
@@ -178,3 +181,17 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
     )
     assert (problem.class_counts, problem.dim) == (expected.class_counts, expected.dim)
     assert (problem.lam_w, problem.lam_h, problem.lam_b) == (0.5, 0.5, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "programs"),
+    [("every-loss", 4000, 4), ("decays", 84, 2), ("smoothing", 300, 1), ("focal-spurious", 110, 1)],
+)
+def test_the_sweeps_that_come_along(name, cells, programs):
+    found = load_sweep(SWEEPS / f"{name}.toml").cells
+    assert (len(found), len({cell.program for cell in found})) == (cells, programs)
+
+
+def test_no_sweep_is_left_out():
+    names = {"every-loss", "decays", "smoothing", "focal-spurious"}
+    assert {path.stem for path in SWEEPS.glob("*.toml")} == names

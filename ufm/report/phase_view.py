@@ -1,4 +1,4 @@
-"""Phase diagrams drawn: colours over a plane, or a line over one field, with the theory's threshold.
+"""Phase diagrams drawn: colours over a plane, or a line over one field, with the threshold.
 
 with style():
     figure, axes = plt.subplots()
