@@ -29,6 +29,8 @@ from ufm.sweep.grid import Cell
 from ufm.sweep.record import Record
 from ufm.symmetric import collapse_threshold, supported
 
+#: Dimensions up to which a spectrum that has no structure is computed: a tenth of a second.
+_DENSE = 500
 _HISTORY = ("step", "products", "value", "grad_norm")
 
 
@@ -180,10 +182,15 @@ def _history(solution: Solution) -> dict[str, np.ndarray]:
 
 
 def _spectrum(problem: Problem, point: Params) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-    """Counts of signs, and the eigenvalues that were found with their multiplicities."""
+    """Counts of signs, and the eigenvalues that were found with their multiplicities.
+
+    Of collapsed points, which are K columns, and of small problems: elsewhere it would cost many
+    times the run.
+    """
+    small = problem.num_parameters <= _DENSE
     try:
-        found = spectrum(problem, point)
-    except (ValueError, np.linalg.LinAlgError):  # a point that is not finite, or no decay
+        found = spectrum(problem, point, "auto" if small else "collapsed")
+    except (ValueError, np.linalg.LinAlgError):  # not collapsed, not finite, or no decay
         return {}, {}
     names = ("negative", "zero", "positive")
     counts = {name: getattr(found, name) for name in names}
