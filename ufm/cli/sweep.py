@@ -30,6 +30,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Print the cells, the compilations and an estimate, which times a few cells of each."""
     shard: str | None = None
     """Only part i of n, as i/n: for as many processes on one folder, such as a job array."""
+    dask: str | None = None
+    """Address of a Dask scheduler, whose workers compute, such as tcp://10.0.0.1:8786."""
     json: bool = False
     """Print the summary as JSON on standard output."""
 
@@ -64,7 +66,12 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
             try:
                 store = run_sweep(
-                    sweep, self._folder, shard=shard, on_progress=on_progress, should_stop=stopped
+                    sweep,
+                    self._folder,
+                    shard=shard,
+                    dask=self.dask,
+                    on_progress=on_progress,
+                    should_stop=stopped,
                 )
             except ValueError as error:
                 if last and last[-1].done:
@@ -85,6 +92,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parts = ["ufm", "sweep", str(self.file)]
         parts += ["--out", str(self.out)] if self.out else []
         parts += ["--shard", self.shard] if self.shard else []
+        parts += ["--dask", self.dask] if self.dask else []
         return shlex.join(parts)
 
     def _show(self, store: "SweepStore") -> None:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ufm.report.phase import FIELDS, VERDICTS, Diagram, Quantity
 
@@ -97,6 +97,8 @@ def _draw_plane(found: Diagram, axes: Axes, low: float, high: float) -> None:
     for axis, log in ((axes.xaxis, x_log), (axes.yaxis, y_log)):
         if log:
             _decades(axis)
+        else:
+            axis.set_major_locator(MaxNLocator(5))
     if found.quantity.column != "verdict":
         bar = figure.colorbar(image, ax=axes, aspect=16, pad=0.04, fraction=0.26, anchor=(0, 0.5))
         bar.set_label(found.quantity.unit)
@@ -146,6 +148,8 @@ def _draw_line(found: Diagram, axes: Axes) -> None:
     if _is_log(found.x):
         axes.set_xscale("log")
         _decades(axes.xaxis)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     if found.curve.size:
         axes.axvline(found.curve[0, 0], color="black", linewidth=1.1, linestyle=(0, (4, 2)))
 

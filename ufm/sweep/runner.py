@@ -15,6 +15,7 @@ import jax
 
 from ufm.results import Clock
 from ufm.sweep.cell import compile_for, run_cell
+from ufm.sweep.cluster import cluster_batches
 from ufm.sweep.config import KeepTable, SweepConfig, read_config
 from ufm.sweep.grid import Cell, expand
 from ufm.sweep.lock import WHOLE, locked
@@ -62,6 +63,7 @@ def run_sweep(
     out: Path | str,
     *,
     shard: Shard | None = None,
+    dask: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     batch_seconds: float = BATCH_SECONDS,
@@ -70,8 +72,9 @@ def run_sweep(
 
     `on_progress` is called at the start and after every batch; when `should_stop` says so the run
     ends after the batch. The same call goes on where it ended, whatever ended it. `shard` limits
-    it to a part of the cells, for as many processes as there are parts on one folder. Batches last
-    about `batch_seconds`.
+    it to a part of the cells, for as many processes as there are parts on one folder. With the
+    address of a `dask` scheduler its workers compute (`ufm.sweep.cluster`), else the cores and
+    devices of this machine, in batches of about `batch_seconds`.
 
     Raises `ValueError` where the folder is in use, holds something else, or cannot be written.
     """
@@ -86,7 +89,12 @@ def run_sweep(
             before = len(mine) - len(todo)
             on_progress(Progress(before, 0, len(mine), tuple(notes)))
             done = 0
-            for records in _batches(todo, sweep.config.keep, should_stop, batch_seconds):
+            keep = sweep.config.keep
+            if dask is None:
+                batches = _batches(todo, keep, should_stop, batch_seconds)
+            else:
+                batches = cluster_batches(dask, todo, keep, should_stop) if todo else iter(())
+            for records in batches:
                 writer.add(records)
                 done += len(records)
                 on_progress(Progress(before, done, len(mine)))
