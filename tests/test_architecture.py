@@ -15,7 +15,7 @@ LAYERS = (
     ("_pytree",),
     ("losses", "params", "archive", "settings"),
     ("problem",),
-    ("class_means", "linearisation", "rounding"),
+    ("class_means", "linearisation", "rounding", "mesh"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),
     ("curvature",),
     ("certificate", "saddle"),

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from ufm.losses import LabelSmoothing as LabelSmoothing
     from ufm.losses import Loss as Loss
     from ufm.losses import parse_loss as parse_loss
+    from ufm.mesh import init_sharded as init_sharded
+    from ufm.mesh import sample_mesh as sample_mesh
+    from ufm.mesh import shard_samples as shard_samples
     from ufm.minimum import GeometryMatch as GeometryMatch
     from ufm.minimum import GlobalMinimum as GlobalMinimum
     from ufm.minimum import compare_geometry as compare_geometry
@@ -148,6 +151,9 @@ _HOME = {
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",
     "symmetric_minimum": "ufm.symmetric",
+    "init_sharded": "ufm.mesh",
+    "sample_mesh": "ufm.mesh",
+    "shard_samples": "ufm.mesh",
     "load_sweep": "ufm.sweep",
     "open_store": "ufm.sweep",
     "run_sweep": "ufm.sweep",
