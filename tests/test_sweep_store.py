@@ -33,10 +33,10 @@ def cells_in(path: Path) -> list[int]:
         return packed["cell"].tolist()
 
 
-def in_the_data(path: Path) -> int:
-    """A byte of the compressed values of f."""
+def in_the_data(path: Path, name: str = "value") -> int:
+    """A byte of the compressed values of f, or of another array."""
     with zipfile.ZipFile(path) as file:
-        member = file.getinfo("value.npy")
+        member = file.getinfo(f"{name}.npy")
         header = path.read_bytes()[member.header_offset :]
     name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
     return member.header_offset + 30 + name + extra + member.compress_size // 2
@@ -88,13 +88,15 @@ def test_another_sweep_or_folder_is_refused_but_a_title_may_change(copy, tmp_pat
 # Damage --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "garbage", "empty"])
+@pytest.mark.parametrize("damage", ["flip", "history", "truncate", "garbage", "empty"])
 def test_a_damaged_batch_is_set_aside_and_its_cells_computed_again(copy, whole, damage):
     sweep, out = copy
     victim = batches(out)[1]
     lost, content = cells_in(victim), bytearray(victim.read_bytes())
     if damage == "flip":
         content[in_the_data(victim)] ^= 0xFF
+    elif damage == "history":  # no column of the table
+        content[in_the_data(victim, "array_history_value")] ^= 0xFF
     elif damage == "truncate":
         content = content[: len(content) // 2]
     else:

@@ -60,7 +60,7 @@ def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
 def init_sharded(
     problem: Problem, key: Key[Array, ""], mesh: Mesh, scale: Hyper = 0.1, dtype: Any = None
 ) -> Params:
-    """`init_params` drawn where it lives, the same numbers to rounding: no device holds all of H."""
+    """`init_params` drawn where it lives, equal to rounding: no device holds all of H."""
     kind = dtype or jnp.result_type(float)
     draw = jax.jit(
         lambda k: init_params(problem, k, scale, dtype=kind),
