@@ -63,6 +63,8 @@ def test_a_diagram_shows_the_worst_run_of_every_problem(out):
         runs = (table["lam_w"] == x) & (table["lam_h"] == y)
         assert runs.sum() == 2
         assert value == table["gap"][runs].max()
+    sizes = diagram(table, "rho").value  # of which the mean is shown
+    np.testing.assert_array_equal(sizes, table["rho"].reshape(4, 3, 2).mean(axis=2).ravel())
 
 
 def test_the_curve_is_where_the_product_of_decays_is_the_threshold_squared(out):
