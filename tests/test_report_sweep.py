@@ -115,6 +115,32 @@ def test_one_field_is_a_line_with_the_threshold_across(tmp_path):
     np.testing.assert_allclose(threshold.get_xdata(), found.curve[0, 0])
 
 
+def test_unequal_classes_and_no_decay_have_a_page_too(tmp_path):
+    """Without a threshold there is no curve, and without a decay nothing is proved."""
+    text = """
+    loss = ["ce"]
+    [problem]
+    class_counts = [[4, 2, 1], [2, 4, 1]]
+    dim = 4
+    lam_w = [0.0, 0.02]
+    lam_h = "lam_w"
+    [solver]
+    max_steps = 30
+    [keep]
+    spectrum = true
+    """.replace("\n    ", "\n")
+    table = swept(tmp_path, text)
+    assert table["verdict"].tolist()[1::2] == ["GLOBAL_MINIMUM"] * 2
+    assert "GLOBAL_MINIMUM" not in table["verdict"].tolist()[::2]
+    assert np.isnan(table["threshold"]).all()
+    found = diagram(table, "verdict")
+    assert (found.curve.size, found.others) == (0, ("class_counts",))
+    with jax.numpy_dtype_promotion("standard"):
+        page = render_sweep(open_store(tmp_path / "out"))
+    assert "theory:" not in page
+    assert "worst also over class_counts" in page
+
+
 def test_where_nothing_varies_there_is_no_diagram(out):
     table = open_store(out).table("lam_w = 1e-3 AND lam_h = 1e-3")
     assert len(table["cell"]) == 2

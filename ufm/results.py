@@ -29,7 +29,8 @@ from ufm.verification import Verification
 
 LossResult = dict[str, Any]
 _FORMAT = 1
-_HISTORY = ("step", "products", "value", "grad_norm")
+#: What is stored of a run's history.
+HISTORY = ("step", "products", "value", "grad_norm")
 #: Ending of a file that is being written.
 PARTIAL = ".part"
 
@@ -95,8 +96,8 @@ class RunFolder:
         """The history of every run of a loss, as it was stored."""
         entry = self.path / f"{_slug(name)}.npz"
         try:
-            arrays, _ = read_arrays(entry, (f"history_{field}" for field in _HISTORY))
-            return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
+            arrays, _ = read_arrays(entry, (f"history_{field}" for field in HISTORY))
+            return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in HISTORY})
         except (ValueError, KeyError) as error:
             raise ValueError(
                 f"{entry} cannot be read ({error}): remove it and the .json beside it, or choose "
@@ -195,7 +196,7 @@ def _summary(name: str, verification: Verification, seconds: float) -> LossResul
 
 def _arrays(verification: Verification, save: str) -> dict[str, Any]:
     solutions = verification.solutions
-    history = {f"history_{field}": getattr(solutions.history, field) for field in _HISTORY}
+    history = {f"history_{field}": getattr(solutions.history, field) for field in HISTORY}
     arrays: dict[str, Any] = {
         "labels": verification.problem.labels,
         "value": solutions.value,

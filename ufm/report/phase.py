@@ -128,7 +128,8 @@ def diagram(table: Table, name: str, set_tol: bool = False) -> Diagram | None:
     inverse = inverse.ravel()
     value = np.array([_worst(numbers[inverse == i], quantity) for i in range(len(points))])
     curve = _curve(table, x_name, y_name, tied)
-    others = (*varying[2:], *(["method"] if len(set(table["method"].tolist())) > 1 else []))
+    texts = ("method", "class_counts") if (table["per_class"] < 0).any() else ("method",)
+    others = (*varying[2:], *(name for name in texts if len(np.unique(table[name])) > 1))
     return Diagram(quantity, x_name, y_name, points[:, 0], points[:, 1], value, curve, tied, others)
 
 

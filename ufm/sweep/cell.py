@@ -21,7 +21,7 @@ from ufm.losses import parse_loss
 from ufm.minimum import GlobalMinimum, compare_geometry, global_minimum
 from ufm.params import Params
 from ufm.problem import Problem, init_params
-from ufm.results import Clock
+from ufm.results import HISTORY, Clock
 from ufm.solvers import Solution, Status, solve
 from ufm.spectra import spectrum
 from ufm.sweep.config import KeepTable
@@ -31,7 +31,6 @@ from ufm.symmetric import collapse_threshold, supported
 
 #: Dimensions up to which a spectrum that has no structure is computed: a tenth of a second.
 _DENSE = 500
-_HISTORY = ("step", "products", "value", "grad_norm")
 
 
 def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
@@ -77,8 +76,9 @@ def compile_for(cell: Cell, keep: KeepTable | None = None) -> None:
     solution = solve(problem, start, method=cell.method, tol=cell.tol, max_steps=0)
     _verdict(cell, problem, solution.params)
     _geometry(cell, problem, solution.params)
-    if keep is not None and keep.spectrum:
-        _spectrum(problem, global_minimum(problem).params(cell_key(cell)))
+    minimum, _ = facts(cell.problem_key)
+    if keep is not None and keep.spectrum and math.isfinite(minimum.value):
+        _spectrum(problem, minimum.params(cell_key(cell)))
 
 
 def _settings(cell: Cell, problem: Problem) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _norm(x: np.ndarray) -> float:
 def _history(solution: Solution) -> dict[str, np.ndarray]:
     used = int(np.sum(np.asarray(solution.history.step) >= 0))
     return {
-        f"history_{name}": np.asarray(getattr(solution.history, name))[:used] for name in _HISTORY
+        f"history_{name}": np.asarray(getattr(solution.history, name))[:used] for name in HISTORY
     }
 
 
