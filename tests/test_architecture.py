@@ -13,9 +13,9 @@ MAX_LINES = 350
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
     ("_pytree", "_threads"),
-    ("losses", "params", "archive"),
+    ("losses", "params", "archive", "settings"),
     ("problem",),
-    ("class_means", "linearisation", "rounding"),
+    ("class_means", "linearisation", "rounding", "mesh"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),
     ("curvature",),
     ("certificate", "saddle"),

@@ -110,12 +110,28 @@ def focal_counterexample(path, folder, monkeypatch, capsys):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+def a_sweep(path, folder, monkeypatch, capsys):
+    out = folder / "sweep"
+    run(path, monkeypatch, "--out", str(out))
+    printed = capsys.readouterr().out
+    assert "128 cells, 4 compilations" in printed
+    assert "128 of 128 runs ended at a proven global minimum" in printed
+    assert "0 runs fell short" in printed
+    # Of the decays 1e-5, 5e-4, 0.02 and 1, three pairs are beyond 1/(K√n) = 0.11 (0.10 for LS).
+    beyond, largest = re.search(r"(\d+) runs beyond .* is (\S+)\n", printed).groups()
+    assert int(beyond) == 4 * 3 * 2
+    assert float(largest) < 1e-6
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4 * (7 + 3)
+
+
 CLAIMS = {
     "01_every_loss_collapses": every_loss_collapses,
     "02_certify_a_classifier": certify_a_classifier,
     "03_spectra": spectra,
     "04_landscape": landscape,
     "05_focal_counterexample": focal_counterexample,
+    "06_sweep": a_sweep,
 }
 
 

@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from ufm.losses import LabelSmoothing as LabelSmoothing
     from ufm.losses import Loss as Loss
     from ufm.losses import parse_loss as parse_loss
+    from ufm.mesh import init_sharded as init_sharded
+    from ufm.mesh import sample_mesh as sample_mesh
+    from ufm.mesh import shard_samples as shard_samples
     from ufm.minimum import GeometryMatch as GeometryMatch
     from ufm.minimum import GlobalMinimum as GlobalMinimum
     from ufm.minimum import compare_geometry as compare_geometry
@@ -87,6 +90,9 @@ if TYPE_CHECKING:
     from ufm.spectra import SpectrumRecord as SpectrumRecord
     from ufm.spectra import spectrum as spectrum
     from ufm.spectra import spectrum_along as spectrum_along
+    from ufm.sweep import load_sweep as load_sweep
+    from ufm.sweep import open_store as open_store
+    from ufm.sweep import run_sweep as run_sweep
     from ufm.symmetric import collapse_threshold as collapse_threshold
     from ufm.symmetric import symmetric_minimum as symmetric_minimum
     from ufm.verification import Verification as Verification
@@ -169,6 +175,12 @@ _HOME = {
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",
     "symmetric_minimum": "ufm.symmetric",
+    "init_sharded": "ufm.mesh",
+    "sample_mesh": "ufm.mesh",
+    "shard_samples": "ufm.mesh",
+    "load_sweep": "ufm.sweep",
+    "open_store": "ufm.sweep",
+    "run_sweep": "ufm.sweep",
 }
 
 

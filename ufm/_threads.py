@@ -20,8 +20,8 @@ def in_order(
 ) -> Iterator[Result]:
     """work(0), work(1), …; the first alone, so that it compiles once. `on_done(i)` after each.
 
-    `work` must not call LAPACK on a batch of matrices (`jax.lax.map` over them instead): XLA spreads
-    one over the threads on which the other calls of `work` wait, and all wait for ever.
+    `work` must not call LAPACK on a batch of matrices (`jax.lax.map` over them instead): XLA would
+    spread it over threads on which other calls of `work` run, and all can wait for ever.
     """
     if count < 1:
         return

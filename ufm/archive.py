@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 #: What reading a damaged zip member can raise, by the part that is damaged.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     EOFError,
     ValueError,  # a header that makes no sense
@@ -68,7 +68,7 @@ def _opened(path: Path) -> Iterator[Any]:
         try:
             file = np.load(stream, allow_pickle=False)
             members = file.zip.namelist()
-        except _DAMAGED:
+        except DAMAGED:
             raise ValueError(f"{path} is damaged or truncated: write it again") from None
         with file:
             if not any(member.endswith(".npy") for member in members):
@@ -82,7 +82,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _member(file: Any, name: str, path: Any) -> np.ndarray:
     try:
         array = file[name]
-    except _DAMAGED as error:
+    except DAMAGED as error:
         if "Object arrays" in str(error):
             raise ValueError(
                 f"{name} in {path} is an array of Python objects (a pickle), which is never "

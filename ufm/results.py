@@ -3,6 +3,7 @@
 `RunFolder` is the folder of any command; what it holds of `ufm solve` is made here too.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -31,9 +32,10 @@ from ufm.verification import Verification
 
 LossResult = dict[str, Any]
 _FORMAT = 1
-_HISTORY = ("step", "products", "value", "grad_norm")
+#: What is stored of a run's history.
+HISTORY = ("step", "products", "value", "grad_norm")
 #: Ending of a file that is being written.
-_PARTIAL = ".part"
+PARTIAL = ".part"
 
 
 class Clock:
@@ -112,9 +114,9 @@ class RunFolder:
 
     def history(self, name: str) -> History:
         """The history of every run of a loss, as it was stored."""
-        arrays = self.arrays(name, [f"history_{field}" for field in _HISTORY])
+        arrays = self.arrays(name, [f"history_{field}" for field in HISTORY])
         try:
-            return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in _HISTORY})
+            return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in HISTORY})
         except KeyError as error:
             raise self.unreadable(name, error) from None
 
@@ -212,7 +214,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
 def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
     """What its npz holds: histories, and the W, H, b of the "best" run, of "all", or of "none"."""
     solutions = verification.solutions
-    history = {f"history_{field}": getattr(solutions.history, field) for field in _HISTORY}
+    history = {f"history_{field}": getattr(solutions.history, field) for field in HISTORY}
     arrays: dict[str, Any] = {
         "labels": verification.problem.labels,
         "value": solutions.value,
@@ -294,7 +296,7 @@ def _fresh(path: Path) -> Path:
 
 def _foreign(folder: Path) -> bool:
     """Does it hold anything but what an interrupted write left behind?"""
-    return any(not entry.name.endswith(_PARTIAL) for entry in folder.iterdir())
+    return any(not entry.name.endswith(PARTIAL) for entry in folder.iterdir())
 
 
 def slug(name: str) -> str:
@@ -329,9 +331,14 @@ def _read(path: Path) -> Any:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all, even if the machine stops in between."""
-    partial = path.with_name(path.name + _PARTIAL)
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # on a full disk it is in the way
+        raise

@@ -19,8 +19,11 @@ from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
 from ufm.cli.landscape import Landscape
+from ufm.cli.report import Report
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
+from ufm.cli.store import Store
+from ufm.cli.sweep import Sweep
 from ufm.cli.version import Version
 
 #: What `ufm NAME` runs, in the order of `ufm --help`.
@@ -30,6 +33,9 @@ COMMANDS = {
     "spectrum": Spectrum,
     "landscape": Landscape,
     "hunt": Hunt,
+    "sweep": Sweep,
+    "store": Store,
+    "report": Report,
     "cite": Cite,
     "completion": Completion,
     "version": Version,

@@ -10,10 +10,6 @@ The config.json in a folder of results is such a file too, so that a run can be 
 """
 
 import argparse
-import difflib
-import json
-import re
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -49,37 +45,19 @@ def load(path: Path, options: type[Options]) -> Options:
     Raises `ValueError`, naming the file and the field, for anything that is no such file, and
     `OSError` where it cannot be read.
     """
-    content = _decode(path)
+    from ufm import settings
+
+    content = settings.read(path)
     fields = [name for name in options.__struct_fields__ if name != _FIELD]
     for name in content:
         if name not in fields:
-            raise ValueError(f"{path}: unknown field {name!r}{_perhaps(name, fields)}")
+            raise ValueError(f"{path}: unknown field {name!r}{settings.perhaps(name, fields)}")
     hints = typing.get_type_hints(options)
     values = {name: _none(value, hints[name]) for name, value in content.items()}
     try:
-        return msgspec.convert(values, options, dec_hook=_path)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{path}: {_with_field(str(error), hints)}") from None
-
-
-def _decode(path: Path) -> dict[str, Any]:
-    kind = "JSON" if path.suffix == ".json" else "TOML"
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8")
-        content = json.loads(text) if kind == "JSON" else tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not {kind}: it is no text in UTF-8") from None
+        return settings.convert(values, options, dec_hook=_path)
     except ValueError as error:
-        raise ValueError(f"{path} is not {kind}: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold fields and their values, as in config.json")
-    return content
-
-
-def _perhaps(name: str, fields: Sequence[str]) -> str:
-    similar = difflib.get_close_matches(name.lower().replace("-", "_"), fields, n=1)
-    return f"; perhaps you meant {similar[0]!r}" if similar else f"; known are {', '.join(fields)}"
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _none(value: Any, hint: Any) -> Any:
@@ -92,14 +70,3 @@ def _path(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
-
-
-def _with_field(message: str, hints: Mapping[str, Any]) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.dim`" as "dim: expected int, got str"."""
-    found = re.fullmatch(r"(?P<what>.*) - at `\$\.(?P<field>.*)`", message)
-    if found is None:
-        return message
-    field, what = found["field"], found["what"].replace("`", "")
-    if typing.get_origin(hints.get(field)) is typing.Literal:
-        what = f"choose one of {', '.join(typing.get_args(hints[field]))}; {what}"
-    return f"{field}: {what[:1].lower()}{what[1:]}"

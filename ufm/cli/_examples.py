@@ -38,6 +38,20 @@ _EXAMPLES = {
         ("ufm hunt --losses ls:0 ls:0.5 --decay 0.05 1.5 --tries 200", "none for label smoothing"),
         ("ufm hunt --out spurious --figures", "a file for each minimum, and the phase diagram"),
     ),
+    "sweep": (
+        ("ufm sweep sweeps/decays.toml --dry-run", "cells, compilations, an estimate"),
+        ("ufm sweep sweeps/decays.toml", "run it, or go on with it"),
+        ("ufm sweep sweeps/decays.toml --shard 3/8", "one of eight processes on one folder"),
+    ),
+    "store": (
+        ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "the cells that fell short"),
+        ("ufm store export decays.csv --store ufm-results/decays", "all of them as a table"),
+        ("ufm store reindex --store ufm-results/decays", "the index anew from the batches"),
+    ),
+    "report": (
+        ("ufm report ufm-results/decays", "report.html in the folder"),
+        ("ufm report ufm-results/decays --out page.html", "elsewhere"),
+    ),
     "completion": (
         ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
         ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),

@@ -1,11 +1,15 @@
 """What is going on, on standard error: a progress bar, driven from the host, or a word."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from ufm.sweep import Progress as SweepProgress
 
 
 class OnStage(Protocol):
@@ -54,3 +58,62 @@ def waiting(label: str) -> Iterator[None]:
     """Show `label` while something short is done, on a terminal only."""
     with Console(stderr=True).status(label):
         yield
+
+
+#: Seconds between two lines about a sweep in a log.
+_LOG_EVERY = 30.0
+
+
+@contextlib.contextmanager
+def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
+    """Cells done, rate and time left: a bar on a terminal, a line every half minute in a log.
+
+    Yields the function that takes the state of the run. Notes are printed as they come.
+    """
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("cells, {task.fields[rate]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    begun, said = time.monotonic(), time.monotonic()
+    with bar:
+        task = bar.add_task(title, total=None, rate="compiling")
+
+        def show(state: "SweepProgress") -> None:
+            nonlocal said
+            for note in state.notes:
+                console.print(f"note: {note}", highlight=False, soft_wrap=True)
+            now = time.monotonic()
+            rate = _rate(state, now - begun)
+            done = state.before + state.done
+            bar.update(task, total=state.total, completed=done, rate=rate)
+            if not console.is_terminal and now - said > _LOG_EVERY:
+                said = now
+                line = f"{title}: {done:,} of {state.total:,} cells, {rate}"
+                console.print(line, highlight=False, soft_wrap=True)
+
+        yield show
+
+
+def _rate(state: "SweepProgress", seconds: float) -> str:
+    """Cells a second and time left, from those done in this run."""
+    if not state.done:
+        return "compiling"
+    rate = state.done / seconds
+    left = (state.total - state.before - state.done) / rate
+    return f"{rate:.3g} a second, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

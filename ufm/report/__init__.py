@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ufm.report.landscape_flow import plot_flow_gradient as plot_flow_gradient
     from ufm.report.landscape_graph import plot_graph as plot_graph
     from ufm.report.landscape_pages import landscape_files as landscape_files
+    from ufm.report.phase import diagram as diagram
+    from ufm.report.phase_view import plot_phase as plot_phase
     from ufm.report.phases import phases_files as phases_files
     from ufm.report.phases import plot_phases as plot_phases
     from ufm.report.singular_values import (
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
     from ufm.report.spectrum import theory_lines as theory_lines
     from ufm.report.spectrum_pages import spectrum_files as spectrum_files
     from ufm.report.spectrum_pages import spectrum_path_files as spectrum_path_files
+    from ufm.report.sweep_page import render_sweep as render_sweep
 
 # Loaded on first use: a table needs no matplotlib, which takes half a second to import.
 _HOME = {
     "COLUMN": "ufm.report._style",
     "LossRecord": "ufm.report.folder",
+    "diagram": "ufm.report.phase",
     "figure_files": "ufm.report.folder",
     "plot_collapse": "ufm.report.collapse",
     "plot_cosines": "ufm.report.gram",
@@ -60,9 +64,11 @@ _HOME = {
     "phases_files": "ufm.report.phases",
     "plot_phases": "ufm.report.phases",
     "plot_spectrum": "ufm.report.spectrum",
+    "plot_phase": "ufm.report.phase_view",
     "spectrum_files": "ufm.report.spectrum_pages",
     "spectrum_path_files": "ufm.report.spectrum_pages",
     "style": "ufm.report._style",
+    "render_sweep": "ufm.report.sweep_page",
     "theory_lines": "ufm.report.spectrum",
 }
 

@@ -1,0 +1,197 @@
+"""The TOML file of a sweep: what it expands to, and how it says no."""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeps import SIZES, TINY, loaded, written
+from ufm import CrossEntropy, Problem, symmetric_minimum
+from ufm.sweep import load_sweep
+
+SWEEPS = Path(__file__).parent.parent / "sweeps"
+
+
+def cells(folder, problem: str, loss: str = '["ce"]', rest: str = ""):
+    text = f"loss = {loss}\n[problem]\n{SIZES}{problem}\n{rest}"
+    return loaded(folder, text).cells
+
+
+def test_the_last_axis_is_the_starts_and_the_first_the_losses(tmp_path):
+    found = cells(
+        tmp_path,
+        "lam_w = [1e-3, 1e-2]\nlam_h = [5e-3, 5e-2, 5e-1]",
+        '["ce", "ls:0.2"]',
+        "[start]\ncount = 2\nseed = [3, 4]",
+    )
+    expected = itertools.product(("ce", "ls:0.2"), (1e-3, 1e-2), (5e-3, 5e-2, 5e-1), (3, 4), (0, 1))
+    assert [(c.loss, c.lam_w, c.lam_h, c.seed, c.start) for c in found] == list(expected)
+    assert [c.index for c in found] == list(range(48))
+    assert {c.lam_b for c in found} == {1e-2}
+
+
+def test_ranges_have_the_ends_as_written_and_equal_steps(tmp_path):
+    found = cells(
+        tmp_path,
+        'lam_w = { from = 1e-5, to = 1e-2, num = 4, spacing = "log" }\n'
+        "lam_h = { from = 0.1, to = 0.7, num = 3 }",
+    )
+    assert [c.lam_w for c in found[::3]] == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2], rel=1e-14)
+    assert (found[0].lam_w, found[-1].lam_w) == (1e-5, 1e-2)
+    assert [c.lam_h for c in found[:3]] == pytest.approx([0.1, 0.4, 0.7])
+
+
+def test_hyperparameters_of_a_loss_are_axes_too(tmp_path):
+    found = cells(
+        tmp_path,
+        'lam_w = 1e-3\nlam_h = "lam_w"\nlam_b = [0.0, "none"]',
+        '[{ name = "ls", alpha = [0.0, 0.3] }, { name = "mse", scale = [1, 5], target = 3 }]',
+    )
+    assert [(c.loss, c.lam_b) for c in found] == [
+        ("ls:0.0", 0.0), ("ls:0.0", None), ("ls:0.3", 0.0), ("ls:0.3", None),
+        ("mse:1.0,3.0", 0.0), ("mse:1.0,3.0", None), ("mse:5.0,3.0", 0.0), ("mse:5.0,3.0", None),
+    ]  # fmt: skip
+    assert {c.lam_h for c in found} == {1e-3}
+    assert {c.program.has_bias for c in found} == {True, False}
+    assert len({c.program for c in found}) == 4
+
+
+def test_decays_relative_to_the_threshold(tmp_path):
+    """CE and LS collapse at μ = (1 − α)/(K√n); MSE at 1/(K√n), in closed form."""
+    times = 'lam_w = { values = [0.5, 2.0], times = "threshold" }\nlam_h = "lam_w"'
+    found = cells(tmp_path, times, '["ce", "ls:0.2", "mse"]')
+    for cell, (factor, share) in zip(
+        found, itertools.product((1.0, 0.8, 1.0), (0.5, 2.0)), strict=True
+    ):
+        assert cell.lam_w == cell.lam_h == pytest.approx(factor * share / (4 * math.sqrt(5)))
+        rho = float(symmetric_minimum(cell.problem()).rho)
+        assert (rho == 0) == (share > 1)
+
+
+def test_random_draws_are_the_same_every_time_and_differ_between_fields(tmp_path):
+    draw = '{ from = 1e-4, to = 1e-1, num = 200, spacing = "log_uniform" }'
+    text = f"loss = ['ce']\ncombine = 'zip'\n[problem]\n{SIZES}lam_w = {draw}\nlam_h = {draw}\n"
+    first, again = loaded(tmp_path, text).cells, loaded(tmp_path, text).cells
+    assert first == again
+    assert len(first) == 200
+    logs = np.log10([[c.lam_w, c.lam_h] for c in first])
+    assert -4 <= logs.min() < -3.9 < -1.1 < logs.max() <= -1
+    # Uniform on an interval of length 3: mean −2.5, standard deviation 3/√12, errors 1/√200.
+    np.testing.assert_allclose(logs.mean(axis=0), -2.5, atol=3 * 3 / math.sqrt(12 * 200))
+    assert abs(np.corrcoef(logs.T)[0, 1]) < 3 / math.sqrt(200)
+    other = loaded(tmp_path, text + "[start]\nseed = 1\n").cells
+    assert not {c.lam_w for c in first} & {c.lam_w for c in other}
+
+
+def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
+    text = """
+    loss = ["ce"]
+    [problem]
+    num_classes = 4
+    per_class = { from = 1, to = 4, num = 6 }
+    dim = [3, 6]
+    lam_w = 1e-3
+    lam_h = 1e-3
+    [solver]
+    method = ["newton", "lbfgs"]
+    """
+    found = loaded(tmp_path, text).cells
+    assert {c.class_counts for c in found} == {(n,) * 4 for n in (1, 2, 3, 4)}
+    assert len({c.program for c in found}) == len(found) == 16
+    text = 'loss=["ce"]\n[problem]\nclass_counts = [[4, 2, 1], [2, 2, 2]]\ndim=3\nlam_w=1\nlam_h=1'
+    assert [c.class_counts for c in loaded(tmp_path, text).cells] == [(4, 2, 1), (2, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("dim = 6", "dim = 'x'", "problem.dim: expected int | table | array, got str"),
+        ("dim = 6", "dmi = 6", "problem: unknown field 'dmi'; perhaps you meant 'dim'"),
+        ("dim = 6", "", "problem: the field 'dim' is missing"),
+        ("[start]", "[strat]", "unknown field 'strat'; perhaps you meant 'start'"),
+        ("count = 2", "count = 0", "start: count must be at least 1, got 0"),
+        ("count = 2", "seed = -1", "start: seed must be in [0, 2^32), got -1"),
+        ("count = 2", "count = 2\nscale = -1", "start.scale: it must be non-negative"),
+        ("[1e-3, 0.5]", "[1e-3, -0.5]", "problem: lam_w must be non-negative and finite, got -0.5"),
+        ("[1e-3, 0.5]", "[]", "problem.lam_w: a list needs at least one value"),
+        ("[1e-3, 0.5]", "{ from = 1, to = 2, nmu = 3 }", "problem.lam_w: unknown field 'nmu'"),
+        ("[1e-3, 0.5]", "{ from = 1, to = 2 }", "problem.lam_w: a range needs from, to and num"),
+        ("[1e-3, 0.5]", "{ values = [1], num = 3 }", "problem.lam_w: a range has either values"),
+        (
+            "[1e-3, 0.5]",
+            "{ from = 0, to = 1, num = 3, spacing = 'log' }",
+            "problem.lam_w: a range of spacing 'log' needs positive ends",
+        ),
+        (
+            "[1e-3, 0.5]",
+            "{ from = 1, to = 2, num = 3, spacing = 'lin' }",
+            "problem.lam_w.spacing: choose one of linear, log, uniform, log_uniform",
+        ),
+        ("[1e-2, 0.5]", "'lam_v'", "problem.lam_h: choose one of lam_w, or a number"),
+        ('["ce"]', '["xe"]', "loss[0]: unknown loss 'xe'"),
+        ('["ce"]', '[{ name = "xe" }]', "loss[0].name: choose one of ce, ls, fl, mse"),
+        ('["ce"]', '[{ name = "ls", gamma = 1 }]', "loss[0]: unknown field 'gamma'"),
+        ('["ce"]', '[{ name = "ls", alpha = 2 }]', "loss[0]: alpha must be"),
+        ('["ce"]', "[]", "loss needs at least one"),
+        ("lam_w", "num = 3\nlam_w", "problem: unknown field 'num'"),
+        ("num_classes = 4", "", "problem: give num_classes and per_class, or class_counts"),
+        ("count = 2", "[solver]\nmethod = 'sgd'", "solver: unknown method 'sgd'"),
+        ("count = 2", "[solver]\ntol = -1", "solver: tol must be a non-negative gradient norm"),
+        ("count = 2", "[certificate]\ngap_tol = 2", "certificate.gap_tol must be in [0, 1)"),
+        ("count = 2", "count = 1000000", "the ranges make 4,000,000 cells, more than 1,000,000"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_field(tmp_path, old, new, message):
+    assert old in TINY
+    path = written(tmp_path, TINY.replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is what is tested
+        load_sweep(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: {message}")
+    assert "\n" not in said
+
+
+def test_ranges_that_advance_together_need_one_length(tmp_path):
+    text = f"loss=['ce']\ncombine='zip'\n[problem]\n{SIZES}lam_w=[1e-3,1e-2]\nlam_h=[1,2,3]"
+    with pytest.raises(ValueError, match=r"problem.lam_w has 2, problem.lam_h has 3"):
+        loaded(tmp_path, text)
+
+
+def test_relative_ranges_are_for_decays_of_balanced_problems(tmp_path):
+    with pytest.raises(ValueError, match=r"problem.dim: only lam_w and lam_h"):
+        loaded(tmp_path, TINY.replace("dim = 6", "dim = { values = [6], times = 'threshold' }"))
+    text = """
+    loss = ["ce"]
+    [problem]
+    class_counts = [3, 2]
+    dim = 3
+    lam_w = { values = [0.5], times = "threshold" }
+    lam_h = 1
+    """
+    with pytest.raises(ValueError, match="needs balanced classes"):
+        loaded(tmp_path, text)
+
+
+def test_a_cell_is_the_problem_that_it_says(tmp_path):
+    problem = loaded(tmp_path).cells[-1].problem()
+    expected = Problem.balanced(
+        loss=CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=0.5, lam_h=0.5, lam_b=1e-2
+    )
+    assert (problem.class_counts, problem.dim) == (expected.class_counts, expected.dim)
+    assert (problem.lam_w, problem.lam_h, problem.lam_b) == (0.5, 0.5, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "programs"),
+    [("every-loss", 4000, 4), ("decays", 84, 2), ("smoothing", 300, 1), ("focal-spurious", 110, 1)],
+)
+def test_the_sweeps_that_come_along(name, cells, programs):
+    found = load_sweep(SWEEPS / f"{name}.toml").cells
+    assert (len(found), len({cell.program for cell in found})) == (cells, programs)
+
+
+def test_no_sweep_is_left_out():
+    names = {"every-loss", "decays", "smoothing", "focal-spurious"}
+    assert {path.stem for path in SWEEPS.glob("*.toml")} == names

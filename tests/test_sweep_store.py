@@ -1,0 +1,257 @@
+"""The folder of a sweep: what happens to it, nothing finished is lost and the user is told."""
+
+import errno
+import os
+import shutil
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
+from ufm import results
+from ufm.sweep import COLUMNS, open_store, reindex, run_sweep
+from ufm.sweep.index import read_batch
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A sweep and its finished store."""
+    return finished_store(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """A copy of it to be damaged."""
+    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
+
+
+def cells_in(path: Path) -> list[int]:
+    with np.load(path, allow_pickle=False) as packed:
+        return packed["cell"].tolist()
+
+
+def in_the_data(path: Path, name: str = "value") -> int:
+    """A byte of the compressed values of f, or of another array."""
+    with zipfile.ZipFile(path) as file:
+        member = file.getinfo(f"{name}.npy")
+        header = path.read_bytes()[member.header_offset :]
+    name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+    return member.header_offset + 30 + name + extra + member.compress_size // 2
+
+
+# Going on ------------------------------------------------------------------------------------
+
+
+def test_a_finished_sweep_computes_nothing(copy):
+    sweep, out = copy
+    before = {path: path.read_bytes() for path in out.rglob("*.npz")}
+    assert go_on(sweep, out) == ([], [])
+    assert {path: path.read_bytes() for path in out.rglob("*.npz")} == before
+
+
+def test_it_ends_after_the_batch_and_goes_on_with_the_rest(whole, tmp_path):
+    sweep, out = whole
+    done: list[int] = []
+
+    def stop():
+        return len(batches(tmp_path / "out")) >= 1
+
+    run_sweep(sweep, tmp_path / "out", should_stop=stop, batch_seconds=0.0,
+              on_progress=lambda state: done.append(state.done))  # fmt: skip
+    finished = open_store(tmp_path / "out").finished()
+    assert 0 < len(finished) < 8
+    assert done[-1] == len(finished)
+    computed, notes = go_on(sweep, tmp_path / "out")
+    assert computed == sorted(set(range(8)) - finished)
+    assert notes == []
+    check_same(tmp_path / "out", out)
+
+
+def test_another_sweep_or_folder_is_refused_but_a_title_may_change(copy, tmp_path):
+    sweep, out = copy
+    other = loaded(tmp_path, TINY.replace("count = 2", "count = 3"))
+    with pytest.raises(ValueError, match="holds another sweep: choose another --out"):
+        run_sweep(other, out)
+    assert go_on(loaded(tmp_path, TINY.replace("tiny", "renamed")), out) == ([], [])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="is no folder of a sweep: choose another --out"):
+        run_sweep(sweep, tmp_path / "mine")
+    assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+    with pytest.raises(ValueError, match=r"there is no sweep.json in it"):
+        open_store(tmp_path / "mine")
+
+
+# Damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["flip", "history", "truncate", "garbage", "empty"])
+def test_a_damaged_batch_is_set_aside_and_its_cells_computed_again(copy, whole, damage):
+    sweep, out = copy
+    victim = batches(out)[1]
+    lost, content = cells_in(victim), bytearray(victim.read_bytes())
+    if damage == "flip":
+        content[in_the_data(victim)] ^= 0xFF
+    elif damage == "history":  # no column of the table
+        content[in_the_data(victim, "array_history_value")] ^= 0xFF
+    elif damage == "truncate":
+        content = content[: len(content) // 2]
+    else:
+        content = bytearray(b"PK\x03\x04 nonsense" if damage == "garbage" else b"")
+    victim.write_bytes(content)
+    # Readers see what is whole, and write nothing.
+    assert open_store(out).finished() == set(range(8)) - set(lost)
+    assert victim.exists()
+    computed, notes = go_on(sweep, out)
+    assert computed == lost
+    assert notes == [f"{victim.name} is damaged: its cells are computed again"]
+    assert victim.with_suffix(".damaged").read_bytes() == content
+    check_same(out, whole[1])
+
+
+def test_a_flipped_bit_is_found_or_changes_no_number(copy):
+    """Bytes of the archive's own bookkeeping may be read past; those of the data may not."""
+    path = batches(copy[1])[0]
+    good, whole = read_batch(path), path.read_bytes()
+    found = 0
+    for position in np.random.default_rng(0).integers(len(whole), size=300):
+        content = bytearray(whole)
+        content[position] ^= 1 << (position % 8)
+        path.write_bytes(content)
+        read = read_batch(path)
+        found += read is None
+        if read is not None:
+            for name in COLUMNS:
+                np.testing.assert_array_equal(read[name], good[name])
+    assert found > 150
+
+
+def test_a_batch_that_is_gone_is_computed_again(copy, whole):
+    sweep, out = copy
+    victim = batches(out)[0]
+    lost = cells_in(victim)
+    victim.unlink()
+    computed, notes = go_on(sweep, out)
+    assert computed == lost
+    assert notes == [f"{victim.name} is gone: its cells are computed again"]
+    check_same(out, whole[1])
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "other version", "cut", "rows lost"])
+def test_the_index_is_made_anew_whatever_happened_to_it(copy, whole, damage):
+    sweep, out = copy
+    index = out / "index.sqlite"
+    if damage == "missing":
+        index.unlink()
+    elif damage == "garbage":
+        index.write_bytes(b"SQLite format 3\0" + b"\xff" * 3000)
+    elif damage == "cut":
+        index.write_bytes(index.read_bytes()[:5000])
+    else:
+        with sqlite3.connect(index) as connection:
+            if damage == "other version":
+                connection.execute("PRAGMA user_version = 99")
+            else:
+                connection.execute("DELETE FROM files WHERE name = ?", (batches(out)[0].name,))
+                connection.execute("DELETE FROM cells WHERE file = ?", (batches(out)[0].name,))
+        connection.close()
+    before = index.read_bytes() if index.exists() else None
+    check_same(out, whole[1])  # a reader does without
+    assert (index.read_bytes() if index.exists() else None) == before
+    computed, notes = go_on(sweep, out)
+    assert computed == []
+    told = ["index.sqlite was damaged: it is made anew from the batches"]
+    assert notes == (told if damage not in ("missing", "rows lost") else [])
+    with sqlite3.connect(index) as connection:
+        assert connection.execute("SELECT count(*) FROM cells").fetchone() == (8,)
+    connection.close()
+
+
+def test_reindex_checks_all_data(copy):
+    _, out = copy
+    victim = batches(out)[0]
+    lost, stat = cells_in(victim), victim.stat()
+    content = bytearray(victim.read_bytes())
+    content[in_the_data(victim)] ^= 0xFF
+    victim.write_bytes(content)
+    os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # rot that leaves no trace
+    assert open_store(out).finished() == set(range(8))
+    changes = reindex(open_store(out))
+    assert changes.damaged == (victim.name,)
+    assert open_store(out).finished() == set(range(8)) - set(lost)
+
+
+def test_what_a_killed_process_was_writing_is_removed(copy):
+    sweep, out = copy
+    partial = out / "batches" / "0000000-0000001-2.npz.part"
+    partial.write_bytes(b"half")
+    assert go_on(sweep, out) == ([], [])
+    assert not partial.exists()
+
+
+# A folder that cannot be written -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 3])
+def test_a_full_disk_costs_the_batch_that_was_being_written(whole, tmp_path, monkeypatch, fails_at):
+    sweep, out = whole
+    real, written = os.fsync, []
+
+    def full(handle):
+        if len(written) == fails_at + 1:  # sweep.json is the first
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(handle)
+        real(handle)
+
+    monkeypatch.setattr(results.os, "fsync", full)
+    with pytest.raises(ValueError, match=r"No space left on device.*what is finished is safe"):
+        run_sweep(sweep, tmp_path / "out", batch_seconds=0.0)
+    monkeypatch.undo()
+    finished = open_store(tmp_path / "out").finished()
+    assert len(batches(tmp_path / "out")) == fails_at
+    assert not list((tmp_path / "out").rglob("*.part"))
+    computed, _ = go_on(sweep, tmp_path / "out")
+    assert computed == sorted(set(range(8)) - finished)
+    check_same(tmp_path / "out", out)
+
+
+def test_an_index_that_cannot_be_written_loses_no_batch(whole, tmp_path, monkeypatch):
+    sweep, out = whole
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("ufm.sweep.index.insert", full)
+    with pytest.raises(ValueError, match=r"disk is full.*what is finished is safe"):
+        run_sweep(sweep, tmp_path / "out", batch_seconds=0.0)
+    monkeypatch.undo()
+    finished = open_store(tmp_path / "out").finished()
+    assert len(finished) > 0
+    assert go_on(sweep, tmp_path / "out")[0] == sorted(set(range(8)) - finished)
+    check_same(tmp_path / "out", out)
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line_and_can_be_read(copy, monkeypatch):
+    """As root nothing is read-only: the system's answer is simulated."""
+    sweep, out = copy
+    real = os.open
+
+    def denied(path, flags, *rest, **named):
+        if str(path).startswith(str(out)) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(ValueError, match="cannot be written") as caught:
+        run_sweep(sweep, out)
+    assert "\n" not in str(caught.value)
+    assert len(open_store(out).query()) == 8
+
+
+def test_a_place_where_no_folder_can_be_made_is_refused(whole, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"cannot be written|is no folder of a sweep"):
+        run_sweep(whole[0], tmp_path / "file" / "out")

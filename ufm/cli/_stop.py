@@ -1,0 +1,31 @@
+"""Ctrl-C and SIGTERM as a wish to end after the batch; a second one ends at once."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether somebody has asked to stop."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # only the main thread can have handlers
+        return
+
+    def ask(number: int, _: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        print("\nStopping after this batch; once more to stop at once.", file=sys.stderr)
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, ask) for kind in kinds}
+    try:
+        yield asked.is_set
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,106 @@
+"""What `ufm sweep` prints: the estimate before, the summary after."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ufm.cli._progress import duration
+
+if TYPE_CHECKING:
+    from ufm.sweep import Estimate, SweepStore
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)  # a file has no width to fit
+    return console
+
+
+def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for heading in texts:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def show_estimate(cells: int, finished: int, estimates: "Sequence[Estimate]") -> None:
+    """One row for each compilation, and the sum."""
+    console = _console()
+    done = f", {finished:,} of them done" if finished else ""
+    console.print(f"{cells:,} cells{done}; {len(estimates)} compilations", highlight=False)
+    table = _table(("loss, shape, method",), ("cells", "compilation", "computation"))
+    for row in estimates:
+        computation = ("" if row.measured else "≈ ") + duration(row.computation)
+        described = row.program.describe()
+        table.add_row(described, f"{row.cells:,}", duration(row.compilation), computation)
+    console.print(table)
+    total = sum((row.computation for row in estimates), 0.0)
+    first = sum((row.compilation for row in estimates), 0.0)
+    console.print(
+        f"about {duration(total)} on this machine, and up to {duration(first)} of compilation "
+        "(kept for the next run)",
+        highlight=False,
+    )
+
+
+def show(store: "SweepStore") -> None:
+    """One row for each loss (the worst of its runs), then what it means in words."""
+    from ufm.sweep.summary import summarise
+
+    console = _console()
+    rows = summarise(store)
+    table = _table(
+        ("loss",), ("cells", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "steps")
+    )
+    for row in rows:
+        numbers = (row["max_gap"], row["max_excess"], row["nc1"], row["nc2"], row["nc3"])
+        table.add_row(
+            row["loss"],
+            f"{row['cells']:,}",
+            f"{row['global']:,}",
+            *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
+            f"{row['steps']:.0f}",
+        )
+    console.print(table)
+    for line in conclusions(store, rows):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
+    console.print(f"Report: ufm report {store.path}", highlight=False, soft_wrap=True)
+
+
+def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The verdict in a sentence, and what fell short."""
+    from ufm.sweep.summary import claim
+
+    lines = [claim(rows, store.num_cells)]
+    for row in rows:
+        if row["others"]:
+            listed = ", ".join(f"{count:,} {name}" for name, count in row["others"].items())
+            lines.append(f"{row['loss']}: {listed}")
+    if any(row["others"] for row in rows):
+        query = "verdict != 'GLOBAL_MINIMUM'"
+        lines.append(f'Which: ufm store query "{query}" --store {store.path}')
+    return lines
+
+
+def summary_json(store: "SweepStore") -> str:
+    """The same as JSON."""
+    from ufm.results import dumps
+    from ufm.sweep.summary import claim, summarise
+
+    rows = summarise(store)
+    return dumps(
+        {
+            "folder": str(store.path),
+            "cells": store.num_cells,
+            "finished": sum(row["cells"] for row in rows),
+            "claim": claim(rows, store.num_cells),
+            "losses": rows,
+        }
+    )

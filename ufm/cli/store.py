@@ -1,0 +1,112 @@
+"""`ufm store`: what a sweep has found, as a table."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Union
+
+import tyro
+
+if TYPE_CHECKING:
+    from ufm.sweep import SweepStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """Print the finished cells where a condition holds: an SQL WHERE clause on the columns.
+
+    The columns are those of `ufm store export`; text stands in single quotes.
+    """
+
+    where: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONDITION")]
+    """Such as "verdict != 'GLOBAL_MINIMUM' AND lam_w < 1e-3"."""
+    store: Path | None = None
+    """Folder of the sweep. None: the one last changed in ufm-results."""
+    json: bool = False
+    """Print all columns as JSON."""
+
+    def run(self) -> int:
+        """Print a table, or JSON."""
+        from ufm.cli._query_table import show_cells
+        from ufm.results import dumps
+
+        cells = _opened(self.store).query(self.where)
+        if self.json:
+            print(dumps(cells))
+        else:
+            show_cells(cells)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the finished cells as a table: .csv, or .parquet (with the extra `parquet`)."""
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """Where to: its ending decides the format."""
+    where: str = ""
+    """Only the cells where this condition holds, as in `ufm store query`."""
+    store: Path | None = None
+    """Folder of the sweep. None: the one last changed in ufm-results."""
+
+    def run(self) -> int:
+        """Write the file, say how many."""
+        from ufm.sweep import export_table
+
+        count = export_table(_opened(self.store), self.file, self.where)
+        print(f"{count:,} cells in {self.file}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Reindex:
+    """Make the index anew from the batches, and check all their data."""
+
+    store: Path | None = None
+    """Folder of the sweep. None: the one last changed in ufm-results."""
+
+    def run(self) -> int:
+        """Rebuild, say what was found."""
+        from ufm.sweep import reindex
+
+        store = _opened(self.store)
+        changes = reindex(store)
+        cells = len(store.finished())
+        print(f"{cells:,} of {store.num_cells:,} cells in {len(changes.added):,} batches")
+        for name in changes.damaged:
+            print(f"{name} is damaged: run the sweep again to compute its cells")
+        return 0
+
+
+_Action = Union[  # noqa: UP007  # each alternative is annotated
+    Annotated[Query, tyro.conf.subcommand("query", prefix_name=False)],
+    Annotated[Export, tyro.conf.subcommand("export", prefix_name=False)],
+    Annotated[Reindex, tyro.conf.subcommand("reindex", prefix_name=False)],
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Look into the results of a sweep: query them, export them, make their index anew."""
+
+    action: Annotated[_Action, tyro.conf.OmitArgPrefixes]
+    """What to do."""
+
+    def run(self) -> int:
+        """Run the action."""
+        return self.action.run()
+
+
+def _opened(path: Path | None) -> "SweepStore":
+    """The folder's store, or the one last changed."""
+    from ufm.sweep import open_store
+
+    if path is not None:
+        return open_store(path)
+    found = [marker.parent for marker in Path("ufm-results").glob("*/sweep.json")]
+    if not found:
+        raise ValueError("there is no sweep in ufm-results: name its folder with --store")
+    return open_store(max(found, key=_changed))
+
+
+def _changed(folder: Path) -> float:
+    return max(entry.stat().st_mtime for entry in (folder, *folder.glob("batches")))

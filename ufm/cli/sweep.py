@@ -1,0 +1,124 @@
+"""`ufm sweep`: many problems from a file, each run certified, no result lost."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import tyro
+
+if TYPE_CHECKING:
+    from ufm.sweep import Progress, Shard, SweepStore
+    from ufm.sweep import Sweep as Loaded
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Run a sweep: every combination of problems, losses, solvers and starts in a TOML file.
+
+    Any field may be a value, a list, or a range such as { from = 1e-5, to = 1e-2, num = 10,
+    spacing = "log" }, also with times = "threshold", in multiples of the decay at which the minimum
+    collapses. Run the same command again to go on after an interruption: no finished run is
+    computed twice. Ctrl-C ends after the batch.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.toml")]
+    """The sweep; sweeps/ has examples."""
+    out: Path | None = None
+    """Folder of the results. None: ufm-results/ and the name of the file."""
+    dry_run: bool = False
+    """Print the cells, the compilations and an estimate, which times a few cells of each."""
+    shard: str | None = None
+    """Only part i of n, as i/n: for as many processes on one folder, such as a job array."""
+    dask: str | None = None
+    """Address of a Dask scheduler, whose workers compute, such as tcp://10.0.0.1:8786."""
+    json: bool = False
+    """Print the summary as JSON on standard output."""
+
+    def run(self) -> int:
+        """Load, run, say what came out."""
+        from ufm.cli._jax import configure
+
+        configure()
+        from ufm.sweep import load_sweep, parse_shard
+
+        shard = None if self.shard is None else parse_shard(self.shard)
+        sweep = load_sweep(self.file)
+        if self.dry_run:
+            return self._estimate(sweep, shard)
+        return self._run(sweep, shard)
+
+    @property
+    def _folder(self) -> Path:
+        return self.out or Path("ufm-results") / self.file.stem
+
+    def _run(self, sweep: "Loaded", shard: "Shard | None") -> int:
+        from ufm.cli._progress import sweep_progress
+        from ufm.cli._stop import stop_on_signal
+        from ufm.sweep import run_sweep
+
+        last: list[Progress] = []
+        with stop_on_signal() as stopped, sweep_progress(self._title(sweep)) as show:
+
+            def on_progress(progress: "Progress") -> None:
+                last.append(progress)
+                show(progress)
+
+            try:
+                store = run_sweep(
+                    sweep,
+                    self._folder,
+                    shard=shard,
+                    dask=self.dask,
+                    on_progress=on_progress,
+                    should_stop=stopped,
+                )
+            except ValueError as error:
+                if last and last[-1].done:
+                    raise ValueError(f"{error} ({_counted(last[-1])})") from None
+                raise
+        if last[-1].before + last[-1].done < last[-1].total:
+            print(
+                f"Interrupted: {_counted(last[-1])}. Go on with: {self._again()}", file=sys.stderr
+            )
+            return 130
+        self._show(store)
+        return 0
+
+    def _title(self, sweep: "Loaded") -> str:
+        return sweep.config.title or self.file.stem
+
+    def _again(self) -> str:
+        parts = ["ufm", "sweep", str(self.file)]
+        parts += ["--out", str(self.out)] if self.out else []
+        parts += ["--shard", self.shard] if self.shard else []
+        parts += ["--dask", self.dask] if self.dask else []
+        return shlex.join(parts)
+
+    def _show(self, store: "SweepStore") -> None:
+        from ufm.cli._sweep_table import show, summary_json
+
+        if self.json:
+            print(summary_json(store))
+        else:
+            show(store)
+
+    def _estimate(self, sweep: "Loaded", shard: "Shard | None") -> int:
+        from ufm.cli._progress import progress
+        from ufm.cli._sweep_table import show_estimate
+        from ufm.sweep import estimate, open_store
+        from ufm.sweep.plan import by_program
+
+        cells = list(sweep.cells) if shard is None else shard.cells(sweep.cells)
+        finished: set[int] = set()
+        if (self._folder / "sweep.json").exists():
+            finished = open_store(self._folder).finished()
+        todo = [cell for cell in cells if cell.index not in finished]
+        with progress("timing", len(by_program(todo)), "programs") as advance:
+            estimates = estimate(todo, sweep.config.keep, advance)
+        show_estimate(len(cells), len(cells) - len(todo), estimates)
+        return 0
+
+
+def _counted(progress: "Progress") -> str:
+    return f"{progress.before + progress.done:,} of {progress.total:,} cells are done"

@@ -1,0 +1,121 @@
+"""What a sweep amounts to: its cells in batches, one compilation for each program, and an estimate.
+
+Cells that share a program (loss family, shape and method) are run together. Nothing depends on how
+they are divided: a batch is only what is written at once, and what an interruption can cost.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+
+from ufm.results import Clock
+from ufm.sweep.cell import compile_for, run_cell
+from ufm.sweep.config import KeepTable
+from ufm.sweep.grid import Cell, Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Part i of n, i from 1: the cells whose number is i − 1 modulo n."""
+
+    number: int
+    of: int
+
+    @property
+    def name(self) -> str:
+        """As a lock calls it."""
+        return f"{self.number}-of-{self.of}"
+
+    def cells(self, cells: Iterable[Cell]) -> list[Cell]:
+        """The part of the cells."""
+        return [cell for cell in cells if cell.index % self.of == self.number - 1]
+
+
+def parse_shard(text: str) -> Shard:
+    """ "3/8" is the third of eight. Raises `ValueError` for anything else."""
+    number, _, of = text.partition("/")
+    try:
+        shard = Shard(int(number), int(of))
+    except ValueError:
+        raise ValueError(f"a shard is written i/n, such as 3/8, got {text!r}") from None
+    if not 1 <= shard.number <= shard.of:
+        raise ValueError(f"of n shards i goes from 1 to n, got {text!r}")
+    return shard
+
+
+def by_program(cells: Iterable[Cell]) -> dict[Program, list[Cell]]:
+    """The cells of each program, programs in the order in which they first appear."""
+    groups: dict[Program, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.program, []).append(cell)
+    return groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Seconds of compilation and of computation for the cells of one program, on all cores.
+
+    `measured` is False where nothing was run and the numbers are another program's, scaled by
+    K·d·N.
+    """
+
+    program: Program
+    cells: int
+    compilation: float
+    computation: float
+    measured: bool
+
+
+#: How long an estimate may measure before it extrapolates, and cells it takes of each program.
+_BUDGET, _SAMPLES = 30.0, 3
+
+
+def estimate(
+    cells: Sequence[Cell],
+    keep: KeepTable,
+    on_done: Callable[[], None] = lambda: None,
+) -> list[Estimate]:
+    """Time a few cells of each program, as long as half a minute lasts; the others by their size.
+
+    What is compiled for it stays in JAX's cache: the sweep itself does not compile it again.
+    """
+    clock, found = Clock(), []
+    for program, members in by_program(cells).items():
+        if found and clock.seconds() > _BUDGET:
+            found.append(_scaled(program, len(members), found[-1]))
+        else:
+            found.append(_measured(program, members, keep))
+        on_done()
+    return found
+
+
+def _measured(program: Program, cells: Sequence[Cell], keep: KeepTable) -> Estimate:
+    clock = Clock()
+    compile_for(cells[0], keep)
+    compilation = clock.seconds()
+    # The first, the middle, the last: ends of the ranges cost the most.
+    chosen = sorted({0, len(cells) // 2, len(cells) - 1})[:_SAMPLES]
+    clock = Clock()
+    for i in chosen:
+        run_cell(cells[i], keep)
+    each = clock.seconds() / len(chosen) / num_workers()
+    return Estimate(program, len(cells), compilation, each * len(cells), measured=True)
+
+
+def _scaled(program: Program, count: int, like: Estimate) -> Estimate:
+    ratio = _size(program) / _size(like.program)
+    computation = like.computation / like.cells * ratio * count
+    return Estimate(program, count, like.compilation, computation, measured=False)
+
+
+def _size(program: Program) -> int:
+    return len(program.class_counts) * program.dim * sum(program.class_counts)
+
+
+def num_workers() -> int:
+    """Cells that are computed at a time: one for each core, or for each accelerator."""
+    devices = jax.local_device_count()
+    cores = os.cpu_count() or 1
+    return max(devices, cores) if jax.default_backend() == "cpu" else devices

@@ -1,0 +1,159 @@
+"""Run a sweep on this machine: batches that fill it, each stored as it ends.
+
+The host drives everything. While the cells of one program run, the next program is compiled. A
+batch is sized to last about two seconds, which is all that an interruption or a crash can cost.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ufm.results import Clock
+from ufm.sweep.cell import compile_for, run_cell
+from ufm.sweep.cluster import cluster_batches
+from ufm.sweep.config import KeepTable, SweepConfig, read_config
+from ufm.sweep.grid import Cell, expand
+from ufm.sweep.lock import WHOLE, locked
+from ufm.sweep.plan import Shard, by_program, num_workers
+from ufm.sweep.record import Record
+from ufm.sweep.store import SweepStore, Writer, make_store
+
+#: Seconds that a batch should last, and its largest size.
+BATCH_SECONDS, _LARGEST = 2.0, 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A sweep's file and its cells."""
+
+    config: SweepConfig
+    cells: tuple[Cell, ...]
+
+
+def load_sweep(path: Path | str) -> Sweep:
+    """Read a TOML file and expand its ranges (`ufm.sweep.config`).
+
+    Raises `ValueError` that names the file and the field, `OSError` where it cannot be read.
+    """
+    path = Path(path)
+    config = read_config(path)
+    try:
+        return Sweep(config, tuple(expand(config)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a run tells while it goes on: cells done before, done now, and in all; and notes."""
+
+    before: int
+    done: int
+    total: int
+    notes: tuple[str, ...] = ()
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: Path | str,
+    *,
+    shard: Shard | None = None,
+    dask: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    batch_seconds: float = BATCH_SECONDS,
+) -> SweepStore:
+    """Compute the cells that the folder does not have yet.
+
+    `on_progress` is called at the start and after every batch; when `should_stop` says so the run
+    ends after the batch. The same call goes on where it ended, whatever ended it. `shard` limits
+    it to a part of the cells, for as many processes as there are parts on one folder. With the
+    address of a `dask` scheduler its workers compute (`ufm.sweep.cluster`), else the cores and
+    devices of this machine, in batches of about `batch_seconds`.
+
+    Raises `ValueError` where the folder is in use, holds something else, or cannot be written.
+    """
+    store = make_store(Path(out), sweep.config, len(sweep.cells))
+    with locked(store.path, shard.name if shard else WHOLE) as recovered:
+        writer = Writer(store, shared=shard is not None)
+        try:
+            mine = shard.cells(sweep.cells) if shard else list(sweep.cells)
+            finished = writer.finished()
+            todo = [cell for cell in mine if cell.index not in finished]
+            notes = ([recovered] if recovered else []) + writer.notes
+            before = len(mine) - len(todo)
+            on_progress(Progress(before, 0, len(mine), tuple(notes)))
+            done = 0
+            keep = sweep.config.keep
+            if dask is None:
+                batches = _batches(todo, keep, should_stop, batch_seconds)
+            else:
+                batches = cluster_batches(dask, todo, keep, should_stop) if todo else iter(())
+            for records in batches:
+                writer.add(records)
+                done += len(records)
+                on_progress(Progress(before, done, len(mine)))
+        finally:
+            writer.close()
+    return store
+
+
+def _batches(
+    cells: Sequence[Cell],
+    keep: KeepTable,
+    should_stop: Callable[[], bool],
+    batch_seconds: float,
+) -> Iterator[list[Record]]:
+    """The records of all cells, program by program, in batches."""
+    groups = list(by_program(cells).values())
+    if not groups:
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=num_workers())
+    compiler = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    devices = itertools.cycle(_devices())
+    try:
+        ready = compiler.submit(compile_for, groups[0][0], keep)
+        for group, following in itertools.zip_longest(groups, groups[1:]):
+            ready.result()
+            if following is not None:
+                ready = compiler.submit(compile_for, following[0], keep)
+            for batch in _sized(group, batch_seconds):
+                if should_stop():
+                    return
+                work = [pool.submit(_on, next(devices), cell, keep) for cell in batch]
+                yield [future.result() for future in work]
+    finally:
+        compiler.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _devices() -> list[Any]:
+    """Where cells go in turn; None where there is no choice, which compiles nothing twice."""
+    devices = jax.local_devices()
+    return devices if len(devices) > 1 else [None]
+
+
+def _on(device: Any, cell: Cell, keep: KeepTable) -> Record:
+    if device is None:
+        return run_cell(cell, keep)
+    with jax.default_device(device):
+        return run_cell(cell, keep)
+
+
+def _sized(cells: Sequence[Cell], seconds: float) -> Iterator[Sequence[Cell]]:
+    """The cells in batches, each sized by the time that those before took."""
+    position, size = 0, num_workers()
+    while position < len(cells):
+        clock = Clock()
+        batch = cells[position : position + size]
+        yield batch
+        position += len(batch)
+        rate = len(batch) / max(clock.seconds(), 1e-6)
+        # At most fourfold at once: the first of a program may be untypically fast.
+        size = int(min(4 * size, rate * seconds, _LARGEST)) or 1
+        size = max(size, num_workers())
