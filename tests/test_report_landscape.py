@@ -260,6 +260,14 @@ def test_files_of_a_census(census):
     assert len(dict(landscape_files([census, census, census]))) == 9
 
 
+def test_a_minimum_alone_can_be_drawn(census):
+    """As above the collapse threshold, where nothing but the origin is left."""
+    alone = dataclasses.replace(census, points=census.points[:1], descents=())
+    files = dict(landscape_files([alone], [FLOW]))
+    assert len(files) == 12
+    assert landscape_table([alone]).count("--") == 2  # no saddle has an index
+
+
 def test_tables_say_what_the_census_says(census):
     table = landscape_table([census])
     row = next(line for line in table.splitlines() if line.startswith("CE & "))

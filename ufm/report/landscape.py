@@ -168,11 +168,11 @@ def plot_least_curvature(censuses: Sequence[Census], axes: Axes) -> Axes:
     for i, (census, (beyond, depth)) in enumerate(zip(censuses, drawn, strict=True)):
         axes.plot(beyond, depth, label=census.problem.loss.label(), **_look(i))
     everything = np.concatenate([beyond for beyond, _ in drawn] or [np.empty(0)])
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_ylabel(r"$-\lambda_{\min}$")
     axes.set_xlabel(r"$\|G\|_2/\mu - 1$")
     if everything.size:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
         problem = censuses[0].problem
         x = np.geomspace(0.7 * np.min(everything), 1.4 * np.max(everything), 200)
         sigma = float(problem.mu()) * (1.0 + x)
@@ -200,7 +200,8 @@ def plot_curvature_ratio(censuses: Sequence[Census], axes: Axes) -> Axes:
         axes.plot(beyond, ratio, **_look(i))
     axes.axhline(1.0, color="black", linewidth=0.7, zorder=0.5)
     axes.set_ylim(1.0 - 0.1 * max(most - 1.0, 0.1), 1.0 + 1.15 * max(most - 1.0, 0.1))
-    axes.set_xscale("log")
+    if any(least_curvatures(census)[0].size for census in censuses):
+        axes.set_xscale("log")
     axes.set_ylabel(r"$\lambda_{\min}/\lambda(\sigma)$")
     axes.set_xlabel(r"$\|G\|_2/\mu - 1$")
     return axes
