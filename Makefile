@@ -59,6 +59,7 @@ bench:  ## time solvers and spectra beside what people use today (half an hour, 
 	$(BENCH)/bin/python benchmarks/spectra.py
 	$(BENCH)/bin/python benchmarks/roofline.py
 	$(BENCH)/bin/python benchmarks/scaling.py
+	$(BENCH)/bin/python benchmarks/landscape.py
 
 fmt: install  ## format, and fix what the linter can fix
 	$(BIN)/ruff format .
