@@ -39,9 +39,10 @@ class Flat:
     def __init__(self, problem: ufm.Problem, like: ufm.Params) -> None:
         self.size = ravel_pytree(like)[0].size
         unravel = ravel_pytree(like)[1]
-        self._gradient = jax.jit(
-            lambda x: ravel_pytree(value_and_gradient(problem, unravel(x))[1])[0]
-        )
+
+        @jax.jit
+        def gradient(x):
+            return ravel_pytree(value_and_gradient(problem, unravel(x))[1])[0]
 
         def product(x, v):
             at = linearise(problem, unravel(x))
