@@ -11,6 +11,8 @@ Newton–Kantorovich condition along the direction). That none exists is decided
 all eigenvalues, with the zeros that rotations force set apart. Both are numerical statements.
 """
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,9 @@ def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params
 
 #: Largest border Kd + K, and largest N (Kd + K)², for which all curvatures are counted unasked.
 _LARGEST_BORDER, _LARGEST_WORK = 2_000, 4e9
+#: Counts factor batches of matrices, which must not be done in two threads (`ufm._threads`): the
+#: cells of a sweep are certified in several.
+_ONE_AT_A_TIME = threading.Lock()
 #: Largest Hessian of class means, 2Kr + K rows, that LAPACK gets unasked: a second.
 _LARGEST_MEANS = 1_500
 
@@ -113,6 +118,11 @@ def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool
     Where features are equal within classes by `means_spectrum`, elsewhere by exact counts. False
     where that is too large: nothing is claimed then.
     """
+    with _ONE_AT_A_TIME:
+        return _is_local_minimum(problem, params, grad_norm)
+
+
+def _is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool:
     margin = curvature_margin(problem, params, grad_norm)
     if collapse_deviation(problem, params) <= COLLAPSED:
         means = Params(params.W, to_class_means(problem, params.H), params.b)
