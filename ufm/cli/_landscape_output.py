@@ -21,8 +21,6 @@ Entry = dict[str, Any]
 _FEW = 20
 #: Scale and spread of the start of the flow that is drawn: small enough for plateaus to be seen.
 _START = (1e-3, 1e-3)
-#: How long it is followed at most, in units of 1/min(λ_W, λ_H): it arrives before.
-_HORIZON = 400.0
 _VERDICTS = (
     ("GLOBAL_MINIMUM", "global minimum", "global minima"),
     ("STRICT_SADDLE", "strict saddle", "strict saddles"),
@@ -224,7 +222,7 @@ def draw(censuses: "Sequence[Census]", seed: int) -> list[tuple[str, bytes]]:
         for census in censuses:
             means = search_space(census.problem).means
             start = small_start(means, jax.random.key(seed), *_START)
-            flows.append(gradient_flow(means, start, horizon=_HORIZON))
+            flows.append(gradient_flow(means, start))
             advance()
     with waiting("drawing figures"):
         return landscape_files(censuses, flows)

@@ -28,7 +28,7 @@ from ufm.problem import Problem, init_params, value_and_gradient
 
 RTOL = 1e-4
 #: Times are in units of 1/min(λ_W, λ_H), the slowest rate of decay.
-HORIZON = 40.0
+HORIZON = 400.0
 #: Gradient norm at which the flow has arrived: beyond, only rounding moves it.
 _ARRIVED = 1e-9
 
