@@ -55,6 +55,8 @@ class Search:
 class Descent:
     """From the saddle number `source` down along ± its direction of least curvature to `target`.
 
+    By the trust-region method of `ufm.solve`, along which f falls at every step: another method of
+    descent may end elsewhere.
     `raises_rank` says that the direction leaves the row space; both signs are then the same.
     """
 
