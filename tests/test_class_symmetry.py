@@ -2,14 +2,16 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_oracle import dense_hessian as oracle
 from points import gaussian, make, origin
 
+import ufm
 from ufm import MSE, Focal, Params, Problem
-from ufm.class_means import from_class_means, to_class_means
+from ufm.class_means import from_class_means, reduced_problem, to_class_means
 from ufm.hessian import class_symmetric_spectrum
 
 
@@ -104,3 +106,36 @@ def test_without_symmetry_there_is_none():
     assert class_symmetric_spectrum(problem, merged) is None
     far = dataclasses.replace(means_of(problem, origin(problem)), W=jnp.asarray(0.1 * frame))
     assert class_symmetric_spectrum(problem, far) is None
+
+
+def _odd(z, label, c=1.0):
+    """Critical and curved downwards at the origin for every label but the first."""
+    extra = jnp.where(jnp.asarray(label) > 0, c, jnp.zeros(())) * 0.5 * jnp.log1p(jnp.sum(z**2))
+    return jax.nn.logsumexp(z) - z[label] - extra
+
+
+def test_a_loss_that_treats_labels_differently_has_no_such_symmetry():
+    problem = Problem(
+        loss=ufm.CustomLoss(_odd, {"c": 1.0}), class_counts=(2, 2, 2), dim=3,
+        lam_w=0.5, lam_h=0.5, lam_b=0.01,
+    )  # fmt: skip
+    point = Params(jnp.zeros((3, 3)), jnp.zeros((3, 6)), jnp.zeros(3))
+    assert class_symmetric_spectrum(problem, Params(point.W, jnp.zeros((3, 3)), point.b)) is None
+    dense = np.linalg.eigvalsh(ufm.dense_hessian(problem, point))
+    assert dense[0] < -0.5
+    assert ufm.certify(problem, point).verdict is not ufm.Verdict.LOCAL_MINIMUM
+
+
+def test_classes_of_one_size_may_have_different_numbers_of_columns():
+    problem = Problem(
+        loss=ufm.CrossEntropy(), class_counts=(2, 1, 1), dim=3, lam_w=1e-2, lam_h=1e-2, lam_b=1e-2,
+        column_weights=jnp.asarray([1.0, 1.0, 2.0, 2.0]),
+    )  # fmt: skip
+    small = reduced_problem(problem, 3)
+    means = ufm.solve(small, ufm.init_params(small, jax.random.key(0), 1.0)).params
+    found = class_symmetric_spectrum(problem, means)
+    assert found is not None
+    assert found.complete
+    point = Params(means.W, from_class_means(problem, means.H), means.b)
+    dense = np.linalg.eigvalsh(ufm.dense_hessian(problem, point))
+    np.testing.assert_allclose(found.expand(), dense, atol=1e-9)

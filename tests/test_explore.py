@@ -239,3 +239,31 @@ def test_what_cannot_be_explored_is_refused(changes, effort, message):
     problem = dataclasses.replace(make(LOSSES["CE"]), **changes)
     with pytest.raises(ValueError, match=message):
         explore(problem, jax.random.key(0), **effort)
+
+
+def test_next_to_the_collapse_threshold_small_points_are_told_apart():
+    problem = Problem.balanced(
+        loss=LOSSES["CE"], num_classes=4, per_class=2, dim=4, lam_w=1.0, lam_h=1.0, lam_b=1e-2
+    )
+    mu = (1 - 2e-4) * float(ufm.collapse_threshold(problem).mu)
+    problem = dataclasses.replace(problem, lam_w=mu, lam_h=mu)
+    effort = {"starts_per_rank": 4, "root_starts": 0, "flows": 0, "descend": False}
+    census = explore(problem, jax.random.key(0), **effort)
+    # f differs by 1e-9 between points, Z by 1e-4 of its size; indices by LAPACK, seen alone.
+    assert {(p.rank, p.index) for p in census.points} >= {
+        (0, 12), (1, 8), (1, 6), (2, 4), (2, 2), (3, 0),
+    }  # fmt: skip
+    assert census.points[0].verdict is Verdict.GLOBAL_MINIMUM
+
+
+def test_the_focal_minimum_is_recognised_from_class_means():
+    rate = 1e-2 / 112**0.5
+    problem = Problem.balanced(
+        loss=ufm.Focal(3.0), num_classes=3, per_class=112, dim=3,
+        lam_w=rate, lam_h=rate, lam_b=None,
+    )  # fmt: skip
+    quick = {"max_partitions": 0, "root_starts": 0, "flows": 0, "descend": False}
+    census = explore(problem, jax.random.key(0), starts_per_rank=2, **quick)
+    assert not census.is_complete_space
+    assert census.points[0].verdict is Verdict.GLOBAL_MINIMUM
+    assert census.points[0].gap < 1e-8

@@ -169,7 +169,8 @@ def certify(problem: Problem, params: Params, tol: float | Scalar | None = None)
         and is_local_minimum(problem, params, float(found.grad_norm))
     ):
         verdict = Verdict.LOCAL_MINIMUM
-        no_spurious = _no_spurious_minima(problem)
+        # Without a bound a minimum cannot be told from a counterexample.
+        no_spurious = reason is Reason.GAP_OPEN and _no_spurious_minima(problem)
         reason = Reason.LOCAL_AGAINST_THEORY if no_spurious else Reason.ALL_CURVATURES_POSITIVE
     return dataclasses.replace(found, verdict=verdict, reason=reason)
 

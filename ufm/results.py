@@ -329,9 +329,12 @@ def _read(path: Path) -> Any:
         ) from None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all, even if the machine stops in between."""
-    partial = path.with_name(path.name + PARTIAL)
+def write_whole(path: Path, content: bytes, owner: str = "") -> None:
+    """Whole or not at all, even if the machine stops in between.
+
+    `owner` tells apart processes that write the same file at once.
+    """
+    partial = path.with_name(path.name + owner + PARTIAL)
     try:
         with open(partial, "wb") as file:
             file.write(content)

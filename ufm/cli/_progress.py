@@ -41,7 +41,7 @@ def stages(label: str) -> Iterator[OnStage]:
 def _bar(unit: str) -> Progress:
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description:<12}"),
+        TextColumn("{task.description:<12}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -72,7 +72,7 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
     """
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("cells, {task.fields[rate]}"),
@@ -87,7 +87,7 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
         def show(state: "SweepProgress") -> None:
             nonlocal said
             for note in state.notes:
-                console.print(f"note: {note}", highlight=False, soft_wrap=True)
+                console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
             now = time.monotonic()
             rate = _rate(state, now - begun)
             done = state.before + state.done
@@ -95,7 +95,7 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
             if not console.is_terminal and now - said > _LOG_EVERY:
                 said = now
                 line = f"{title}: {done:,} of {state.total:,} cells, {rate}"
-                console.print(line, highlight=False, soft_wrap=True)
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
 
         yield show
 

@@ -69,9 +69,9 @@ def show(store: "SweepStore") -> None:
         )
     console.print(table)
     for line in conclusions(store, rows):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
-    console.print(f"Report: ufm report {store.path}", highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Report: ufm report {store.path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """`ufm hunt`: local minima that are not global."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ufm.landscape.hunt import SpuriousMinimum
     from ufm.landscape.interval import Interval
     from ufm.landscape.search_space import SearchSpace
+    from ufm.results import RunFolder
 
 Range = Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")]
 
@@ -24,7 +26,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     allows, and looks at the origin, the simplex ETF, and where Newton runs end from random starts
     and from starts with dead classes. Found is a critical point (gradient norm up to 1e-10) whose
     eigenvalues are all positive but the zeros of rotations, with f above that of another point. The
-    focal loss has such minima where 1/K < p*(gamma); the other losses have none.
+    focal loss has such minima where 1/K < p*(gamma); theory excludes them for CE, LS and MSE.
 
     For some of them also the interval of sqrt(n lambda_W lambda_H) in which they stay so. --out
     writes every one as an .npz that ufm certify reads.
@@ -69,18 +71,16 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
         configure()
         space = self._space()
+        folder = self._folder()
         found, intervals, interrupted = self._search(space)
         if found is None:
             print("ufm: interrupted before the first try was done", file=sys.stderr)
             return 130
         text = output.as_json(found, intervals, self.tries)
-        if self.out is not None:
-            from ufm.results import RunFolder
-
+        if folder is not None:
             files = output.files(found, text)
             if self.figures:
                 files |= output.drawn(space)
-            folder = RunFolder.open(self.out, self._configuration())
             for name, content in files.items():
                 folder.add(name, content)
         if self.json:
@@ -93,6 +93,18 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             done = len(found.attempts)
             print(f"ufm: interrupted: {done} of {self.tries} tries are done", file=sys.stderr)
         return 130 if interrupted else 0
+
+    def _folder(self) -> "RunFolder | None":
+        """Where results go, refused before the search if they cannot."""
+        from ufm.results import RunFolder
+
+        if self.out is None:
+            return None
+        folder = RunFolder.open(self.out, self._configuration())
+        done = folder.load("hunt")
+        if done is not None and done.get("tries") == self.tries:
+            raise ValueError(f"{self.out} has this hunt already: choose another --out")
+        return folder
 
     def _space(self) -> "SearchSpace":
         """Where to look. All that can be refused is refused here."""
@@ -110,6 +122,8 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"--accuracy must be in [1e-9, 1), got {self.accuracy}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        if self.lam_b is not None and not 0 <= self.lam_b < math.inf:
+            raise ValueError(f"--lam-b must be non-negative and finite, or None, got {self.lam_b}")
         first, last = parse_loss(self.losses[0]), parse_loss(self.losses[-1])
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")

@@ -72,11 +72,13 @@ def class_symmetric_spectrum(
 ) -> Spectrum | None:
     """All eigenvalues from W, b and √n_k h̄_k (d×K), or None where there is no such symmetry.
 
+    None too for a custom loss, which may treat labels differently.
+
     They are those of the nearest point that has it exactly; `residuals` include how far the Hessian
     can move on the way.
     """
     small = reduced_problem(problem, problem.dim)
-    point = _symmetric_point(small, means)
+    point = _symmetric_point(small, means) if problem.loss.equivariant else None
     if point is None:
         return None
     _, gradient = value_and_gradient(small, means)
@@ -252,4 +254,5 @@ def _deviations(problem: Problem, point: _Point) -> Iterator[tuple[np.ndarray, i
     for hessian, block in zip(point.hessian, point.blocks, strict=True):
         inner = basis.T @ hessian @ basis / np.sum(_samples(point))
         values = float(problem.lam_h) + np.linalg.eigvalsh(0.5 * (inner + inner.T))
-        yield values, len(block) * (problem.class_counts[block[0]] - 1)
+        # Classes of the same size may have different numbers of weighted columns.
+        yield values, sum(problem.class_counts[k] - 1 for k in block)

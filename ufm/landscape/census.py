@@ -13,8 +13,10 @@ from ufm.landscape.starts import KINDS
 from ufm.minimum import GlobalMinimum
 from ufm.problem import Problem
 
-#: Signatures that differ by less than this, relative to their size or to 1, are of the same point.
-SAME = 1e-6
+#: Points are the same if f and the singular values of G/μ differ by less than this, relative to
+#: their size or to 1, and those of Z by less than this part of the largest, or by next to nothing:
+#: close to the collapse threshold different points are all small.
+SAME, _NOTHING = 1e-6, 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Census:
         Numerical statements, like the verdict LOCAL_MINIMUM.
         """
         lowest = min([point.value for point in self.points] + [self.minimum.value])
-        tol = 1e-7 * (1.0 + abs(lowest))
+        tol = 1e-8 * abs(lowest)
         minima = (Verdict.LOCAL_MINIMUM, Verdict.MINIMUM_ON_CONVEX_REGION)
         return tuple(p for p in self.points if p.verdict in minima and p.value > lowest + tol)
 
@@ -153,8 +155,11 @@ class Tally:
         if not self._rows:
             return None
         rows = np.asarray(self._rows)
-        near = np.all(np.abs(rows - signature) <= SAME * (1.0 + np.abs(signature)), axis=1)
-        found = np.flatnonzero(near)
+        tol = np.tile(SAME * (1.0 + np.abs(signature)), (len(rows), 1))
+        sizes = slice(1, 1 + (len(signature) - 1) // 2)
+        largest = np.maximum(rows[:, 1], signature[1])
+        tol[:, sizes] = (SAME * largest + _NOTHING)[:, None]
+        found = np.flatnonzero(np.all(np.abs(rows - signature) <= tol, axis=1))
         return int(found[0]) if found.size else None
 
 

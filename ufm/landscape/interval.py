@@ -115,7 +115,9 @@ class _Branch:
         if not same or not float(norm(gradient)) <= CRITICAL:
             return "disappears", point
         spectrum = means_spectrum(problem, point)
-        if spectrum is None or not spectrum.definite_modulo_gauge:
+        if spectrum is None or spectrum.definite_modulo_gauge is None:
+            return "is no longer decided", point
+        if not spectrum.definite_modulo_gauge:
             return "becomes unstable", point
         lowest = float(symmetric_minimum(problem).value)
         if float(value) - lowest <= _SAME * abs(lowest):

@@ -108,7 +108,7 @@ def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> Critical
     if rank < small.dim and float(state.dual_norm) > mu * (1 + 1e-9):
         found, _ = escape_direction(small, state)
         escape, curvature = float(found.predicted), float(found.curvature)
-    verdict, reason, gap = _verdict(small, point, smallest, residual, float(norm(gradient)))
+    verdict, reason, gap = _verdict(space, point, smallest, residual, float(norm(gradient)))
     return CriticalPoint(
         space=space,
         point=point,
@@ -145,15 +145,19 @@ def spectrum_at(space: PointSpace, point: Params) -> Spectrum:
 
 
 def _verdict(
-    problem: Problem, point: Params, smallest: float, residual: float, size: float
+    space: PointSpace, point: Params, smallest: float, residual: float, size: float
 ) -> tuple[Verdict, Reason, float]:
     """That of `certify`, unless the smallest eigenvalue proves a strict saddle nearby.
 
     As in `ufm.curvature`: negative beyond its residual, and by more than the gradient leaves open.
     """
-    found = certify(problem, point)
+    if space.of_means and not space.problem.loss.is_convex():
+        # The scalar bound is for balanced samples, which weighted columns do not show.
+        found = certify(space.problem, space.embed(point))
+    else:
+        found = certify(space.small, point)
     gap = float(found.gap)
-    slack = 16.0 * size * float(_lipschitz(problem, point))
+    slack = 16.0 * size * float(_lipschitz(space.small, point))
     if smallest < -2.0 * residual and smallest**2 > slack and smallest < 0:
         return Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE, gap
     return Verdict(int(found.verdict)), Reason(int(found.reason)), gap

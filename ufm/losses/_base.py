@@ -48,6 +48,8 @@ class Loss(abc.ABC):
     contrastive: ClassVar[bool] = False
     #: `conjugate` is available.
     has_conjugate: ClassVar[bool] = False
+    #: Renaming the classes renames L: L(Πz, π(k)) = L(z, k) for every permutation.
+    equivariant: ClassVar[bool] = True
     #: Axes of the fields that are arrays by nature, by name; all other fields are scalars.
     ranks: ClassVar[Mapping[str, int]] = {}
 

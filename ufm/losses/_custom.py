@@ -25,6 +25,8 @@ class CustomLoss(Loss):
     convex: bool | None = static(default=None)
     lower_bound: float | None = static(default=None)
     name: ClassVar[str] = "custom"
+    #: Nothing says that a function treats all labels alike.
+    equivariant: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not callable(self.fn):

@@ -72,12 +72,13 @@ def render_sweep(store: SweepStore) -> str:
         return templates.get_template(_TEMPLATE).render(
             title=store.config.get("title") or store.path.name,
             claim=claim(rows, store.num_cells),
-            holds=all(row["global"] == row["cells"] == row["matches"] for row in rows),
+            holds=len(table["cell"]) == store.num_cells
+            and all(row["global"] == row["cells"] == row["matches"] for row in rows),
             rows=rows,
             names=_FULL_NAMES,
             total=len(table["cell"]),
             num_cells=store.num_cells,
-            worst_gap=float(np.nanmax(table["gap"])),
+            worst_gap=float(np.max(table["gap"])),
             seconds=float(np.sum(table["seconds"])),
             short=_short_cells(store),
             listed=_LISTED,

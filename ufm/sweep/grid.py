@@ -314,12 +314,20 @@ def _axis(
     if not values:
         raise ValueError(f"{path}: a list needs at least one value")
     if whole:
-        values = list(dict.fromkeys(x if x is None else round(x) for x in values))
+        values = [x if x is None else _whole(path, x) for x in values]
+        if config.combine == "product":  # spaced numbers may round to the same
+            values = list(dict.fromkeys(values))
     if isinstance(given, Range) and given.times is not None:
         if not relative:
             raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
         values = [_Times(float(x)) for x in values if x is not None]
     return _Axis(path, tuple(values))
+
+
+def _whole(path: str, value: float) -> int:
+    if not math.isfinite(value):
+        raise ValueError(f"{path}: needs whole numbers, got {value}")
+    return round(value)
 
 
 def _first_seed(start: StartTable) -> int:

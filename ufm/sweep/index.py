@@ -149,7 +149,11 @@ def reconcile(connection: sqlite3.Connection, store: Path) -> Changes:
 
 
 def read_batch(path: Path) -> dict[str, np.ndarray] | None:
-    """The columns of a batch whose data are all as they were written, else None."""
+    """The columns of a batch whose data are all as they were written, else None.
+
+    Raises `OSError` where the file cannot be read at all: that is no damage.
+    """
+    path.open("rb").close()
     try:
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None:

@@ -76,7 +76,8 @@ def run_sweep(
     address of a `dask` scheduler its workers compute (`ufm.sweep.cluster`), else the cores and
     devices of this machine, in batches of about `batch_seconds`.
 
-    Raises `ValueError` where the folder is in use, holds something else, or cannot be written.
+    Raises `ValueError` where the folder is in use, holds something else, or cannot be written, and,
+    after all others are done, where cells cannot be computed at all, such as for want of memory.
     """
     store = make_store(Path(out), sweep.config, len(sweep.cells))
     with locked(store.path, shard.name if shard else WHOLE) as recovered:
@@ -113,23 +114,43 @@ def _batches(
     groups = list(by_program(cells).values())
     if not groups:
         return
+    failures: list[str] = []
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=num_workers())
     compiler = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     devices = itertools.cycle(_devices())
     try:
         ready = compiler.submit(compile_for, groups[0][0], keep)
         for group, following in itertools.zip_longest(groups, groups[1:]):
-            ready.result()
+            concurrent.futures.wait([ready])  # what cannot be compiled fails again as a cell
             if following is not None:
                 ready = compiler.submit(compile_for, following[0], keep)
             for batch in _sized(group, batch_seconds):
                 if should_stop():
                     return
                 work = [pool.submit(_on, next(devices), cell, keep) for cell in batch]
-                yield [future.result() for future in work]
+                records = [_outcome(cell, w, failures) for cell, w in zip(batch, work, strict=True)]
+                if done := [record for record in records if record is not None]:
+                    yield done
     finally:
         compiler.shutdown(wait=False, cancel_futures=True)
         pool.shutdown(wait=False, cancel_futures=True)
+
+    if failures:
+        raise ValueError(
+            f"{len(failures)} cells cannot be computed, all others are done; {failures[0]}"
+        )
+
+
+def _outcome(
+    cell: Cell, work: "concurrent.futures.Future[Record]", failures: list[str]
+) -> Record | None:
+    """The record of a cell; None, and a line about it, for one that no run can be made of."""
+    error = work.exception()
+    if error is None:
+        return work.result()
+    first, *_ = str(error).splitlines() or [""]
+    failures.append(f"cell {cell.index} ({cell.loss}): {type(error).__name__}: {first}")
+    return None
 
 
 def _devices() -> list[Any]:

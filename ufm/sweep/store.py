@@ -10,6 +10,7 @@ locks/            who is working on it (`ufm.sweep.lock`)
 >>> store.arrays(7)["history_value"]
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -24,6 +25,7 @@ import numpy as np
 from ufm.results import PARTIAL, dumps, unwritable, write_whole
 from ufm.sweep import index
 from ufm.sweep.config import SweepConfig, as_builtins
+from ufm.sweep.lock import locked
 from ufm.sweep.provenance import differences, provenance
 from ufm.sweep.record import COLUMNS, Record, pack, unpack
 
@@ -149,7 +151,8 @@ def make_store(path: Path, config: SweepConfig, num_cells: int) -> SweepStore:
     }
     try:
         (path / index.BATCHES).mkdir(parents=True, exist_ok=True)
-        write_whole(path / _MANIFEST, dumps(manifest).encode())
+        # Shards may begin at the same moment: each writes a file of its own.
+        write_whole(path / _MANIFEST, dumps(manifest).encode(), owner=f".{os.getpid()}")
     except OSError as error:
         raise unwritable(path, error) from None
     return open_store(path)
@@ -161,8 +164,9 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
 
 def _foreign(folder: Path) -> bool:
     """Is there anything but what a first run that was killed at once left behind?"""
-    left = {index.BATCHES, "locks", _MANIFEST + PARTIAL}
-    return any(entry.name not in left for entry in folder.iterdir())
+    left = {index.BATCHES, "locks", _MANIFEST}
+    names = [entry.name for entry in folder.iterdir()]
+    return any(name not in left and not name.endswith(PARTIAL) for name in names)
 
 
 class Writer:
@@ -183,7 +187,7 @@ class Writer:
             self._take_in()
             self._compare()
         except (OSError, sqlite3.Error) as error:
-            raise _cannot_write(store.path, error) from None
+            raise _cannot_use(store.path, error) from None
 
     def _clear_partial(self) -> None:
         """Remove what a killed process had not finished writing."""
@@ -231,7 +235,7 @@ class Writer:
             write_whole(path, buffer.getvalue())
             index.insert(self._connection, path, packed)
         except (OSError, sqlite3.Error) as error:
-            raise _cannot_write(self.store.path, error) from None
+            raise _cannot_use(self.store.path, error) from None
 
     def _fresh(self, records: Sequence[Record]) -> Path:
         """A name that says which cells are inside, and that nothing has."""
@@ -249,18 +253,23 @@ class Writer:
 
 
 def reindex(store: SweepStore) -> index.Changes:
-    """Make the index anew from the batches, all data of which are checked."""
-    index.discard(store.path)
-    connection, _ = index.open_for_writing(store.path)
-    try:
-        return index.reconcile(connection, store.path)
-    finally:
-        connection.close()
+    """Make the index anew from the batches, all data of which are checked.
+
+    Raises `ValueError` while a sweep writes to the folder, and where it cannot be written.
+    """
+    with locked(store.path):
+        try:
+            index.discard(store.path)
+            connection, _ = index.open_for_writing(store.path)
+            with contextlib.closing(connection):
+                return index.reconcile(connection, store.path)
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_use(store.path, error) from None
 
 
-def _cannot_write(path: Path, error: Exception) -> ValueError:
+def _cannot_use(path: Path, error: Exception) -> ValueError:
     why = error.strerror if isinstance(error, OSError) else str(error)
     return ValueError(
-        f"{path} cannot be written ({why}): what is finished is safe; make room or choose another "
-        "--out, and run the same command again"
+        f"{path} cannot be read or written ({why}): what is finished is safe; make room or choose "
+        "another --out, and run the same command again"
     )
