@@ -119,7 +119,7 @@ def test_a_search_interrupted_at_once_writes_nothing(monkeypatch, capsys):
         ("--seed -1", "--seed must be in [0, 2^32), got -1"),
         ("--decay 2 1", "decay must be two positive numbers, ascending, got 2.0 1.0"),
         ("--num-classes 1", "num_classes must list numbers of at least 2, got (1,)"),
-        ("--lam-b -1", "lam_b must be non-negative and finite, got -1"),
+        ("--lam-b -1", "--lam-b must be non-negative and finite, or None, got -1.0"),
         ("--figures --losses ce", "--figures draws the phases of the focal loss: leave it out"),
     ],
 )
@@ -139,3 +139,16 @@ def test_figures_need_a_folder(capsys):
     with pytest.raises(SystemExit):
         main(["hunt", "--figures"])
     assert "--figures needs a folder: add --out FOLDER" in capsys.readouterr().err
+
+
+def test_a_folder_is_refused_before_the_search(capsys, monkeypatch):
+    def never(*_):
+        raise AssertionError("the search began")
+
+    monkeypatch.setattr("ufm.landscape.hunt.attempt", never)
+    Path("mine").mkdir()
+    Path("mine/thesis.tex").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        main(["hunt", "--out", "mine"])
+    assert stop.value.code == 2
+    assert "holds no ufm results" in capsys.readouterr().err

@@ -66,21 +66,30 @@ class RunFolder:
         if path is None:
             stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
             path = _fresh(Path("ufm-results") / f"{command}-{stamp}")
-        marker = path / "config.json"
-        if marker.exists():
-            if _read(marker) != config:
-                raise ValueError(
-                    f"{path} holds results of another configuration: choose another --out"
-                )
-        elif path.exists() and (not path.is_dir() or _foreign(path)):
-            raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
-        else:
+        if not cls.exists(path, config):
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                write_whole(marker, dumps(config).encode())
+                write_whole(path / "config.json", dumps(config).encode())
             except OSError as error:
                 raise unwritable(path, error) from None
         return cls(path, config)
+
+    @staticmethod
+    def exists(path: Path, config: dict[str, Any]) -> bool:
+        """Is there such a folder of this configuration already?
+
+        Raises `ValueError` for one of another configuration, or of something else.
+        """
+        marker = path / "config.json"
+        if marker.exists():
+            if _read(marker) != json.loads(json.dumps(config)):
+                raise ValueError(
+                    f"{path} holds results of another configuration: choose another --out"
+                )
+            return True
+        if path.exists() and (not path.is_dir() or _foreign(path)):
+            raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
+        return False
 
     def load(self, name: str) -> LossResult | None:
         """The finished result of a loss, if it is there and whole."""

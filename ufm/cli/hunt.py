@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ufm.landscape.hunt import SpuriousMinimum
     from ufm.landscape.interval import Interval
     from ufm.landscape.search_space import SearchSpace
-    from ufm.results import RunFolder
 
 Range = Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")]
 
@@ -71,13 +70,16 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
         configure()
         space = self._space()
-        folder = self._folder()
+        self._check_folder()
         found, intervals, interrupted = self._search(space)
         if found is None:
             print("ufm: interrupted before the first try was done", file=sys.stderr)
             return 130
         text = output.as_json(found, intervals, self.tries)
-        if folder is not None:
+        if self.out is not None:
+            from ufm.results import RunFolder
+
+            folder = RunFolder.open(self.out, self._configuration())
             files = output.files(found, text)
             if self.figures:
                 files |= output.drawn(space)
@@ -94,17 +96,15 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             print(f"ufm: interrupted: {done} of {self.tries} tries are done", file=sys.stderr)
         return 130 if interrupted else 0
 
-    def _folder(self) -> "RunFolder | None":
-        """Where results go, refused before the search if they cannot."""
+    def _check_folder(self) -> None:
+        """Refuse a folder for the results before the search rather than after it."""
         from ufm.results import RunFolder
 
-        if self.out is None:
-            return None
-        folder = RunFolder.open(self.out, self._configuration())
-        done = folder.load("hunt")
+        if self.out is None or not RunFolder.exists(self.out, self._configuration()):
+            return
+        done = RunFolder(self.out, {}).load("hunt")
         if done is not None and done.get("tries") == self.tries:
             raise ValueError(f"{self.out} has this hunt already: choose another --out")
-        return folder
 
     def _space(self) -> "SearchSpace":
         """Where to look. All that can be refused is refused here."""

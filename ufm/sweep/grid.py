@@ -324,7 +324,7 @@ def _axis(
     return _Axis(path, tuple(values))
 
 
-def _whole(path: str, value: float) -> int:
+def _whole(path: str, value: int | float) -> int:
     if not math.isfinite(value):
         raise ValueError(f"{path}: needs whole numbers, got {value}")
     return round(value)
