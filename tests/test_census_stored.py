@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from landscapes import problem, small_census
 
+from ufm._json import dumps
 from ufm.landscape.stored import ARRAYS, census_arrays, census_entry, point_columns, read_census
-from ufm.results import dumps
 
 #: What says where a point came from is not a number of it.
 _APART = {"space", "point", "direction", "singular_values", "hits"}

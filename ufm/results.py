@@ -10,7 +10,6 @@ import importlib.metadata
 import io
 import itertools
 import json
-import math
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ufm._json import dumps
 from ufm.archive import read_arrays
 from ufm.certificate import Reason, Verdict
 from ufm.classifier import Classifier, as_classifier, load_classifier
@@ -311,22 +311,6 @@ def _foreign(folder: Path) -> bool:
 def slug(name: str) -> str:
     """The name of a loss as a file name; injective on canonical texts."""
     return re.sub(r"[^a-z0-9.+-]", "_", name)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or infinity: null instead."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def dumps(value: Any) -> str:
-    """Strict JSON, with null for what has no number."""
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _read(path: Path) -> Any:

@@ -82,7 +82,8 @@ def _row(each: "SpuriousMinimum") -> list[str]:
 
 def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
     """Every minimum with every number, and how much was searched."""
-    from ufm.results import dumps, environment
+    from ufm._json import dumps
+    from ufm.results import environment
 
     ends = {id(minimum): _of_interval(interval) for minimum, interval in intervals}
     minima = [

@@ -194,7 +194,8 @@ def _of_problem(problem: "Problem") -> dict[str, Any]:
 
 
 def _json(spectra: list[dict[str, Any]]) -> str:
-    from ufm.results import dumps, environment
+    from ufm._json import dumps
+    from ufm.results import environment
 
     return dumps({"format": _FORMAT, "environment": environment(), "spectra": spectra})
 

@@ -91,7 +91,7 @@ def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str
 
 def summary_json(store: "SweepStore") -> str:
     """The same as JSON."""
-    from ufm.results import dumps
+    from ufm._json import dumps
     from ufm.sweep.summary import claim, summarise
 
     rows = summarise(store)

@@ -68,7 +68,7 @@ class Certify:
         examination = examine(layer, self.gap_tol)
         said = write_dossier(examination, folder, self._source())
         if self.json:
-            from ufm.results import dumps
+            from ufm._json import dumps
 
             print(dumps(said))
         else:

@@ -26,8 +26,8 @@ class Query:
 
     def run(self) -> int:
         """Print a table, or JSON."""
+        from ufm._json import dumps
         from ufm.cli._query_table import show_cells
-        from ufm.results import dumps
 
         cells = _opened(self.store).query(self.where)
         if self.json:

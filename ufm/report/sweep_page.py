@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from ufm._json import dumps
 from ufm.losses import parse_loss
 from ufm.minimum import GlobalMinimum, global_minimum
 from ufm.problem import Problem
@@ -27,7 +28,6 @@ from ufm.report import phase, phase_view
 from ufm.report._style import style
 from ufm.report.convergence import plot_gap, plot_gradient_norm
 from ufm.report.spectrum import legend_handles, plot_spectrum
-from ufm.results import dumps
 from ufm.solvers import History
 from ufm.spectra import record_at
 from ufm.sweep.store import SweepStore

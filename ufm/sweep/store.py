@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from ufm.results import PARTIAL, dumps, unwritable, write_whole
+from ufm._json import dumps
+from ufm.results import PARTIAL, unwritable, write_whole
 from ufm.sweep import index
 from ufm.sweep.config import SweepConfig, as_builtins
 from ufm.sweep.lock import locked
