@@ -8,8 +8,6 @@ program of the whole one, with another `max_steps`, and are its prefixes bit for
 >>> path.step, path.metrics.nc1
 """
 
-import concurrent.futures
-import os
 from typing import Any
 
 import jax
@@ -18,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ufm._pytree import pytree
+from ufm._threads import in_order
 from ufm.geometry import NCMetrics, nc_metrics
 from ufm.problem import Params, Problem
 from ufm.solvers import DEFAULT_METHOD, Solution, solve
@@ -64,11 +63,11 @@ def trajectory(
     end = solve(problem, start, max_steps=max_steps, **options)
     steps = _thin(np.asarray(end.history.step), num_points)
 
-    def stopped(step: int) -> Solution:
-        return jax.block_until_ready(solve(problem, start, max_steps=step, **options))
+    def stopped(moment: int) -> Solution:
+        last = int(steps[moment])
+        return jax.block_until_ready(solve(problem, start, max_steps=last, **options))
 
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        solutions = [*pool.map(stopped, steps[:-1].tolist()), end]
+    solutions = [*in_order(stopped, len(steps) - 1), end]
     points = [solution.params for solution in solutions]
     return Trajectory(
         step=jnp.asarray(steps),

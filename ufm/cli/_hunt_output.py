@@ -160,9 +160,10 @@ def drawn(space: "SearchSpace") -> dict[str, bytes]:
 
     from ufm.cli._progress import waiting
     from ufm.landscape.phases import focal_phases
+    from ufm.losses import Focal
     from ufm.report import phases_files
 
-    gammas = [float(loss.gamma) for loss in space.losses]  # pyright: ignore[reportAttributeAccessIssue]
+    gammas = [float(loss.gamma) for loss in space.losses if isinstance(loss, Focal)]
     largest, classes = max(*gammas, 0.1), max(space.num_classes)
     with waiting("drawing"):
         over_gamma = focal_phases(jnp.linspace(0.05, 1.6 * largest, 200), float(classes))

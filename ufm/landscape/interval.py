@@ -38,8 +38,8 @@ _SAME = 1e-12
 class End(NamedTuple):
     """One end of an interval of μ√n: the last good value, the first bad one, what happens there.
 
-    `event`: "becomes global", "becomes unstable", "disappears", or "not reached" for an end that
-    lies beyond twenty times the first decay.
+    `event`: "becomes global", "becomes unstable", "disappears", "is no longer decided", or
+    "not reached" for an end that lies beyond twenty times the first decay.
     """
 
     inside: float

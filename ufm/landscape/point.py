@@ -101,6 +101,9 @@ def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> Critical
     point = canonical(point, rank)
     value, gradient = value_and_gradient(small, point)
     spectrum = spectrum_at(space, point)
+    # Spaces are small enough for every eigenvalue: an index of what is not known would be a claim.
+    assert spectrum.negative is not None
+    assert spectrum.zero is not None
     smallest, direction, residual = lowest_eigenpair(small, point, rank)
     state = dual_state(small, point)
     mu = float(state.mu)
@@ -118,8 +121,8 @@ def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> Critical
         singular_values=np.linalg.svd(np.asarray(matmul(point.W, point.H)), compute_uv=False),
         dual_norm=float(state.dual_norm),
         dual_ratio=float(state.dual_norm) / mu,
-        index=int(spectrum.negative or 0),
-        zero_modes=int(spectrum.zero or 0),
+        index=spectrum.negative,
+        zero_modes=spectrum.zero,
         gauge_modes=spectrum.gauge_dimension,
         smallest=smallest,
         residual=residual,
