@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ufm.sweep import COLUMNS, Sweep, load_sweep, open_store, run_sweep
-from ufm.sweep import runner as running
+from ufm.sweep.cell import Solving
 
 SIZES = "num_classes = 4\nper_class = 5\ndim = 6\n"
 #: Eight cells of one program; the largest decays are beyond the collapse threshold 1/(4√5) ≈ 0.112.
@@ -45,17 +45,17 @@ def finished_store(folder: Path) -> tuple[Sweep, Path]:
 def go_on(sweep: Sweep, out: Path, **options) -> tuple[list[int], list[str]]:
     """Run; the cells computed and the notes told."""
     computed, notes = [], []
-    real = running.run_cell
+    real = Solving.run
 
-    def counting(cell, keep):
+    def counting(self, cell):
         computed.append(cell.index)
-        return real(cell, keep)
+        return real(self, cell)
 
-    running.run_cell = counting
+    Solving.run = counting
     try:
         run_sweep(sweep, out, on_progress=lambda state: notes.extend(state.notes), **options)
     finally:
-        running.run_cell = real
+        Solving.run = real
     return sorted(computed), notes
 
 

@@ -42,9 +42,10 @@ run_sweep(load_sweep(sys.argv[1]), sys.argv[2], batch_seconds=0.05, on_progress=
 STAND_IN = """
 import time
 import numpy as np
-from ufm.sweep import COLUMNS, Record, runner
+from ufm.sweep import COLUMNS, Record
+from ufm.sweep.cell import Solving
 
-def run_cell(cell, keep):
+def run_cell(self, cell):
     begun = time.perf_counter()
     time.sleep(0.004)
     row = {name: "x" if kind == "text" else cell.index for name, kind in COLUMNS.items()}
@@ -52,7 +53,7 @@ def run_cell(cell, keep):
     row["seconds"] = time.perf_counter() - begun
     return Record(row, {"history_value": np.arange(cell.index % 5) + 0.5})
 
-runner.run_cell, runner.compile_for = run_cell, lambda cell, keep: None
+Solving.run, Solving.prepare = run_cell, lambda self, cell: None
 """
 
 

@@ -1,10 +1,15 @@
 """Two processes on one folder: who may, who may not, and what a dead one leaves behind."""
 
+import contextlib
+import errno
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +64,74 @@ def test_the_lock_of_a_process_that_died_is_taken_over(copy):
     assert computed == []
     assert notes == [f"process {holder['pid']} died while it worked on {out}: going on"]
     assert go_on(sweep, out) == ([], [])
+
+
+def test_shards_of_different_divisions_exclude_each_other(copy):
+    sweep, out = copy
+    with locked(out, "1-of-2"):
+        with pytest.raises(ValueError, match=r"in use by.*1-of-2.lock"):
+            run_sweep(sweep, out, shard=parse_shard("3/3"))
+        with locked(out, "index.sqlite"):
+            run_sweep(sweep, out, shard=parse_shard("2/2"))
+
+
+def test_a_lock_can_be_waited_for(copy):
+    _, out = copy
+    released = threading.Event()
+
+    def hold():
+        with locked(out, "index.sqlite"):
+            released.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    while not (out / "locks" / "index.sqlite.lock").exists():
+        time.sleep(0.01)
+    threading.Timer(0.2, released.set).start()
+    begun = time.monotonic()
+    with locked(out, "index.sqlite", patience=5.0):
+        assert 0.1 < time.monotonic() - begun < 4.0
+    holder.join()
+
+
+def test_another_machine_that_shows_no_life_for_ten_minutes_is_dead(copy):
+    sweep, out = copy
+    lock = out / "locks" / "whole.lock"
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    os.utime(lock, (time.time() - 300,) * 2)
+    with pytest.raises(ValueError, match="process 7 on elsewhere"):
+        run_sweep(sweep, out)
+    os.utime(lock, (time.time() - 900,) * 2)
+    computed, notes = go_on(sweep, out)
+    assert computed == []
+    assert notes == [f"process 7 on elsewhere died while it worked on {out}: going on"]
+
+
+def test_whoever_holds_a_lock_shows_life(copy, monkeypatch):
+    monkeypatch.setattr("ufm.sweep.lock._BEAT", 0.02)
+    lock = copy[1] / "locks" / "whole.lock"
+    with locked(copy[1]):
+        os.utime(lock, (0, 0))
+        time.sleep(0.3)
+        assert time.time() - lock.stat().st_mtime < 10
+
+
+def test_a_full_disk_at_the_lock_is_said_in_one_line(copy, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ValueError, match="No space left on device"), locked(copy[1]):
+        pass
+
+
+def test_shards_bring_the_index_up_to_date_when_they_end(whole, tmp_path):
+    sweep, _ = whole
+    out = tmp_path / "out"
+    for i in (1, 2):
+        run_sweep(sweep, out, shard=parse_shard(f"{i}/2"))
+    with contextlib.closing(sqlite3.connect(out / "index.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM cells").fetchone() == (8,)
 
 
 def test_an_entry_of_another_machine_is_believed(copy):

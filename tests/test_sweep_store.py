@@ -7,13 +7,16 @@ import sqlite3
 import zipfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
 from ufm import results
 from ufm.sweep import COLUMNS, open_store, reindex, run_sweep
-from ufm.sweep.index import read_batch
+from ufm.sweep.batch import DamagedBatchError
+from ufm.sweep.provenance import threads
+from ufm.sweep.store import StoreWarning
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,7 @@ def test_another_sweep_or_folder_is_refused_but_a_title_may_change(copy, tmp_pat
     with pytest.raises(ValueError, match="holds another sweep: choose another --out"):
         run_sweep(other, out)
     assert go_on(loaded(tmp_path, TINY.replace("tiny", "renamed")), out) == ([], [])
+    assert open_store(out).config["title"] == "renamed"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="is no folder of a sweep: choose another --out"):
@@ -102,8 +106,9 @@ def test_a_damaged_batch_is_set_aside_and_its_cells_computed_again(copy, whole, 
     else:
         content = bytearray(b"PK\x03\x04 nonsense" if damage == "garbage" else b"")
     victim.write_bytes(content)
-    # Readers see what is whole, and write nothing.
-    assert open_store(out).finished() == set(range(8)) - set(lost)
+    # Readers see what is whole, say what is not, and write nothing.
+    with pytest.warns(StoreWarning, match=f"{victim.name} is damaged: its cells are missing here"):
+        assert open_store(out).finished() == set(range(8)) - set(lost)
     assert victim.exists()
     computed, notes = go_on(sweep, out)
     assert computed == lost
@@ -115,18 +120,95 @@ def test_a_damaged_batch_is_set_aside_and_its_cells_computed_again(copy, whole, 
 def test_a_flipped_bit_is_found_or_changes_no_number(copy):
     """Bytes of the archive's own bookkeeping may be read past; those of the data may not."""
     path = batches(copy[1])[0]
-    good, whole = read_batch(path), path.read_bytes()
+    read, whole = open_store(copy[1]).batches.read, path.read_bytes()
+    good = read(path).table
     found = 0
     for position in np.random.default_rng(0).integers(len(whole), size=300):
         content = bytearray(whole)
         content[position] ^= 1 << (position % 8)
         path.write_bytes(content)
-        read = read_batch(path)
-        found += read is None
-        if read is not None:
-            for name in COLUMNS:
-                np.testing.assert_array_equal(read[name], good[name])
+        try:
+            table = read(path).table
+        except DamagedBatchError:
+            found += 1
+            continue
+        for name in COLUMNS:
+            np.testing.assert_array_equal(table[name], good[name])
     assert found > 150
+
+
+def test_data_that_rot_without_a_trace_are_named_when_they_are_read(copy):
+    _, out = copy
+    victim = batches(out)[0]
+    stat, content = victim.stat(), bytearray(victim.read_bytes())
+    content[in_the_data(victim, "array_history_value")] ^= 0xFF
+    victim.write_bytes(content)
+    os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(
+        ValueError, match=r"is damaged: check all with `ufm store reindex`"
+    ) as caught:
+        open_store(out).arrays(cells_in(batches(out)[1])[0] - 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_of_another_sweep_is_left_out(copy, whole, tmp_path):
+    sweep, out = copy
+    other = tmp_path / "other"
+    run_sweep(loaded(tmp_path, TINY.replace("count = 2", "count = 2\nseed = 1")), other)
+    # Under the name of a batch that is gone, and under a name of its own.
+    gone = batches(out)[0]
+    shutil.copy(batches(other)[0], gone)
+    shutil.copy(batches(other)[0], gone.with_name("extra.npz"))
+    left_out = [f"{x} belongs to another sweep: it is left out" for x in (gone.name, "extra.npz")]
+    with pytest.warns(StoreWarning) as caught:
+        assert len(open_store(out).finished()) < 8
+    assert [str(warning.message) for warning in caught] == left_out
+    computed, notes = go_on(sweep, out)
+    assert computed
+    assert notes[:2] == left_out
+    with pytest.warns(StoreWarning):
+        check_same(out, whole[1])
+
+
+def test_without_its_description_a_folder_keeps_its_batches(copy, whole):
+    sweep, out = copy
+    (out / "sweep.json").unlink()
+    (out / "report.html").write_text("x")
+    assert go_on(sweep, out) == ([], [])
+    check_same(out, whole[1])
+
+
+def test_a_cell_in_two_batches_outlives_one_of_them(copy, whole):
+    sweep, out = copy
+    first = batches(out)[0]
+    shutil.copy(first, first.with_name("9999999-copy.npz"))
+    assert go_on(sweep, out) == ([], [])
+    first.unlink()
+    computed, notes = go_on(sweep, out)
+    assert computed == []
+    assert notes == [f"{first.name} is gone: its cells are computed again"]
+    check_same(out, whole[1])
+
+
+def test_float32_and_float64_do_not_mix(copy):
+    sweep, out = copy
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(ValueError, match="holds this sweep in float64, and here is float32"):
+            run_sweep(sweep, out)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
+def test_where_the_cells_were_computed_is_kept_with_them(copy):
+    sweep, out = copy
+    (here,) = open_store(out).environments()
+    assert here["threads"] == threads()
+    batches(out)[0].unlink()
+    text = (out / "sweep.json").read_text()
+    (out / "sweep.json").write_text(text.replace(f'"threads": {threads()}', '"threads": 99'))
+    _, notes = go_on(sweep, out)
+    assert "the first cells were computed with another threads" in notes
 
 
 def test_a_batch_that_is_gone_is_computed_again(copy, whole):
@@ -181,7 +263,8 @@ def test_reindex_checks_all_data(copy):
     assert open_store(out).finished() == set(range(8))
     changes = reindex(open_store(out))
     assert changes.damaged == (victim.name,)
-    assert open_store(out).finished() == set(range(8)) - set(lost)
+    with pytest.warns(StoreWarning, match="its cells are missing"):
+        assert open_store(out).finished() == set(range(8)) - set(lost)
 
 
 def test_what_a_killed_process_was_writing_is_removed(copy):

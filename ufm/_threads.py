@@ -15,6 +15,14 @@ import threadpoolctl
 Result = TypeVar("Result")
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
 def in_order(
     work: Callable[[int], Result], count: int, on_done: Callable[[int], None] | None = None
 ) -> Iterator[Result]:
@@ -29,7 +37,7 @@ def in_order(
     if on_done is not None:
         on_done(0)
     yield first
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=cores())
     try:
         futures = [pool.submit(work, i) for i in range(1, count)]
         for i, future in enumerate(futures, start=1):

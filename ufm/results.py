@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from ufm._json import dumps
+from ufm._threads import cores
 from ufm.archive import read_arrays
 from ufm.certificate import Reason, Verdict
 from ufm.classifier import Classifier, as_classifier, load_classifier
@@ -158,7 +159,7 @@ def environment() -> dict[str, Any]:
         **versions,
         "python": platform.python_version(),
         "backend": jax.default_backend(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
     }
 
 

@@ -14,6 +14,7 @@ import tyro
 from ufm.cli import _config
 from ufm.cli._complaint import in_one_line
 from ufm.cli._examples import examples
+from ufm.cli._notes import warnings_as_notes
 from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
     args = sys.argv[1:] if argv is None else argv
     try:
-        return parse(args).run()
+        with warnings_as_notes():
+            return parse(args).run()
     except (ValueError, TypeError) as error:
         _fail(str(error))
     except OSError as error:

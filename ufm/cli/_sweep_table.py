@@ -1,4 +1,4 @@
-"""What `ufm sweep` prints: the estimate before, the summary after."""
+"""What `ufm sweep` prints when it has ended."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ufm.cli._progress import duration
-
 if TYPE_CHECKING:
-    from ufm.sweep import Estimate, SweepStore
+    from ufm.sweep import SweepStore
 
 
-def _console() -> Console:
+def wide_console() -> Console:
+    """A terminal, or a file of at least 100 columns."""
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has no width to fit
     return console
 
 
-def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Columns of text, then of numbers."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in texts:
         table.add_column(heading)
@@ -29,33 +29,13 @@ def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def show_estimate(cells: int, finished: int, estimates: "Sequence[Estimate]") -> None:
-    """One row for each compilation, and the sum."""
-    console = _console()
-    done = f", {finished:,} of them done" if finished else ""
-    console.print(f"{cells:,} cells{done}; {len(estimates)} compilations", highlight=False)
-    table = _table(("loss, shape, method",), ("cells", "compilation", "computation"))
-    for row in estimates:
-        computation = ("" if row.measured else "≈ ") + duration(row.computation)
-        described = row.program.describe()
-        table.add_row(described, f"{row.cells:,}", duration(row.compilation), computation)
-    console.print(table)
-    total = sum((row.computation for row in estimates), 0.0)
-    first = sum((row.compilation for row in estimates), 0.0)
-    console.print(
-        f"about {duration(total)} on this machine, and up to {duration(first)} of compilation "
-        "(kept for the next run)",
-        highlight=False,
-    )
-
-
 def show(store: "SweepStore") -> None:
     """One row for each loss (the worst of its runs), then what it means in words."""
     from ufm.sweep.summary import summarise
 
-    console = _console()
+    console = wide_console()
     rows = summarise(store)
-    table = _table(
+    table = plain_table(
         ("loss",), ("cells", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "steps")
     )
     for row in rows:

@@ -27,25 +27,27 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     out: Path | None = None
     """Folder of the results. None: ufm-results/ and the name of the file."""
     dry_run: bool = False
-    """Print the cells, the compilations and an estimate, which times a few cells of each."""
+    """Print the cells, the compilations and an estimate, which times a few cells; write nothing."""
     shard: str | None = None
     """Only part i of n, as i/n: for as many processes on one folder, such as a job array."""
     dask: str | None = None
     """Address of a Dask scheduler, whose workers compute, such as tcp://10.0.0.1:8786."""
     json: bool = False
-    """Print the summary as JSON on standard output."""
+    """Print the summary, or with --dry-run the plan and all its cells, as JSON."""
 
     def run(self) -> int:
         """Load, run, say what came out."""
         from ufm.cli._jax import configure
+        from ufm.sweep.provenance import continue_with_threads
 
+        continue_with_threads(self._folder)
         configure()
         from ufm.sweep import load_sweep, parse_shard
 
         shard = None if self.shard is None else parse_shard(self.shard)
         sweep = load_sweep(self.file)
         if self.dry_run:
-            return self._estimate(sweep, shard)
+            return self._plan(sweep, shard)
         return self._run(sweep, shard)
 
     @property
@@ -103,20 +105,23 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         else:
             show(store)
 
-    def _estimate(self, sweep: "Loaded", shard: "Shard | None") -> int:
+    def _plan(self, sweep: "Loaded", shard: "Shard | None") -> int:
         from ufm.cli._progress import progress
-        from ufm.cli._sweep_table import show_estimate
-        from ufm.sweep import estimate, open_store
+        from ufm.cli._sweep_plan import plan_json, show_plan
+        from ufm.sweep import estimate
         from ufm.sweep.plan import by_program
+        from ufm.sweep.writer import store_of
 
         cells = list(sweep.cells) if shard is None else shard.cells(sweep.cells)
-        finished: set[int] = set()
-        if (self._folder / "sweep.json").exists():
-            finished = open_store(self._folder).finished()
+        store = store_of(self._folder, sweep.contents)
+        finished = set() if store is None else store.finished()
         todo = [cell for cell in cells if cell.index not in finished]
         with progress("timing", len(by_program(todo)), "programs") as advance:
-            estimates = estimate(todo, sweep.config.keep, advance)
-        show_estimate(len(cells), len(cells) - len(todo), estimates)
+            estimates = estimate(todo, sweep.work, advance)
+        if self.json:
+            print(plan_json(cells, finished, estimates))
+        else:
+            show_plan(cells, finished, estimates)
         return 0
 
 

@@ -85,7 +85,7 @@ def render_sweep(store: SweepStore) -> str:
             sections=list(_sections(families, store.config["solver"]["tol"] is not None)),
             runs=[_run(store, family, cells) for family, cells in families.items()],
             config=dumps(_given(store.config)),
-            environment=store.manifest["environment"],
+            environment=store.environment,
         )
 
 

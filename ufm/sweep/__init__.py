@@ -4,11 +4,12 @@
     >>> store = run_sweep(sweep, "ufm-results/decays")
     >>> store.query("verdict != 'GLOBAL_MINIMUM'")
 
-`config` is the file's schema, `grid` makes cells of it, `cell` runs one, `runner` all of them,
-`store` and `index` keep what was found.
+`config` is the file's schema, `grid` makes cells of it, `cell` runs one, `runner` all of them (or
+those of another kind of sweep, see `work`); `writer`, `store` and `index` keep what was found.
 """
 
 from ufm.sweep.cell import run_cell as run_cell
+from ufm.sweep.columns import COLUMNS as COLUMNS
 from ufm.sweep.config import SweepConfig as SweepConfig
 from ufm.sweep.config import read_config as read_config
 from ufm.sweep.export import export_table as export_table
@@ -18,7 +19,6 @@ from ufm.sweep.plan import Estimate as Estimate
 from ufm.sweep.plan import Shard as Shard
 from ufm.sweep.plan import estimate as estimate
 from ufm.sweep.plan import parse_shard as parse_shard
-from ufm.sweep.record import COLUMNS as COLUMNS
 from ufm.sweep.record import Record as Record
 from ufm.sweep.runner import Progress as Progress
 from ufm.sweep.runner import Sweep as Sweep
@@ -26,4 +26,4 @@ from ufm.sweep.runner import load_sweep as load_sweep
 from ufm.sweep.runner import run_sweep as run_sweep
 from ufm.sweep.store import SweepStore as SweepStore
 from ufm.sweep.store import open_store as open_store
-from ufm.sweep.store import reindex as reindex
+from ufm.sweep.writer import reindex as reindex

@@ -8,6 +8,7 @@ for all starts of a problem.
     >>> record.row["verdict"], record.row["gap"]
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -62,6 +63,21 @@ def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
         row |= counts
         arrays |= eigenvalues
     return Record(row, arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solving:
+    """What a sweep over problems does with its cells."""
+
+    keep: KeepTable
+
+    def prepare(self, cell: Cell) -> None:
+        """Compile for the cell."""
+        compile_for(cell, self.keep)
+
+    def run(self, cell: Cell) -> Record:
+        """The run of the cell."""
+        return run_cell(cell, self.keep)
 
 
 def cell_key(cell: Cell) -> Any:

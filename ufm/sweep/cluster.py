@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from ufm.sweep.cell import run_cell
-from ufm.sweep.config import KeepTable
-from ufm.sweep.grid import Cell
 from ufm.sweep.plan import by_program
+from ufm.sweep.provenance import precision, threads
 from ufm.sweep.record import Record
+from ufm.sweep.work import AnyCell, Work
 
 #: Batches of each thread in a sweep, so that all end at about the same time, and the largest.
 _BATCHES, _LARGEST = 8, 64
@@ -26,7 +24,7 @@ _TIMEOUT = "10s"
 
 
 def cluster_batches(
-    address: str, cells: Sequence[Cell], keep: KeepTable, should_stop: Callable[[], bool]
+    address: str, cells: Sequence[AnyCell], work: Work, should_stop: Callable[[], bool]
 ) -> Iterator[list[Record]]:
     """The records of all cells, batch by batch as workers finish them.
 
@@ -35,20 +33,20 @@ def cluster_batches(
     """
     distributed = _distributed()
     with _connected(distributed, address) as client:
-        threads = _check_workers(client, address)
-        pending = _batches(cells, threads)
-        work = distributed.as_completed()
+        lanes = _check_workers(client, address)
+        pending = _batches(cells, lanes)
+        running = distributed.as_completed()
         lost: list[str] = []
 
         def submit() -> None:
             batch = None if should_stop() else next(pending, None)
             if batch is not None:
-                double = jnp.result_type(float) == jnp.dtype("float64")
-                work.add(client.submit(run_batch, batch, keep, double, pure=False))
+                double = precision() == "float64"
+                running.add(client.submit(run_batch, batch, work, double, pure=False))
 
-        for _ in range(threads * _AHEAD):
+        for _ in range(lanes * _AHEAD):
             submit()
-        for future in work:
+        for future in running:
             submit()
             try:
                 yield future.result()
@@ -61,15 +59,15 @@ def cluster_batches(
             )
 
 
-def run_batch(cells: Sequence[Cell], keep: KeepTable, double: bool) -> list[Record]:
+def run_batch(cells: Sequence[AnyCell], work: Work, double: bool) -> list[Record]:
     """What a worker does: the cells one after another, in the precision of who asked."""
     with jax.enable_x64(double):
-        return [run_cell(cell, keep) for cell in cells]
+        return [work.run(cell) for cell in cells]
 
 
-def _batches(cells: Sequence[Cell], threads: int) -> Iterator[list[Cell]]:
+def _batches(cells: Sequence[AnyCell], lanes: int) -> Iterator[list[AnyCell]]:
     """Batches of one program each."""
-    size = min(max(math.ceil(len(cells) / (threads * _BATCHES)), 1), _LARGEST)
+    size = min(max(math.ceil(len(cells) / (lanes * _BATCHES)), 1), _LARGEST)
     for group in by_program(cells).values():
         for begin in range(0, len(group), size):
             yield group[begin : begin + size]
@@ -95,21 +93,22 @@ def _connected(distributed: Any, address: str) -> Any:
 
 def _check_workers(client: Any, address: str) -> int:
     """Threads of all workers; raises `ValueError` for none, and for another ufm on any."""
-    threads = sum(client.nthreads().values())
-    if not threads:
+    lanes = sum(client.nthreads().values())
+    if not lanes:
         raise ValueError(f"the scheduler at {address} has no workers: dask worker {address}")
     mine = _versions()
     for worker, theirs in client.run(_versions).items():
         if theirs != mine:
             raise ValueError(
                 f"the worker at {worker} has {_listed(theirs)}, and here are {_listed(mine)}: "
-                "numbers would differ"
+                f"numbers would differ; start workers of these versions, with NPROC={threads()}"
             )
-    return threads
+    return lanes
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy")}
+    versions = {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy")}
+    return {**versions, "threads": str(threads())}
 
 
 def _listed(versions: dict[str, str]) -> str:

@@ -19,7 +19,8 @@ r"""The TOML file of a sweep: any field may be one value, a list, or a range.
     count = 10                          # random starts of each problem
     seed = 0
 
-`spacing` is "linear", "log", or at random "uniform" or "log_uniform". `times = "threshold"` makes
+`spacing` is "linear" unless it is "log", or at random "uniform" or "log_uniform"; whole numbers are
+the nearest ones. `times = "threshold"` makes
 numbers multiples of the decay at which the problem's minimum collapses (`collapse_threshold`):
 λ_W = x μ_c and λ_H = y μ_c have μ/μ_c = √(xy). Losses may also be listed in short:
 loss = ["ce", "ls:0.1", "fl:3", "mse"].
@@ -34,6 +35,9 @@ import numpy as np
 
 from ufm import settings
 
+#: Of one range.
+MAX_NUMBERS = 1_000_000
+
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file."""
@@ -46,28 +50,47 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
     start: float | None = None
     stop: float | None = None
     num: int | None = None
-    spacing: Literal["linear", "log", "uniform", "log_uniform"] = "linear"
+    spacing: Literal["linear", "log", "uniform", "log_uniform"] | None = None
     times: Literal["threshold"] | None = None
 
     def __post_init__(self) -> None:
-        ends = (self.start, self.stop, self.num)
-        if self.values is not None:
-            if any(end is not None for end in ends):
-                raise ValueError("a range has either values or from, to and num")
-            if not self.values:
-                raise ValueError("values needs at least one number")
+        if self.values is None:
+            self._check_ends()
             return
-        if self.start is None or self.stop is None or self.num is None:
+        if any(x is not None for x in (self.start, self.stop, self.num, self.spacing)):
+            raise ValueError("a range has either values or from, to, num and spacing")
+        if not self.values:
+            raise ValueError("values needs at least one number")
+
+    def _check_ends(self) -> None:
+        low, high, num = self.start, self.stop, self.num
+        if low is None or high is None or num is None:
             raise ValueError("a range needs from, to and num, or values")
-        if not (math.isfinite(self.start) and math.isfinite(self.stop)):
-            raise ValueError(f"from and to must be finite, got {self.start} and {self.stop}")
-        if self.num < 1:
-            raise ValueError(f"num must be at least 1, got {self.num}")
-        if self.spacing.startswith("log") and not (self.start > 0 and self.stop > 0):
+        if not math.isfinite(high - low):
+            raise ValueError(f"from and to must be finite, got {low} and {high}")
+        if not 1 <= num <= MAX_NUMBERS:
+            raise ValueError(f"num must be between 1 and {MAX_NUMBERS:,}, got {num:,}")
+        if self._log and not (low > 0 and high > 0):
             raise ValueError(
-                f"a range of spacing {self.spacing!r} needs positive ends, got {self.start} "
-                f"and {self.stop}"
+                f"a range of spacing {self.spacing!r} needs positive ends, got {low} and {high}"
             )
+        if self._random and low > high:
+            raise ValueError(f"random numbers need from ≤ to, got {low} and {high}")
+        if num == 1 and low != high and not self._random:
+            raise ValueError(f"num = 1 leaves out to = {high}: give the number alone, or num = 2")
+
+    @property
+    def _log(self) -> bool:
+        return "log" in (self.spacing or "")
+
+    @property
+    def _random(self) -> bool:
+        return "uniform" in (self.spacing or "")
+
+    @property
+    def is_rounded(self) -> bool:
+        """May whole numbers be made of these by rounding? Not where somebody wrote them out."""
+        return self.values is None
 
     def numbers(self, seed: Any) -> list[float]:
         """The numbers in order; random ones depend on the seed alone."""
@@ -76,14 +99,14 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
         assert self.start is not None  # as checked when it was made
         assert self.stop is not None
         assert self.num is not None
-        log, random = "log" in self.spacing, "uniform" in self.spacing
+        log = self._log
         low, high = (math.log(x) if log else x for x in (self.start, self.stop))
-        if random:
+        if self._random:
             places = np.random.default_rng(seed).uniform(low, high, self.num)
         else:
             places = np.linspace(low, high, self.num)
         numbers = [math.exp(x) if log else x for x in places.tolist()]
-        if random:
+        if self._random:
             return numbers
         # The ends, and what lies between, as people write them: 0.3, not 0.30000000000000004.
         inner = [float(f"{x:.12g}") for x in numbers[1:-1]]
@@ -149,14 +172,11 @@ class StartTable(_Table, frozen=True):
 
     count: int = 1
     scale: Real = 0.1
-    seed: int | list[int] = 0
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
-        for seed in self.seed if isinstance(self.seed, list) else [self.seed]:
-            if not 0 <= seed < 2**32:
-                raise ValueError(f"seed must be in [0, 2^32), got {seed}")
+        if not 1 <= self.count <= MAX_NUMBERS:
+            raise ValueError(f"count must be between 1 and {MAX_NUMBERS:,}, got {self.count:,}")
 
 
 class SolverTable(_Table, frozen=True):
@@ -170,7 +190,7 @@ class SolverTable(_Table, frozen=True):
 class CertificateTable(_Table, frozen=True):
     """[certificate]: `gap_tol` as in `certify`."""
 
-    gap_tol: float | None = None
+    gap_tol: Real | None = None
 
 
 class KeepTable(_Table, frozen=True):

@@ -12,19 +12,19 @@ import dataclasses
 import functools
 import itertools
 import math
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
-
-import msgspec
 
 from ufm.certificate import check_tolerance
 from ufm.losses import loss_spec, parse_loss
 from ufm.problem import Problem
 from ufm.solvers import METHODS, check_options
-from ufm.sweep.config import LossTable, Range, StartTable, SweepConfig
+from ufm.sweep.axes import Times, axis, loss_axes, size_axes
+from ufm.sweep.config import SweepConfig
 from ufm.symmetric import collapse_threshold, supported
 
+#: 64 GiB of features.
+MAX_NUMBERS_OF_A_RUN = 2**33
 #: A cell is half a kilobyte here and a row of the table there.
 MAX_CELLS = 1_000_000
 
@@ -87,6 +87,11 @@ class Program(NamedTuple):
     has_bias: bool
     method: str
 
+    @property
+    def size(self) -> int:
+        """K d N: numbers multiplied in a product with the Hessian, up to a factor."""
+        return len(self.class_counts) * self.dim * sum(self.class_counts)
+
     def describe(self) -> str:
         """In words."""
         counts = set(self.class_counts)
@@ -97,35 +102,12 @@ class Program(NamedTuple):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Times:
-    """A multiple of the collapse threshold, which depends on the rest of the problem."""
-
-    factor: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _Axis:
-    """The values of one field; `path` is how the file calls it."""
-
-    path: str
-    values: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition(".")[2]
-
-
 def expand(config: SweepConfig) -> list[Cell]:
     """All cells, cell i at position i.
 
     Raises `ValueError`, naming the field, for values that make no problem, ranges that cannot be
     combined, and more than a million cells.
     """
-    try:
-        check_tolerance(config.certificate.gap_tol)
-    except ValueError as error:
-        raise ValueError(f"certificate.gap_{error}") from None
     blocks = [_Block(config, position) for position in range(len(config.loss))]
     total = sum(block.size for block in blocks) * config.start.count
     if total > MAX_CELLS:
@@ -161,20 +143,21 @@ class _Block:
 
     def __init__(self, config: SweepConfig, position: int) -> None:
         self._config = config
-        self._losses = _loss_axes(config, position)
+        self._losses = loss_axes(config, position)
         problem, solver = config.problem, config.solver
         self._axes = [
             *self._losses,
-            *_size_axes(config),
-            _axis(config, "problem.dim", problem.dim, whole=True),
-            _axis(config, "problem.lam_w", problem.lam_w, relative=True),
-            _axis(config, "problem.lam_h", problem.lam_h, relative=True),
-            _axis(config, "problem.lam_b", problem.lam_b),
-            _axis(config, "solver.method", solver.method),
-            _axis(config, "solver.tol", solver.tol),
-            _axis(config, "solver.max_steps", solver.max_steps, whole=True),
-            _axis(config, "start.scale", config.start.scale),
-            _axis(config, "start.seed", config.start.seed),
+            *size_axes(config),
+            axis(config, "problem.dim", problem.dim, whole=True),
+            axis(config, "problem.lam_w", problem.lam_w, relative=True),
+            axis(config, "problem.lam_h", problem.lam_h, relative=True),
+            axis(config, "problem.lam_b", problem.lam_b),
+            axis(config, "solver.method", solver.method),
+            axis(config, "solver.tol", solver.tol),
+            axis(config, "solver.max_steps", solver.max_steps, whole=True),
+            axis(config, "start.scale", config.start.scale),
+            axis(config, "start.seed", config.start.seed, whole=True),
+            axis(config, "certificate.gap_tol", config.certificate.gap_tol),
         ]
         if config.combine == "zip":
             self._check_lengths()
@@ -207,15 +190,11 @@ class _Block:
         names = [axis.name for axis in self._axes[count:]]
         chosen: dict[str, Any] = dict(zip(names, values[count:], strict=True))
         chosen["loss"] = self._loss(*values[:count])
-        counts = chosen.pop("class_counts", None)
-        if counts is None:
-            counts = (chosen.pop("per_class"),) * chosen.pop("num_classes")
-        chosen["class_counts"] = counts
+        chosen["class_counts"] = _counts(chosen)
         if chosen["lam_b"] == "none":
             chosen["lam_b"] = None
         _check(chosen)
         _resolve_decays(chosen)
-        chosen["gap_tol"] = self._config.certificate.gap_tol
         return chosen
 
     def _loss(self, name: str, *numbers: float) -> str:
@@ -224,6 +203,23 @@ class _Block:
             return loss_spec(parse_loss(f"{name}:{','.join(map(repr, numbers))}"))
         except ValueError as error:
             raise ValueError(f"{self._losses[0].path}: {error}") from None
+
+
+def _counts(chosen: dict[str, Any]) -> tuple[int, ...]:
+    """Samples of each class, from the sizes; what no memory holds is refused before it is tried."""
+    listed = chosen.pop("class_counts", None)
+    if listed is None:
+        classes, each = chosen.pop("num_classes"), chosen.pop("per_class")
+        samples = classes * each
+    else:
+        classes, each, samples = len(listed), 0, sum(listed)
+    numbers = (classes + samples) * chosen["dim"]
+    if max(numbers, classes) > MAX_NUMBERS_OF_A_RUN:
+        raise ValueError(
+            f"problem: {classes:,} classes, {samples:,} samples and {chosen['dim']:,} dimensions "
+            f"make {numbers:,} numbers, more than the {MAX_NUMBERS_OF_A_RUN:,} a run can have"
+        )
+    return (each,) * classes if listed is None else tuple(listed)
 
 
 def _check(chosen: dict[str, Any]) -> None:
@@ -236,11 +232,17 @@ def _check(chosen: dict[str, Any]) -> None:
         chosen["max_steps"] = METHODS[chosen["method"]].default_max_steps
     if not 0 <= chosen["scale"] < math.inf:
         raise ValueError(f"start.scale: it must be non-negative and finite, got {chosen['scale']}")
+    if not 0 <= chosen["seed"] < 2**32:
+        raise ValueError(f"start.seed: it must be in [0, 2^32), got {chosen['seed']}")
+    try:
+        check_tolerance(chosen["gap_tol"])
+    except ValueError as error:
+        raise ValueError(f"certificate.gap_{error}") from None
 
 
 def _resolve_decays(chosen: dict[str, Any]) -> None:
     """Multiples of the threshold become decays; λ_H = "lam_w" becomes λ_W."""
-    relative = [name for name in ("lam_w", "lam_h") if isinstance(chosen[name], _Times)]
+    relative = [name for name in ("lam_w", "lam_h") if isinstance(chosen[name], Times)]
     if relative:
         threshold = _threshold(
             chosen["loss"], chosen["class_counts"], chosen["dim"], chosen["lam_b"]
@@ -263,72 +265,3 @@ def _threshold(
     # The threshold does not depend on the decays it is a threshold of.
     problem = Problem(parse_loss(loss), class_counts, dim, 1.0, 1.0, lam_b)
     return float(collapse_threshold(problem).mu) if supported(problem) else None
-
-
-def _loss_axes(config: SweepConfig, position: int) -> list[_Axis]:
-    """The hyperparameters of one entry of `loss` after its name."""
-    entry, path = config.loss[position], f"loss[{position}]"
-    if isinstance(entry, str):
-        try:
-            spec = loss_spec(parse_loss(entry))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        name, _, numbers = spec.partition(":")
-        fields = {"ls": ("alpha",), "fl": ("gamma",), "mse": ("scale", "target")}.get(name, ())
-        values = [float(x) for x in numbers.split(",")] if numbers else []
-        given: Mapping[str, Any] = dict(zip(fields, values, strict=True))
-    else:
-        name, given = _name(entry), msgspec.structs.asdict(entry)
-    axes = [_axis(config, f"{path}.{field}", value) for field, value in given.items()]
-    return [_Axis(path, (name,)), *axes]
-
-
-def _name(entry: LossTable) -> str:
-    return str(entry.__struct_config__.tag)
-
-
-def _size_axes(config: SweepConfig) -> list[_Axis]:
-    problem = config.problem
-    if problem.class_counts is None:
-        assert problem.num_classes is not None  # as the schema checks
-        assert problem.per_class is not None
-        return [
-            _axis(config, "problem.num_classes", problem.num_classes, whole=True),
-            _axis(config, "problem.per_class", problem.per_class, whole=True),
-        ]
-    lists = [entry for entry in problem.class_counts if isinstance(entry, list)]
-    counts = [tuple(entry) for entry in lists] if lists else [tuple(problem.class_counts)]
-    return [_Axis("problem.class_counts", tuple(counts))]
-
-
-def _axis(
-    config: SweepConfig, path: str, given: Any, *, whole: bool = False, relative: bool = False
-) -> _Axis:
-    """One field's values, whatever they were given as."""
-    if isinstance(given, list):
-        values = list(given)
-    elif isinstance(given, Range):
-        values = given.numbers([_first_seed(config.start), zlib.crc32(path.encode())])
-    else:
-        values = [given]
-    if not values:
-        raise ValueError(f"{path}: a list needs at least one value")
-    if whole:
-        values = [x if x is None else _whole(path, x) for x in values]
-        if config.combine == "product":  # spaced numbers may round to the same
-            values = list(dict.fromkeys(values))
-    if isinstance(given, Range) and given.times is not None:
-        if not relative:
-            raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
-        values = [_Times(float(x)) for x in values if x is not None]
-    return _Axis(path, tuple(values))
-
-
-def _whole(path: str, value: int | float) -> int:
-    if not math.isfinite(value):
-        raise ValueError(f"{path}: needs whole numbers, got {value}")
-    return round(value)
-
-
-def _first_seed(start: StartTable) -> int:
-    return start.seed[0] if isinstance(start.seed, list) else start.seed

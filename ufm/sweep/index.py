@@ -9,111 +9,102 @@ import contextlib
 import dataclasses
 import re
 import sqlite3
-import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ufm.archive import DAMAGED, read_arrays
 from ufm.settings import perhaps
-from ufm.sweep.record import COLUMNS, rows
+from ufm.sweep.batch import Batch, Batches, DamagedBatchError, ForeignBatchError
+from ufm.sweep.condition import authorise, check
+from ufm.sweep.record import Columns, rows
 
 FILE = "index.sqlite"
-BATCHES = "batches"
-#: Raised with the columns: an index of another version is made anew.
-_VERSION = 1
-
-_SCHEMA = f"""
-CREATE TABLE files (name TEXT PRIMARY KEY, size INTEGER, changed INTEGER);
-CREATE TABLE cells (
-    {", ".join(f"{name} {kind.upper()}" for name, kind in COLUMNS.items())},
-    file TEXT, position INTEGER, PRIMARY KEY (cell)
-);
-PRAGMA user_version = {_VERSION};
-"""
-#: What a query may do; everything else is refused by SQLite itself.
-_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
+#: Raised with the tables: an index of another version is made anew.
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What `reconcile` found: batches that it took in, that are gone, and that are damaged."""
+    """What `reconcile` found: batches it took in, that are gone, damaged, and another sweep's."""
 
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    damaged: tuple[str, ...]
-
-
-def batch_files(store: Path) -> list[Path]:
-    """The batches, in the order of their names."""
-    return sorted((store / BATCHES).glob("*.npz"))
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
-def open_for_writing(store: Path) -> tuple[sqlite3.Connection, bool]:
+def _schema(columns: Columns) -> str:
+    listed = ", ".join(f"{name} {kind.upper()}" for name, kind in columns.items())
+    return f"""
+    CREATE TABLE files (name TEXT PRIMARY KEY, size INTEGER, changed INTEGER, environment TEXT);
+    CREATE TABLE cells ({listed}, file TEXT, position INTEGER, PRIMARY KEY (cell));
+    PRAGMA user_version = {_VERSION};
+    """
+
+
+def open_for_writing(batches: Batches) -> tuple[sqlite3.Connection, bool]:
     """The index on disk, and whether it had to be made anew because it was damaged."""
-    path = store / FILE
+    path = batches.store / FILE
     existed = path.exists()
     if existed:
         connection = sqlite3.connect(path)
-        if _is_usable(connection):
+        if _is_usable(connection, batches.columns):
             return connection, False
         connection.close()
-        discard(store)
+        discard(batches)
     connection = sqlite3.connect(path)
-    connection.executescript(_SCHEMA)
+    connection.executescript(_schema(batches.columns))
     return connection, existed
 
 
-def discard(store: Path) -> None:
+def discard(batches: Batches) -> None:
     """Remove the index."""
     for name in (FILE, f"{FILE}-journal"):
-        (store / name).unlink(missing_ok=True)
+        (batches.store / name).unlink(missing_ok=True)
 
 
-def in_memory() -> sqlite3.Connection:
+def in_memory(batches: Batches) -> sqlite3.Connection:
     """An empty index that nobody else sees."""
     connection = sqlite3.connect(":memory:")
-    connection.executescript(_SCHEMA)
+    connection.executescript(_schema(batches.columns))
     return connection
 
 
-def open_for_reading(store: Path) -> tuple[sqlite3.Connection, Changes]:
+def open_for_reading(batches: Batches) -> tuple[sqlite3.Connection, Changes]:
     """The index as the batches are now, without writing anything.
 
     The file is used as it is where it is up to date, else a copy in memory that is.
     """
-    connection = _on_disk(store)
-    if connection is not None and _known(connection) == _found(store):
-        return connection, Changes((), (), ())
-    memory = in_memory()
+    connection = _on_disk(batches)
+    if connection is not None and _known(connection) == _found(batches):
+        return connection, Changes()
+    memory = in_memory(batches)
     if connection is not None:
         connection.backup(memory)
         connection.close()
-    return memory, reconcile(memory, store)
+    return memory, reconcile(memory, batches)
 
 
-def _on_disk(store: Path) -> sqlite3.Connection | None:
-    path = store / FILE
+def _on_disk(batches: Batches) -> sqlite3.Connection | None:
+    path = batches.store / FILE
     if not path.exists():
         return None
     with contextlib.suppress(sqlite3.Error):
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        if _is_usable(connection):
+        if _is_usable(connection, batches.columns):
             return connection
         connection.close()
     return None
 
 
-def _is_usable(connection: sqlite3.Connection) -> bool:
-    """Is it a whole database of this version?"""
+def _is_usable(connection: sqlite3.Connection, columns: Columns) -> bool:
+    """Is it a whole database of this version and this table?"""
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        names = [row[1] for row in connection.execute("PRAGMA table_info(cells)")]
     except sqlite3.Error:
         return False
-    return version == _VERSION and sound == "ok"
+    return version == _VERSION and sound == "ok" and names == [*columns, "file", "position"]
 
 
 def _known(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
@@ -121,97 +112,102 @@ def _known(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
     return {name: (size, changed) for name, size, changed in entries}
 
 
-def _found(store: Path) -> dict[str, tuple[int, int]]:
-    stats = {path.name: path.stat() for path in batch_files(store)}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+def _found(batches: Batches) -> dict[str, tuple[int, int]]:
+    return {path.name: _state(path) for path in batches.files()}
 
 
-def reconcile(connection: sqlite3.Connection, store: Path) -> Changes:
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def reconcile(connection: sqlite3.Connection, batches: Batches) -> Changes:
     """Bring the index to what the batches say."""
-    known, found = _known(connection), _found(store)
+    known, found = _known(connection), _found(batches)
     removed = [name for name in known if known[name] != found.get(name)]
-    added, damaged = [], []
+    added, damaged, foreign = [], [], []
     with connection:
-        for name in removed:
-            connection.execute("DELETE FROM cells WHERE file = ?", (name,))
-            connection.execute("DELETE FROM files WHERE name = ?", (name,))
+        if removed:  # a cell of theirs may also be in another batch
+            connection.execute("DELETE FROM cells")
+            connection.execute("DELETE FROM files")
         for name in found:
-            if known.get(name) == found[name]:
+            if not removed and known.get(name) == found[name]:
                 continue
-            packed = read_batch(store / BATCHES / name)
-            if packed is None:
+            try:
+                batch = batches.read(batches.folder / name)
+            except DamagedBatchError:
                 damaged.append(name)
+            except ForeignBatchError:
+                foreign.append(name)
             else:
-                _insert(connection, name, found[name], packed)
+                _insert(connection, batches, name, found[name], batch)
                 added.append(name)
     gone = [name for name in removed if name not in found]
-    return Changes(tuple(added), tuple(gone), tuple(damaged))
+    return Changes(tuple(added), tuple(gone), tuple(damaged), tuple(foreign))
 
 
-def read_batch(path: Path) -> dict[str, np.ndarray] | None:
-    """The columns of a batch whose data are all as they were written, else None.
-
-    Raises `OSError` where the file cannot be read at all: that is no damage.
-    """
-    path.open("rb").close()
-    try:
-        with zipfile.ZipFile(path) as file:
-            if file.testzip() is not None:
-                return None
-        found, _ = read_arrays(path, COLUMNS)
-    except DAMAGED:
-        return None
-    lengths = {len(column) for column in found.values() if column.ndim == 1}
-    return found if set(found) == set(COLUMNS) and len(lengths) == 1 else None
-
-
-def insert(connection: sqlite3.Connection, path: Path, packed: dict[str, np.ndarray]) -> None:
+def insert(connection: sqlite3.Connection, batches: Batches, path: Path, batch: Batch) -> None:
     """Add a batch that has just been written."""
-    stat = path.stat()
     with connection:
-        _insert(connection, path.name, (stat.st_size, stat.st_mtime_ns), packed)
+        _insert(connection, batches, path.name, _state(path), batch)
 
 
 def _insert(
     connection: sqlite3.Connection,
+    batches: Batches,
     name: str,
     state: tuple[int, int],
-    packed: dict[str, np.ndarray],
+    batch: Batch,
 ) -> None:
-    connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, *state))
-    marks = ", ".join("?" * (len(COLUMNS) + 2))
-    # Shards of different divisions may have done a cell twice, with the same bits: the first stays.
+    connection.execute(
+        "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (name, *state, batch.environment)
+    )
+    marks = ", ".join("?" * (len(batches.columns) + 2))
+    # A copied file has the same cells again, with the same bits: the first stays.
     connection.executemany(
         f"INSERT OR IGNORE INTO cells VALUES ({marks})",
-        [(*row, name, position) for position, row in enumerate(rows(packed))],
+        [(*row, name, position) for position, row in enumerate(rows(batch.table, batches.columns))],
     )
 
 
+def environments(connection: sqlite3.Connection) -> list[str]:
+    """Where the cells were computed, as JSON, in the order of the batches."""
+    found = connection.execute("SELECT environment FROM files ORDER BY name").fetchall()
+    return list(dict.fromkeys(text for (text,) in found))
+
+
+def place(connection: sqlite3.Connection, cell: int) -> tuple[str, int] | None:
+    """File and position of a finished cell."""
+    query = "SELECT file, position FROM cells WHERE cell = ?"
+    return connection.execute(query, (cell,)).fetchone()
+
+
+def finished(connection: sqlite3.Connection) -> set[int]:
+    """The cells that are done."""
+    return {cell for (cell,) in connection.execute("SELECT cell FROM cells")}
+
+
 def select(
-    connection: sqlite3.Connection, where: str = "", columns: Sequence[str] = ()
+    connection: sqlite3.Connection, columns: Columns, where: str = ""
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Names and rows of the cells where the clause holds, in their order.
 
     Raises `ValueError`, in one line, for anything but a clause that reads.
     """
-    # The line break ends a comment; parentheses that do not close are an error of syntax.
+    # The line break ends a comment.
     clause = f"WHERE (\n{where}\n)" if where.strip() else ""
-    names = ", ".join(columns or COLUMNS)
-    connection.set_authorizer(_authorise)
+    connection.set_authorizer(authorise)
     try:
-        cursor = connection.execute(f"SELECT {names} FROM cells {clause} ORDER BY cell")
+        check(where, tuple(columns))
+        query = f"SELECT {', '.join(columns)} FROM cells {clause} ORDER BY cell"
+        cursor = connection.execute(query)
         return [item[0] for item in cursor.description], cursor.fetchall()
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        unknown = re.fullmatch(r"no such column: (\w+)", str(error))
-        hint = perhaps(unknown[1], list(COLUMNS)) if unknown else ""
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        unknown = re.match(r'no such column: "?(\w+)', str(error))
+        hint = perhaps(unknown[1], list(columns)) if unknown else ""
         raise ValueError(
             f"{where!r} is no condition on the cells ({error}{hint}): write a WHERE clause such as "
             "\"verdict != 'GLOBAL_MINIMUM' AND lam_w < 1e-3\""
         ) from None
     finally:
         connection.set_authorizer(None)
-
-
-def _authorise(action: int, first: Any, second: Any, *_: Any) -> int:
-    forbidden = action == sqlite3.SQLITE_FUNCTION and second == "load_extension"
-    return sqlite3.SQLITE_OK if action in _ALLOWED and not forbidden else sqlite3.SQLITE_DENY

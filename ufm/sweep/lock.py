@@ -1,14 +1,17 @@
 """One process at a time on a store, or one for each shard of it.
 
 The lock is held by the operating system (`flock`), which lets go when the process dies, however it
-dies. The file says who holds it, for the message, and for machines that share a folder but not
-its locks: there an entry of another machine is believed until somebody removes the file.
+dies. Machines may share a folder but not its locks: so the file also says who holds it, and is
+touched every half a minute. An entry of another machine that was not touched for ten minutes is
+that of a process which died.
 """
 
 import contextlib
 import json
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,48 +24,75 @@ from ufm.results import unwritable
 
 #: Name of the lock that excludes all others.
 WHOLE = "whole"
-_FOLDER = "locks"
+FOLDER = "locks"
+#: Seconds between two signs of life, and without any after which a holder is dead.
+_BEAT, _DEAD = 30.0, 600.0
 
 
 @contextlib.contextmanager
-def locked(store: Path, name: str = WHOLE) -> Iterator[str | None]:
+def locked(store: Path, name: str = WHOLE, patience: float = 0.0) -> Iterator[str | None]:
     """Hold the lock of the whole store, or of a shard ("1-of-8"), as long as the block runs.
 
     Yields a sentence if a process that died had held it, else None. Raises `ValueError` where
-    another process holds it, or one that excludes it.
+    another process holds it, or one that excludes it, for longer than `patience` seconds.
     """
-    path = store / _FOLDER / f"{name}.lock"
+    path = store / FOLDER / f"{name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise unwritable(store, error) from None
     try:
-        before = _acquire(handle, path)
+        before = _acquire(handle, path, time.monotonic() + patience)
+        _sign(handle, store)
     except ValueError:
         os.close(handle)
         raise
+    ended = threading.Event()
+    beat = threading.Thread(target=_live, args=(path, ended), daemon=True)
+    beat.start()
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(_self()).encode(), 0)
         _refuse_others(path)
         yield before
     finally:
+        ended.set()
+        beat.join()
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)  # a file without an entry: nobody holds it
         os.close(handle)
 
 
-def _acquire(handle: int, path: Path) -> str | None:
+def _sign(handle: int, store: Path) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(_self()).encode(), 0)
+    except OSError as error:
+        raise unwritable(store, error) from None
+
+
+def _live(path: Path, ended: threading.Event) -> None:
+    """Touch the file again and again."""
+    while not ended.wait(_BEAT):
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
+
+def _acquire(handle: int, path: Path, until: float) -> str | None:
     """Take the lock; a sentence if its holder died with it."""
+    while not _try(handle):
+        if time.monotonic() >= until:
+            raise ValueError(_held(path, _entry(path)))
+        time.sleep(0.05)
     holder = _entry(path)
-    if not _try(handle):
-        raise ValueError(_held(path, holder))
     if holder is None:
         return None
-    if holder.get("host") != socket.gethostname() or fcntl is None:
+    if _lives(path, holder):
         raise ValueError(_held(path, holder))
-    return f"process {holder.get('pid')} died while it worked on {path.parent.parent}: going on"
+    host = holder.get("host")
+    where = "" if host == socket.gethostname() else f" on {host}"
+    return (
+        f"process {holder.get('pid')}{where} died while it worked on {path.parent.parent}: going on"
+    )
 
 
 def _try(handle: int) -> bool:
@@ -75,23 +105,42 @@ def _try(handle: int) -> bool:
     return True
 
 
+def _lives(path: Path, holder: dict[str, object]) -> bool:
+    """Does the holder live, though its lock could be taken? Only where locks do not reach it."""
+    if fcntl is not None and holder.get("host") == socket.gethostname():
+        return False
+    try:
+        return time.time() - path.stat().st_mtime < _DEAD
+    except OSError:
+        return False  # removed meanwhile
+
+
 def _refuse_others(path: Path) -> None:
-    """A shard and the whole exclude each other; two shards do not."""
-    whole = path.stem == WHOLE
+    """Shards of one division may work beside each other; anything else excludes the rest."""
     for other in sorted(path.parent.glob("*.lock")):
-        if other == path or not (whole or other.stem == WHOLE):
+        if other == path or _compatible(path.stem, other.stem):
             continue
         holder = _entry(other)
-        if holder is None or _is_dead(other, holder):
-            continue
-        raise ValueError(_held(other, holder))
+        if holder is not None and not _is_dead(other, holder):
+            raise ValueError(_held(other, holder))
+
+
+def _compatible(name: str, other: str) -> bool:
+    """May the holders of two locks work at the same time?"""
+    if WHOLE in (name, other):
+        return False
+    parts, others = name.rpartition("-of-")[2], other.rpartition("-of-")[2]
+    return parts == others or "-of-" not in name or "-of-" not in other
 
 
 def _is_dead(path: Path, holder: dict[str, object]) -> bool:
-    """Did a process of this machine leave the entry, and is it gone?"""
-    if fcntl is None or holder.get("host") != socket.gethostname():
+    """Is the process that left the entry gone?"""
+    if _lives(path, holder):
         return False
-    handle = os.open(path, os.O_RDWR)
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:  # removed meanwhile
+        return True
     try:
         return _try(handle)
     finally:

@@ -5,15 +5,14 @@ they are divided: a batch is only what is written at once, and what an interrupt
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 
+from ufm._threads import cores
 from ufm.results import Clock
-from ufm.sweep.cell import compile_for, run_cell
-from ufm.sweep.config import KeepTable
-from ufm.sweep.grid import Cell, Program
+from ufm.sweep.work import AnyCell, Program, Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Shard:
         """As a lock calls it."""
         return f"{self.number}-of-{self.of}"
 
-    def cells(self, cells: Iterable[Cell]) -> list[Cell]:
+    def cells(self, cells: Iterable[Any]) -> list[Any]:
         """The part of the cells."""
         return [cell for cell in cells if cell.index % self.of == self.number - 1]
 
@@ -45,9 +44,9 @@ def parse_shard(text: str) -> Shard:
     return shard
 
 
-def by_program(cells: Iterable[Cell]) -> dict[Program, list[Cell]]:
+def by_program(cells: Iterable[Any]) -> dict[Program, list[Any]]:
     """The cells of each program, programs in the order in which they first appear."""
-    groups: dict[Program, list[Cell]] = {}
+    groups: dict[Program, list[Any]] = {}
     for cell in cells:
         groups.setdefault(cell.program, []).append(cell)
     return groups
@@ -58,7 +57,7 @@ class Estimate:
     """Seconds of compilation and of computation for the cells of one program, on all cores.
 
     `measured` is False where nothing was run and the numbers are another program's, scaled by
-    K·d·N.
+    size.
     """
 
     program: Program
@@ -73,8 +72,8 @@ _BUDGET, _SAMPLES = 30.0, 3
 
 
 def estimate(
-    cells: Sequence[Cell],
-    keep: KeepTable,
+    cells: Sequence[Any],
+    work: Work,
     on_done: Callable[[], None] = lambda: None,
 ) -> list[Estimate]:
     """Time a few cells of each program, as long as half a minute lasts; the others by their size.
@@ -86,36 +85,31 @@ def estimate(
         if found and clock.seconds() > _BUDGET:
             found.append(_scaled(program, len(members), found[-1]))
         else:
-            found.append(_measured(program, members, keep))
+            found.append(_measured(program, members, work))
         on_done()
     return found
 
 
-def _measured(program: Program, cells: Sequence[Cell], keep: KeepTable) -> Estimate:
+def _measured(program: Program, cells: Sequence[AnyCell], work: Work) -> Estimate:
     clock = Clock()
-    compile_for(cells[0], keep)
+    work.prepare(cells[0])
     compilation = clock.seconds()
     # The first, the middle, the last: ends of the ranges cost the most.
     chosen = sorted({0, len(cells) // 2, len(cells) - 1})[:_SAMPLES]
     clock = Clock()
     for i in chosen:
-        run_cell(cells[i], keep)
+        work.run(cells[i])
     each = clock.seconds() / len(chosen) / num_workers()
     return Estimate(program, len(cells), compilation, each * len(cells), measured=True)
 
 
 def _scaled(program: Program, count: int, like: Estimate) -> Estimate:
-    ratio = _size(program) / _size(like.program)
+    ratio = program.size / like.program.size
     computation = like.computation / like.cells * ratio * count
     return Estimate(program, count, like.compilation, computation, measured=False)
-
-
-def _size(program: Program) -> int:
-    return len(program.class_counts) * program.dim * sum(program.class_counts)
 
 
 def num_workers() -> int:
     """Cells that are computed at a time: one for each core, or for each accelerator."""
     devices = jax.local_device_count()
-    cores = os.cpu_count() or 1
-    return max(devices, cores) if jax.default_backend() == "cpu" else devices
+    return max(devices, cores()) if jax.default_backend() == "cpu" else devices

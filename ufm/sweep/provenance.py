@@ -1,20 +1,62 @@
 """What the bits of a sweep depend on: versions, the processor, and the commit of the sources."""
 
 import contextlib
+import json
+import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
+from ufm._threads import cores
 from ufm.results import environment
 
 #: What can change the last bits of a number.
-_DECISIVE = ("ufm", "jax", "numpy", "backend", "processor", "cores", "commit")
+_DECISIVE = ("ufm", "jax", "numpy", "backend", "processor", "threads", "commit")
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, backend, processor and cores, and the commit if this is a working copy."""
-    return {**environment(), "processor": _processor(), "commit": commit()}
+    """Versions, backend, processor and threads, and the commit if this is a working copy."""
+    return {
+        **environment(),
+        "processor": _processor(),
+        "threads": threads(),
+        "commit": commit(),
+    }
+
+
+def precision() -> str:
+    """ "float64" or "float32": what numbers are computed in here."""
+    return str(jnp.result_type(float))
+
+
+def threads() -> int:
+    """Threads over which XLA divides a large product on a CPU, and so in which order it adds.
+
+    They are the cores this process may use, unless the environment sets `NPROC` before JAX is first
+    used (`continue_with_threads`). With as many threads, processes on more and on fewer cores have
+    the same bits.
+    """
+    given = os.environ.get(_THREADS[0], "")
+    return int(given) if given.isdigit() and int(given) > 0 else cores()
+
+
+def continue_with_threads(store: Path) -> None:
+    """Divide work as the first run of a sweep did, so that bits agree on other numbers of cores.
+
+    Without effect once JAX has computed, and where there is no sweep yet.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        manifest = json.loads((store / "sweep.json").read_text(encoding="utf-8"))
+        count = int(manifest["environment"]["threads"])
+        if count > 0 and count != threads():
+            for name in _THREADS:
+                os.environ[name] = str(count)
+
+
+_THREADS = ("NPROC", "PJRT_NPROC")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -1,73 +1,18 @@
-"""What is stored of a run: the columns of the table, and the arrays beside it.
+"""What is stored of a run: a row of the sweep's table, and the arrays beside it.
 
 A batch of runs is a handful of arrays: one for each column, in the order of the cells, and for
 arrays of varying length all of them end to end with the places where each begins.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-#: Column → kind. Unknown whole numbers are −1 and unknown real ones NaN; both are NULL in SQL.
-COLUMNS: dict[str, str] = {
-    # what was run
-    "cell": "integer",
-    "loss": "text",
-    "family": "text",
-    "alpha": "real",
-    "gamma": "real",
-    "scale": "real",
-    "target": "real",
-    "num_classes": "integer",
-    "dim": "integer",
-    "per_class": "integer",
-    "class_counts": "text",
-    "lam_w": "real",
-    "lam_h": "real",
-    "lam_b": "real",
-    "mu": "real",
-    "method": "text",
-    "max_steps": "integer",
-    "start_scale": "real",
-    "seed": "integer",
-    "start": "integer",
-    # how it ended
-    "status": "text",
-    "verdict": "text",
-    "reason": "text",
-    "value": "real",
-    "gap": "real",
-    "gap_tol": "real",
-    "rounding": "real",
-    "grad_norm": "real",
-    "tol": "real",
-    "dual_norm": "real",
-    "rho": "real",
-    "norm_w": "real",
-    "norm_h": "real",
-    "norm_b": "real",
-    "nc1": "real",
-    "nc2": "real",
-    "nc3": "real",
-    "nc4": "real",
-    "within_between_ratio": "real",
-    "steps": "integer",
-    "products": "integer",
-    "seconds": "real",
-    "negative": "integer",
-    "zero": "integer",
-    "positive": "integer",
-    # what theory says of the problem
-    "minimum": "real",
-    "minimum_exact": "integer",
-    "kind": "text",
-    "rho_star": "real",
-    "threshold": "real",
-    "logit_distance": "real",
-    "matches": "integer",
-}
+#: Column → "integer", "real" or "text". Unknown whole numbers are −1 and unknown real ones NaN;
+#: both are NULL in SQL.
+Columns = Mapping[str, str]
 
 _DTYPES = {"integer": np.int64, "real": np.float64, "text": np.str_}
 
@@ -84,32 +29,39 @@ class Record:
         return int(self.row["cell"])
 
 
-def pack(records: Sequence[Record]) -> dict[str, np.ndarray]:
+def pack(records: Sequence[Record], columns: Columns) -> dict[str, np.ndarray]:
     """A batch as arrays that `numpy.savez` takes."""
     packed = {
         name: np.array([record.row[name] for record in records], _DTYPES[kind])
-        for name, kind in COLUMNS.items()
+        for name, kind in columns.items()
     }
     for name in dict.fromkeys(name for record in records for name in record.arrays):
-        pieces = [record.arrays.get(name, np.zeros(0)) for record in records]
+        pieces = [record.arrays.get(name) for record in records]
+        there = [piece for piece in pieces if piece is not None]
+        sizes = [0 if piece is None else piece.size for piece in pieces]
         # Beginnings and shapes: entry i is flat[offsets[i]:offsets[i+1]].reshape(shapes[i]).
-        packed[f"array_{name}"] = np.concatenate([piece.ravel() for piece in pieces])
-        packed[f"offsets_{name}"] = np.cumsum([0, *(piece.size for piece in pieces)])
-        packed[f"shapes_{name}"] = _shapes(pieces)
+        packed[f"array_{name}"] = np.concatenate([piece.ravel() for piece in there])
+        packed[f"offsets_{name}"] = np.cumsum([0, *sizes])
+        packed[f"shapes_{name}"] = _shapes(pieces, max(piece.ndim for piece in there))
     return packed
 
 
-def _shapes(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """One row for each array; −1 beyond its last axis."""
-    most = max(piece.ndim for piece in pieces)
-    rows = [[*piece.shape, *[-1] * (most - piece.ndim)] for piece in pieces]
-    return np.array(rows, np.int64)
+#: In the place of a length: beyond the array's last axis, and where a run has no such array.
+_BEYOND, _ABSENT = -1, -2
 
 
-def rows(packed: dict[str, np.ndarray]) -> list[tuple[Any, ...]]:
-    """The table of a batch, in the order of `COLUMNS`, with None for what is unknown."""
-    columns = [_with_none(packed[name].tolist(), kind) for name, kind in COLUMNS.items()]
-    return list(zip(*columns, strict=True))
+def _shapes(pieces: Sequence[np.ndarray | None], most: int) -> np.ndarray:
+    """One row for each run."""
+    rows = [
+        [_ABSENT] * most if x is None else [*x.shape, *[_BEYOND] * (most - x.ndim)] for x in pieces
+    ]
+    return np.array(rows, np.int64).reshape(len(pieces), most)
+
+
+def rows(packed: Mapping[str, np.ndarray], columns: Columns) -> list[tuple[Any, ...]]:
+    """The table of a batch, in the order of its columns, with None for what is unknown."""
+    found = [_with_none(packed[name].tolist(), kind) for name, kind in columns.items()]
+    return list(zip(*found, strict=True))
 
 
 def _with_none(values: list[Any], kind: str) -> list[Any]:
@@ -120,7 +72,7 @@ def _with_none(values: list[Any], kind: str) -> list[Any]:
     return values
 
 
-def unpack(packed: dict[str, np.ndarray], position: int) -> dict[str, np.ndarray]:
+def unpack(packed: Mapping[str, np.ndarray], position: int) -> dict[str, np.ndarray]:
     """The arrays of the run at one place of a batch."""
     found = {}
     for key in packed:
@@ -129,5 +81,6 @@ def unpack(packed: dict[str, np.ndarray], position: int) -> dict[str, np.ndarray
         name = key.removeprefix("array_")
         begin, end = packed[f"offsets_{name}"][position : position + 2]
         shape = packed[f"shapes_{name}"][position]
-        found[name] = packed[key][begin:end].reshape(shape[shape >= 0])
+        if _ABSENT not in shape:
+            found[name] = packed[key][begin:end].reshape(shape[shape != _BEYOND])
     return found

@@ -14,14 +14,18 @@ from typing import Any
 import jax
 
 from ufm.results import Clock
-from ufm.sweep.cell import compile_for, run_cell
+from ufm.sweep.cell import Solving
 from ufm.sweep.cluster import cluster_batches
-from ufm.sweep.config import KeepTable, SweepConfig, read_config
+from ufm.sweep.columns import COLUMNS
+from ufm.sweep.config import SweepConfig, as_builtins, read_config
 from ufm.sweep.grid import Cell, expand
 from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, num_workers
+from ufm.sweep.provenance import precision
 from ufm.sweep.record import Record
-from ufm.sweep.store import SweepStore, Writer, make_store
+from ufm.sweep.store import Contents, SweepStore
+from ufm.sweep.work import AnyCell, AnySweep, Work
+from ufm.sweep.writer import Writer, make_store
 
 #: Seconds that a batch should last, and its largest size.
 BATCH_SECONDS, _LARGEST = 2.0, 512
@@ -33,6 +37,17 @@ class Sweep:
 
     config: SweepConfig
     cells: tuple[Cell, ...]
+
+    @property
+    def work(self) -> Solving:
+        """Solve and certify."""
+        return Solving(self.config.keep)
+
+    @property
+    def contents(self) -> Contents:
+        """What its store is for, in the precision of this process."""
+        config = as_builtins(self.config)
+        return Contents("problems", config, len(self.cells), COLUMNS, precision())
 
 
 def load_sweep(path: Path | str) -> Sweep:
@@ -59,7 +74,7 @@ class Progress:
 
 
 def run_sweep(
-    sweep: Sweep,
+    sweep: AnySweep,
     out: Path | str,
     *,
     shard: Shard | None = None,
@@ -79,7 +94,7 @@ def run_sweep(
     Raises `ValueError` where the folder is in use, holds something else, or cannot be written, and,
     after all others are done, where cells cannot be computed at all, such as for want of memory.
     """
-    store = make_store(Path(out), sweep.config, len(sweep.cells))
+    store = make_store(Path(out), sweep.contents)
     with locked(store.path, shard.name if shard else WHOLE) as recovered:
         writer = Writer(store, shared=shard is not None)
         try:
@@ -90,11 +105,10 @@ def run_sweep(
             before = len(mine) - len(todo)
             on_progress(Progress(before, 0, len(mine), tuple(notes)))
             done = 0
-            keep = sweep.config.keep
             if dask is None:
-                batches = _batches(todo, keep, should_stop, batch_seconds)
+                batches = _batches(todo, sweep.work, should_stop, batch_seconds)
             else:
-                batches = cluster_batches(dask, todo, keep, should_stop) if todo else iter(())
+                batches = cluster_batches(dask, todo, sweep.work, should_stop) if todo else ()
             for records in batches:
                 writer.add(records)
                 done += len(records)
@@ -105,8 +119,8 @@ def run_sweep(
 
 
 def _batches(
-    cells: Sequence[Cell],
-    keep: KeepTable,
+    cells: Sequence[AnyCell],
+    work: Work,
     should_stop: Callable[[], bool],
     batch_seconds: float,
 ) -> Iterator[list[Record]]:
@@ -119,16 +133,16 @@ def _batches(
     compiler = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     devices = itertools.cycle(_devices())
     try:
-        ready = compiler.submit(compile_for, groups[0][0], keep)
+        ready = compiler.submit(work.prepare, groups[0][0])
         for group, following in itertools.zip_longest(groups, groups[1:]):
             concurrent.futures.wait([ready])  # what cannot be compiled fails again as a cell
             if following is not None:
-                ready = compiler.submit(compile_for, following[0], keep)
+                ready = compiler.submit(work.prepare, following[0])
             for batch in _sized(group, batch_seconds):
                 if should_stop():
                     return
-                work = [pool.submit(_on, next(devices), cell, keep) for cell in batch]
-                records = [_outcome(cell, w, failures) for cell, w in zip(batch, work, strict=True)]
+                runs = [pool.submit(_on, next(devices), cell, work) for cell in batch]
+                records = [_outcome(cell, r, failures) for cell, r in zip(batch, runs, strict=True)]
                 if done := [record for record in records if record is not None]:
                     yield done
     finally:
@@ -142,12 +156,12 @@ def _batches(
 
 
 def _outcome(
-    cell: Cell, work: "concurrent.futures.Future[Record]", failures: list[str]
+    cell: AnyCell, run: "concurrent.futures.Future[Record]", failures: list[str]
 ) -> Record | None:
     """The record of a cell; None, and a line about it, for one that no run can be made of."""
-    error = work.exception()
+    error = run.exception()
     if error is None:
-        return work.result()
+        return run.result()
     first, *_ = str(error).splitlines() or [""]
     failures.append(f"cell {cell.index} ({cell.loss}): {type(error).__name__}: {first}")
     return None
@@ -159,14 +173,14 @@ def _devices() -> list[Any]:
     return devices if len(devices) > 1 else [None]
 
 
-def _on(device: Any, cell: Cell, keep: KeepTable) -> Record:
+def _on(device: Any, cell: AnyCell, work: Work) -> Record:
     if device is None:
-        return run_cell(cell, keep)
+        return work.run(cell)
     with jax.default_device(device):
-        return run_cell(cell, keep)
+        return work.run(cell)
 
 
-def _sized(cells: Sequence[Cell], seconds: float) -> Iterator[Sequence[Cell]]:
+def _sized(cells: Sequence[AnyCell], seconds: float) -> Iterator[Sequence[AnyCell]]:
     """The cells in batches, each sized by the time that those before took."""
     position, size = 0, num_workers()
     while position < len(cells):

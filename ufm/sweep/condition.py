@@ -1,0 +1,34 @@
+"""Conditions on the cells of a store: an SQL WHERE clause, and nothing that leaves it."""
+
+import re
+import sqlite3
+from typing import Any
+
+#: Text, names in quotes, comments, and the parentheses outside of them.
+_TOKENS = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | [();]""", re.DOTALL | re.VERBOSE
+)
+#: What a query may do; everything else is refused by SQLite itself.
+_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
+
+
+def check(clause: str, columns: tuple[str, ...]) -> None:
+    """Refuse what would end the clause, and what SQLite would read as text though it looks a name.
+
+    Raises `ValueError` that says what is wrong.
+    """
+    depth = 0
+    for token in _TOKENS.findall(clause):
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if depth < 0 or token == ";":
+            raise ValueError(f"{token!r} ends the condition")
+        if token.startswith('"') and token[1:-1].lower() not in columns:
+            raise ValueError(f"no such column: {token}; text stands in single quotes")
+    if depth:
+        raise ValueError("a parenthesis is not closed")
+
+
+def authorise(action: int, _: Any, name: Any, *rest: Any) -> int:
+    """For `sqlite3.Connection.set_authorizer`."""
+    forbidden = action == sqlite3.SQLITE_FUNCTION and name == "load_extension"
+    return sqlite3.SQLITE_OK if action in _ALLOWED and not forbidden else sqlite3.SQLITE_DENY

@@ -1,0 +1,77 @@
+"""What a sweep is to those who run it: cells, and somebody who knows what to do with one.
+
+`ufm.sweep.runner.Sweep` solves problems; `ufm.networks` trains networks through the same store.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from ufm.sweep.record import Record
+from ufm.sweep.store import Contents
+
+
+@runtime_checkable
+class Program(Hashable, Protocol):
+    """What is compiled once for many cells."""
+
+    @property
+    def size(self) -> float:
+        """To which the time of a cell is about proportional."""
+        ...
+
+    def describe(self) -> str:
+        """In words."""
+        ...
+
+
+@runtime_checkable
+class AnyCell(Protocol):
+    """One run. It can be pickled."""
+
+    @property
+    def index(self) -> int:
+        """Its number in the sweep."""
+        ...
+
+    @property
+    def loss(self) -> str:
+        """The loss as users write it."""
+        ...
+
+    @property
+    def program(self) -> Program:
+        """What is compiled for it."""
+        ...
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What is done with cells. It can be pickled."""
+
+    def prepare(self, cell: Any) -> None:
+        """Compile all that the cell's program needs."""
+        ...
+
+    def run(self, cell: Any) -> Record:
+        """The run of a cell."""
+        ...
+
+
+@runtime_checkable
+class AnySweep(Protocol):
+    """Cells and what is done with them."""
+
+    @property
+    def contents(self) -> Contents:
+        """What its store is for."""
+        ...
+
+    @property
+    def cells(self) -> Sequence[Any]:
+        """Each an `AnyCell`; cell i at position i."""
+        ...
+
+    @property
+    def work(self) -> Work:
+        """What is done with each."""
+        ...

@@ -1,0 +1,171 @@
+"""Make the folder of a sweep, and add batches to it."""
+
+import contextlib
+import dataclasses
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from ufm._json import dumps
+from ufm.results import PARTIAL, unwritable, write_whole
+from ufm.sweep import batch, index
+from ufm.sweep.lock import FOLDER as LOCKS
+from ufm.sweep.lock import locked
+from ufm.sweep.provenance import differences, provenance
+from ufm.sweep.record import Record
+from ufm.sweep.store import FORMAT, MANIFEST, Contents, SweepStore, notes, open_store
+
+
+def store_of(path: Path, contents: Contents) -> SweepStore | None:
+    """The folder's store if there is one. Raises `ValueError` for one of another sweep."""
+    if not (path / MANIFEST).exists():
+        return None
+    store = open_store(path)
+    if store.contents.identity != contents.identity:
+        raise ValueError(
+            f"{path} holds {_how_other(store.contents, contents)}: choose another --out"
+        )
+    return store
+
+
+def _how_other(there: Contents, here: Contents) -> str:
+    if dataclasses.replace(there, precision=here.precision).identity == here.identity:
+        return f"this sweep in {there.precision}, and here is {here.precision}"
+    if dataclasses.replace(there, columns=here.columns).identity == here.identity:
+        return "this sweep as another version of ufm tabulates it"
+    return "another sweep"
+
+
+def make_store(path: Path, contents: Contents) -> SweepStore:
+    """The folder of a sweep: made, or the one that holds the same sweep.
+
+    Raises `ValueError` for a folder of something else or of another sweep, and where it cannot be
+    written. The title may change.
+    """
+    store = store_of(path, contents)
+    if store is not None and store.contents == contents:
+        return store
+    if store is None and path.exists() and (not path.is_dir() or _foreign(path)):
+        raise ValueError(f"{path} exists and is no folder of a sweep: choose another --out")
+    where = provenance() if store is None else store.environment
+    manifest = {"format": FORMAT, **dataclasses.asdict(contents), "environment": where}
+    try:
+        (path / batch.FOLDER).mkdir(parents=True, exist_ok=True)
+        # Shards may begin at the same moment: each writes a file of its own.
+        write_whole(path / MANIFEST, dumps(manifest).encode(), owner=f".{os.getpid()}")
+    except OSError as error:
+        raise unwritable(path, error) from None
+    return open_store(path)
+
+
+def _foreign(folder: Path) -> bool:
+    """Is there anything but a sweep's, or what a first run that was killed at once left behind?"""
+    names = [entry.name for entry in folder.iterdir()]
+    known = any(name in (batch.FOLDER, LOCKS) or name.endswith(PARTIAL) for name in names)
+    return bool(names) and not known
+
+
+class Writer:
+    """Adds batches to a store. One writer at a time (`ufm.sweep.lock`), or one for each shard.
+
+    `notes` says in one line each what had to be repaired. With `shared` other shards write beside
+    it: the index on disk is then brought up to date at the end.
+    """
+
+    def __init__(self, store: SweepStore, shared: bool = False) -> None:
+        self.store = store
+        self.notes: list[str] = []
+        self._batches, self._shared, self._environment = store.batches, shared, provenance()
+        try:
+            self._batches.folder.mkdir(exist_ok=True)
+            if not shared:
+                self._clear_partial()
+            self._connection = self._open()
+            self._take_in()
+            self._compare()
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_use(store.path, error) from None
+
+    def _clear_partial(self) -> None:
+        """Remove what a killed process had not finished writing."""
+        for path in self._batches.folder.glob(f"*{PARTIAL}"):
+            path.unlink()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._shared:
+            return index.in_memory(self._batches)
+        connection, damaged = index.open_for_writing(self._batches)
+        if damaged:
+            self.notes.append("index.sqlite was damaged: it is made anew from the batches")
+        return connection
+
+    def _take_in(self) -> None:
+        changes = index.reconcile(self._connection, self._batches)
+        for name in changes.damaged:
+            damaged = self._batches.folder / name
+            with contextlib.suppress(FileNotFoundError):  # another shard was quicker
+                os.replace(damaged, damaged.with_suffix(".damaged"))
+        self.notes += notes(changes, "its cells are computed again")
+        if changes.removed:
+            listed = ", ".join(changes.removed)
+            self.notes.append(f"{listed} is gone: its cells are computed again")
+
+    def _compare(self) -> None:
+        """Say where the numbers may differ in their last bits from those already there."""
+        changed = differences(self.store.environment, self._environment)
+        if changed and self.finished():
+            self.notes.append(f"the first cells were computed with another {', '.join(changed)}")
+
+    def finished(self) -> set[int]:
+        """The cells that are done."""
+        return index.finished(self._connection)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Write a batch. When this returns, its cells are finished whatever happens next.
+
+        Raises `ValueError` where the folder cannot be written: then nothing of the batch counts.
+        """
+        try:
+            path, written = self._batches.write(records, self._environment)
+            index.insert(self._connection, self._batches, path, written)
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_use(self.store.path, error) from None
+
+    def close(self) -> None:
+        """Let go of the index; one of several shards brings the one on disk up to date."""
+        self._connection.close()
+        if self._shared:
+            # What cannot be written now is made by whoever comes next: nothing depends on it.
+            with (
+                contextlib.suppress(OSError, sqlite3.Error, ValueError),
+                locked(self.store.path, index.FILE, patience=30.0),
+            ):
+                _bring_up_to_date(self._batches)
+
+
+def _bring_up_to_date(batches: batch.Batches) -> index.Changes:
+    connection, _ = index.open_for_writing(batches)
+    with contextlib.closing(connection):
+        return index.reconcile(connection, batches)
+
+
+def reindex(store: SweepStore) -> index.Changes:
+    """Make the index anew from the batches, all data of which are checked.
+
+    Raises `ValueError` while a sweep writes to the folder, and where it cannot be written.
+    """
+    with locked(store.path):
+        try:
+            index.discard(store.batches)
+            return _bring_up_to_date(store.batches)
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_use(store.path, error) from None
+
+
+def _cannot_use(path: Path, error: Exception) -> ValueError:
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return ValueError(
+        f"{path} cannot be read or written ({why}): what is finished is safe; make room or choose "
+        "another --out, and run the same command again"
+    )
