@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -74,14 +75,47 @@ def test_a_dry_run_counts_and_estimates_and_writes_nothing(tmp_path, capsys):
     file = str(written(tmp_path, TINY.replace('["ce"]', '["ce", "mse", "mse:5"]')))
     said = printed(capsys, "sweep", file, "--dry-run")
     assert said.startswith("24 cells; 2 compilations\n")
+    assert re.search(r"^cell +loss +lam_w +lam_h +start *$", said, re.MULTILINE)
+    assert re.search(r"^ +7 +ce +0.5 +0.5 +1 *$", said, re.MULTILINE)
+    assert re.search(r"^ +… +… +…", said, re.MULTILINE)
+    assert re.search(r"^ +23 +mse:5.0,1.0 +0.5 +0.5 +1 *$", said, re.MULTILINE)
     assert re.search(r"^ce, K=4, d=6, n=5, newton +8 ", said, re.MULTILINE)
     assert re.search(r"^mse, K=4, d=6, n=5, newton +16 ", said, re.MULTILINE)
     assert re.search(r"^about \d+ (s|min)", said, re.MULTILINE)
+    plan = json.loads(printed(capsys, "sweep", file, "--dry-run", "--json"))
+    assert [cell["index"] for cell in plan["cells"]] == list(range(24))
+    assert not any(cell["finished"] for cell in plan["cells"])
+    assert [entry["cells"] for entry in plan["compilations"]] == [8, 16]
     assert not Path("ufm-results").exists()
     main(["sweep", file, "--shard", "1/4"])
     said = printed(capsys, "sweep", file, "--dry-run")
     assert said.startswith("24 cells, 6 of them done; 2 compilations\n")
     assert printed(capsys, "sweep", file, "--dry-run", "--shard", "1/4").startswith("6 cells, 6")
+
+
+def test_a_dry_run_counts_what_is_done_and_refuses_the_folder_of_another_sweep(
+    tiny, tmp_path, capsys
+):
+    printed(capsys, "sweep", tiny)
+    assert printed(capsys, "sweep", tiny, "--dry-run").startswith("8 cells, 8 of them done; 0 ")
+    other = str(written(tmp_path, TINY.replace("count = 2", "count = 3"), "other.toml"))
+    said = refused(capsys, "sweep", other, "--dry-run", "--out", "ufm-results/tiny")
+    assert said == "ufm-results/tiny holds another sweep: choose another --out"
+
+
+def test_what_a_query_leaves_out_is_said(tiny, capsys):
+    printed(capsys, "sweep", tiny)
+    victim = sorted(Path("ufm-results/tiny/batches").glob("*.npz"))[0]
+    victim.write_bytes(b"")
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside the tests, where it is no error
+        assert main(["store", "query", "cell >= 0"]) == 0
+    said = capsys.readouterr()
+    assert said.err == (
+        f"ufm: note: {victim.name} is damaged: its cells are missing here; run the sweep again\n"
+    )
+    assert "8 cells" not in said.out
 
 
 def test_shards_and_then_the_whole(tiny, capsys):

@@ -111,8 +111,8 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
         ("dim = 6", "dmi = 6", "problem: unknown field 'dmi'; perhaps you meant 'dim'"),
         ("dim = 6", "", "problem: the field 'dim' is missing"),
         ("[start]", "[strat]", "unknown field 'strat'; perhaps you meant 'start'"),
-        ("count = 2", "count = 0", "start: count must be at least 1, got 0"),
-        ("count = 2", "seed = -1", "start: seed must be in [0, 2^32), got -1"),
+        ("count = 2", "count = 0", "start: count must be between 1 and 1,000,000, got 0"),
+        ("count = 2", "seed = -1", "start.seed: it must be in [0, 2^32), got -1"),
         ("count = 2", "count = 2\nscale = -1", "start.scale: it must be non-negative"),
         ("[1e-3, 0.5]", "[1e-3, -0.5]", "problem: lam_w must be non-negative and finite, got -0.5"),
         ("[1e-3, 0.5]", "[]", "problem.lam_w: a list needs at least one value"),
@@ -137,6 +137,39 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
         ('["ce"]', "[]", "loss needs at least one"),
         ("lam_w", "num = 3\nlam_w", "problem: unknown field 'num'"),
         ("num_classes = 4", "", "problem: give num_classes and per_class, or class_counts"),
+        ("[1e-3, 0.5]", "inf", "problem: lam_w must be non-negative and finite, got inf"),
+        ("[1e-3, 0.5]", "[nan]", "problem: lam_w must be non-negative and finite, got nan"),
+        ("[1e-3, 0.5]", "{ from = 1, to = 2, num = 10000000000 }", "problem.lam_w: num must be"),
+        (
+            "[1e-3, 0.5]",
+            "{ from = -1e308, to = 1e308, num = 3 }",
+            "problem.lam_w: from and to must",
+        ),
+        (
+            "[1e-3, 0.5]",
+            "{ from = 2, to = 1, num = 3, spacing = 'uniform' }",
+            "problem.lam_w: random numbers need from ≤ to",
+        ),
+        ("[1e-3, 0.5]", "{ from = 1, to = 2, num = 1 }", "problem.lam_w: num = 1 leaves out to"),
+        (
+            "[1e-3, 0.5]",
+            "{ values = [1.0], spacing = 'log' }",
+            "problem.lam_w: a range has either values",
+        ),
+        ("dim = 6", "dim = { values = [6.4] }", "problem.dim: needs whole numbers, got 6.4"),
+        ("dim = 6", f"dim = {10**12}", "problem: 4 classes, 20 samples and 1,000,000,000,000"),
+        (
+            "num_classes = 4",
+            f"num_classes = {10**18}",
+            "problem: 1,000,000,000,000,000,000 classes",
+        ),
+        ("count = 2", "seed = []", "start.seed: a list needs at least one value"),
+        ("count = 2", "seed = -1", "start.seed: it must be in [0, 2^32), got -1"),
+        (
+            "count = 2",
+            "[certificate]\ngap_tol = [0.1, nan]",
+            "certificate.gap_tol must be in [0, 1)",
+        ),
         ("count = 2", "[solver]\nmethod = 'sgd'", "solver: unknown method 'sgd'"),
         ("count = 2", "[solver]\ntol = -1", "solver: tol must be a non-negative gradient norm"),
         ("count = 2", "[certificate]\ngap_tol = 2", "certificate.gap_tol must be in [0, 1)"),
@@ -195,3 +228,19 @@ def test_the_sweeps_that_come_along(name, cells, programs):
 def test_no_sweep_is_left_out():
     names = {"every-loss", "decays", "smoothing", "focal-spurious"}
     assert {path.stem for path in SWEEPS.glob("*.toml")} == names
+
+
+def test_seeds_and_tolerances_of_the_gap_have_ranges_too(tmp_path):
+    text = TINY.replace("count = 2", "seed = { from = 0, to = 6, num = 3 }")
+    cells = loaded(tmp_path, text + "[certificate]\ngap_tol = [1e-6, 1e-3]\n").cells
+    assert [(cell.seed, cell.gap_tol) for cell in cells[:6]] == [
+        (0, 1e-6), (0, 1e-3), (3, 1e-6), (3, 1e-3), (6, 1e-6), (6, 1e-3),
+    ]  # fmt: skip
+    drawn = "seed = { from = 0, to = 4e9, num = 5, spacing = 'uniform' }"
+    seeds = {cell.seed for cell in loaded(tmp_path, TINY.replace("count = 2", drawn)).cells}
+    assert len(seeds) == 5
+
+
+def test_a_file_nested_too_deep_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match="it is nested too deep"):
+        loaded(tmp_path, "a = " + "[" * 5000 + "]" * 5000)

@@ -35,6 +35,8 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not {kind}: it is no text in UTF-8") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not {kind} that can be read: it is nested too deep") from None
     except ValueError as error:
         raise ValueError(f"{path} is not {kind}: {error}") from None
     if not isinstance(content, dict):
