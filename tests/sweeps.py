@@ -47,9 +47,9 @@ def go_on(sweep: Sweep, out: Path, **options) -> tuple[list[int], list[str]]:
     computed, notes = [], []
     real = Solving.run
 
-    def counting(self, cell):
-        computed.append(cell.index)
-        return real(self, cell)
+    def counting(self, cells):
+        computed.extend(cell.index for cell in cells)
+        return real(self, cells)
 
     Solving.run = counting
     try:

@@ -1,5 +1,6 @@
 """One cell: its numbers against the model's oracle, and its bits wherever it is computed."""
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -15,6 +16,7 @@ from sweeps import TIMES, TINY, loaded, written
 from ufm import Params, Status, Verdict, init_params, solve
 from ufm.solvers._solve import _solve
 from ufm.sweep import COLUMNS, open_store, parse_shard, run_cell, run_sweep
+from ufm.sweep.cell import Solving
 from ufm.sweep.config import KeepTable
 
 BOTH = TINY.replace('["ce"]', '["ce", "mse"]')
@@ -117,6 +119,44 @@ def test_more_than_one_device_gives_the_same_bits(sweep, table, tmp_path):
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     # The cells of the first loss.
     same(open_store(tmp_path / "two").table(), {name: x[:8] for name, x in table.items()})
+
+
+def test_lanes_of_an_accelerator_give_a_cell_the_same_bits_in_any_company(sweep, table, tmp_path):
+    """On a CPU what a GPU does: four cells at a time in lock step, empty lanes filled up."""
+    work = Solving(KeepTable(), lock_step=4)
+    cells = [cell for cell in sweep.cells if cell.loss == "ce"]
+    whole = [record.row for begin in (0, 4) for record in work.run(cells[begin : begin + 4])]
+    for chosen in ([5, 1, 2], [3], [7, 6, 5, 4]):
+        for record in work.run([cells[i] for i in chosen]):
+            for name in set(COLUMNS) - set(TIMES):
+                np.testing.assert_array_equal(record.row[name], whole[record.cell][name], name)
+    # And the answers of a single run, to its tolerance.
+    for i, row in enumerate(whole):
+        assert row["status"] == "CONVERGED"
+        assert row["verdict"] == table["verdict"][i]
+        assert row["value"] == pytest.approx(table["value"][i], rel=1e-13)
+
+
+def test_lanes_keep_cells_of_other_limits_and_failures_apart(sweep, tmp_path, monkeypatch):
+    cells = [cell for cell in sweep.cells if cell.loss == "ce"][:4]
+    cells[1] = dataclasses.replace(cells[1], max_steps=1)
+    found = Solving(KeepTable(), lock_step=4).run(cells)
+    assert [record.row["cell"] for record in found] == [0, 1, 2, 3]
+    assert [record.row["max_steps"] for record in found] == [cell.max_steps for cell in cells]
+    assert found[1].row["steps"] <= 1 < found[0].row["steps"]
+    # A cell that cannot be computed takes none of its lane with it.
+    real = Solving.run
+
+    def run(self, cells):
+        if any(cell.index == 2 for cell in cells):
+            raise MemoryError("too large")
+        return real(self, cells)
+
+    monkeypatch.setattr(Solving, "run", run)
+    monkeypatch.setattr(Solving, "lanes", 4)
+    with pytest.raises(ValueError, match=r"^1 cells cannot be computed.*cell 2 \(ce\)"):
+        run_sweep(sweep, tmp_path / "out")
+    assert len(open_store(tmp_path / "out").finished()) == len(sweep.cells) - 1
 
 
 def test_one_compilation_for_each_loss_shape_and_method(tmp_path):

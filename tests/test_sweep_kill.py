@@ -45,7 +45,10 @@ import numpy as np
 from ufm.sweep import COLUMNS, Record
 from ufm.sweep.cell import Solving
 
-def run_cell(self, cell):
+def run(self, cells):
+    return [run_cell(cell) for cell in cells]
+
+def run_cell(cell):
     begun = time.perf_counter()
     time.sleep(0.004)
     row = {name: "x" if kind == "text" else cell.index for name, kind in COLUMNS.items()}
@@ -53,7 +56,7 @@ def run_cell(self, cell):
     row["seconds"] = time.perf_counter() - begun
     return Record(row, {"history_value": np.arange(cell.index % 5) + 0.5})
 
-Solving.run, Solving.prepare = run_cell, lambda self, cell: None
+Solving.run, Solving.prepare = run, lambda self, cell: None
 """
 
 

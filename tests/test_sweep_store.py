@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
 import zipfile
 from pathlib import Path
 
@@ -140,10 +141,10 @@ def test_a_flipped_bit_is_found_or_changes_no_number(copy):
 def test_data_that_rot_without_a_trace_are_named_when_they_are_read(copy):
     _, out = copy
     victim = batches(out)[0]
-    stat, content = victim.stat(), bytearray(victim.read_bytes())
+    state, content = victim.stat(), bytearray(victim.read_bytes())
     content[in_the_data(victim, "array_history_value")] ^= 0xFF
     victim.write_bytes(content)
-    os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
     with pytest.raises(
         ValueError, match=r"is damaged: check all with `ufm store reindex`"
     ) as caught:
@@ -255,11 +256,11 @@ def test_the_index_is_made_anew_whatever_happened_to_it(copy, whole, damage):
 def test_reindex_checks_all_data(copy):
     _, out = copy
     victim = batches(out)[0]
-    lost, stat = cells_in(victim), victim.stat()
+    lost, state = cells_in(victim), victim.stat()
     content = bytearray(victim.read_bytes())
     content[in_the_data(victim)] ^= 0xFF
     victim.write_bytes(content)
-    os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # rot that leaves no trace
+    os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))  # rot that leaves no trace
     assert open_store(out).finished() == set(range(8))
     changes = reindex(open_store(out))
     assert changes.damaged == (victim.name,)
@@ -284,9 +285,10 @@ def test_a_full_disk_costs_the_batch_that_was_being_written(whole, tmp_path, mon
     real, written = os.fsync, []
 
     def full(handle):
-        if len(written) == fails_at + 1:  # sweep.json is the first
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written.append(handle)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            if len(written) == fails_at + 1:  # sweep.json is the first
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written.append(handle)
         real(handle)
 
     monkeypatch.setattr(results.os, "fsync", full)

@@ -339,3 +339,14 @@ def write_whole(path: Path, content: bytes, owner: str = "") -> None:
         with contextlib.suppress(OSError):
             partial.unlink()  # on a full disk it is in the way
         raise
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make the new name last as well, where the system can do that for folders."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -140,15 +140,30 @@ def solve_many(
     size = _batch_size(problem, batch, starts)
     if jax.default_backend() == "cpu" and not isinstance(starts.W, Tracer):
         return _one_by_one(problem, batch, starts, method, tol, max_steps, on_done)
-    tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
-    in_axes = (_axes(problem, batch), 0, 0 if tols.ndim else None, None)
-    single = functools.partial(_solve, method=method, use_noise_floor=floor)
-    solution = jax.vmap(single, in_axes=in_axes)(problem, starts, tols, steps)
+    solution = solve_in_lock_step(problem, starts, method, tol, max_steps)
     if on_done is not None:
         jax.block_until_ready(solution)
         for i in range(size):
             on_done(i)
     return solution
+
+
+def solve_in_lock_step(
+    problem: Problem,
+    starts: Params,
+    method: str = DEFAULT_METHOD,
+    tol: float | Array | None = None,
+    max_steps: int | None = None,
+) -> Solution:
+    """`solve_many` as it runs on accelerators: all starts take every step together.
+
+    `tol` may have one entry for each start. What a start gets may depend in its last bits on how
+    many there are, and not on the others.
+    """
+    tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
+    in_axes = (_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
+    single = functools.partial(_solve, method=method, use_noise_floor=floor)
+    return jax.vmap(single, in_axes=in_axes)(problem, starts, tols, steps)
 
 
 def polish(

@@ -1,8 +1,10 @@
-"""One cell: solve, certify, measure. Every number comes from the program of a single instance.
+"""One cell: solve, certify, measure.
 
-So a cell has the same bits alone, in any batch and in any process, on one type of processor and
-one version. What depends on the problem only, its minimum and collapse threshold, is computed once
-for all starts of a problem.
+On a CPU every number comes from the program of a single instance. So a cell has the same bits
+alone, in any batch and in any process, on one type of processor, one version and one number of
+threads. On an accelerator, which one instance does not fill, a fixed number of cells is solved in
+lock step: each has the same bits whatever the others are. What depends on the problem only, its
+minimum and collapse threshold, is computed once for all starts of a problem.
 
     >>> record = run_cell(cells[7])
     >>> record.row["verdict"], record.row["gap"]
@@ -11,9 +13,11 @@ for all starts of a problem.
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ufm.certificate import Reason, Verdict, certify
@@ -23,27 +27,59 @@ from ufm.minimum import GlobalMinimum, compare_geometry, global_minimum
 from ufm.params import Params
 from ufm.problem import Problem, init_params
 from ufm.results import HISTORY, Clock
-from ufm.solvers import Solution, Status, solve
+from ufm.solvers import Solution, Status, solve, solve_in_lock_step
 from ufm.spectra import spectrum
 from ufm.sweep.config import KeepTable
 from ufm.sweep.grid import Cell
 from ufm.sweep.record import Record
 from ufm.symmetric import collapse_threshold, supported
 
+#: Cells that an accelerator solves in lock step.
+_LANES = 64
 #: Dimensions up to which a spectrum that has no structure is computed: a tenth of a second.
 _DENSE = 500
 
 
 def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
     """The run of a cell. It never raises for a run that falls short: the row says so."""
-    keep = keep or KeepTable()
     problem = cell.problem()
-    start = init_params(problem, cell_key(cell), cell.scale)
     clock = Clock()
     solution = jax.block_until_ready(
-        solve(problem, start, method=cell.method, tol=cell.tol, max_steps=cell.max_steps)
+        solve(problem, _start(cell), method=cell.method, tol=cell.tol, max_steps=cell.max_steps)
     )
-    seconds = clock.seconds()
+    return _record(cell, keep or KeepTable(), solution, clock.seconds())
+
+
+def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list[Record]:
+    """The runs of up to `lanes` cells of one program and one `max_steps`.
+
+    Empty lanes repeat the last cell. The time of a cell is its share.
+    """
+    full = [*cells, *[cells[-1]] * (lanes - len(cells))]
+    problem = _stacked([cell.problem() for cell in full])
+    starts = _stacked([_start(cell) for cell in full])
+    tols = None if full[0].tol is None else jnp.array([cell.tol for cell in full])
+    clock = Clock()
+    found = jax.block_until_ready(
+        solve_in_lock_step(problem, starts, full[0].method, tols, full[0].max_steps)
+    )
+    each = clock.seconds() / len(cells)
+    return [
+        _record(cell, keep, jax.tree.map(lambda x, i=i: x[i], found), each)
+        for i, cell in enumerate(cells)
+    ]
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *trees)
+
+
+def _start(cell: Cell) -> Params:
+    return init_params(cell.problem(), cell_key(cell), cell.scale)
+
+
+def _record(cell: Cell, keep: KeepTable, solution: Solution, seconds: float) -> Record:
+    problem = cell.problem()
     point = jax.tree.map(np.asarray, solution.params)
     row = (
         _settings(cell, problem)
@@ -70,14 +106,28 @@ class Solving:
     """What a sweep over problems does with its cells."""
 
     keep: KeepTable
+    lock_step: int | None = None
+
+    @property
+    def lanes(self) -> int:
+        """Cells solved together: one on a CPU, whose cores take one each."""
+        if self.lock_step is not None:
+            return self.lock_step
+        return 1 if jax.default_backend() == "cpu" else _LANES
 
     def prepare(self, cell: Cell) -> None:
         """Compile for the cell."""
-        compile_for(cell, self.keep)
+        compile_for(cell, self.keep, self.lanes)
 
-    def run(self, cell: Cell) -> Record:
-        """The run of the cell."""
-        return run_cell(cell, self.keep)
+    def run(self, cells: Sequence[Cell]) -> list[Record]:
+        """The runs of up to `lanes` cells of one program."""
+        if self.lanes == 1:
+            return [run_cell(cell, self.keep) for cell in cells]
+        together: dict[int, list[Cell]] = {}
+        for cell in cells:
+            together.setdefault(cell.max_steps, []).append(cell)
+        found = [run_in_lock_step(x, self.keep, self.lanes) for x in together.values()]
+        return sorted((record for each in found for record in each), key=lambda r: r.cell)
 
 
 def cell_key(cell: Cell) -> Any:
@@ -85,16 +135,16 @@ def cell_key(cell: Cell) -> Any:
     return jax.random.fold_in(jax.random.key(cell.seed), cell.index)
 
 
-def compile_for(cell: Cell, keep: KeepTable | None = None) -> None:
+def compile_for(cell: Cell, keep: KeepTable | None = None, lanes: int = 1) -> None:
     """Compile all that the cell's program needs, by a run without steps."""
-    problem = cell.problem()
-    start = init_params(problem, cell_key(cell), cell.scale)
-    solution = solve(problem, start, method=cell.method, tol=cell.tol, max_steps=0)
-    _verdict(cell, problem, solution.params)
-    _geometry(cell, problem, solution.params)
+    idle, nothing = dataclasses.replace(cell, max_steps=0), KeepTable(history=False)
+    if lanes == 1:
+        run_cell(idle, nothing)
+    else:
+        run_in_lock_step([idle], nothing, lanes)
     minimum, _ = facts(cell.problem_key)
     if keep is not None and keep.spectrum and math.isfinite(minimum.value):
-        _spectrum(problem, minimum.params(cell_key(cell)))
+        _spectrum(cell.problem(), minimum.params(cell_key(cell)))
 
 
 def _settings(cell: Cell, problem: Problem) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ufm.sweep.plan import by_program
+from ufm.sweep.plan import by_program, in_lanes
 from ufm.sweep.provenance import precision, threads
 from ufm.sweep.record import Record
 from ufm.sweep.work import AnyCell, Work
@@ -62,7 +62,8 @@ def cluster_batches(
 def run_batch(cells: Sequence[AnyCell], work: Work, double: bool) -> list[Record]:
     """What a worker does: the cells one after another, in the precision of who asked."""
     with jax.enable_x64(double):
-        return [work.run(cell) for cell in cells]
+        found = [work.run(some) for some in in_lanes(cells, work.lanes)]
+        return [record for records in found for record in records]
 
 
 def _batches(cells: Sequence[AnyCell], lanes: int) -> Iterator[list[AnyCell]]:

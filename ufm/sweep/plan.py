@@ -52,6 +52,11 @@ def by_program(cells: Iterable[Any]) -> dict[Program, list[Any]]:
     return groups
 
 
+def in_lanes(cells: Sequence[Any], lanes: int) -> list[Sequence[Any]]:
+    """The cells in pieces of as many as are run at a time."""
+    return [cells[begin : begin + lanes] for begin in range(0, len(cells), lanes)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """Seconds of compilation and of computation for the cells of one program, on all cores.
@@ -98,8 +103,8 @@ def _measured(program: Program, cells: Sequence[AnyCell], work: Work) -> Estimat
     chosen = sorted({0, len(cells) // 2, len(cells) - 1})[:_SAMPLES]
     clock = Clock()
     for i in chosen:
-        work.run(cells[i])
-    each = clock.seconds() / len(chosen) / num_workers()
+        work.run([cells[i]])
+    each = clock.seconds() / len(chosen) / num_workers() / work.lanes
     return Estimate(program, len(cells), compilation, each * len(cells), measured=True)
 
 

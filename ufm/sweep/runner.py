@@ -20,7 +20,7 @@ from ufm.sweep.columns import COLUMNS
 from ufm.sweep.config import SweepConfig, as_builtins, read_config
 from ufm.sweep.grid import Cell, expand
 from ufm.sweep.lock import WHOLE, locked
-from ufm.sweep.plan import Shard, by_program, num_workers
+from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
 from ufm.sweep.provenance import precision
 from ufm.sweep.record import Record
 from ufm.sweep.store import Contents, SweepStore
@@ -138,12 +138,15 @@ def _batches(
             concurrent.futures.wait([ready])  # what cannot be compiled fails again as a cell
             if following is not None:
                 ready = compiler.submit(work.prepare, following[0])
-            for batch in _sized(group, batch_seconds):
+            for batch in _sized(group, batch_seconds, work.lanes):
                 if should_stop():
                     return
-                runs = [pool.submit(_on, next(devices), cell, work) for cell in batch]
-                records = [_outcome(cell, r, failures) for cell, r in zip(batch, runs, strict=True)]
-                if done := [record for record in records if record is not None]:
+                runs = [
+                    (cells, pool.submit(_on, next(devices), cells, work))
+                    for cells in in_lanes(batch, work.lanes)
+                ]
+                outcomes = (_outcome(cells, run, work, failures) for cells, run in runs)
+                if done := [record for records in outcomes for record in records]:
                     yield done
     finally:
         compiler.shutdown(wait=False, cancel_futures=True)
@@ -156,15 +159,25 @@ def _batches(
 
 
 def _outcome(
-    cell: AnyCell, run: "concurrent.futures.Future[Record]", failures: list[str]
-) -> Record | None:
-    """The record of a cell; None, and a line about it, for one that no run can be made of."""
+    cells: Sequence[AnyCell],
+    run: "concurrent.futures.Future[list[Record]]",
+    work: Work,
+    failures: list[str],
+) -> list[Record]:
+    """The records of cells, without those that no run can be made of: for each a line."""
     error = run.exception()
     if error is None:
         return run.result()
+    if len(cells) > 1:  # the others are done without it
+        pool = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        with pool:
+            single = [([cell], pool.submit(work.run, [cell])) for cell in cells]
+            outcomes = [_outcome(cell, each, work, failures) for cell, each in single]
+        return [record for records in outcomes for record in records]
     first, *_ = str(error).splitlines() or [""]
+    cell = cells[0]
     failures.append(f"cell {cell.index} ({cell.loss}): {type(error).__name__}: {first}")
-    return None
+    return []
 
 
 def _devices() -> list[Any]:
@@ -173,16 +186,17 @@ def _devices() -> list[Any]:
     return devices if len(devices) > 1 else [None]
 
 
-def _on(device: Any, cell: AnyCell, work: Work) -> Record:
+def _on(device: Any, cells: Sequence[AnyCell], work: Work) -> list[Record]:
     if device is None:
-        return work.run(cell)
+        return work.run(cells)
     with jax.default_device(device):
-        return work.run(cell)
+        return work.run(cells)
 
 
-def _sized(cells: Sequence[AnyCell], seconds: float) -> Iterator[Sequence[AnyCell]]:
+def _sized(cells: Sequence[AnyCell], seconds: float, lanes: int) -> Iterator[Sequence[AnyCell]]:
     """The cells in batches, each sized by the time that those before took."""
-    position, size = 0, num_workers()
+    fewest = num_workers() * lanes
+    position, size = 0, fewest
     while position < len(cells):
         clock = Clock()
         batch = cells[position : position + size]
@@ -191,4 +205,4 @@ def _sized(cells: Sequence[AnyCell], seconds: float) -> Iterator[Sequence[AnyCel
         rate = len(batch) / max(clock.seconds(), 1e-6)
         # At most fourfold at once: the first of a program may be untypically fast.
         size = int(min(4 * size, rate * seconds, _LARGEST)) or 1
-        size = max(size, num_workers())
+        size = max(size, fewest)

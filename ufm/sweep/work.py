@@ -48,12 +48,17 @@ class AnyCell(Protocol):
 class Work(Protocol):
     """What is done with cells. It can be pickled."""
 
+    @property
+    def lanes(self) -> int:
+        """How many cells of one program `run` takes at a time, at most."""
+        ...
+
     def prepare(self, cell: Any) -> None:
         """Compile all that the cell's program needs."""
         ...
 
-    def run(self, cell: Any) -> Record:
-        """The run of a cell."""
+    def run(self, cells: Sequence[Any]) -> list[Record]:
+        """The runs of up to `lanes` cells: the same bits for a cell whatever the others are."""
         ...
 
 
