@@ -12,7 +12,7 @@ MAX_LINES = 350
 # A unit is a module or subpackage directly inside ufm/. It may import units of earlier layers and
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
-    ("_pytree", "_threads", "_json"),
+    ("_pytree", "_threads", "_json", "_files"),
     ("losses", "params", "archive", "settings"),
     ("problem",),
     ("class_means", "linearisation", "rounding", "mesh"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
-from ufm import results
+from ufm import _files
 from ufm.sweep import COLUMNS, open_store, reindex, run_sweep
 from ufm.sweep.batch import DamagedBatchError
 from ufm.sweep.provenance import threads
@@ -291,7 +291,7 @@ def test_a_full_disk_costs_the_batch_that_was_being_written(whole, tmp_path, mon
             written.append(handle)
         real(handle)
 
-    monkeypatch.setattr(results.os, "fsync", full)
+    monkeypatch.setattr(_files.os, "fsync", full)
     with pytest.raises(ValueError, match=r"No space left on device.*what is finished is safe"):
         run_sweep(sweep, tmp_path / "out", batch_seconds=0.0)
     monkeypatch.undo()

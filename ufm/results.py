@@ -3,14 +3,12 @@
 `RunFolder` is the folder of any command; what it holds of `ufm solve` is made here too.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
 import io
 import itertools
 import json
-import os
 import platform
 import re
 import time
@@ -21,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ufm._files import PARTIAL, unwritable, write_whole
 from ufm._json import dumps
 from ufm._threads import cores
 from ufm.archive import read_arrays
@@ -35,8 +34,6 @@ LossResult = dict[str, Any]
 _FORMAT = 1
 #: What is stored of a run's history.
 HISTORY = ("step", "products", "value", "grad_norm")
-#: Ending of a file that is being written.
-PARTIAL = ".part"
 
 
 class Clock:
@@ -281,11 +278,6 @@ def load_solution(path: Path) -> Classifier:
     )
 
 
-def unwritable(path: Path, error: OSError) -> ValueError:
-    """What to raise, and what to do, where a folder cannot be written."""
-    return ValueError(f"{path} cannot be written ({error.strerror}): choose another --out")
-
-
 def lowest(values: Sequence[float | None]) -> int:
     """The run with the lowest f; the first where none has a finite one."""
     numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
@@ -321,32 +313,3 @@ def _read(path: Path) -> Any:
         raise ValueError(
             f"{path} cannot be read ({error}): remove it or choose another --out"
         ) from None
-
-
-def write_whole(path: Path, content: bytes, owner: str = "") -> None:
-    """Whole or not at all, even if the machine stops in between.
-
-    `owner` tells apart processes that write the same file at once.
-    """
-    partial = path.with_name(path.name + owner + PARTIAL)
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()  # on a full disk it is in the way
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make the new name last as well, where the system can do that for folders."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

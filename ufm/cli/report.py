@@ -23,10 +23,10 @@ class Report:
 
     def run(self) -> int:
         """Read, draw, write."""
+        from ufm._files import unwritable, write_whole
         from ufm.cli._jax import configure
         from ufm.cli._progress import waiting
         from ufm.report.sweep_page import render_sweep
-        from ufm.results import unwritable, write_whole
         from ufm.sweep import open_store
 
         configure()

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from ufm._files import unwritable
 from ufm._json import dumps
 from ufm.certificate import REASONS, Reason, Verdict
 from ufm.examination import Examination
 from ufm.losses import loss_spec
-from ufm.results import unwritable
 
 _FORMAT = 1
 #: What a certificate's folder holds, and nothing else.

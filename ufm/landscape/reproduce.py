@@ -19,11 +19,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ufm._files import write_whole
 from ufm.landscape.hunt import SpuriousMinimum
 from ufm.losses import loss_spec
 from ufm.params import Params
 from ufm.problem import Problem
-from ufm.results import write_whole
 
 
 def one_per_class(minimum: SpuriousMinimum) -> tuple[Problem, Params]:

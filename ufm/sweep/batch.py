@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ufm._files import write_whole
 from ufm._json import dumps
 from ufm.archive import DAMAGED, read_arrays
-from ufm.results import write_whole
 from ufm.sweep.record import Columns, Record, pack, unpack
 
 FOLDER = "batches"

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: the file's entry alone decides
     fcntl = None
 
-from ufm.results import unwritable
+from ufm._files import unwritable
 
 #: Name of the lock that excludes all others.
 WHOLE = "whole"
