@@ -2,7 +2,7 @@ r"""The learning rate of a loss, by a rule that is fixed before anything is run.
 
     1. A fifth of the training images of each class is set aside for validation.
     2. Every candidate, 0.1, 0.03, 0.01, 0.003, 0.001 and 0.0003, trains on the rest for a tenth of
-       the epochs (10 at least, 30 at most), with the whole schedule on that length.
+       the epochs (10 at least, 20 at most), with the whole schedule on that length.
     3. Runs that diverged are out. Of those whose validation accuracy is within one standard error
        √(a(1−a)/n), and one image at least, of the highest, the one with the lowest training loss
        wins.
@@ -13,7 +13,6 @@ so large that a network without normalisation diverges at once at 0.1. Test imag
     >>> choose_learning_rate(TrainConfig(loss="mse"), load_data("digits")).learning_rate
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -29,7 +28,7 @@ from ufm.networks.training import Run
 CANDIDATES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 #: Share of the training images that validates.
 VALIDATION_SHARE = 0.2
-_SHARE_OF_EPOCHS, _FEWEST, _MOST = 10, 10, 30
+_SHARE_OF_EPOCHS, _FEWEST, _MOST = 10, 10, 20
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -44,8 +43,7 @@ class Trial(msgspec.Struct, frozen=True):
         return self.train_loss is None
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The rate chosen, after `epochs` epochs of every trial, and all trials."""
 
     learning_rate: float
@@ -54,7 +52,7 @@ class Choice:
 
 
 def trial_epochs(epochs: int) -> int:
-    """Epochs of a trial for a run of so many: a tenth, between 10 and 30, never more than all."""
+    """Epochs of a trial for a run of so many: a tenth, between 10 and 20, never more than all."""
     return min(epochs, max(_FEWEST, min(_MOST, epochs // _SHARE_OF_EPOCHS)))
 
 
@@ -72,9 +70,13 @@ def choose_learning_rate(
     """
     fit, validation = validation_split(data, VALIDATION_SHARE)
     epochs = trial_epochs(config.epochs)
+    # The batch of the run itself, which is compiled already.
+    batch_size = min(config.batch(len(data.labels)), len(fit))
     trials = []
     for rate in candidates:
-        short = msgspec.structs.replace(config, learning_rate=rate, epochs=epochs)
+        short = msgspec.structs.replace(
+            config, learning_rate=rate, epochs=epochs, batch_size=batch_size
+        )
         trial = _try(short, data, fit, validation, should_stop)
         if trial is None:
             return None
@@ -85,7 +87,7 @@ def choose_learning_rate(
         listed = ", ".join(f"{rate:g}" for rate in candidates)
         raise ValueError(
             f"{config.loss} diverges at every learning rate tried ({listed}): give a smaller one "
-            "(--lr)"
+            "(--learning-rate)"
         )
     return Choice(rate, epochs, tuple(trials))
 
