@@ -19,6 +19,7 @@ from ufm.networks.model import Network, Stats, he_normal, linear_classifier
 from ufm.networks.normalisation import Norm, make_norm
 
 Images = Float32[Array, "B h w c"]
+Outputs = Float32[Array, "B new_h new_w new_c"]
 
 _CHANNELS = (16, 32, 64)
 
@@ -35,7 +36,7 @@ class Convolution(eqx.Module):
         self.weight = he_normal(rng, (size, size, inputs, outputs), fan=size * size * outputs)
         self.stride = stride
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images) -> Outputs:
         # PyTorch's padding, the same on both sides; "SAME" pads strided ones on one side only.
         margin = self.weight.shape[0] // 2
         return jax.lax.conv_general_dilated(
@@ -66,7 +67,7 @@ class NormedConvolution(eqx.Module):
         self.convolution = Convolution(inputs, outputs, size, stride, rng=rng)
         self.norm = make_norm(norm, outputs)
 
-    def __call__(self, x: Images, stats: Stats, training: bool) -> tuple[Images, Stats]:
+    def __call__(self, x: Images, stats: Stats, training: bool) -> tuple[Outputs, Stats]:
         return self.norm(self.convolution(x), stats, training)
 
 
@@ -91,7 +92,7 @@ class Block(eqx.Module):
         parts = (self.first, self.second, self.shortcut)
         return tuple(None if part is None else part.norm.initial_stats() for part in parts)
 
-    def __call__(self, x: Images, stats: Stats, training: bool) -> tuple[Images, Stats]:
+    def __call__(self, x: Images, stats: Stats, training: bool) -> tuple[Outputs, Stats]:
         first, second, shortcut = stats
         y, first = self.first(x, first, training)
         y, second = self.second(jax.nn.relu(y), second, training)
