@@ -137,10 +137,10 @@ def test_a_value_out_of_range_says_where_options_come_from(capsys):
     assert not Path("run").exists()
 
 
-def test_only_four_have_a_file_and_no_other_word_is_taken_for_one(capsys):
+def test_only_five_have_a_file_and_no_other_word_is_taken_for_one(capsys):
     assert [
         name for name, c in COMMANDS.items() if "config" in getattr(c, "__struct_fields__", ())
-    ] == ["solve", "spectrum", "landscape", "hunt"]
+    ] == ["solve", "spectrum", "landscape", "hunt", "train"]
     for arguments in (["solve", "--config"], ["version", "--config", written(FILE)]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)

@@ -25,6 +25,7 @@ from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
 from ufm.cli.store import Store
 from ufm.cli.sweep import Sweep
+from ufm.cli.train import Train
 from ufm.cli.version import Version
 
 #: What `ufm NAME` runs, in the order of `ufm --help`.
@@ -35,6 +36,7 @@ COMMANDS = {
     "landscape": Landscape,
     "hunt": Hunt,
     "sweep": Sweep,
+    "train": Train,
     "store": Store,
     "report": Report,
     "cite": Cite,

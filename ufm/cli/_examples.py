@@ -43,6 +43,14 @@ _EXAMPLES = {
         ("ufm sweep sweeps/decays.toml", "run it, or go on with it"),
         ("ufm sweep sweeps/decays.toml --shard 3/8", "one of eight processes on one folder"),
     ),
+    "train": (
+        ("ufm train", "scikit-learn's digits under the four losses of the paper"),
+        ("ufm train --losses ce mse --width 16 --epochs 30", "too small, too short"),
+        ("ufm train --data fashion-mnist --per-class 500 --width 512", "5,000 images"),
+        ("ufm train --model resnet --norm batch --width 0.5 --data mine.npz", "your own images"),
+        ("ufm train --losses mse --norm none --learning-rate 0.1", "diverges at once"),
+        ("ufm train --out run", "into a folder; once more to go on after Ctrl-C"),
+    ),
     "store": (
         ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "the cells that fell short"),
         ("ufm store export decays.csv --store ufm-results/decays", "all of them as a table"),

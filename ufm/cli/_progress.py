@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
+    from ufm.networks import EpochReport
     from ufm.sweep import Progress as SweepProgress
 
 
@@ -60,8 +61,9 @@ def waiting(label: str) -> Iterator[None]:
         yield
 
 
-#: Seconds between two lines about a sweep in a log.
+#: Seconds between two lines in a log.
 _LOG_EVERY = 30.0
+_PARTS = ("train", "test")
 
 
 @contextlib.contextmanager
@@ -98,6 +100,39 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
                 console.print(line, highlight=False, soft_wrap=True, markup=False)
 
         yield show
+
+
+@contextlib.contextmanager
+def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
+    """Epochs done, accuracies and NC1–NC3 as last measured: a bar, or a line every half minute.
+
+    Yields the function that takes the report of an epoch.
+    """
+    console, said = Console(stderr=True), time.monotonic()
+    with _bar("epochs, {task.fields[stage]}") as bar:
+        task = bar.add_task(label, total=None, stage="compiling")
+
+        def show(report: "EpochReport") -> None:
+            nonlocal said
+            stage = _measured(report)
+            bar.update(task, total=report.epochs, completed=report.epoch, stage=stage)
+            if not console.is_terminal and time.monotonic() - said > _LOG_EVERY:
+                said = time.monotonic()
+                line = f"{label}: epoch {report.epoch:,} of {report.epochs:,}, {stage}"
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+        yield show
+
+
+def _measured(report: "EpochReport") -> str:
+    """Accuracies and NC1–NC3 in a few words."""
+    numbers = report.measured
+    if "nc1" not in numbers:
+        return f"loss {report.loss:.3g}"
+    shares = " ".join(f"{part} {100 * numbers[f'{part}_accuracy']:.1f}%" for part in _PARTS)
+    return shares + "".join(
+        f" {name.upper()} {numbers[name]:.1e}" for name in ("nc1", "nc2", "nc3")
+    )
 
 
 def _rate(state: "SweepProgress", seconds: float) -> str:

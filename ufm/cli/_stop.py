@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to end after the batch; a second one ends at once."""
+"""Ctrl-C and SIGTERM as a wish to end soon; a second one ends at once."""
 
 import contextlib
 import signal
@@ -9,8 +9,8 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether somebody has asked to stop."""
+def stop_on_signal(last: str = "this batch") -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether somebody has asked to stop; `last` is still finished."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set  # only the main thread can have handlers
@@ -20,7 +20,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        print("\nStopping after this batch; once more to stop at once.", file=sys.stderr)
+        print(f"\nStopping after {last}; once more to stop at once.", file=sys.stderr)
 
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.signal(kind, ask) for kind in kinds}

@@ -1,0 +1,207 @@
+"""`ufm train`: networks on images, and how their last layers collapse under every loss."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import tyro
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ufm.networks import Choice, ImageData, TrainConfig
+    from ufm.results import RunFolder
+
+#: Where the numbers go and how they are shown: they do not depend on it.
+_OUTPUT = ("config", "out", "json")
+
+
+class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Train a network under every loss, and measure how its last layer collapses.
+
+    Stochastic gradients as in Zhou et al. (2022): momentum 0.9, weight decay 5e-4 on all
+    parameters, the learning rate divided by ten after 3/7 and 5/7 of the epochs. For every loss:
+    accuracies, and NC1-NC3 of the features of all training images, first epoch and last. The mse
+    loss has targets 15 one-hot and averages over the K outputs, without 1/2.
+
+    Results go to a folder: for every loss a .json and a .csv of the history, an .npz of the last
+    layer, which ufm certify reads, and a checkpoint. Run again with the same folder to go on after
+    an interruption, with the same bits as without one. Ctrl-C ends after the epoch.
+    """
+
+    config: Path | None = None
+    """TOML file of options, named as here with _ for -: per_class = 50. Flags override it. The
+    config.json of a folder of results repeats that run."""
+    data: str = "digits"
+    """digits, fashion-mnist (Debian package dataset-fashion-mnist), or the path of an .npz with
+    images (N x h x w, or N x h x w x c) and labels, and maybe test_images and test_labels."""
+    per_class: int | None = None
+    """n, training images of each class, chosen by the seed. None: as many as the smallest has."""
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
+        "ce",
+        "ls:0.05",
+        "fl:3",
+        "mse",
+    )
+    """Losses: ce, ls:ALPHA, fl:GAMMA, mse (targets 15 one-hot), mse:SCALE,TARGET."""
+    model: Literal["mlp", "resnet"] = "mlp"
+    """The network: a multilayer perceptron, or a small residual network."""
+    width: float | None = None
+    """Units a layer of the mlp; of the resnet, multiplier of 16, 32, 64 channels. None: 128, 1."""
+    depth: int | None = None
+    """Hidden layers of the mlp, blocks a stage of the resnet. None: 3, 1."""
+    norm: Literal["batch", "group", "none"] | None = None
+    """Normalisation. None: batch for the mlp, group for the resnet."""
+    epochs: int = 300
+    """Passes through the training images."""
+    learning_rate: float | None = None
+    """The first learning rate, for every loss. None: for each the best of 0.1, 0.03, ... 0.0003 on
+    a validation split, after a tenth of the epochs (10 to 20)."""
+    batch_size: int | None = None
+    """Images in a batch. None: 128, or a twentieth of a small data set."""
+    weight_decay: float = 5e-4
+    """Decay lambda of all parameters: lambda/2 |w|^2 is added to the loss."""
+    momentum: float = 0.9
+    """Momentum of the stochastic gradients."""
+    measurements: int = 20
+    """How often all training images are measured, in even steps of the logarithm of the epoch."""
+    seed: int = 0
+    """Seed of the start, of the order of the batches, and of the choice of images."""
+    out: Path | None = None
+    """Folder for the results. Run again with the same folder to continue an interrupted job.
+    None: a new folder in ufm-results."""
+    json: bool = False
+    """Print the results as JSON on standard output instead of the table."""
+
+    def run(self) -> int:
+        """Train loss by loss; nothing that was trained is lost to an interruption."""
+        from ufm.cli._jax import configure
+        from ufm.cli._stop import stop_on_signal
+        from ufm.results import RunFolder
+
+        configure()
+        data, configs = self._checked()
+        folder = RunFolder.open(self.out, self._configuration(), "train")
+        results: list[dict[str, Any]] = []
+        with stop_on_signal("this epoch") as stopped:
+            for name, config in configs.items():
+                entry = folder.load(name)
+                if entry is not None:
+                    print(f"{name}: already in {folder.path}", file=sys.stderr)
+                else:
+                    entry = self._train(name, config, data, folder, stopped)
+                if entry is None:
+                    return self._interrupted(len(results), len(configs), folder)
+                results.append(entry)
+        folder.finish(results)
+        if self.json:
+            print(folder.as_json(results))
+        else:
+            from ufm.cli._train_output import show
+
+            show(data, next(iter(configs.values())), results, folder.path)
+        return 0
+
+    def _checked(self) -> "tuple[ImageData, dict[str, TrainConfig]]":
+        """Data, and a run for each loss. All that can be refused is refused here."""
+        from ufm.networks import TrainConfig, load_data, objective_specs, validation_split
+        from ufm.networks.learning_rate import VALIDATION_SHARE
+
+        names = msgspec.structs.asdict(self)
+        given = {name: names[name] for name in TrainConfig.__struct_fields__ if name in names}
+        if self.learning_rate is None:
+            del given["learning_rate"]
+        try:
+            specs = objective_specs(self.losses)
+            configs = {spec: TrainConfig(loss=spec, **given) for spec in specs}
+            data = load_data(self.data, self.per_class, self.seed)
+            next(iter(configs.values())).batch(len(data.labels))
+            if self.learning_rate is None:
+                validation_split(data, VALIDATION_SHARE)
+        except ValueError as error:
+            if self.config is None:
+                raise
+            raise ValueError(f"{error} (options of {self.config}, then of the flags)") from None
+        return data, configs
+
+    def _configuration(self) -> dict[str, Any]:
+        """What the numbers depend on."""
+        config = msgspec.structs.asdict(self)
+        for name in _OUTPUT:
+            del config[name]
+        return config
+
+    def _train(
+        self,
+        name: str,
+        config: "TrainConfig",
+        data: "ImageData",
+        folder: "RunFolder",
+        stopped: "Callable[[], bool]",
+    ) -> dict[str, Any] | None:
+        """The finished entry of a loss, stored; None where it was interrupted."""
+        from ufm.cli._progress import training_progress
+        from ufm.cli._train_output import entry, store
+        from ufm.networks import TrainStatus, train
+        from ufm.results import slug
+
+        label = config.objective(data.num_classes).loss.label()
+        choice = None
+        if self.learning_rate is None:
+            choice = self._choose(name, label, config, data, folder, stopped)
+            if choice is None:
+                return None
+            config = msgspec.structs.replace(config, learning_rate=choice.learning_rate)
+        with training_progress(label) as on_epoch:
+            result = train(
+                config,
+                data,
+                on_epoch=on_epoch,
+                should_stop=stopped,
+                checkpoint=folder.path / f"{slug(name)}.checkpoint.npz",
+            )
+        if result.status is TrainStatus.STOPPED:
+            return None
+        found = entry(name, result, data, choice)
+        store(folder, name, result, found)
+        return found
+
+    def _choose(
+        self,
+        name: str,
+        label: str,
+        config: "TrainConfig",
+        data: "ImageData",
+        folder: "RunFolder",
+        stopped: "Callable[[], bool]",
+    ) -> "Choice | None":
+        """The learning rate by the rule, or as it was chosen before; None where interrupted."""
+        from ufm.cli._progress import progress
+        from ufm.networks import CANDIDATES, Choice, choose_learning_rate
+        from ufm.results import slug
+
+        file = f"{slug(name)}.learning-rate.json"
+        path = folder.path / file
+        if path.exists():
+            try:
+                return msgspec.json.decode(path.read_bytes(), type=Choice)
+            except (msgspec.DecodeError, OSError) as error:
+                raise ValueError(f"{path} cannot be read ({error}): remove it") from None
+        with progress(label, len(CANDIDATES), "learning rates") as advance:
+            choice = choose_learning_rate(
+                config, data, on_trial=lambda _: advance(), should_stop=stopped
+            )
+        if choice is not None:
+            folder.add(file, msgspec.json.encode(choice))
+        return choice
+
+    def _interrupted(self, done: int, total: int, folder: "RunFolder") -> int:
+        config = folder.path / "config.json"
+        again = shlex.join(["ufm", "train", "--config", str(config), "--out", str(folder.path)])
+        print(
+            f"Interrupted: {done} of {total} losses are done. Go on with: {again}",
+            file=sys.stderr,
+        )
+        return 130

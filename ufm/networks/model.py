@@ -1,0 +1,71 @@
+r"""What a network is here: features, and a linear classifier on top of them.
+
+    h = features(x) ∈ R^d,     z = W h + b ∈ R^K
+
+Parameters are float32 whatever JAX's default is. What batch normalisation remembers between steps
+(`stats`) is no parameter: it goes in and comes out beside the features.
+
+    >>> model = MLP(64, width=256, depth=3, num_classes=10, norm="batch", rng=rng)
+    >>> features, _ = model.features(images, model.initial_stats(), training=False)
+    >>> logits = model.logits(features)
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32
+
+#: What batch normalisation remembers: a pytree of arrays, empty without it.
+Stats = Any
+
+
+class Network(eqx.Module):
+    """Images (B, h, w, c) to features (B, d) to logits (B, K)."""
+
+    classifier: eqx.AbstractVar[eqx.nn.Linear]
+
+    @abc.abstractmethod
+    def features(
+        self, images: Float32[Array, "B h w c"], stats: Stats, training: bool
+    ) -> tuple[Float32[Array, "B d"], Stats]:
+        """The penultimate layer, after its ReLU, and the statistics after this batch."""
+
+    @abc.abstractmethod
+    def initial_stats(self) -> Stats:
+        """The statistics before the first batch."""
+
+    def logits(self, features: Float32[Array, "B d"]) -> Float32[Array, "B K"]:
+        """The classifier's outputs."""
+        return jax.vmap(self.classifier)(features)
+
+
+def he_normal(rng: np.random.Generator, shape: tuple[int, ...], fan: int) -> Float32[Array, "..."]:
+    """Normal entries of variance 2/fan (He et al., 2015): ReLU layers keep the size of signals."""
+    # By NumPy: JAX compiles a program for every shape, a second or two for a small network.
+    return jnp.asarray((2.0 / fan) ** 0.5 * rng.standard_normal(shape), jnp.float32)
+
+
+def hidden_layer(rng: np.random.Generator, inputs: int, outputs: int) -> eqx.nn.Linear:
+    """Weights of variance 2/fan_in, biases 0."""
+    return _linear(he_normal(rng, (outputs, inputs), fan=inputs), np.zeros(outputs))
+
+
+def linear_classifier(rng: np.random.Generator, dim: int, num_classes: int) -> eqx.nn.Linear:
+    """W and b uniform in ±1/√d, as torch.nn.Linear begins."""
+    bound = dim**-0.5
+    weight = rng.uniform(-bound, bound, (num_classes, dim))
+    return _linear(weight, rng.uniform(-bound, bound, num_classes))
+
+
+def _linear(weight: Any, bias: Any) -> eqx.nn.Linear:
+    """The layer with these numbers, its own random start never drawn."""
+    outputs, inputs = weight.shape
+    layer = eqx.filter_eval_shape(
+        eqx.nn.Linear, inputs, outputs, dtype=jnp.float32, key=jax.random.key(0)
+    )
+    arrays = (jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32))
+    return eqx.tree_at(lambda x: (x.weight, x.bias), layer, arrays)

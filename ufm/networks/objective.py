@@ -1,0 +1,94 @@
+r"""What a network is trained on: a loss of the library, times what deep-learning code makes of it.
+
+    L_net(z, k) = c · L(z, k)   averaged over samples, plus λ/2 ‖θ‖² over all parameters θ.
+
+Cross-entropy, label smoothing and focal loss have c = 1. Squared error follows Zhou et al. (2022),
+whose code averages over the K outputs and has no ½, with the targets M = 15 of Hui & Belkin (2021):
+
+    L_net(z, k) = (1/K) ‖z − M e_k‖² = (2/K) · L,   L = ½ ‖z − M e_k‖² = MSE(scale=1, target=M).
+
+Dividing L_net by c, the last layer stands in the model with the loss L and the decay λ/c.
+
+    >>> objective = parse_objective("mse", num_classes=10)
+    >>> objective.spec, objective.factor, objective.decay(5e-4)
+    ('mse:1.0,15.0', 0.2, 0.0025)
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int32
+
+from ufm.losses import MSE, Loss, loss_spec, parse_loss
+
+#: The losses of Zhou et al. (2022), section 5, as `parse_objective` reads them.
+PAPER_LOSSES = ("ce", "ls:0.05", "fl:3", "mse")
+#: M of the paper's squared error.
+PAPER_TARGET = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A training loss: `spec` is its canonical text, `factor` is c."""
+
+    spec: str
+    loss: Loss
+    factor: float
+    num_classes: int
+
+    @property
+    def normalisation(self) -> str:
+        """How the numbers of the loss are to be read; belongs beside them."""
+        if not isinstance(self.loss, MSE):
+            return f"{self.loss.label()}: the mean over samples"
+        weight = (
+            "" if self.loss.scale == 1 else f", the label's entry weighted by {self.loss.scale:g}"
+        )
+        return (
+            f"MSE: targets {self.loss.target:g}·one-hot, squared error averaged over the "
+            f"{self.num_classes} outputs without ½{weight}; it is 2/{self.num_classes} of the "
+            f"model's loss, whose decays are {self.num_classes}/2 of the network's"
+        )
+
+    def decay(self, weight_decay: float) -> float:
+        """λ/c, the decay that the network's weight decay λ is in the model with the loss L."""
+        return weight_decay / self.factor
+
+
+def parse_objective(text: str, num_classes: int) -> Objective:
+    """Make an objective from "ce", "ls:0.05", "fl:3", "mse" or "mse:SCALE,TARGET".
+
+    "mse" alone is the paper's. Raises `ValueError` with one line that says what to write instead.
+    """
+    plain = text.strip().lower() == "mse"
+    loss = MSE(scale=1.0, target=PAPER_TARGET) if plain else parse_loss(text)
+    factor = 2.0 / num_classes if isinstance(loss, MSE) else 1.0
+    return Objective(loss_spec(loss), loss, factor, num_classes)
+
+
+def objective_specs(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Canonical texts. Raises `ValueError` for none, unknown and repeated ones."""
+    if not texts:
+        raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
+    specs = tuple(parse_objective(text, 2).spec for text in texts)
+    if len(set(specs)) < len(specs):
+        raise ValueError(f"--losses names a loss twice: {' '.join(texts)}")
+    return specs
+
+
+def mean_value(
+    loss: Loss, factor: Any, logits: Float32[Array, "B K"], labels: Int32[Array, " B"]
+) -> Float32[Array, ""]:
+    """c · (1/B) Σ_i L(z_i, y_i)."""
+    values = jax.vmap(loss.value)(logits, labels)
+    return jnp.asarray(factor, logits.dtype) * jnp.mean(values)
+
+
+def mean_gradient(
+    loss: Loss, factor: Any, logits: Float32[Array, "B K"], labels: Int32[Array, " B"]
+) -> Float32[Array, "B K"]:
+    """Its gradient in the logits, by the library's own derivative rather than by tracing."""
+    gradients = jax.vmap(loss.gradient)(logits, labels)
+    return (jnp.asarray(factor, logits.dtype) / logits.shape[0]) * gradients

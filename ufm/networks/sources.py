@@ -1,0 +1,133 @@
+"""Where images come from: scikit-learn's digits, Fashion-MNIST, or somebody's .npz.
+
+    digits          1,797 grey images of 8 × 8, 10 classes, in scikit-learn itself. It has no test
+                    set: 40 images of each class, drawn once and for all, are set aside.
+    fashion-mnist   60,000 + 10,000 grey images of 28 × 28, 10 classes (Xiao, Rasul & Vollgraf,
+                    2017), from $UFM_DATA, the Debian package or the user's cache, in that order.
+    FILE.npz        arrays `images` (N, h, w) or (N, h, w, c) and `labels` (N), and `test_images`
+                    and `test_labels`; without those a fifth of each class is set aside.
+
+Nothing is downloaded.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ufm.archive import read_arrays
+from ufm.networks.idx import read_idx
+
+#: Seed of what is set aside as test images: part of the definition of a source, not of a run.
+_HOLD_OUT_SEED = 20220
+_DIGITS_TEST_PER_CLASS = 40
+_TEST_SHARE = 0.2
+
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+_FASHION_FILES = {
+    "images": ("train-images-idx3-ubyte", 3),
+    "labels": ("train-labels-idx1-ubyte", 1),
+    "test_images": ("t10k-images-idx3-ubyte", 3),
+    "test_labels": ("t10k-labels-idx1-ubyte", 1),
+}
+_ARRAYS = ("images", "labels", "test_images", "test_labels")
+
+
+class RawImages(NamedTuple):
+    """Images as they come, (N, h, w) or (N, h, w, c) of any real type, and their labels."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def read_source(source: str) -> RawImages:
+    """Read "digits", "fashion-mnist" or the .npz at a path.
+
+    Raises `ValueError`, in one line with the remedy, for a source that is missing or damaged.
+    """
+    if source == "digits":
+        return _digits()
+    if source == "fashion-mnist":
+        return _fashion_mnist()
+    if source.endswith(".npz") or os.sep in source or Path(source).exists():
+        return _npz(source)
+    raise ValueError(
+        f"unknown data {source!r}: choose digits, fashion-mnist or the path of an .npz file"
+    )
+
+
+def _digits() -> RawImages:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ValueError(
+            "digits come with scikit-learn, which is not installed: pip install scikit-learn"
+        ) from None
+    found: Any = load_digits()
+    images, labels = found["images"], found["target"]
+    return hold_out(images, labels, lambda _: _DIGITS_TEST_PER_CLASS)
+
+
+def fashion_mnist_folders() -> tuple[Path, ...]:
+    """Where Fashion-MNIST is looked for, first one first."""
+    given = os.environ.get("UFM_DATA")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    named = (Path(given), Path(given) / "fashion-mnist") if given else ()
+    return (*named, _DEBIAN, cache / "ufm" / "fashion-mnist")
+
+
+def _fashion_mnist() -> RawImages:
+    for folder in fashion_mnist_folders():
+        paths = {name: _either(folder, file) for name, (file, _) in _FASHION_FILES.items()}
+        if all(path is not None for path in paths.values()):
+            break
+    else:
+        raise ValueError(
+            "Fashion-MNIST is not on this machine: sudo apt install dataset-fashion-mnist (or put "
+            "its four files into a folder and name that in UFM_DATA)"
+        )
+    arrays = {
+        name: read_idx(path, _FASHION_FILES[name][1])
+        for name, path in paths.items()
+        if path is not None
+    }
+    return RawImages(**arrays)
+
+
+def _either(folder: Path, name: str) -> Path | None:
+    """The file, gzipped or not; None where neither is there."""
+    candidates = (folder / f"{name}.gz", folder / name)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _npz(source: str) -> RawImages:
+    arrays, others = read_arrays(source, _ARRAYS)
+    for name in ("images", "labels"):
+        if name not in arrays:
+            has = ", ".join(sorted([*arrays, *others])) or "nothing"
+            raise ValueError(f"{source} has no {name} (it has {has}): add images and labels")
+    tests = [name for name in _ARRAYS[2:] if name in arrays]
+    if len(tests) == 1:
+        raise ValueError(
+            f"{source} has {tests[0]} only: add the other of {' and '.join(_ARRAYS[2:])}"
+        )
+    if tests:
+        return RawImages(**arrays)
+    images, labels = arrays["images"], arrays["labels"]
+    if labels.ndim != 1 or images.shape[:1] != labels.shape:
+        return RawImages(images, labels, images[:0], labels[:0])  # refused by who checks arrays
+    return hold_out(images, labels, lambda count: round(_TEST_SHARE * count))
+
+
+def hold_out(images: np.ndarray, labels: np.ndarray, test: Callable[[int], int]) -> RawImages:
+    """Set aside `test(n)` of the n images of each class, always the same ones."""
+    rng = np.random.default_rng(_HOLD_OUT_SEED)
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held[members[: test(len(members))]] = True
+    return RawImages(images[~held], labels[~held], images[held], labels[held])
