@@ -71,11 +71,28 @@ def size_axes(config: SweepConfig) -> list[Axis]:
 def axis(
     config: SweepConfig, path: str, given: Any, *, whole: bool = False, relative: bool = False
 ) -> Axis:
-    """One field's values, whatever they were given as."""
+    """One field of a sweep over problems."""
+    seed = _first_seed(config.start)
+    values = listed(path, given, seed, whole=whole, distinct=config.combine == "product")
+    if isinstance(given, Range) and given.times is not None:
+        if not relative:
+            raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
+        values = [Times(float(x)) for x in values if x is not None]
+    return Axis(path, tuple(values))
+
+
+def listed(
+    path: str, given: Any, seed: int, *, whole: bool = False, distinct: bool = True
+) -> list[Any]:
+    """The values of a field given as one value, a list or a `Range`; random ones by the seed.
+
+    Whole numbers may be made of spaced ones, of which only `distinct` ones are kept. Raises
+    `ValueError`, naming the field.
+    """
     if isinstance(given, list):
         values = list(given)
     elif isinstance(given, Range):
-        values = given.numbers([_first_seed(config.start), zlib.crc32(path.encode())])
+        values = given.numbers([seed, zlib.crc32(path.encode())])
     else:
         values = [given]
     if not values:
@@ -83,13 +100,9 @@ def axis(
     if whole:
         rounded = isinstance(given, Range) and given.is_rounded
         values = [x if x is None else _whole(path, x, rounded) for x in values]
-        if config.combine == "product":  # spaced numbers may round to the same
+        if distinct:
             values = list(dict.fromkeys(values))
-    if isinstance(given, Range) and given.times is not None:
-        if not relative:
-            raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
-        values = [Times(float(x)) for x in values if x is not None]
-    return Axis(path, tuple(values))
+    return values
 
 
 def _whole(path: str, value: int | float, rounded: bool) -> int:

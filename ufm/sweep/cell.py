@@ -119,6 +119,12 @@ class Solving:
         """Compile for the cell."""
         compile_for(cell, self.keep, self.lanes)
 
+    def seconds(self, cell: Cell) -> float:
+        """The time of the cell."""
+        clock = Clock()
+        self.run([cell])
+        return clock.seconds()
+
     def run(self, cells: Sequence[Cell]) -> list[Record]:
         """The runs of up to `lanes` cells of one program."""
         if self.lanes == 1:

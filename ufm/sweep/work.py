@@ -57,6 +57,10 @@ class Work(Protocol):
         """Compile all that the cell's program needs."""
         ...
 
+    def seconds(self, cell: Any) -> float:
+        """How long the cell takes once it is compiled: measured, by running it or a part of it."""
+        ...
+
     def run(self, cells: Sequence[Any]) -> list[Record]:
         """The runs of up to `lanes` cells: the same bits for a cell whatever the others are."""
         ...
