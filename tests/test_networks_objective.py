@@ -11,7 +11,7 @@ from ufm.networks.epoch import epoch_order
 from ufm.networks.mlp import MLP
 from ufm.networks.objective import mean_gradient, mean_value
 from ufm.networks.optimiser import default_batch_size, rate_at
-from ufm.networks.training import Run
+from ufm.networks.run import Run
 
 
 def value_and_gradient(name: str, z: np.ndarray, labels: np.ndarray):

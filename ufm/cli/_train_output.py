@@ -81,7 +81,7 @@ def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], fol
     for line in notes(results):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
-    certified = next((x["loss"] for x in results if x["status"] != "diverged"), None)
+    certified = next((x["loss"] for x in results if x["status"] == "completed"), None)
     if certified is not None:
         command = f"ufm certify {folder / slug(certified)}.npz"
         console.print(f"Last layer: {command}", highlight=False, soft_wrap=True)
@@ -141,14 +141,12 @@ def notes(results: Sequence[Entry]) -> list[str]:
     said = []
     for result in results:
         label, history = result["label"], result["history"]
-        if result["status"] == "diverged":
-            done = result["epochs_done"]
+        if result["status"] != "completed":
+            what = "DIVERGED" if result["status"] == "diverged" else "the network has DIED"
             said.append(
-                f"{label}: DIVERGED in epoch {done} at learning rate {result['learning_rate']:g}; "
-                "the numbers are those of the last measurement before"
+                f"{label}: {what} in epoch {result['epochs_done']} at learning rate "
+                f"{result['learning_rate']:g}; the numbers are those of the last measurement before"
             )
-        elif history["train_accuracy"][-1] <= 2 / result["data"]["classes"]:
-            said.append(f"{label}: the network has died, its answers are those of chance")
         elif history["train_accuracy"][-1] < 1:
             said.append(
                 f"{label}: not at zero training error; collapse belongs to what comes after"

@@ -6,7 +6,6 @@ would drown in the rounding of an accelerator's fast products.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -107,6 +106,12 @@ def loss_and_accuracy(
     return float(loss), float(np.mean(np.argmax(logits, axis=1) == labels))
 
 
+def loss_of_zero(objective: Objective) -> float:
+    """The training loss of the answer z = 0."""
+    logits = np.zeros((1, objective.num_classes), np.float32)
+    return loss_and_accuracy(objective, logits, np.zeros(1, np.int32))[0]
+
+
 def last_layer(
     state: State,
     features: Float32[np.ndarray, "N d"],
@@ -127,7 +132,7 @@ def last_layer(
     )
 
 
-def collapse(layer: LastLayer) -> Mapping[str, float]:
+def collapse(layer: LastLayer) -> dict[str, float]:
     """NC1–NC4 and the norms of W and H, in double precision where JAX has it."""
     dtype = jax.numpy.result_type(float)
     problem = Problem(

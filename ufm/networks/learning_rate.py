@@ -22,7 +22,7 @@ import numpy as np
 from ufm.networks.config import TrainConfig
 from ufm.networks.data import ImageData, validation_split
 from ufm.networks.evaluation import loss_and_accuracy, outputs
-from ufm.networks.training import Run
+from ufm.networks.run import Run
 
 #: The paper's rate, and down from it in steps of about half a decade.
 CANDIDATES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
@@ -122,7 +122,7 @@ def _try(
         if should_stop():
             return None
         loss = run.advance()
-        if not math.isfinite(loss):
+        if run.blown_up(loss):
             return Trial(config.learning_rate, None, None)
     logits = outputs(run.state, data.images[validation])[1]
     if not np.all(np.isfinite(logits)):

@@ -16,20 +16,24 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ufm.networks import checkpoint as storage
 from ufm.networks.checkpoint import Checkpoint, History
 from ufm.networks.config import TrainConfig
 from ufm.networks.data import ImageData
-from ufm.networks.epoch import Numbers, State, epoch_order, initial_state, run_epoch
-from ufm.networks.evaluation import LastLayer, collapse, last_layer, loss_and_accuracy, outputs
+from ufm.networks.epoch import State
+from ufm.networks.evaluation import (
+    LastLayer,
+    collapse,
+    last_layer,
+    loss_and_accuracy,
+    outputs,
+)
 from ufm.networks.model import Network, Stats
-from ufm.networks.optimiser import rate_at
+from ufm.networks.run import Run
 
 #: Measures the last layer in some further way; the same names every time.
 Measure = Callable[[LastLayer], Mapping[str, float]]
@@ -41,8 +45,10 @@ class TrainStatus(enum.StrEnum):
     COMPLETED = "completed"
     #: Before its last epoch, as asked.
     STOPPED = "stopped"
-    #: The loss became infinite or NaN.
+    #: The loss became infinite or NaN, or ten thousand times that of the answer 0.
     DIVERGED = "diverged"
+    #: The features became the same for every image, as when no ReLU is active any more.
+    DEAD = "dead"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +76,8 @@ class TrainResult:
         weight_norm, feature_norm        ‖W‖_F, ‖H‖_F
         and what `measure` added.
 
-    `layer` is the last layer over all training images, None where training diverged. `network` and
+    `layer` is the last layer over all training images, None where training diverged or the network
+    died; what was measured before is in the history. `network` and
     `stats` are what it ended as; `seconds` is the time of all its
     sessions, with compilation.
     """
@@ -83,65 +90,6 @@ class TrainResult:
     network: Network
     stats: Stats
     seconds: float
-
-
-class Run:
-    """The state of a run on the device, advanced by whole epochs.
-
-    `rows` are the training images that it sees, all of them by default: a run on some of them uses
-    the program of a run on all.
-    """
-
-    def __init__(self, config: TrainConfig, data: ImageData, rows: Any = None) -> None:
-        samples = len(data.labels)
-        self.config = config
-        self.objective = config.objective(data.num_classes)
-        self.state = initial_state(config, data.image_shape, data.num_classes)
-        self.epochs_done = 0
-        self._batch = config.batch(samples if rows is None else len(rows))
-        self._program_rows = samples // self._batch
-        self._rows = jnp.arange(samples, dtype=jnp.int32) if rows is None else jnp.asarray(rows)
-        self._images, self._labels = jnp.asarray(data.images), jnp.asarray(data.labels)
-        self._orders = jax.random.key(config.seed)
-
-    def learning_rate(self) -> float:
-        """The rate of the next epoch."""
-        return rate_at(self.config.learning_rate, self.epochs_done, self.config.epochs)
-
-    def advance(self) -> float:
-        """One epoch; the mean loss of its steps."""
-        order = epoch_order(
-            self._orders,
-            jnp.asarray(self.epochs_done, jnp.int32),
-            self._rows,
-            self._program_rows,
-            self._batch,
-        )
-        self.state, loss = run_epoch(
-            self.state,
-            self._images,
-            self._labels,
-            order,
-            jnp.asarray(len(self._rows) // self._batch, jnp.int32),
-            self._numbers(),
-        )
-        self.epochs_done += 1
-        return float(loss)
-
-    def _numbers(self) -> Numbers:
-        config = self.config
-        return Numbers(
-            self.objective.loss,
-            *(
-                jnp.asarray(x, jnp.float32)
-                for x in (
-                    self.objective.factor,
-                    self.learning_rate(),
-                    config.momentum,
-                    config.weight_decay,
-                )
-            ),
-        )
 
 
 def train(
@@ -171,14 +119,15 @@ def train(
             break
         rate = run.learning_rate()
         loss = run.advance()
-        if not math.isfinite(loss):
+        if run.blown_up(loss):
             status = TrainStatus.DIVERGED
         elif run.epochs_done in measured_at:
-            latest = {"epoch": run.epochs_done, "learning_rate": rate, "running_loss": loss}
-            latest |= _measured(run, data, measure)
-            if not math.isfinite(latest["train_loss"]):
-                status = TrainStatus.DIVERGED
+            found = _measured(run, data, measure)
+            if isinstance(found, TrainStatus):
+                status = found
             else:
+                done = float(run.epochs_done)
+                latest = {"epoch": done, "learning_rate": rate, "running_loss": loss, **found}
                 history = _appended(history, latest)
         if status is TrainStatus.STOPPED and run.epochs_done == config.epochs:
             status = TrainStatus.COMPLETED
@@ -195,19 +144,24 @@ def _layer(run: Run, data: ImageData) -> tuple[LastLayer, np.ndarray]:
     return last_layer(run.state, features, data.labels, objective, decay), logits
 
 
-def _measured(run: Run, data: ImageData, measure: Measure | None) -> dict[str, float]:
+def _measured(run: Run, data: ImageData, measure: Measure | None) -> dict[str, float] | TrainStatus:
+    """What is measured after an epoch, or how the run has ended where nothing can be."""
     layer, logits = _layer(run, data)
-    found: dict[str, float] = {}
     test_logits = outputs(run.state, data.test_images)[1]
+    found: dict[str, float] = {}
     for name, z, labels in (
         ("train", logits, data.labels),
         ("test", test_logits, data.test_labels),
     ):
         loss, accuracy = loss_and_accuracy(run.objective, z, labels)
         found |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-    if not math.isfinite(found["train_loss"]):
-        return found
-    return found | dict(collapse(layer)) | ({} if measure is None else dict(measure(layer)))
+    if run.blown_up(found["train_loss"]):
+        return TrainStatus.DIVERGED
+    found |= collapse(layer)
+    if math.isnan(found["nc1"]):  # class means that are all the same
+        return TrainStatus.DEAD
+    further = {} if measure is None else measure(layer)
+    return found | {name: float(x) for name, x in further.items()}
 
 
 def _appended(history: History, row: Mapping[str, float]) -> History:
@@ -224,13 +178,13 @@ def _appended(history: History, row: Mapping[str, float]) -> History:
 def _result(
     run: Run, data: ImageData, status: TrainStatus, history: History, seconds: float
 ) -> TrainResult:
-    diverged = status is TrainStatus.DIVERGED
+    lost = status in (TrainStatus.DIVERGED, TrainStatus.DEAD)
     return TrainResult(
         config=run.config,
         status=status,
         epochs_done=run.epochs_done,
         history=history,
-        layer=None if diverged else _layer(run, data)[0],
+        layer=None if lost else _layer(run, data)[0],
         network=run.state.network,
         stats=run.state.stats,
         seconds=seconds,
