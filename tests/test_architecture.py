@@ -35,7 +35,9 @@ ALLOWED = {
 }
 # The spectrum at the symmetric minimum needs the scalars of that minimum.
 ALLOWED["hessian"].add("symmetric")
-ALLOWED["networks"] = {"_pytree", "losses", "problem", "geometry", "certificate"}
+# Measured last layers and curvature; training itself needs none of these below the certificate.
+ALLOWED["networks"] = {"_pytree", "losses", "params", "problem", "geometry", "certificate"}
+ALLOWED["networks"] |= {"classifier", "symmetric", "hessian", "minimum", "nearest"}
 ALLOWED["cli"] = set(ALLOWED)
 
 # What makes a command slow to start, so that `ufm --help` must not import it.
