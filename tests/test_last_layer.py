@@ -13,7 +13,7 @@ import ufm
 from ufm import MSE, CrossEntropy, Focal, Params, Problem, Verdict
 from ufm.duality import dual_state
 from ufm.networks.compression import compressed
-from ufm.networks.last_layer import ModelView, last_layer
+from ufm.networks.last_layer import ModelView, measure_last_layer
 
 # d is more than 3K+1, so that all is measured in compressed coordinates.
 K, N_K, DIM = 3, 5, 12
@@ -60,7 +60,7 @@ def test_a_solution_is_recognised_with_its_decays(factor):
     problem = problem_of(CrossEntropy(), DECAY, DECAY)
     found = ufm.solve(problem, ufm.init_params(problem, jax.random.key(0)))
     # A network trained on factor · L with factor · λ has this objective times the factor.
-    layer = last_layer(*turned(found.params), COUNTS, problem.loss, factor, factor * DECAY)
+    layer = measure_last_layer(*turned(found.params), COUNTS, problem.loss, factor, factor * DECAY)
     for view in (layer.as_trained, layer.centred):
         assert view.lam_w == pytest.approx(DECAY, rel=1e-15)
         assert view.lam_h == pytest.approx(5e-3, rel=1e-7)
@@ -78,7 +78,7 @@ def test_minimisers_of_other_losses(loss):
     lam = DECAY / factor
     for lam_b, name in ((lam, "as_trained"), (0.0, "centred")):
         params = ufm.global_minimum(problem_of(loss, lam, lam_b)).params(jax.random.key(3))
-        layer = last_layer(*turned(params), COUNTS, loss, factor, DECAY)
+        layer = measure_last_layer(*turned(params), COUNTS, loss, factor, DECAY)
         view = getattr(layer, name)
         assert view.lam_w == pytest.approx(lam, rel=1e-15)
         assert view.lam_h == pytest.approx(5e-3, rel=1e-9)
@@ -88,7 +88,7 @@ def test_minimisers_of_other_losses(loss):
 def test_sizes_and_shapes_are_told_apart():
     problem = problem_of(CrossEntropy(), DECAY, DECAY)
     W, H, b = turned(ufm.global_minimum(problem).params(jax.random.key(0)))
-    view = last_layer(0.5 * W, 0.5 * H, b, COUNTS, problem.loss, 1.0, DECAY).as_trained
+    view = measure_last_layer(0.5 * W, 0.5 * H, b, COUNTS, problem.loss, 1.0, DECAY).as_trained
     for name in ("distance", "classifier_distance", "feature_distance"):
         assert getattr(view, name) == pytest.approx(0.5, rel=1e-9)
     assert view.shape_distance < 1e-9
@@ -102,7 +102,7 @@ def test_sizes_and_shapes_are_told_apart():
 def test_every_number_against_dense_numpy(name):
     loss, factor = (CrossEntropy(), 1.0) if name == "ce" else (MSE(1.0, 15.0), 2 / K)
     W, H, b = relu_layer()
-    layer = last_layer(W, H, b, COUNTS, loss, factor, DECAY)
+    layer = measure_last_layer(W, H, b, COUNTS, loss, factor, DECAY)
     found = (layer.nc1, layer.nc2, layer.nc3, layer.within_between_ratio)
     np.testing.assert_allclose(found, collapse(W, H, LABELS), rtol=1e-9)
     norms = [np.linalg.norm(x) for x in (W, H, b)]
@@ -199,12 +199,12 @@ def test_both_effective_decays_agree_where_the_classifier_is_stationary():
     options = {"ftol": 1e-16, "gtol": 1e-11, "maxiter": 10_000}
     best = minimize(objective, np.zeros(K * DIM + K), jac=True, method="L-BFGS-B", options=options)
     W, b = best.x[: K * DIM].reshape(K, DIM), best.x[K * DIM :]
-    view = last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY).as_trained
+    view = measure_last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY).as_trained
     assert view.residual_w < 1e-5
     assert view.lam_h_fit == pytest.approx(view.lam_h, rel=1e-5)
     assert view.residual_h > 0.1  # features are not free
     assert view.dual_ratio >= 1  # λ_W‖W‖ = ‖GHᵀ‖ ≤ ‖G‖₂‖H‖
-    smaller = last_layer(0.9 * W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY).as_trained
+    smaller = measure_last_layer(0.9 * W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY).as_trained
     assert smaller.lam_h_fit > 1.1 * smaller.lam_h
 
 
@@ -220,7 +220,7 @@ def test_the_mean_of_non_negative_features_is_all_that_separates_them():
     frame[:K] = size * np.eye(K)
     U, _, Vt = np.linalg.svd(H_star @ (frame - frame.mean(axis=1, keepdims=True)).T)
     W, H = W @ U @ Vt, np.repeat(frame, N_K, axis=1)  # turned as H* to H̃
-    layer = last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY)
+    layer = measure_last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY)
     is_minimiser(layer.centred)
     assert layer.nc1 < 1e-12
     assert layer.as_trained.dual_ratio == pytest.approx(np.sqrt(K / (K - 1)), rel=1e-9)
@@ -237,7 +237,7 @@ def test_the_mean_of_non_negative_features_is_all_that_separates_them():
 def test_a_diverged_network_is_nan_not_an_error():
     W, H, b = relu_layer()
     H[0, 0] = np.inf
-    row = last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY).row()
+    row = measure_last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY).row()
     assert all(isinstance(x, float) for x in row.values())
     assert np.isnan([row["nc1"], row["dual_ratio"], row["centred_distance"]]).all()
     assert row["verdict"] == Verdict.UNDECIDED
@@ -246,9 +246,9 @@ def test_a_diverged_network_is_nan_not_an_error():
 
 def test_dead_features_and_no_decay_leave_the_model_undefined():
     W, H, b = relu_layer()
-    dead = last_layer(W, 0 * H, b, COUNTS, CrossEntropy(), 1.0, DECAY)
+    dead = measure_last_layer(W, 0 * H, b, COUNTS, CrossEntropy(), 1.0, DECAY)
     assert np.isnan([dead.nc1, dead.as_trained.lam_h, dead.centred.distance]).all()
-    free = last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, 0.0)
+    free = measure_last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, 0.0)
     assert free.nc1 > 0
     assert np.isnan([free.as_trained.dual_ratio, free.as_trained.residual_w]).all()
     assert np.isnan([free.centred.distance, free.centred.relative_excess]).all()
@@ -256,7 +256,7 @@ def test_dead_features_and_no_decay_leave_the_model_undefined():
 
 def test_above_the_collapse_threshold_no_direction_is_left():
     W, H, b = relu_layer()
-    view = last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, 2.0).as_trained
+    view = measure_last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, 2.0).as_trained
     assert view.threshold_ratio > 1
     assert np.isnan([view.distance, view.shape_distance]).all()
     assert view.bias_distance == pytest.approx(np.linalg.norm(b))
@@ -264,7 +264,7 @@ def test_above_the_collapse_threshold_no_direction_is_left():
 
 def test_without_a_bias():
     W, H, _ = relu_layer()
-    plain = last_layer(W, H, None, COUNTS, CrossEntropy(), 1.0, DECAY)
+    plain = measure_last_layer(W, H, None, COUNTS, CrossEntropy(), 1.0, DECAY)
     assert np.isnan([plain.as_trained.lam_b, plain.as_trained.residual_b]).all()
     assert plain.norm_b == 0
     assert plain.centred.value > 0
@@ -288,10 +288,10 @@ def test_complaints_say_what_to_change(changes, complaint):
         "weight_decay": DECAY,
     }  # fmt: skip
     with pytest.raises(ValueError, match=complaint):
-        last_layer(**given | changes)
+        measure_last_layer(**given | changes)
 
 
 def test_single_precision_is_refused():
     W, H, b = relu_layer()
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
-        last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY)
+        measure_last_layer(W, H, b, COUNTS, CrossEntropy(), 1.0, DECAY)

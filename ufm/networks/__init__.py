@@ -8,6 +8,6 @@ from ufm.networks.equivalence import Equivalence as Equivalence
 from ufm.networks.equivalence import Outcome as Outcome
 from ufm.networks.equivalence import agreement as agreement
 from ufm.networks.equivalence import paired_equivalence as paired_equivalence
-from ufm.networks.last_layer import LastLayer as LastLayer
+from ufm.networks.last_layer import LastLayerMeasures as LastLayerMeasures
 from ufm.networks.last_layer import ModelView as ModelView
-from ufm.networks.last_layer import last_layer as last_layer
+from ufm.networks.last_layer import measure_last_layer as measure_last_layer

@@ -110,7 +110,7 @@ class ModelView:
 
 
 @dataclasses.dataclass(frozen=True)
-class LastLayer:
+class LastLayerMeasures:
     """NC1–NC4, norms, and both views; see the module.
 
     NC metrics centre class means themselves, and are the same for both views.
@@ -143,7 +143,7 @@ class LastLayer:
         return own
 
 
-def last_layer(
+def measure_last_layer(
     W: Any,
     H: Any,
     b: Any,
@@ -151,7 +151,7 @@ def last_layer(
     loss: Loss,
     factor: float,
     weight_decay: float,
-) -> LastLayer:
+) -> LastLayerMeasures:
     """Measure W (K, d), H (d, N) with columns sorted by class, and b (K,) or None.
 
     The network was trained on `factor` times the mean of `loss` plus `weight_decay`/2 times all
@@ -191,14 +191,14 @@ def last_layer(
     names = [field.name for field in dataclasses.fields(NCMetrics)]
     if not all(map(math.isfinite, norms.values())):
         nothing: dict[str, Any] = dict.fromkeys(names, _NAN)
-        return LastLayer(
+        return LastLayerMeasures(
             **nothing, **norms, as_trained=_undefined(problem), centred=_undefined(free)
         )
     params = Params(jnp.asarray(W), jnp.asarray(H), None if b is None else jnp.asarray(b))
     problem, params = compressed(problem, params)
     free = dataclasses.replace(problem, lam_b=0.0)
     metrics = jax.device_get(nc_metrics(problem, params))
-    return LastLayer(
+    return LastLayerMeasures(
         **{name: float(getattr(metrics, name)) for name in names},
         **norms,
         as_trained=_view(problem, params),
