@@ -35,10 +35,11 @@ ALLOWED = {
 }
 # The spectrum at the symmetric minimum needs the scalars of that minimum.
 ALLOWED["hessian"].add("symmetric")
-# Networks stand apart: nothing but the command imports them.
+# Networks stand apart: nothing but reports and the command imports them.
 ALLOWED["networks"] = {
-    *("_json", "_pytree", "_threads", "losses", "params", "archive", "settings", "problem"),
-    *("geometry", "classifier", "certificate", "nearest", "results", "hessian"),
+    *("_json", "_pytree", "_threads", "_files", "losses", "params", "archive", "settings"),
+    *("problem", "geometry", "symmetric", "classifier", "certificate", "minimum", "nearest"),
+    *("results", "hessian", "sweep"),
 }
 ALLOWED["cli"] = set(ALLOWED)
 

@@ -143,7 +143,7 @@ def as_classifier(
     columns = (raw.T if by_rows else raw)[:, order]
     inferred = lam_h is None
     if lam_h is None:
-        lam_h = _inferred_decay(lam_w, weights, columns)
+        lam_h = inferred_decay(lam_w, weights, columns)
         notes.insert(
             0,
             f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
@@ -268,7 +268,8 @@ def _bias_decay(b: Any, lam_b: float | None) -> float | None:
     return lam_b
 
 
-def _inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
+def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
+    """λ_H = λ_W ‖W‖²/‖H‖², which holds at every critical point. Raises `ValueError` for H = 0."""
     size_w, size_h = np.linalg.norm(W), np.linalg.norm(H)
     if not size_h > 0:
         raise ValueError("H is zero, so that lam_h cannot be inferred: give lam_h (--lam-h)")

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ufm.report.landscape_flow import plot_flow_gradient as plot_flow_gradient
     from ufm.report.landscape_graph import plot_graph as plot_graph
     from ufm.report.landscape_pages import landscape_files as landscape_files
+    from ufm.report.network_grid import plot_accuracy_gap as plot_accuracy_gap
+    from ufm.report.network_grid import plot_forest as plot_forest
+    from ufm.report.network_pages import network_files as network_files
+    from ufm.report.networks import plot_network_curve as plot_network_curve
     from ufm.report.phase import diagram as diagram
     from ufm.report.phase_view import plot_phase as plot_phase
     from ufm.report.phases import phases_files as phases_files
@@ -61,6 +65,10 @@ _HOME = {
     "plot_gradient_singular_values": "ufm.report.singular_values",
     "plot_grams": "ufm.report.gram",
     "plot_logit_singular_values": "ufm.report.singular_values",
+    "network_files": "ufm.report.network_pages",
+    "plot_accuracy_gap": "ufm.report.network_grid",
+    "plot_forest": "ufm.report.network_grid",
+    "plot_network_curve": "ufm.report.networks",
     "phases_files": "ufm.report.phases",
     "plot_phases": "ufm.report.phases",
     "plot_spectrum": "ufm.report.spectrum",

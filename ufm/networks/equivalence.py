@@ -1,0 +1,271 @@
+r"""Do losses end at the same test accuracy? Paired equivalence tests, their margin fixed before.
+
+Two networks that differ in the loss alone and share a seed (order of data, initial weights) are a
+pair. With the differences D_1, …, D_n of their accuracies in points, mean D̄, standard deviation s
+and SE = s/√n, two one-sided t tests (TOST; Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987) reject
+
+    H₀: δ ≤ −m  by  (D̄ + m)/SE ≥ t_{n−1, 1−α},     H₀: δ ≥ m  by  (D̄ − m)/SE ≤ −t_{n−1, 1−α},
+
+and both together, at level α, that the mean difference δ is a margin m or more either way. That is
+so iff the 1 − 2α interval D̄ ± t_{n−1,1−α} SE, 90 % for α = 5 %, lies inside (−m, m). Beside it the
+usual two-sided test of δ = 0 at level α. The four outcomes are those of Lakens (Soc. Psychol.
+Personal. Sci. 8, 2017):
+
+| | δ = 0 not rejected | δ = 0 rejected |
+|---|---|---|
+| equivalent | EQUIVALENT | EQUIVALENT_THOUGH_DIFFERENT |
+| not shown equivalent | INCONCLUSIVE | DIFFERENT |
+
+EQUIVALENT_THOUGH_DIFFERENT: there is a difference, and it is smaller than the margin. DIFFERENT
+says that δ is not 0, no more; `beyond_margin` that the whole interval lies outside the margin. A
+wide interval is INCONCLUSIVE, never agreement.
+
+**Several losses.** "All agree" is the claim that every comparison is equivalent: a union of null
+hypotheses, rejected at level α where each one is, each at level α, with no correction for their
+number (intersection–union test; Berger, Technometrics 24, 1982). For "at least one differs" there
+would have to be one: the p values `p_difference` are of single comparisons.
+
+**Few seeds.** Fewer than 5 pairs are INCONCLUSIVE whatever their interval. 5 is the fewest with
+which a test that assumes no distribution can reach 5 % at all: the sign test, (1/2)⁵ = 0.031.
+
+**No spread.** Accuracy comes in steps of one test image, so that all differences may be equal. Then
+s = 0 says that the spread is below the resolution, not that it is nil, and t = ∞ is no proof. The
+sign test stands in, which needs no spread: p = 2⁻ⁿ for each side that all differences lie on, for
+the median difference (`method` says so).
+
+    >>> paired_equivalence([90.1, 90.3, 89.9, 90.4, 90.0], [90.2, 90.2, 90.1, 90.3, 90.1]).outcome
+"""
+
+import dataclasses
+import enum
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special
+
+#: Fixed beforehand: 1 point of accuracy, and the usual level.
+MARGIN, ALPHA = 1.0, 0.05
+#: Fewest pairs for which anything is claimed; see the module.
+LEAST_SEEDS = 5
+#: A standard deviation below this many points is rounding: no test set has 1e11 images.
+_NO_SPREAD = 1e-9
+
+
+class Outcome(enum.StrEnum):
+    """What the two tests say together; see the module's table."""
+
+    EQUIVALENT = "equivalent"
+    EQUIVALENT_THOUGH_DIFFERENT = "equivalent though different"
+    DIFFERENT = "different"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclasses.dataclass(frozen=True)
+class Equivalence:
+    """A paired comparison, first minus second, in points of accuracy.
+
+    `low`, `high` are the ends of the 1 − 2α interval of the mean difference; `p_lower` and
+    `p_upper` belong to H₀: δ ≤ −margin and δ ≥ margin, `p_difference` to δ = 0, two-sided. `method`
+    is "t" or, where the differences have no spread, "sign" (the interval is then that one number,
+    and no interval of confidence). NaN where there are too few pairs for a number.
+    """
+
+    difference: float
+    standard_deviation: float
+    low: float
+    high: float
+    p_lower: float
+    p_upper: float
+    p_difference: float
+    n: int
+    margin: float
+    alpha: float
+    method: str
+    outcome: Outcome
+    beyond_margin: bool
+    reason: str
+
+    @property
+    def p_equivalence(self) -> float:
+        """The larger of the two one-sided p values: that of the equivalence test."""
+        return math.nan if math.isnan(self.p_lower) else max(self.p_lower, self.p_upper)
+
+    @property
+    def is_equivalent(self) -> bool:
+        return self.outcome in (Outcome.EQUIVALENT, Outcome.EQUIVALENT_THOUGH_DIFFERENT)
+
+    def row(self) -> dict[str, Any]:
+        """Its numbers and words under their names, for tables and `ufm.report`."""
+        return dataclasses.asdict(self) | {
+            "outcome": str(self.outcome),
+            "p_equivalence": self.p_equivalence,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Every loss against a reference, and every pair of losses.
+
+    `against_reference[loss]` is loss − reference; `pairs[first, second]` is first − second.
+    """
+
+    reference: str
+    against_reference: dict[str, Equivalence]
+    pairs: dict[tuple[str, str], Equivalence]
+
+    @property
+    def all_agree_with_reference(self) -> bool:
+        """Is every loss equivalent to the reference? At level α, by intersection–union."""
+        return all(each.is_equivalent for each in self.against_reference.values())
+
+    @property
+    def all_agree(self) -> bool:
+        """Is every pair equivalent? At level α, by intersection–union."""
+        return all(each.is_equivalent for each in self.pairs.values())
+
+
+def paired_equivalence(
+    first: Sequence[float] | Float[np.ndarray, " n"],
+    second: Sequence[float] | Float[np.ndarray, " n"],
+    *,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+) -> Equivalence:
+    """Compare accuracies of matched seeds, in points (0 to 100), in the same order.
+
+    Raises `ValueError` for accuracies that are no points or not finite, lists that are empty or of
+    different length, a margin that is not positive, and alpha outside (0, 0.5).
+    """
+    if not (margin > 0 and math.isfinite(margin)):
+        raise ValueError(f"margin must be positive, in points of accuracy, got {margin}")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must lie in (0, 0.5), got {alpha}")
+    x, y = (_points(values) for values in (first, second))
+    if len(x) != len(y):
+        raise ValueError(
+            f"{len(x)} accuracies against {len(y)}: pairs are needed, one of each for every seed"
+        )
+    differences = x - y
+    n, mean = len(differences), float(np.mean(differences))
+    spread = float(np.std(differences, ddof=1)) if n > 1 else math.nan
+    if n > 1 and spread < _NO_SPREAD:
+        method, numbers = "sign", _sign_test(mean, n, margin)
+    else:
+        method, numbers = "t", _t_tests(mean, spread, n, margin, alpha)
+    low, high, p_lower, p_upper, p_difference = numbers
+    outcome, reason = _decide(n, max(p_lower, p_upper), p_difference, alpha)
+    if method == "sign" and outcome is not Outcome.INCONCLUSIVE:
+        reason = "all differences are equal (exact sign tests of their median)"
+    return Equivalence(
+        difference=mean,
+        standard_deviation=spread,
+        low=low,
+        high=high,
+        p_lower=p_lower,
+        p_upper=p_upper,
+        p_difference=p_difference,
+        n=n,
+        margin=float(margin),
+        alpha=float(alpha),
+        method=method,
+        outcome=outcome,
+        beyond_margin=outcome is Outcome.DIFFERENT and (low > margin or high < -margin),
+        reason=reason,
+    )
+
+
+def agreement(
+    accuracies: Mapping[str, Mapping[int, float]],
+    reference: str = "ce",
+    *,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+) -> Agreement:
+    """Test all losses against each other; `accuracies[loss][seed]` in points.
+
+    Of each pair of losses the seeds that both have are compared. Raises `ValueError` as
+    `paired_equivalence`, for a reference that is not there or alone, and for losses without a
+    common seed.
+    """
+    if reference not in accuracies or len(accuracies) < 2:
+        raise ValueError(
+            f"the reference {reference!r} and at least one other loss are needed, got "
+            f"{', '.join(accuracies) or 'none'}"
+        )
+
+    def compare(first: str, second: str) -> Equivalence:
+        seeds = sorted(accuracies[first].keys() & accuracies[second].keys())
+        if not seeds:
+            raise ValueError(f"{first} and {second} have no seed in common: train them with one")
+        values = ([accuracies[loss][seed] for seed in seeds] for loss in (first, second))
+        return paired_equivalence(*values, margin=margin, alpha=alpha)
+
+    return Agreement(
+        reference=reference,
+        against_reference={
+            loss: compare(loss, reference) for loss in accuracies if loss != reference
+        },
+        pairs={pair: compare(*pair) for pair in itertools.combinations(accuracies, 2)},
+    )
+
+
+def _points(values: Any) -> Float[np.ndarray, " n"]:
+    points = np.asarray(values, np.float64)
+    if points.ndim != 1 or not points.size:
+        raise ValueError(f"accuracies must be a list of numbers, got shape {points.shape}")
+    if not np.all((points >= 0) & (points <= 100)):
+        raise ValueError("accuracies must be finite and lie in 0..100 (points of accuracy)")
+    if np.all(points <= 1):
+        raise ValueError("accuracies of at most 1 look like fractions: multiply them by 100")
+    return points
+
+
+def _t_tests(
+    mean: float, spread: float, n: int, margin: float, alpha: float
+) -> tuple[float, float, float, float, float]:
+    """The interval, both one-sided p values and the two-sided one."""
+    if n < 2:
+        return math.nan, math.nan, math.nan, math.nan, math.nan
+    error, freedom = spread / math.sqrt(n), n - 1
+    reach = float(special.stdtrit(freedom, 1 - alpha)) * error
+
+    def below(t: float) -> float:
+        return float(special.stdtr(freedom, t))
+
+    return (
+        mean - reach,
+        mean + reach,
+        below(-(mean + margin) / error),
+        below((mean - margin) / error),
+        2 * below(-abs(mean) / error),
+    )
+
+
+def _sign_test(mean: float, n: int, margin: float) -> tuple[float, float, float, float, float]:
+    """The same where all differences are `mean`: exact sign tests of the median."""
+    side = 0.5**n
+    zero = abs(mean) < _NO_SPREAD
+    return (
+        mean,
+        mean,
+        side if mean > -margin else 1.0,
+        side if mean < margin else 1.0,
+        1.0 if zero else 2 * side,
+    )
+
+
+def _decide(n: int, p_equivalence: float, p_difference: float, alpha: float) -> tuple[Outcome, str]:
+    if n < LEAST_SEEDS:
+        return Outcome.INCONCLUSIVE, f"{n} seeds, fewer than {LEAST_SEEDS}: train more"
+    equivalent, different = p_equivalence < alpha, p_difference < alpha
+    if equivalent and different:
+        return Outcome.EQUIVALENT_THOUGH_DIFFERENT, "a difference, smaller than the margin"
+    if equivalent:
+        return Outcome.EQUIVALENT, "the interval lies inside the margin"
+    if different:
+        return Outcome.DIFFERENT, "the mean difference is not 0, nor shown to be in the margin"
+    return Outcome.INCONCLUSIVE, "the interval holds 0 and reaches beyond the margin: more seeds"

@@ -1,0 +1,345 @@
+r"""A network's last layer, measured as a point of the unconstrained feature model.
+
+**Decays.** A network trained on c·(1/N) Σ L(v_i, y_i) + (wd/2)‖θ‖², divided by c, has the model's
+data term g and the decays λ_W = λ_b = wd/c. (The MSE with targets 15·one-hot that averages over K
+outputs and has no ½ is c L with L = MSE(1, 15), c = 2/K.) Nobody decays features. If they had a
+decay λ_H, every critical point would have λ_W‖W‖² = λ_H‖H‖², and so
+
+    λ_H = λ_W ‖W‖² / ‖H‖²                                              (from balance)
+    λ_H' = argmin_λ ‖λH + WᵀG‖² = −⟨WᵀG, H⟩ / ‖H‖²                     (from the features).
+
+Where W is stationary, GHᵀ = −λ_W W, the inner product ⟨WᵀG, H⟩ = ⟨GHᵀ, W⟩ is −λ_W‖W‖² and both
+are the same number. The first is used; λ_H'/λ_H = −⟨GHᵀ, W⟩/(λ_W‖W‖²) is 1 − ⟨∂_W f, W⟩/(λ_W‖W‖²),
+which says how far W is from stationary in its own direction, with a sign: above 1 the data term
+still wants W larger.
+
+**Two views.** `as_trained` is the layer as it is, its bias decayed by λ_b. Features after a ReLU
+are non-negative, so their global mean h̄ is not 0; the minimisers of the model for cross-entropy,
+label smoothing and focal loss with balanced classes (and MSE with a free bias) have H1 = 0. The
+squared distance to such a minimiser contains N‖h̄‖² in full, since cross terms vanish: whatever the
+classes do, and orthogonal class features are the most that a ReLU allows, a network stays that far
+away. So does ‖G‖₂/μ from 1: where W is stationary and G1 = 0, λ_W‖W‖ = ‖GH̃ᵀ‖ ≤ ‖G‖₂‖H̃‖ makes it
+‖H‖/‖H̃‖ at least, which is √(K/(K−1)) at least for collapsed non-negative features: the mean costs
+norm and brings nothing. `centred` is therefore the same classifier with the mean moved to the bias,
+
+    H̃ = H − h̄1ᵀ,   b̃ = b + Wh̄,   WH̃ + b̃1ᵀ = WH + b1ᵀ,
+
+as a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from ‖H̃‖. There the move is
+for free and never raises f, and every critical point has H1 = 0 (G1 = 0, so 0 = WᵀG1 = −λ_H H1):
+nothing is taken away but what no critical point has. Its minimiser is a simplex ETF for every
+loss of the paper with balanced classes.
+
+**Distances** are in coordinates in which both decays are μ, (aW, H/a) with a = (λ_W/λ_H)^¼, in
+which W and H at balance have the same norm; N features of full size would drown W otherwise.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ufm.certificate import Certificate, Verdict, certify
+from ufm.classifier import inferred_decay
+from ufm.geometry import NCMetrics, nc_metrics
+from ufm.losses import Loss
+from ufm.minimum import GlobalMinimum, global_minimum
+from ufm.nearest import nearest_minimiser
+from ufm.networks.compression import compressed
+from ufm.params import Params, dot, norm
+from ufm.problem import (
+    Problem,
+    data_loss,
+    feature_gradient,
+    gradient_at,
+    logit_gradient,
+    logits,
+    matmul,
+)
+from ufm.symmetric import collapse_threshold, supported
+
+_NAN = float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelView:
+    """A last layer as a point of one instance of the model. NaN where a number is undefined.
+
+    `lam_h` from balance and `lam_h_fit` from the features (see the module). `dual_ratio` is
+    ‖G‖₂/μ, 1 at a minimum; `threshold_ratio` is μ over the collapse threshold, at and above which
+    the minimum is the origin. Stationarity: `residual_w` = ‖GHᵀ+λ_W W‖/(λ_W‖W‖), `residual_h` =
+    ‖WᵀG+λ_H H‖/(λ_H‖H‖), `residual_b` = ‖G1+λ_b b‖.
+
+    `value` is f at the point, `lower_bound` what f never falls below, `minimum_value` f* where it
+    is known; `relative_gap` = (value − lower_bound)/(f(0) − f*), `relative_excess` =
+    (value − f*)/(f(0) − f*), and `verdict` that of `certify`.
+
+    With (W*, H*, b*) the nearest minimiser (joint Procrustes), `distance` is ‖(W,H,b)−(W*,H*,b*)‖
+    over ‖(W*,H*)‖ in balanced coordinates; `classifier_distance` = ‖W−W*‖/‖W*‖ and
+    `feature_distance` = ‖H−H*‖/‖H*‖ split it up, `bias_distance` = ‖b−b*‖ is in units of
+    logits. `shape_distance` is the sine of the angle between (W,H) and (W*,H*), the relative
+    distance after the best common rescaling: small beside a large `distance` it says that the
+    shape is right and the size, which grows as long as the margins do, is not there yet.
+    """
+
+    lam_w: float
+    lam_b: float
+    lam_h: float
+    lam_h_fit: float
+    mu: float
+    dual_ratio: float
+    threshold_ratio: float
+    residual_w: float
+    residual_h: float
+    residual_b: float
+    value: float
+    lower_bound: float
+    minimum_value: float
+    relative_gap: float
+    relative_excess: float
+    verdict: Verdict
+    distance: float
+    shape_distance: float
+    classifier_distance: float
+    feature_distance: float
+    bias_distance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LastLayerMeasures:
+    """NC1–NC4, norms, and both views; see the module.
+
+    NC metrics centre class means themselves, and are the same for both views.
+    """
+
+    nc1: float
+    nc2: float
+    nc3: float
+    nc4: float
+    within_between_ratio: float
+    norm_w: float
+    norm_h: float
+    norm_b: float
+    as_trained: ModelView
+    centred: ModelView
+
+    def row(self) -> dict[str, float]:
+        """All numbers under flat names for a history; those of `centred` begin with "centred_".
+
+        `verdict` is the code of `ufm.Verdict`.
+        """
+        own = {
+            field.name: float(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name not in ("as_trained", "centred")
+        }
+        for prefix, view in (("", self.as_trained), ("centred_", self.centred)):
+            for field in dataclasses.fields(view):
+                own[prefix + field.name] = float(getattr(view, field.name))
+        return own
+
+
+def measure_last_layer(
+    W: Any,
+    H: Any,
+    b: Any,
+    class_counts: Sequence[int],
+    loss: Loss,
+    factor: float,
+    weight_decay: float,
+) -> LastLayerMeasures:
+    """Measure W (K, d), H (d, N) with columns sorted by class, and b (K,) or None.
+
+    The network was trained on `factor` times the mean of `loss` plus `weight_decay`/2 times all
+    squares. All in float64. A diverged network (not finite) gives NaN and UNDECIDED, for a
+    training run is to go on; so do the model's numbers where W or H is zero.
+
+    Raises `ValueError` for shapes that do not fit, for a factor that is not positive, for a
+    negative weight decay, and where JAX is not allowed 64 bits.
+    """
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "measures of a last layer need double precision: "
+            'jax.config.update("jax_enable_x64", True) before any array is made'
+        )
+    if not (factor > 0 and math.isfinite(factor)):
+        raise ValueError(f"factor must be positive and finite, got {factor}")
+    if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+        raise ValueError(f"weight_decay must be non-negative and finite, got {weight_decay}")
+    W, H = (np.asarray(x, np.float64) for x in (W, H))
+    b = None if b is None else np.asarray(b, np.float64)
+    _check_shapes(W, H, b, class_counts)
+    decay = float(weight_decay) / float(factor)
+    problem = Problem(
+        loss=loss,
+        class_counts=tuple(class_counts),
+        dim=W.shape[1],
+        lam_w=decay,
+        lam_h=decay,
+        lam_b=None if b is None else decay,
+    )
+    norms: dict[str, Any] = {
+        "norm_w": float(np.linalg.norm(W)),
+        "norm_h": float(np.linalg.norm(H)),
+        "norm_b": 0.0 if b is None else float(np.linalg.norm(b)),
+    }
+    free = dataclasses.replace(problem, lam_b=0.0)
+    names = [field.name for field in dataclasses.fields(NCMetrics)]
+    if not all(map(math.isfinite, norms.values())):
+        nothing: dict[str, Any] = dict.fromkeys(names, _NAN)
+        return LastLayerMeasures(
+            **nothing, **norms, as_trained=_undefined(problem), centred=_undefined(free)
+        )
+    params = Params(jnp.asarray(W), jnp.asarray(H), None if b is None else jnp.asarray(b))
+    problem, params = compressed(problem, params)
+    free = dataclasses.replace(problem, lam_b=0.0)
+    metrics = jax.device_get(nc_metrics(problem, params))
+    return LastLayerMeasures(
+        **{name: float(getattr(metrics, name)) for name in names},
+        **norms,
+        as_trained=_view(problem, params),
+        centred=_view(free, centred(params)),
+    )
+
+
+def _check_shapes(W: Any, H: Any, b: Any, class_counts: Sequence[int]) -> None:
+    """Raise `ValueError` where shapes do not fit each other and the classes."""
+    classes, samples = len(class_counts), sum(class_counts)
+    if W.ndim != 2 or len(W) != classes or not W.size:
+        raise ValueError(
+            f"W must have a row for each of the {classes} classes of class_counts, (K, d), got "
+            f"shape {W.shape}"
+        )
+    if H.shape != (W.shape[1], samples):
+        hint = ": transpose it" if H.shape == (samples, W.shape[1]) else ""
+        raise ValueError(
+            f"H must have shape {(W.shape[1], samples)}, a row for each column of W and a column "
+            f"for each sample, got {H.shape}{hint}"
+        )
+    if b is not None and b.shape != (classes,):
+        raise ValueError(f"b must have shape {(classes,)}, got {b.shape}")
+
+
+def centred(params: Params) -> Params:
+    """(W, H − h̄1ᵀ, b + Wh̄): the same logits from features of mean 0."""
+    mean = jnp.mean(params.H, axis=1)
+    shift = matmul(params.W, mean)
+    bias = shift if params.b is None else params.b + shift
+    return Params(params.W, params.H - mean[:, None], bias)
+
+
+def _trained_decays(problem: Problem) -> dict[str, Any]:
+    lam_b = _NAN if problem.lam_b is None else float(problem.lam_b)
+    return {"lam_w": float(problem.lam_w), "lam_b": lam_b}
+
+
+def _undefined(problem: Problem) -> ModelView:
+    numbers: dict[str, Any] = {field.name: _NAN for field in dataclasses.fields(ModelView)}
+    return ModelView(**numbers | _trained_decays(problem) | {"verdict": Verdict.UNDECIDED})
+
+
+def _view(problem: Problem, params: Params) -> ModelView:
+    """The numbers of a point, `problem` having all but λ_H."""
+    W, H = np.asarray(params.W), np.asarray(params.H)
+    if not (np.any(W) and np.any(H)):
+        return _undefined(problem)
+    lam_h = inferred_decay(float(problem.lam_w), W, H)
+    problem = dataclasses.replace(problem, lam_h=lam_h)
+    certificate = certify(problem, params)
+    minimum = global_minimum(problem)
+    fit, *residuals = (float(x) for x in jax.device_get(_stationarity(problem, params)))
+    mu = float(certificate.threshold)
+    return ModelView(
+        **_trained_decays(problem),
+        lam_h=lam_h,
+        lam_h_fit=fit,
+        mu=mu,
+        dual_ratio=_ratio(float(certificate.dual_norm), mu),
+        threshold_ratio=_threshold_ratio(problem, mu),
+        **dict(zip(("residual_w", "residual_h", "residual_b"), residuals, strict=True)),
+        **_heights(problem, certificate, minimum),
+        **_distances(problem, params, minimum),
+    )
+
+
+@jax.jit
+def _stationarity(problem: Problem, params: Params) -> tuple[Float[Array, ""], ...]:
+    """λ_H from the features, and the three residuals of `ModelView`."""
+    W, H = params.W, params.H
+    gamma = logit_gradient(problem, logits(problem, params))
+    G = feature_gradient(problem, gamma)
+    gradient = gradient_at(problem, params, gamma)
+    lam_w, lam_h = (jnp.asarray(x, W.dtype) for x in (problem.lam_w, problem.lam_h))
+    size_w, size_h = jnp.linalg.norm(W), jnp.linalg.norm(H)
+    fit = -jnp.sum(matmul(G, H.T) * W) / size_h**2
+    bias = jnp.asarray(jnp.nan, W.dtype) if gradient.b is None else jnp.linalg.norm(gradient.b)
+    sizes = jnp.stack([lam_w * size_w, lam_h * size_h])
+    residuals = jnp.stack([jnp.linalg.norm(gradient.W), jnp.linalg.norm(gradient.H)])
+    # Without decay there is nothing that the data term could balance.
+    w, h = jnp.where(sizes > 0, residuals / jnp.where(sizes > 0, sizes, 1.0), jnp.nan)
+    return fit, w, h, bias
+
+
+def _threshold_ratio(problem: Problem, mu: float) -> float:
+    if not supported(problem):
+        return _NAN
+    return mu / float(collapse_threshold(problem).mu)
+
+
+def _heights(problem: Problem, certificate: Certificate, minimum: GlobalMinimum) -> dict[str, Any]:
+    """What is known of f at the point, below it, and at the minimum."""
+    value, lower = float(certificate.value), float(certificate.lower_bound)
+    star = float(minimum.value) if minimum.is_exact else _NAN
+    shape = (problem.num_classes, problem.num_columns)
+    depth = float(data_loss(problem, jnp.zeros(shape))) - star
+    return {
+        "value": value,
+        "lower_bound": lower,
+        "minimum_value": star,
+        "relative_gap": _ratio(value - lower, depth),
+        "relative_excess": _ratio(value - star, depth),
+        "verdict": Verdict(int(certificate.verdict)),
+    }
+
+
+def _distances(problem: Problem, params: Params, minimum: GlobalMinimum) -> dict[str, Any]:
+    """The distances of `ModelView`; NaN where no minimiser is known or it is the origin."""
+    names = ("distance", "shape_distance", "classifier_distance", "feature_distance")
+    if not minimum.is_exact:
+        return dict.fromkeys((*names, "bias_distance"), _NAN)
+    mu = float(problem.mu())
+    stretch = (float(problem.lam_w) / float(problem.lam_h)) ** 0.25
+    balanced = dataclasses.replace(problem, lam_w=mu, lam_h=mu)
+    point = Params(stretch * params.W, params.H / stretch, params.b)
+    # The same f*: only the factors of Z* are stretched.
+    nearest = nearest_minimiser(balanced, point, dataclasses.replace(minimum, problem=balanced))
+    assert nearest is not None
+    target = nearest.params
+    layer, frame = (Params(x.W, x.H, None) for x in (point, target))
+    apart = jax.tree.map(jnp.subtract, point, target)
+    found = {
+        "distance": nearest.relative,
+        "shape_distance": _sine(layer, frame),
+        "classifier_distance": jnp.linalg.norm(apart.W) / jnp.linalg.norm(target.W),
+        "feature_distance": jnp.linalg.norm(apart.H) / jnp.linalg.norm(target.H),
+        "bias_distance": _NAN if apart.b is None else jnp.linalg.norm(apart.b),
+    }
+    return {
+        name: float(x) if minimum.rank or name == "bias_distance" else _NAN
+        for name, x in found.items()
+    }
+
+
+def _sine(x: Params, y: Params) -> Float[Array, ""]:
+    """Of the angle between two points; by a difference, since 1 − cos² loses small angles."""
+    size_x, size_y = norm(x), norm(y)
+    cosine = dot(x, y) / (size_x * size_y)
+    return norm(jax.tree.map(lambda a, b: a / size_x - cosine * b / size_y, x, y))
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else _NAN

@@ -1,0 +1,28 @@
+"""The pages of trained networks: of each a PNG, a PDF, and its data as CSV."""
+
+from collections.abc import Sequence
+
+from ufm.report.folder import page_files
+from ufm.report.network_grid import Comparison, forest_page, grid_page
+from ufm.report.networks import MODEL, Run, checked_runs, collapse_page, model_page
+
+
+def network_files(
+    runs: Sequence[Run], comparisons: Sequence[Comparison] = ()
+) -> list[tuple[str, bytes]]:
+    """Names and contents of network-collapse and what else the data can fill.
+
+    network-model where every run has `dual_ratio` and `distance`, network-accuracy where there are
+    cross-entropy and another loss, network-tests where there are comparisons. Raises `ValueError`
+    for runs that are not complete.
+    """
+    checked_runs(runs)
+    files = page_files("network-collapse", collapse_page, runs)
+    if all(each.name in run for run in runs for each in MODEL[:2]):
+        files += page_files("network-model", model_page, runs)
+    losses = {str(run["loss"]) for run in runs}
+    if "ce" in losses and len(losses) > 1:
+        files += page_files("network-accuracy", lambda r: grid_page(r, comparisons), runs)
+    if comparisons:
+        files += page_files("network-tests", forest_page, comparisons)
+    return files
