@@ -7,10 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 #: Printed always; columns of the problem only where they differ between cells.
-_ALWAYS = ("cell", "loss", "verdict", "reason", "value", "gap", "grad_norm", "nc1", "nc2", "steps")
+_ALWAYS = (
+    "cell", "loss", "verdict", "reason", "value", "gap", "grad_norm", "train_accuracy",
+    "test_accuracy", "nc1", "nc2", "steps",
+)  # fmt: skip
 _WHERE_DIFFERENT = (
     "num_classes", "dim", "class_counts", "lam_w", "lam_h", "lam_b", "method", "start_scale",
-    "seed", "start", "status",
+    "data", "per_class", "model", "width", "depth", "norm", "epochs", "learning_rate", "seed",
+    "start", "status",
 )  # fmt: skip
 _MOST = 50
 
@@ -20,9 +24,14 @@ def show_cells(cells: Sequence[dict[str, Any]]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a file has no width to fit
-    different = [name for name in _WHERE_DIFFERENT if len({cell[name] for cell in cells}) > 1]
-    names = [*_ALWAYS[:2], *different, *_ALWAYS[2:]]
     if cells:
+        known = [name for name in _ALWAYS if name in cells[0]]
+        different = [
+            name
+            for name in _WHERE_DIFFERENT
+            if name in cells[0] and len({cell[name] for cell in cells}) > 1
+        ]
+        names = [*known[:2], *different, *known[2:]]
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         for name in names:
             numeric = not isinstance(cells[0][name], str)

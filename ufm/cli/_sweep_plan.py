@@ -20,7 +20,7 @@ def show_plan(cells: Sequence[Any], finished: set[int], estimates: "Sequence[Est
     ready = sum(cell.index in finished for cell in cells)
     done = f", {ready:,} of them done" if ready else ""
     console.print(f"{len(cells):,} cells{done}; {len(estimates)} compilations", highlight=False)
-    fields = [dataclasses.asdict(cell) for cell in cells]
+    fields = [_flat(dataclasses.asdict(cell)) for cell in cells]
     varying = [
         name for name in (fields[0] if fields else ()) if len({str(x[name]) for x in fields}) > 1
     ]
@@ -44,6 +44,17 @@ def show_plan(cells: Sequence[Any], finished: set[int], estimates: "Sequence[Est
         "(kept for the next run)",
         highlight=False,
     )
+
+
+def _flat(cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell of a sweep over networks keeps its settings in a structure of its own."""
+    import msgspec
+
+    config = cell.get("config")
+    if not isinstance(config, msgspec.Struct):
+        return cell
+    found = {"index": cell["index"], **msgspec.structs.asdict(config)}
+    return found | {"learning_rate": "by rule"} if cell["trial"] is not None else found
 
 
 def _listed(count: int) -> list[int | None]:
@@ -77,5 +88,7 @@ def plan_json(cells: Sequence[Any], finished: set[int], estimates: "Sequence[Est
         }
         for row in estimates
     ]
-    listed = [{**dataclasses.asdict(cell), "finished": cell.index in finished} for cell in cells]
+    listed = [
+        {**_flat(dataclasses.asdict(cell)), "finished": cell.index in finished} for cell in cells
+    ]
     return dumps({"cells": listed, "compilations": programs})

@@ -9,17 +9,21 @@ import msgspec
 import tyro
 
 if TYPE_CHECKING:
+    from ufm.networks import NetworkSweep
     from ufm.sweep import Progress, Shard, SweepStore
-    from ufm.sweep import Sweep as Loaded
+    from ufm.sweep import Sweep as ProblemSweep
+
+    Loaded = ProblemSweep | NetworkSweep
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Run a sweep: every combination of problems, losses, solvers and starts in a TOML file.
 
-    Any field may be a value, a list, or a range such as { from = 1e-5, to = 1e-2, num = 10,
-    spacing = "log" }, also with times = "threshold", in multiples of the decay at which the minimum
-    collapses. Run the same command again to go on after an interruption: no finished run is
-    computed twice. Ctrl-C ends after the batch.
+    Of networks, losses, epochs and seeds, if the file has a table [network]. Any field may be a
+    value, a list, or a range such as { from = 1e-5, to = 1e-2, num = 10, spacing = "log" }, also
+    with times = "threshold", in multiples of the decay at which the minimum collapses. Run the same
+    command again to go on after an interruption: no finished run is computed twice. Ctrl-C ends
+    after the batch.
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.toml")]
@@ -42,10 +46,10 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         continue_with_threads(self._folder)
         configure()
-        from ufm.sweep import load_sweep, parse_shard
+        from ufm.sweep import parse_shard
 
         shard = None if self.shard is None else parse_shard(self.shard)
-        sweep = load_sweep(self.file)
+        sweep = _load(self.file)
         if self.dry_run:
             return self._plan(sweep, shard)
         return self._run(sweep, shard)
@@ -98,10 +102,15 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return shlex.join(parts)
 
     def _show(self, store: "SweepStore") -> None:
-        from ufm.cli._sweep_table import show, summary_json
+        if store.contents.kind == "networks":
+            from ufm.cli._network_table import networks_json as as_json
+            from ufm.cli._network_table import show_networks as show
+        else:
+            from ufm.cli._sweep_table import show
+            from ufm.cli._sweep_table import summary_json as as_json
 
         if self.json:
-            print(summary_json(store))
+            print(as_json(store))
         else:
             show(store)
 
@@ -123,6 +132,19 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         else:
             show_plan(cells, finished, estimates)
         return 0
+
+
+def _load(file: Path) -> "Loaded":
+    """The sweep of a file: over networks if it has a table of that name, else over problems."""
+    from ufm import settings
+
+    if "network" in settings.read(file):
+        from ufm.networks import load_network_sweep
+
+        return load_network_sweep(file)
+    from ufm.sweep import load_sweep
+
+    return load_sweep(file)
 
 
 def _counted(progress: "Progress") -> str:

@@ -22,8 +22,6 @@ from ufm.networks.equivalence import Outcome as Outcome
 from ufm.networks.equivalence import agreement as agreement
 from ufm.networks.equivalence import paired_equivalence as paired_equivalence
 from ufm.networks.evaluation import LastLayer as LastLayer
-from ufm.networks.grid import NetworkSweep as NetworkSweep
-from ufm.networks.grid import load_network_sweep as load_network_sweep
 from ufm.networks.last_layer import LastLayerMeasures as LastLayerMeasures
 from ufm.networks.last_layer import ModelView as ModelView
 from ufm.networks.last_layer import measure_last_layer as measure_last_layer
@@ -32,10 +30,12 @@ from ufm.networks.learning_rate import Choice as Choice
 from ufm.networks.learning_rate import Trial as Trial
 from ufm.networks.learning_rate import choose_learning_rate as choose_learning_rate
 from ufm.networks.learning_rate import trial_epochs as trial_epochs
-from ufm.networks.objective import Objective as Objective
 from ufm.networks.objective import PAPER_LOSSES as PAPER_LOSSES
+from ufm.networks.objective import Objective as Objective
 from ufm.networks.objective import objective_specs as objective_specs
 from ufm.networks.objective import parse_objective as parse_objective
+from ufm.networks.sweep import NetworkSweep as NetworkSweep
+from ufm.networks.sweep import load_network_sweep as load_network_sweep
 from ufm.networks.training import EpochReport as EpochReport
 from ufm.networks.training import TrainResult as TrainResult
 from ufm.networks.training import TrainStatus as TrainStatus

@@ -71,14 +71,78 @@ class Training:
         return [_run(cell) for cell in cells]
 
 
+def _run(cell: NetworkCell) -> Record:
+    data, config = images(cell.data), rated(cell)
+    result = train(config, data, measure=view)
+    row = _settings(cell, config, data) | _end(result)
+    arrays = {f"history_{name}": column for name, column in result.history.items()}
+    return Record(row, arrays)
+
+
+def _settings(cell: NetworkCell, config: TrainConfig, data: ImageData) -> dict[str, Any]:
+    given = {name: value for name, value in config.builtins().items() if name in COLUMNS}
+    return given | {
+        "cell": cell.index,
+        "family": cell.program.family,
+        "data": cell.data.source,
+        "num_classes": data.num_classes,
+        "per_class": data.per_class,
+        "batch_size": config.batch(len(data.labels)),
+    }
+
+
+def _end(result: TrainResult) -> dict[str, Any]:
+    """The last measurement, and the collapse of the first; NaN where there is none."""
+    history = result.history
+
+    def at(name: str, position: int) -> float:
+        return float(history[name][position]) if name in history else math.nan
+
+    return {
+        "status": str(result.status),
+        "epochs_done": result.epochs_done,
+        "seconds": result.seconds,
+        **{f"first_{name}": at(name, 0) for name in ("nc1", "nc2", "nc3")},
+        **{name: at(name, -1) for name in _LAST},
+    }
+
+
 def view(layer: LastLayer) -> dict[str, float]:
     """The last layer beside the model's minimiser (`ufm.networks.last_layer`), for a history."""
     counts = tuple(np.bincount(layer.labels).tolist())
-    found = measure_last_layer(
-        layer.W, layer.H, layer.b, counts, layer.loss, layer.factor, layer.weight_decay
-    )
+    # Its decay is that of the model's loss already.
+    found = measure_last_layer(layer.W, layer.H, layer.b, counts, layer.loss, 1.0, layer.lam_w)
     return {name: value for name, value in found.row().items() if name not in _KNOWN}
 
 
 #: What training measures itself.
 _KNOWN = ("nc1", "nc2", "nc3", "nc4", "norm_w", "norm_h")
+
+_lock = threading.Lock()
+
+
+@functools.lru_cache(maxsize=4)
+def _images(data: DataTable) -> ImageData:
+    return load_data(data.source, data.per_class, data.seed)
+
+
+def images(data: DataTable) -> ImageData:
+    """The images, read once in a process."""
+    with _lock:
+        return _images(data)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rate(data: DataTable, trial: TrainConfig) -> float:
+    choice = choose_learning_rate(trial, _images(data))
+    assert choice is not None  # nobody stops it
+    return choice.learning_rate
+
+
+def rated(cell: NetworkCell) -> TrainConfig:
+    """What the cell trains, with a rate by the rule where none is given: once for all its seeds."""
+    if cell.trial is None:
+        return cell.config
+    with _lock:  # or threads would choose the same at once
+        rate = _rate(cell.data, cell.trial)
+    return msgspec.structs.replace(cell.config, learning_rate=rate)

@@ -16,27 +16,22 @@ r"""The TOML file of a sweep over networks, and its cells: a run for every combi
     seed = { from = 0, to = 4, num = 5 }
     learning_rate = 0.05                # without it, by the rule of `ufm.networks.learning_rate`
 
-Fields may be values, lists or ranges. A rate that is chosen is chosen once for a loss and a network:
+Fields may be values, lists or ranges. A rate that is chosen is chosen once for loss and network:
 with the first seed, for the longest run that the file has.
 """
 
 import dataclasses
 import itertools
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ufm import settings
 from ufm.networks.architecture import Architecture
-from ufm.networks.columns import COLUMNS
 from ufm.networks.config import TrainConfig
 from ufm.networks.objective import PAPER_LOSSES, objective_specs
 from ufm.sweep.axes import listed
 from ufm.sweep.config import Range, Real, Whole
 from ufm.sweep.grid import MAX_CELLS
-from ufm.sweep.provenance import precision
-from ufm.sweep.store import Contents
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,12 +68,12 @@ class TrainingTable(_Table, frozen=True):
     measurements: int = 20
 
 
-class NetworkSweepConfig(_Table, frozen=True):
+class NetworkSweepConfig(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
     title: str = ""
-    data: DataTable = DataTable()
     network: NetworkTable
+    data: DataTable = DataTable()
     training: TrainingTable = TrainingTable()
 
 
@@ -98,12 +93,13 @@ class NetworkProgram:
     def describe(self) -> str:
         """In words."""
         model = self.architecture
-        return f"{self.family}, {model.model}, width {model.width:g}, depth {model.depth}, norm {model.norm}"
+        sizes = f"width {model.width:g}, depth {model.depth}, norm {model.norm}"
+        return f"{self.family}, {model.model}, {sizes}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkCell:
-    """One run of training. `trial` is what the rate is chosen with, None for a rate that is given."""
+    """One run of training. `trial` is what the rate is chosen with, None where it is given."""
 
     index: int
     data: DataTable
@@ -120,41 +116,6 @@ class NetworkCell:
         """What is compiled for it."""
         family = self.loss.partition(":")[0]
         return NetworkProgram(self.config.architecture, family, self.config.batch_size)
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkSweep:
-    """A file and its cells; `run_sweep` runs it."""
-
-    config: NetworkSweepConfig
-    cells: tuple[NetworkCell, ...]
-
-    @property
-    def work(self) -> "Any":
-        """Train."""
-        from ufm.networks.cell import Training
-
-        return Training()
-
-    @property
-    def contents(self) -> Contents:
-        """What its store is for."""
-        config = msgspec.to_builtins(self.config)
-        return Contents("networks", config, len(self.cells), COLUMNS, precision())
-
-
-def load_network_sweep(path: Path | str) -> NetworkSweep:
-    """Read a TOML file and expand its lists and ranges.
-
-    Raises `ValueError` that names the file and the field, `OSError` where it cannot be read.
-    """
-    path = Path(path)
-    values = settings.read(path)
-    try:
-        config = settings.convert(values, NetworkSweepConfig)
-        return NetworkSweep(config, expand(config))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def expand(config: NetworkSweepConfig) -> tuple[NetworkCell, ...]:
