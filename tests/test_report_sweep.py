@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from sweeps import SIZES, loaded
 from ufm.cli import main
 from ufm.report import diagram, plot_phase, render_sweep
-from ufm.report.phase import VERDICTS
+from ufm.report._svg import inline
+from ufm.report.phase import QUANTITIES, VERDICTS
 from ufm.report.phase_view import limits
-from ufm.report.sweep_page import inline
 from ufm.sweep import open_store, run_sweep
 
 GRID = f"""
@@ -57,7 +57,9 @@ def swept(folder, text: str) -> dict[str, np.ndarray]:
 def test_a_diagram_shows_the_worst_run_of_every_problem(out):
     table = open_store(out).table()
     found = diagram(table, "gap")
-    assert (found.x_name, found.y_name, found.tied, found.others) == ("lam_w", "lam_h", False, ())
+    plane = found.plane
+    assert (plane.x.name, plane.y.name) == ("lam_w", "lam_h")
+    assert (plane.tied, plane.along, plane.others) == (False, (), ())
     assert len(found.value) == 12
     for x, y, value in zip(found.x, found.y, found.value, strict=True):
         runs = (table["lam_w"] == x) & (table["lam_h"] == y)
@@ -92,7 +94,8 @@ def test_a_curve_over_alpha_where_the_decays_are_tied(tmp_path):
     lam_h = "lam_w"
     """.replace("\n    ", "\n")
     found = diagram(swept(tmp_path, text), "verdict")
-    assert (found.x_name, found.y_name, found.tied) == ("lam_w", "alpha", True)
+    plane = found.plane
+    assert (plane.x.name, plane.y.name, plane.tied, plane.along) == ("lam_w", "alpha", True, ())
     np.testing.assert_allclose(found.curve[:, 0], (1 - found.curve[:, 1]) * THRESHOLD, rtol=1e-9)
     assert found.curve[[0, -1], 1].tolist() == [0.0, 0.4]
     assert set(found.value) == {0}
@@ -107,10 +110,10 @@ def test_one_field_is_a_line_with_the_threshold_across(tmp_path):
     lam_h = 0.25
     """.replace("\n    ", "\n")
     found = diagram(swept(tmp_path, text), "norm_w")
-    assert found.y_name is None
+    assert found.plane.y is None
     np.testing.assert_allclose(found.curve[0, 0], THRESHOLD**2 / 0.25, rtol=1e-12)
     axes = plot_phase(found, Figure().subplots())
-    line, threshold = axes.lines
+    line, _, threshold = axes.lines  # between them those at places with names: none
     np.testing.assert_array_equal(line.get_xdata(), np.unique(found.x))
     np.testing.assert_allclose(threshold.get_xdata(), found.curve[0, 0])
 
@@ -134,11 +137,13 @@ def test_unequal_classes_and_no_decay_have_a_page_too(tmp_path):
     assert "GLOBAL_MINIMUM" not in table["verdict"].tolist()[::2]
     assert np.isnan(table["threshold"]).all()
     found = diagram(table, "verdict")
-    assert (found.curve.size, found.others) == (0, ("class_counts",))
+    assert found.curve.size == 0
+    assert found.plane.y.name == "class_counts"
+    assert found.plane.y.named == ((0.0, "4,2,1"), (1.0, "2,4,1"))
     with jax.numpy_dtype_promotion("standard"):
         page = render_sweep(open_store(tmp_path / "out"))
     assert "theory:" not in page
-    assert "worst also over class_counts" in page
+    assert "2,4,1" in page
 
 
 def test_where_nothing_varies_there_is_no_diagram(out):
@@ -226,9 +231,9 @@ def test_the_page_is_whole_and_needs_no_network(page, outline):
 def test_the_page_says_what_was_found(page, outline):
     assert "The claim holds in all 24 runs" in outline.data
     assert outline.headings[0] == "A <b>bold</b> title & more"  # escaped on the way
-    for heading in ("Verdict", "Certified gap", "Size of the solution", "Norm of the classifier"):
-        assert heading in outline.headings
-    assert page.count("<svg") == 7 + 3
+    for quantity in QUANTITIES.values():
+        assert quantity.title in outline.headings
+    assert page.count("<svg") == len(QUANTITIES) + 3
     assert "theory:" in outline.data
     for name in ("jax", "numpy", "processor", "commit", '"lam_w"'):
         assert name in outline.data
