@@ -169,7 +169,7 @@ def _go_along(first: Axis, second: Axis) -> bool:
 
 def _differs(column: np.ndarray, point_of: np.ndarray) -> bool:
     codes = np.unique(column, return_inverse=True)[1]
-    return len(np.unique(np.column_stack([point_of, codes]), axis=0)) > point_of.max() + 1
+    return len(np.unique(np.column_stack([point_of, codes]), axis=0)) > int(point_of.max()) + 1
 
 
 def _ratio(table: Table, x: Axis, along: list[str]) -> float | None:

@@ -6,6 +6,7 @@
 import dataclasses
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def render_sweep(store: SweepStore) -> str:
             seconds=float(np.sum(table["seconds"])),
             short=_short_cells(store, table),
             unchecked=sum(row["unchecked"] for row in rows),
-            where={"short": SHORT, "unchecked": UNCHECKED, "store": store.path},
+            where={"short": SHORT, "unchecked": UNCHECKED, "store": shlex.quote(str(store.path))},
             sections=list(_sections(drawn)),
             slices=sorted({each.note for each in drawn if each.note}),
             runs=[thumbnails(store, i, cells) for i, cells in enumerate(families.values())],
