@@ -76,11 +76,18 @@ def test_class_counts_are_categories_and_never_minus_one():
     assert (alone.plane.x.name, alone.x.tolist()) == ("class_counts", [0.0, 1.0])
 
 
-def test_many_classes_are_written_as_runs():
+def test_names_fit_into_lines_and_differ():
     counts = " ".join(["100"] * 50 + ["10"] * 50)
     assert axis(table_of(class_counts=[counts, "1 2"]), "class_counts").named[0][1] == (
-        "50×100, 50×10"
+        "50×100\n50×10"
     )
+    methods = axis(table_of(method=["newton", "gradient_descent"]), "method")
+    assert [word for _, word in methods.named] == ["newton", "gradient\ndescent"]
+    assert methods.describe(1) == "method = gradient descent"
+    # Runs of other lengths between the first and the last are not seen: numbers tell them apart.
+    same = [" ".join(["1", *["2"] * k, "3", "4", "5", "6"]) for k in (1, 2)]
+    named = axis(table_of(class_counts=same), "class_counts").named
+    assert [word for _, word in named] == ["list 1", "list 2"]
 
 
 def test_a_zipped_sweep_is_a_line_along_which_all_fields_vary():

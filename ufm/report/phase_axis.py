@@ -76,7 +76,8 @@ class Axis:
         """Level i in words, such as "λ_b = none"."""
         names = dict(self.named)
         place = float(self.levels[i])
-        return f"{FIELDS[self.name][1]} = {names.get(place, f'{place:.3g}')}"
+        value = names.get(place, f"{place:.3g}").replace("\n", " ")
+        return f"{FIELDS[self.name][1]} = {value}"
 
 
 def axis(table: Table, name: str) -> Axis:
@@ -88,20 +89,23 @@ def _categories(table: Table, name: str) -> Axis:
     kinds = list(dict.fromkeys(table[name].tolist()))
     at = np.array([kinds.index(x) for x in table[name].tolist()], float)
     levels = np.arange(len(kinds), dtype=float)
-    words = [_counts(text) if name == "class_counts" else text for text in kinds]
+    # In lines of a few letters: an ordinate has no room for more.
+    words = [_counts(text) if name == "class_counts" else text.replace("_", "\n") for text in kinds]
+    if len(set(words)) < len(words):  # too long to be told apart
+        words = [f"list {i + 1}" for i in range(len(kinds))]
     named = tuple(zip(levels.tolist(), words, strict=True))
     edges = cell_edges(levels, log=False)
     return Axis(name, False, at, levels, tuple(kinds), edges, float(edges[0]), named)
 
 
 def _counts(text: str) -> str:
-    """ "5 5 2" as 5,5,2 and, of many classes, as 50×100, 50×10: so many of that size."""
+    """ "5 5 2" as 5,5,2 and, of many classes, as 50×100 over 50×10: so many of that size."""
     counts = text.split()
     if len(counts) <= _LISTED:
         return ",".join(counts)
     runs = [(len(list(run)), size) for size, run in itertools.groupby(counts)]
     words = [f"{length}×{size}" for length, size in runs]
-    return ", ".join(words if len(words) <= 2 else [words[0], "…", words[-1]])
+    return "\n".join(words if len(words) <= 2 else [words[0], "…", words[-1]])
 
 
 def _numbers(table: Table, name: str) -> Axis:

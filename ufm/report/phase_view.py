@@ -72,7 +72,7 @@ def _draw_plane(found: Diagram, axes: Axes, low: float, high: float) -> None:
         )
     else:  # drawn at random: points
         known = ~np.isnan(value)
-        points = {"s": 9, "rasterized": many}
+        points = {"s": 9, "rasterized": many, "clip_on": False}
         image = axes.scatter(found.x[known], found.y[known], c=value[known], **points, **colours)
         axes.scatter(found.x[~known], found.y[~known], c="0.6", marker="x", lw=0.6, **points)
     axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
@@ -124,8 +124,9 @@ def _scale(ticked: Ticked, axis: Axis, set_scale: Any) -> None:
     ticked.set_major_locator(FixedLocator(shown))
     ticked.set_minor_locator(NullLocator())
     ticked.set_major_formatter(FuncFormatter(lambda value, _=None: labels.get(value, "")))
-    longest = max(len(labels[place]) for place in shown)
+    longest = max(len(line) for place in shown for line in labels[place].split("\n"))
     if isinstance(ticked, XAxis) and longest * len(shown) > 36:
+        labels |= {place: word.replace("\n", " ") for place, word in labels.items()}
         ticked.set_tick_params(rotation=30)
         for label in ticked.get_ticklabels():
             label.set_horizontalalignment("right")

@@ -32,8 +32,8 @@ _TEMPLATE = "sweep.html.j2"
 #: The same place of the Axes in every phase diagram, as parts of the panel; `_WIDE` has room for
 #: names at the ordinate, `_TALL` for slanted ones below.
 _MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.17, "top": 0.98}
-_WIDE, _TALL = {"left": 0.29}, {"bottom": 0.27}
-#: Letters of a name beyond which it needs that room.
+_WIDE, _TALL = {"left": 0.29, "right": 0.95}, {"bottom": 0.27}
+#: Letters of a name, in all of its lines, beyond which it needs that room.
 _LONG_NAME = 5
 #: Cells listed one by one.
 _LISTED = 25
