@@ -108,6 +108,17 @@ def test_what_differs_within_a_point_is_told_from_what_varies_along():
     found = plane(table_of(zipped=True, **drawn))
     assert (found.others, found.along) == ((), ("start_scale",))
     assert not found.is_grid
+    # Decays of each problem's own, as multiples of a threshold are: no grid with holes either.
+    own = plane(
+        table_of(
+            zipped=True,
+            tied=True,
+            family=["ls"] * 4,
+            alpha=[0.0, 0.0, 0.5, 0.5],
+            lam_w=[0.1, 0.2, 0.05, 0.11],
+        )
+    )
+    assert (own.is_grid, own.has_holes) == (False, False)
 
 
 def test_a_diagram_is_of_one_family():

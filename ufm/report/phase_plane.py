@@ -46,11 +46,12 @@ class Plane:
 
     @property
     def is_grid(self) -> bool:
-        """Is there a point at half of the combinations of levels or more?
+        """Is there a point at three quarters of the combinations of levels or more?
 
-        All, of a grid that is finished; of more than two points drawn at random never.
+        All, of a grid that is finished; at random, or with decays that are multiples of each
+        problem's own threshold, few.
         """
-        return self.y is not None and self._places <= 2 * len(self.points)
+        return self.y is not None and 3 * self._places <= 4 * len(self.points)
 
     @property
     def has_holes(self) -> bool:
