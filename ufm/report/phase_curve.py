@@ -91,7 +91,6 @@ def _lines(y: Axis) -> Iterator[tuple[float, float]]:
     """Ordinates to draw at, and the place at which the problem is taken."""
     if y.discrete:
         for i, level in enumerate(y.levels.tolist()):
-            # A hair inside the cell, so that steps of neighbours are told apart.
             yield float(y.edges[i]), level
             yield float(y.edges[i + 1]), level
         return
@@ -224,7 +223,7 @@ def _thresholds(row: Row, other: Row) -> tuple[float, float]:
     return known_threshold(row), known_threshold(other)
 
 
-def by_decay(values: Values) -> float | None:
+def common_ratio(values: Values) -> float | None:
     """The common value of ratios, None where they differ or are none."""
     known = np.isfinite(values) & (values > 0)
     same = known.all() and np.ptp(values) <= 1e-9 * values[0]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ufm.report.phase_axis import FIELDS, Axis, Table, axis
-from ufm.report.phase_curve import by_decay, threshold_curve
+from ufm.report.phase_curve import common_ratio, threshold_curve
 
 #: Slices that are drawn, spread over the values of the third field, its ends among them.
 _SLICES = 4
@@ -178,4 +178,4 @@ def _ratio(table: Table, x: Axis, along: list[str]) -> float | None:
     if x.name != "lam_w" or "lam_h" not in along:
         return None
     used = table["lam_w"] > 0
-    return by_decay(table["lam_h"][used] / table["lam_w"][used]) if used.any() else None
+    return common_ratio(table["lam_h"][used] / table["lam_w"][used]) if used.any() else None
