@@ -1,10 +1,14 @@
 """The page of a sweep: what its diagrams show, and that it needs nothing but itself."""
 
+import html
 import html.parser
+import json
 import math
 import re
+import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree
 
 import jax
 import numpy as np
@@ -14,9 +18,10 @@ from matplotlib.figure import Figure
 from sweeps import SIZES, loaded
 from ufm.cli import main
 from ufm.report import diagram, plot_phase, render_sweep
-from ufm.report.phase import VERDICTS
+from ufm.report._svg import inline
+from ufm.report.phase import QUANTITIES, VERDICTS
 from ufm.report.phase_view import limits
-from ufm.report.sweep_page import inline
+from ufm.report.sweep_runs import same_problem
 from ufm.sweep import open_store, run_sweep
 
 GRID = f"""
@@ -57,7 +62,9 @@ def swept(folder, text: str) -> dict[str, np.ndarray]:
 def test_a_diagram_shows_the_worst_run_of_every_problem(out):
     table = open_store(out).table()
     found = diagram(table, "gap")
-    assert (found.x_name, found.y_name, found.tied, found.others) == ("lam_w", "lam_h", False, ())
+    plane = found.plane
+    assert (plane.x.name, plane.y.name) == ("lam_w", "lam_h")
+    assert (plane.tied, plane.along, plane.others) == (False, (), ())
     assert len(found.value) == 12
     for x, y, value in zip(found.x, found.y, found.value, strict=True):
         runs = (table["lam_w"] == x) & (table["lam_h"] == y)
@@ -92,7 +99,8 @@ def test_a_curve_over_alpha_where_the_decays_are_tied(tmp_path):
     lam_h = "lam_w"
     """.replace("\n    ", "\n")
     found = diagram(swept(tmp_path, text), "verdict")
-    assert (found.x_name, found.y_name, found.tied) == ("lam_w", "alpha", True)
+    plane = found.plane
+    assert (plane.x.name, plane.y.name, plane.tied, plane.along) == ("lam_w", "alpha", True, ())
     np.testing.assert_allclose(found.curve[:, 0], (1 - found.curve[:, 1]) * THRESHOLD, rtol=1e-9)
     assert found.curve[[0, -1], 1].tolist() == [0.0, 0.4]
     assert set(found.value) == {0}
@@ -107,10 +115,10 @@ def test_one_field_is_a_line_with_the_threshold_across(tmp_path):
     lam_h = 0.25
     """.replace("\n    ", "\n")
     found = diagram(swept(tmp_path, text), "norm_w")
-    assert found.y_name is None
+    assert found.plane.y is None
     np.testing.assert_allclose(found.curve[0, 0], THRESHOLD**2 / 0.25, rtol=1e-12)
     axes = plot_phase(found, Figure().subplots())
-    line, threshold = axes.lines
+    line, _, threshold = axes.lines  # between them those at places with names: none
     np.testing.assert_array_equal(line.get_xdata(), np.unique(found.x))
     np.testing.assert_allclose(threshold.get_xdata(), found.curve[0, 0])
 
@@ -124,6 +132,7 @@ def test_unequal_classes_and_no_decay_have_a_page_too(tmp_path):
     dim = 4
     lam_w = [0.0, 0.02]
     lam_h = "lam_w"
+    lam_b = "none"
     [solver]
     max_steps = 30
     [keep]
@@ -134,11 +143,17 @@ def test_unequal_classes_and_no_decay_have_a_page_too(tmp_path):
     assert "GLOBAL_MINIMUM" not in table["verdict"].tolist()[::2]
     assert np.isnan(table["threshold"]).all()
     found = diagram(table, "verdict")
-    assert (found.curve.size, found.others) == (0, ("class_counts",))
+    assert found.curve.size == 0
+    assert found.plane.y.name == "class_counts"
+    assert found.plane.y.named == ((0.0, "4,2,1"), (1.0, "2,4,1"))
     with jax.numpy_dtype_promotion("standard"):
         page = render_sweep(open_store(tmp_path / "out"))
     assert "theory:" not in page
-    assert "worst also over class_counts" in page
+    assert "2,4,1" in page
+    assert "The geometry of 2 runs could not be checked" in page
+    assert 'ufm store query "matches IS NULL" --store' in page
+    assert ", no bias, d = 4; 1 run, cell 0" in page
+    assert "2 of 2 checked" in page
 
 
 def test_where_nothing_varies_there_is_no_diagram(out):
@@ -226,9 +241,9 @@ def test_the_page_is_whole_and_needs_no_network(page, outline):
 def test_the_page_says_what_was_found(page, outline):
     assert "The claim holds in all 24 runs" in outline.data
     assert outline.headings[0] == "A <b>bold</b> title & more"  # escaped on the way
-    for heading in ("Verdict", "Certified gap", "Size of the solution", "Norm of the classifier"):
-        assert heading in outline.headings
-    assert page.count("<svg") == 7 + 3
+    for quantity in QUANTITIES.values():
+        assert quantity.title in outline.headings
+    assert page.count("<svg") == len(QUANTITIES) + 3
     assert "theory:" in outline.data
     for name in ("jax", "numpy", "processor", "commit", '"lam_w"'):
         assert name in outline.data
@@ -240,18 +255,28 @@ def test_the_same_results_make_the_same_page(page, out):
 
 
 def test_the_cells_that_fell_short_are_listed(tmp_path, capsys):
+    out = tmp_path / "my out"
     text = GRID + "[solver]\nmax_steps = 2\n"
-    run_sweep(loaded(tmp_path, text), tmp_path / "out")
+    run_sweep(loaded(tmp_path, text), out)
     with jax.numpy_dtype_promotion("standard"):
-        assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "p.html")]) == 0
+        assert main(["report", str(out), "--out", str(tmp_path / "p.html")]) == 0
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
-    store = open_store(tmp_path / "out")
+    store = open_store(out)
     short = store.query("verdict != 'GLOBAL_MINIMUM' OR matches = 0")
     assert 0 < len(short) <= 24
     assert f"{len(short)} of 24 runs are not proven global minima" in page
     listed = re.findall(r"<tr><td>(\d+)</td><td class=\"text\">ce</td>", page)
     assert list(map(int, listed)) == [cell["cell"] for cell in short]
     assert "The claim holds" not in page
+    assert 'class="claim short"' in page
+    # The command on the page finds the same cells.
+    (command,) = re.findall(r"<pre class=\"command\">(.*?)</pre>", page)
+    arguments = shlex.split(html.unescape(command))
+    assert arguments[0] == "ufm"
+    capsys.readouterr()
+    assert main([*arguments[1:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [cell["cell"] for cell in told] == [cell["cell"] for cell in short]
 
 
 def test_an_empty_store_is_refused_in_one_line(tmp_path, capsys):
@@ -267,13 +292,29 @@ def test_svg_is_given_ids_of_its_own():
         '<?xml version="1.0"?>\n<svg width="1pt" viewBox="0 0 9 9"><metadata>x</metadata>'
         '<g id="axes_1"><clipPath id="p1"/><path clip-path="url(#p1)"/></g></svg>'
     )
-    found = inline(svg, "gap-ce", "what it shows")
-    assert 'id="gap-ce-p1"' in found
-    assert "url(#gap-ce-p1)" in found
+    said = r'what "it" <shows> & \1'
+    found = inline(svg, 'gap-my "own" loss&', said)
+    assert 'id="gap-my-own-loss--p1"' in found
+    assert "url(#gap-my-own-loss--p1)" in found
     assert "axes_1" not in found
     assert "metadata" not in found
-    assert 'aria-label="what it shows"' in found
     assert found.startswith("<svg ")
+    element = xml.etree.ElementTree.fromstring(found)
+    assert element.get("aria-label") == said
+
+
+def test_runs_without_bias_are_no_problem_of_those_with_one():
+    nan = math.nan
+    cells = {
+        "loss": np.array(["ce"] * 5),
+        "class_counts": np.array(["5 5"] * 5),
+        "dim": np.array([3] * 5),
+        "lam_w": np.full(5, 0.1),
+        "lam_h": np.full(5, 0.1),
+        "lam_b": np.array([nan, 0.0, nan, 0.01, 0.0]),
+    }
+    for position, same in ((0, [0, 2]), (1, [1, 4]), (2, [0, 2]), (3, [3])):
+        assert np.flatnonzero(same_problem(cells, position)).tolist() == same
 
 
 def test_neither_sweeping_nor_querying_imports_matplotlib():

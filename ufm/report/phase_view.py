@@ -10,114 +10,147 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis as Ticked
+from matplotlib.axis import XAxis
+from matplotlib.collections import Collection
 from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ufm.report.phase import FIELDS, VERDICTS, Diagram, Quantity
-
-Values = Float[np.ndarray, " _"]
+from ufm.report.phase import VERDICTS, Diagram, Quantity
+from ufm.report.phase_axis import FIELDS, Axis
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+#: Cells or points of a panel beyond which they are drawn as an image: each is a line of SVG.
+_MANY = 2500
+#: Named places and whole numbers that are labelled on an axis.
+_LABELS = 8
+_BLANK = ListedColormap(["#e8e8e8"])
+_THRESHOLD: dict[str, Any] = {"color": "black", "linewidth": 1.1, "linestyle": (0, (4, 2))}
 
 
 def limits(diagrams: Sequence[Diagram]) -> tuple[float, float]:
     """Smallest and largest value of diagrams that share their colours."""
     values = np.concatenate([each.value for each in diagrams])
-    known = values[np.isfinite(values) & ((values > 0) | (not diagrams[0].quantity.log))]
-    return (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
+    log = diagrams[0].quantity.log
+    known = values[np.isfinite(values) & ((values > 0) | (not log))]
+    nothing = (1e-16, 1e-15) if log else (0.0, 1.0)  # all are 0: below whatever a scale shows
+    return (float(known.min()), float(known.max())) if known.size else nothing
 
 
 def plot_phase(found: Diagram, axes: Axes, ends: tuple[float, float] | None = None) -> Axes:
     """Colours over the plane, or a line over one field; `ends` (see `limits`) None: its own."""
     low, high = ends or limits([found])
-    if found.y_name is None:
+    if found.plane.y is None:
         _draw_line(found, axes)
     else:
         _draw_plane(found, axes, low, high)
-    axes.set_xlabel(found.x_label)
+        _scale(axes.yaxis, found.plane.y, axes.set_yscale)
+        axes.set_ylabel(FIELDS[found.plane.y.name][0])
+    _scale(axes.xaxis, found.plane.x, axes.set_xscale)
+    axes.set_xlabel(found.plane.x_label)
     return axes
 
 
-def _is_log(values: Values) -> bool:
-    """Positive, over more than a decade, and no arithmetic progression."""
-    unique = np.unique(values)
-    if unique[0] <= 0 or unique[-1] / unique[0] < 10:
-        return False
-    steps = np.diff(unique)
-    return bool(np.ptp(steps) > 1e-6 * steps.max()) or len(unique) == 2
-
-
-def _edges(values: Values, log: bool) -> Values:
-    """Ends of the cells around the grid's values."""
-    places = np.log(values) if log else values
-    if len(places) == 1:
-        inner, first = np.zeros(0), 0.5
-    else:
-        inner, first = (places[1:] + places[:-1]) / 2, (places[1] - places[0]) / 2
-    last = (places[-1] - places[-2]) / 2 if len(places) > 1 else first
-    edges = np.concatenate([[places[0] - first], inner, [places[-1] + last]])
-    return np.exp(edges) if log else edges
-
-
 def _draw_plane(found: Diagram, axes: Axes, low: float, high: float) -> None:
-    x_log, y_log = _is_log(found.x), _is_log(found.y)
-    xs, ys = np.unique(found.x), np.unique(found.y)
+    x, y = found.plane.x, found.plane.y
+    assert y is not None  # as the caller knows
     colours = _colours(found.quantity, low, high)
-    if len(xs) * len(ys) == len(found.x):
-        grid = found.value.reshape(len(xs), len(ys)).T
-        axes.set_facecolor("#e8e8e8")
-        x_edges, y_edges = _edges(xs, x_log), _edges(ys, y_log)
+    # A zero has no place on a logarithmic scale: it has the colour of its lower end.
+    value = np.maximum(found.value, np.finfo(float).tiny) if found.quantity.log else found.value
+    many = len(value) > _MANY
+    if found.plane.is_grid:
+        grid = found.plane.on_grid(value)
         # With edges of their own colour no seams show between the cells.
-        image = axes.pcolormesh(
-            x_edges,
-            y_edges,
-            np.ma.masked_invalid(grid),
-            edgecolors="face",
-            linewidth=0.3,
-            **colours,
+        mesh = {"edgecolors": "face", "linewidth": 0.3, "rasterized": many}
+        blank = np.ma.masked_where(~np.isnan(grid.filled(0.0)), np.zeros(grid.shape))
+        if blank.count():
+            axes.pcolormesh(x.edges, y.edges, blank, cmap=_BLANK, **mesh)
+        image: Collection = axes.pcolormesh(
+            x.edges, y.edges, np.ma.masked_invalid(grid), **mesh, **colours
         )
-        axes.set(xlim=(x_edges[0], x_edges[-1]), ylim=(y_edges[0], y_edges[-1]))
     else:  # drawn at random: points
-        known = ~np.isnan(found.value)
-        image = axes.scatter(found.x[known], found.y[known], c=found.value[known], s=9, **colours)
-        axes.scatter(found.x[~known], found.y[~known], s=9, c="0.6", marker="x", linewidths=0.6)
-    axes.set_xscale("log" if x_log else "linear")
-    axes.set_yscale("log" if y_log else "linear")
-    axes.set_ylabel(FIELDS[str(found.y_name)])
+        known = ~np.isnan(value)
+        points = {"s": 9, "rasterized": many, "clip_on": False}
+        image = axes.scatter(found.x[known], found.y[known], c=value[known], **points, **colours)
+        axes.scatter(found.x[~known], found.y[~known], c="0.6", marker="x", lw=0.6, **points)
+    axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
+    axes.set(xlim=(x.edges[0], x.edges[-1]), ylim=(y.edges[0], y.edges[-1]))
     if found.curve.size:
-        ends = axes.get_xlim(), axes.get_ylim()
         axes.plot(*found.curve.T, color="white", linewidth=2.4)
-        axes.plot(*found.curve.T, color="black", linewidth=1.1, linestyle=(0, (4, 2)))
-        axes.set(xlim=ends[0], ylim=ends[1])
-    figure = axes.figure
-    for axis, log in ((axes.xaxis, x_log), (axes.yaxis, y_log)):
-        if log:
-            _decades(axis)
-        else:
-            axis.set_major_locator(MaxNLocator(5))
+        axes.plot(*found.curve.T, **_THRESHOLD)
+        axes.set(xlim=(x.edges[0], x.edges[-1]), ylim=(y.edges[0], y.edges[-1]))
     if found.quantity.column != "verdict":
-        bar = figure.colorbar(image, ax=axes, aspect=16, pad=0.04, fraction=0.26, anchor=(0, 0.5))
-        bar.set_label(found.quantity.unit)
-        if found.quantity.log:
-            _decades(bar.ax.yaxis)
+        _colour_bar(found, axes, image)
 
 
-def _decades(axis: Axis) -> None:
+def _colour_bar(found: Diagram, axes: Axes, image: Collection) -> None:
+    below = found.quantity.log and bool((found.value <= 0).any())
+    bar = axes.figure.colorbar(
+        image,
+        ax=axes,
+        aspect=16,
+        pad=0.04,
+        fraction=0.26,
+        anchor=(0, 0.5),
+        extend="min" if below else "neither",
+    )
+    bar.set_label(found.quantity.unit)
+    if found.quantity.log:
+        _decades(bar.ax.yaxis)
+
+
+def _scale(ticked: Ticked, axis: Axis, set_scale: Any) -> None:
+    """Scale and ticks of an axis; named places have their names."""
+    set_scale("log" if axis.log else "linear")
+    numbers = axis.numbers
+    if not axis.named and not axis.discrete:
+        if axis.log:
+            _decades(ticked)
+        else:
+            ticked.set_major_locator(MaxNLocator(4))
+        return
+    names = dict(axis.named)
+    if axis.discrete:
+        ticks = [place for place in axis.levels.tolist() if place not in names]
+    else:
+        exponents = np.arange(np.ceil(np.log10(numbers[0])), np.log10(numbers[-1]) + 1e-9)
+        ticks = (10.0**exponents).tolist()
+    labels = names | {place: _power(place) if axis.log else f"{place:.6g}" for place in ticks}
+    # Names stay: they are what no reader could guess. Categories are all names.
+    named = _thinned(sorted(names))
+    shown = sorted({*named, *_thinned(ticks, _LABELS - len(named))})
+    ticked.set_major_locator(FixedLocator(shown))
+    ticked.set_minor_locator(NullLocator())
+    ticked.set_major_formatter(FuncFormatter(lambda value, _=None: labels.get(value, "")))
+    longest = max(len(line) for place in shown for line in labels[place].split("\n"))
+    if isinstance(ticked, XAxis) and longest * len(shown) > 36:
+        labels |= {place: word.replace("\n", " ") for place, word in labels.items()}
+        ticked.set_tick_params(rotation=30)
+        for label in ticked.get_ticklabels():
+            label.set_horizontalalignment("right")
+
+
+def _thinned(places: Sequence[float], most: int = _LABELS) -> list[float]:
+    stride = -(-len(places) // max(most, 1))
+    return list(places[:: max(stride, 1)])
+
+
+def _decades(ticked: Ticked) -> None:
     """Ticks at powers of ten, written without TeX: parsing it takes most of a page's time."""
-    axis.set_major_locator(LogLocator(numticks=6))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_power))
+    ticked.set_major_locator(LogLocator(numticks=6))
+    ticked.set_minor_locator(NullLocator())
+    ticked.set_major_formatter(FuncFormatter(_power))
 
 
 def _power(value: float, _: int | None = None) -> str:
-    exponent = round(math.log10(value))
+    exponent = math.log10(value)
+    if abs(exponent - round(exponent)) > 1e-9:
+        return f"{value:.2g}"
     if 0 <= exponent <= 2:
         return f"{value:g}"
-    return "10" + str(exponent).translate(_SUPERSCRIPT)
+    return "10" + str(round(exponent)).translate(_SUPERSCRIPT)
 
 
 def _colours(quantity: Quantity, low: float, high: float) -> dict[str, Any]:
@@ -129,29 +162,42 @@ def _colours(quantity: Quantity, low: float, high: float) -> dict[str, Any]:
         decades = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
         ends = decades if high / low < 30 else (low, high)
         return {"cmap": "viridis_r", "norm": LogNorm(ends[0], max(ends[1], ends[0] * 10))}
-    return {"cmap": "viridis", "norm": Normalize(min(low, 0.0), high if high > 0 else 1.0)}
+    # Dark is bad, as above, where 0 is what should be.
+    shades = "viridis" if quantity.mean else "viridis_r"
+    return {"cmap": shades, "norm": Normalize(min(low, 0.0), high if high > 0 else 1.0)}
 
 
 def _draw_line(found: Diagram, axes: Axes) -> None:
-    value = found.value
+    value, x = found.value, found.plane.x
+    number = ~np.isin(found.x, [place for place, _ in x.named])
     if found.quantity.column == "verdict":
         for i, (_, colour) in enumerate(VERDICTS.values()):
             here = value == i
             axes.scatter(found.x[here], np.zeros(int(here.sum())), c=colour, s=14, marker="s")
         axes.set_yticks([])
     else:
-        axes.plot(found.x, value, marker="o", markersize=2.5)
+        (line,) = axes.plot(found.x[number], value[number], marker="o", markersize=2.5)
+        # Nothing lies between a named place and the next: no line to it.
+        axes.plot(found.x[~number], value[~number], "s", markersize=3, color=line.get_color())
         axes.set_ylabel(found.quantity.unit)
-        if found.quantity.log and (value > 0).any():
-            axes.set_yscale("log")
-            _decades(axes.yaxis)
-    if _is_log(found.x):
-        axes.set_xscale("log")
-        _decades(axes.xaxis)
+        _scale_ordinate(found, axes)
+    axes.set_xscale("log" if x.log else "linear")
+    axes.set_xlim(x.edges[0], x.edges[-1])
+    for place in found.curve[:, 0].tolist():
+        axes.axvline(place, **_THRESHOLD)
+
+
+def _scale_ordinate(found: Diagram, axes: Axes) -> None:
+    """From 0, or over whole decades: differences of rounding look as small as they are."""
+    low, high = limits([found])
+    if found.quantity.log and (found.value > 0).any():
+        low, high = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.3, max(high, 10 * low) * 1.3)
+        _decades(axes.yaxis)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-    if found.curve.size:
-        axes.axvline(found.curve[0, 0], color="black", linewidth=1.1, linestyle=(0, (4, 2)))
+        low, high = min(low, 0.0), high if high > 0 else 1.0
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
 def verdict_handles(diagrams: Sequence[Diagram]) -> list[Patch]:

@@ -4,42 +4,41 @@
 """
 
 import dataclasses
-import io
 import math
 import re
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import jinja2
 import matplotlib
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from ufm._json import dumps
-from ufm.losses import parse_loss
-from ufm.minimum import GlobalMinimum, global_minimum
-from ufm.problem import Problem
 from ufm.report import phase, phase_view
 from ufm.report._style import style
-from ufm.report.convergence import plot_gap, plot_gradient_norm
-from ufm.report.spectrum import legend_handles, plot_spectrum
-from ufm.solvers import History
-from ufm.spectra import record_at
+from ufm.report._svg import panel
+from ufm.report.phase_axis import FIELDS, Table
+from ufm.report.phase_plane import Plane, plane, slices
+from ufm.report.sweep_runs import thumbnails
 from ufm.sweep.store import SweepStore
-from ufm.sweep.summary import claim, summarise
+from ufm.sweep.summary import SHORT, UNCHECKED, claim, standing, summarise
 
 _TEMPLATE = "sweep.html.j2"
-#: Width and height of a panel in inches: a phone shows one beside nothing, a screen three or four.
-_PANEL = (2.9, 2.3)
-#: The same place of the Axes in every phase diagram, as parts of the panel.
+#: The same place of the Axes in every phase diagram, as parts of the panel; `_WIDE` has room for
+#: names at the ordinate, `_TALL` for slanted ones below.
 _MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.17, "top": 0.98}
+_WIDE, _TALL = {"left": 0.29, "right": 0.95}, {"bottom": 0.27}
+#: Letters of a name, in all of its lines, beyond which it needs that room.
+_LONG_NAME = 5
 #: Cells listed one by one.
 _LISTED = 25
+#: Fields that the list of cells names where they vary.
+_TOLD = ("class_counts", "dim", "method")
 
 _FULL_NAMES = {
     "ce": "Cross-entropy",
@@ -66,24 +65,30 @@ def render_sweep(store: SweepStore) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"number": _number, "integer": lambda x: f"{x:,}"}
+    templates.filters |= {
+        "number": _number,
+        "integer": lambda x: f"{x:,}",
+        "subscripts": _subscripts,
+    }
     settings: dict[Any, Any] = {"svg.hashsalt": "ufm", "figure.constrained_layout.use": False}
     with style(), matplotlib.rc_context(settings):
+        drawn = _drawn(families, store.config["solver"]["tol"] is not None)
         return templates.get_template(_TEMPLATE).render(
             title=store.config.get("title") or store.path.name,
             claim=claim(rows, store.num_cells),
-            holds=len(table["cell"]) == store.num_cells
-            and all(row["global"] == row["cells"] == row["matches"] for row in rows),
+            standing=standing(rows, store.num_cells),
             rows=rows,
             names=_FULL_NAMES,
             total=len(table["cell"]),
             num_cells=store.num_cells,
-            worst_gap=float(np.max(table["gap"])),
+            worst_gap=_worst_gap(table),
             seconds=float(np.sum(table["seconds"])),
-            short=_short_cells(store),
-            listed=_LISTED,
-            sections=list(_sections(families, store.config["solver"]["tol"] is not None)),
-            runs=[_run(store, family, cells) for family, cells in families.items()],
+            short=_short_cells(store, table),
+            unchecked=sum(row["unchecked"] for row in rows),
+            where={"short": SHORT, "unchecked": UNCHECKED, "store": shlex.quote(str(store.path))},
+            sections=list(_sections(drawn)),
+            slices=sorted({each.note for each in drawn if each.note}),
+            runs=[thumbnails(store, i, cells) for i, cells in enumerate(families.values())],
             config=dumps(_given(store.config)),
             environment=store.environment,
         )
@@ -95,6 +100,18 @@ def _number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}g}"
 
 
+def _worst_gap(table: Table) -> dict[str, Any]:
+    """The largest gap, and how many runs have none because no lower bound is known."""
+    known = table["gap"][np.isfinite(table["gap"])]
+    worst = float(np.max(known)) if known.size else math.nan
+    return {"value": worst, "unknown": len(table["gap"]) - len(known)}
+
+
+def _subscripts(text: str) -> Markup:
+    """λ_W as λ with a subscript."""
+    return Markup(re.sub(r"_(\w)", r"<sub>\1</sub>", str(escape(text))))
+
+
 def _given(config: Any) -> Any:
     """The configuration without what was left unset."""
     if isinstance(config, dict):
@@ -102,171 +119,115 @@ def _given(config: Any) -> Any:
     return [_given(value) for value in config] if isinstance(config, list) else config
 
 
-def _short_cells(store: SweepStore) -> dict[str, Any]:
+def _short_cells(store: SweepStore, table: Table) -> dict[str, Any]:
     """The cells that are not proven global minima or lack the predicted geometry, and how many."""
-    found = store.query("verdict != 'GLOBAL_MINIMUM' OR matches = 0")
-    return {"cells": found[:_LISTED], "count": len(found)}
+    found = store.query(SHORT)
+    fields = [name for name in _TOLD if len(np.unique(table[name])) > 1]
+    return {
+        "cells": found[:_LISTED],
+        "count": len(found),
+        "listed": _LISTED,
+        "fields": [(name, FIELDS[name][1]) for name in fields],
+    }
 
 
 # Phase diagrams ------------------------------------------------------------------------------
 
 
-def _sections(
-    families: dict[str, dict[str, np.ndarray]], set_tol: bool
-) -> Iterator[dict[str, Any]]:
-    """For each quantity its title and a panel for each loss, on one scale of colours."""
-    for name, quantity in phase.QUANTITIES.items():
-        found = {family: phase.diagram(cells, name, set_tol) for family, cells in families.items()}
-        diagrams = {family: each for family, each in found.items() if each is not None}
-        shown = {f: each for f, each in diagrams.items() if not np.isnan(each.value).all()}
-        if not shown:
-            continue
-        ends = phase_view.limits(list(shown.values())) if quantity.shared else None
-        panels = [
-            {
-                "caption": _FULL_NAMES.get(family, family),
-                "svg": _svg(
-                    f"{name}-{family}",
-                    f"{quantity.title}, {family}",
-                    _phase_panel(each, ends),
-                    _MARGINS,
-                ),
-            }
-            for family, each in shown.items()
-        ]
-        handles = phase_view.verdict_handles(list(shown.values())) if name == "verdict" else []
-        yield {
-            "title": quantity.title,
-            "panels": panels,
-            "legend": [(h.get_label(), to_hex(h.get_facecolor())) for h in handles],
-            "curve": any(each.curve.size for each in shown.values()),
-            "grey": quantity.needs_shape and any(np.isnan(d.value).any() for d in shown.values()),
-            "others": sorted({name for each in shown.values() for name in each.others}),
-        }
-
-
-def _phase_panel(found: phase.Diagram, ends: tuple[float, float] | None) -> Callable[[Axes], Any]:
-    return lambda axes: phase_view.plot_phase(found, axes, ends)
-
-
-# One problem of each loss --------------------------------------------------------------------
-
-
 @dataclasses.dataclass(frozen=True)
-class _Runs:
-    """Stored runs of one problem, as `ufm.report.convergence` takes them."""
+class _Part:
+    """What is drawn of a loss: all of it, or the cells with one value of a third field."""
 
-    problem: Problem
-    minimum: GlobalMinimum
-    history: History
+    family: str
+    label: str
+    note: str
+    table: Table
+    plane: Plane
+
+    @property
+    def caption(self) -> str:
+        name = _FULL_NAMES.get(self.family, self.family)
+        return f"{name}, {self.label}" if self.label else name
 
 
-def _run(store: SweepStore, family: str, cells: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Convergence and spectrum of the problem whose runs were the longest."""
-    first = _hardest(cells)
-    row = {name: column[first] for name, column in cells.items()}
-    same = np.all(
-        [cells[name] == row[name] for name in ("loss", "class_counts", "dim", "lam_w", "lam_h")],
-        axis=0,
-    ) & ((cells["lam_b"] == row["lam_b"]) | np.isnan(row["lam_b"]))  # fmt: skip
-    problem = Problem(
-        parse_loss(str(row["loss"])),
-        tuple(map(int, str(row["class_counts"]).split())),
-        int(row["dim"]),
-        float(row["lam_w"]),
-        float(row["lam_h"]),
-        None if np.isnan(row["lam_b"]) else float(row["lam_b"]),
-    )
-    figures = []
-    histories = [store.arrays(int(cell)) for cell in cells["cell"][same]]
-    if all("history_step" in arrays for arrays in histories):
-        runs = _Runs(problem, global_minimum(problem), _stacked(histories))
-        for name, plot in (("gap", plot_gap), ("gradient", plot_gradient_norm)):
-            figures.append(_svg(f"{name}-runs-{family}", f"{name} along the runs",
-                                lambda axes, plot=plot: plot([runs], axes)))  # fmt: skip
-    spectrum = _spectrum_figure(problem, family)
+def _drawn(families: dict[str, Table], set_tol: bool) -> list[_Part]:
+    found = []
+    for family, cells in families.items():
+        cut = slices(cells, set_tol)
+        for part in cut.parts:
+            place = plane(part.table, set_tol)
+            if place is not None:
+                found.append(_Part(family, part.label, cut.note, part.table, place))
+    return found
+
+
+def _sections(drawn: Sequence[_Part]) -> Iterator[dict[str, Any]]:
+    """For each quantity its title and a panel for each part, on scales of colours they share."""
+    found = {
+        name: [(part, phase.diagram(part.table, name, over=part.plane)) for part in drawn]
+        for name in phase.QUANTITIES
+    }
+    shown = {
+        name: [(part, each) for part, each in pairs if each and not np.isnan(each.value).all()]
+        for name, pairs in found.items()
+    }
+    scales: dict[tuple[str, str], list[phase.Diagram]] = {}
+    for pairs in shown.values():
+        for part, each in pairs:
+            scales.setdefault(_scale_key(part, each), []).append(each)
+    for name, pairs in shown.items():
+        if pairs:
+            yield _section(name, pairs, scales)
+
+
+def _scale_key(part: _Part, each: phase.Diagram) -> tuple[str, str]:
+    return each.quantity.colours, part.family if each.quantity.per_loss else ""
+
+
+def _section(
+    name: str,
+    pairs: Sequence[tuple[_Part, phase.Diagram]],
+    scales: dict[tuple[str, str], list[phase.Diagram]],
+) -> dict[str, Any]:
+    quantity, diagrams = phase.QUANTITIES[name], [each for _, each in pairs]
+    panels = [
+        {
+            "loss": _FULL_NAMES.get(part.family, part.family),
+            "slice": part.label,
+            "svg": panel(
+                f"{name}-{i}",
+                f"{quantity.title}: {part.caption}",
+                _drawing(each, phase_view.limits(scales[_scale_key(part, each)])),
+                _margins(part.plane),
+            ),
+        }
+        for i, (part, each) in enumerate(pairs)
+    ]
+    handles = phase_view.verdict_handles(diagrams) if name == "verdict" else []
+    blank = any(np.isnan(each.value).any() for each in diagrams)
     return {
-        "caption": _FULL_NAMES.get(family, family),
-        "label": problem.loss.label(),
-        "row": {name: row[name].item() for name in ("cell", "lam_w", "lam_h", "lam_b")},
-        "count": int(same.sum()),
-        "figures": figures,
-        "spectrum": spectrum,
+        "title": quantity.title,
+        "panels": panels,
+        "legend": [(h.get_label(), to_hex(h.get_facecolor())) for h in handles],
+        "curve": any(each.curve.size for each in diagrams),
+        "blank": quantity.blank if blank else "",
+        "grey": any(each.plane.y for each in diagrams),
+        "holes": any(each.plane.has_holes for each in diagrams),
+        "others": _named(name for each in diagrams for name in each.plane.others),
+        "along": _named(name for each in diagrams for name in each.plane.along),
     }
 
 
-def _hardest(cells: dict[str, np.ndarray]) -> int:
-    """A run that fell short if there is one, else the longest that did not end at the origin."""
-    short = np.flatnonzero(cells["verdict"] != "GLOBAL_MINIMUM")
-    if short.size:
-        return int(short[0])
-    steps = np.where(cells["kind"] == "origin", -1, cells["steps"])
-    return int(np.argmax(steps))
+def _named(fields: Any) -> list[str]:
+    return [FIELDS[name][1] for name in dict.fromkeys(fields)]
 
 
-def _stacked(histories: list[dict[str, np.ndarray]]) -> History:
-    """Histories of different lengths as one, filled up as the solvers do."""
-    longest = max(len(arrays["history_step"]) for arrays in histories)
-
-    def column(name: str, missing: Any) -> np.ndarray:
-        pieces = [arrays[f"history_{name}"] for arrays in histories]
-        return np.stack([np.pad(x, (0, longest - len(x)), constant_values=missing) for x in pieces])
-
-    columns = {"step": -1, "products": -1, "value": np.nan, "grad_norm": np.nan}
-    return History(**{name: jnp.asarray(column(name, x)) for name, x in columns.items()})
+def _drawing(each: phase.Diagram, ends: tuple[float, float]) -> Callable[[Axes], Any]:
+    return lambda axes: phase_view.plot_phase(each, axes, ends)
 
 
-def _spectrum_figure(problem: Problem, family: str) -> Markup | None:
-    """The Hessian's spectrum at the global minimum, where theory or K columns give it."""
-    try:
-        spectrum = record_at(problem).spectrum
-    except ValueError:
-        return None
+def _margins(place: Plane) -> dict[str, float]:
+    def long(axis: Any) -> bool:
+        return axis is not None and any(len(word) > _LONG_NAME for _, word in axis.named)
 
-    def draw(axes: Axes) -> None:
-        plot_spectrum(spectrum, axes)
-        handles = legend_handles([spectrum])
-        axes.figure.legend(handles=handles, loc="outside upper center", ncols=2)
-
-    return _svg(f"spectrum-{family}", "eigenvalues of the Hessian at the minimum", draw)
-
-
-# SVG -----------------------------------------------------------------------------------------
-
-
-def _svg(
-    name: str,
-    description: str,
-    draw: Callable[[Axes], Any],
-    margins: dict[str, float] | None = None,
-) -> Markup:
-    """A panel as an element of the page; its ids are its own.
-
-    With `margins` the Axes are where they say; None: where there is room, which takes longer.
-    """
-    figure = Figure(figsize=_PANEL, layout=None if margins else "constrained")
-    axes = figure.subplots()
-    if margins:
-        figure.subplots_adjust(**margins)
-    draw(axes)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
-    return Markup(inline(buffer.getvalue(), name, description))
-
-
-def inline(svg: str, name: str, description: str) -> str:
-    """A file of SVG as an element: without prologue and metadata, scaled by the page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    referenced = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))
-
-    def rename(match: re.Match[str]) -> str:
-        return f' id="{name}-{match[1]}"' if match[1] in referenced else ""
-
-    svg = re.sub(r' id="([^"]*)"', rename, svg)
-    svg = re.sub(r"(url\(|href=\")#", rf"\g<1>#{name}-", svg)
-    size = re.search(r'viewBox="([^"]*)"', svg)
-    assert size is not None  # matplotlib writes one
-    attributes = f'role="img" aria-label="{description}" viewBox="{size[1]}"'
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return re.sub(r"<svg[^>]*>", f"<svg {names} {attributes}>", svg, count=1)
+    return _MARGINS | (_WIDE if long(place.y) else {}) | (_TALL if long(place.x) else {})

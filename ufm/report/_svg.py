@@ -1,0 +1,59 @@
+"""Panels as elements of a page of HTML: SVG without prologue, with ids of their own."""
+
+import html
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: Width and height of a panel in inches: a phone shows one beside nothing, a screen three or four.
+_PANEL = (2.9, 2.3)
+
+
+def panel(
+    name: str,
+    description: str,
+    draw: Callable[[Axes], Any],
+    margins: dict[str, float] | None = None,
+) -> Markup:
+    """What `draw` draws, as an element whose ids begin with `name`.
+
+    With `margins` the Axes are where they say; None: where there is room, which takes longer.
+    """
+    figure = Figure(figsize=_PANEL, layout=None if margins else "constrained")
+    axes = figure.subplots()
+    if margins:
+        figure.subplots_adjust(**margins)
+    draw(axes)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+    return Markup(inline(buffer.getvalue(), name, description))
+
+
+def inline(svg: str, name: str, description: str) -> str:
+    """A file of SVG as an element: without prologue and metadata, scaled by the page.
+
+    Both texts may be anything: of `name` only what an id and an address take is kept, so names have
+    to differ in that.
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    referenced = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))
+
+    def rename(match: re.Match[str]) -> str:
+        return f' id="{name}-{match[1]}"' if match[1] in referenced else ""
+
+    svg = re.sub(r' id="([^"]*)"', rename, svg)
+    svg = re.sub(r"(url\(|href=\")#", rf"\g<1>#{name}-", svg)
+    size = re.search(r'viewBox="([^"]*)"', svg)
+    assert size is not None  # matplotlib writes one
+    said = html.escape(description, quote=True)
+    attributes = f'role="img" aria-label="{said}" viewBox="{size[1]}"'
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    # By a function: a backslash in the description is a backslash.
+    return re.sub(r"<svg[^>]*>", lambda _: f"<svg {names} {attributes}>", svg, count=1)
