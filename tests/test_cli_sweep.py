@@ -65,7 +65,8 @@ def test_a_sweep_that_falls_short_says_where_to_look(tmp_path, capsys):
     file = str(written(tmp_path, text))
     said = printed(capsys, "sweep", file)
     assert re.search(r"[0-7] of 8 runs ended at a proven global minimum", said)
-    assert "ufm store query \"verdict != 'GLOBAL_MINIMUM'\" --store ufm-results/tiny" in said
+    condition = "verdict != 'GLOBAL_MINIMUM' OR matches = 0"
+    assert f'ufm store query "{condition}" --store ufm-results/tiny' in said
     found = json.loads(printed(capsys, "store", "query", "verdict != 'GLOBAL_MINIMUM'", "--json"))
     assert found
     assert all(cell["steps"] <= 1 and cell["status"] == "MAX_STEPS" for cell in found)

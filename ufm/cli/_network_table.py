@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from ufm.cli._sweep_table import plain_table, wide_console
@@ -50,7 +51,8 @@ def show_networks(store: "SweepStore") -> None:
     if any(row.loss.startswith("mse") for group in groups for row in group.rows):
         console.print(MSE, highlight=False, soft_wrap=True, markup=False)
     console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Report: ufm report {store.path}", highlight=False, soft_wrap=True, markup=False)
+    where = shlex.quote(str(store.path))
+    console.print(f"Report: ufm report {where}", highlight=False, soft_wrap=True, markup=False)
 
 
 MSE = "mse: targets 15 one-hot, squared error averaged over the K outputs, without 1/2."

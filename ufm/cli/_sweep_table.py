@@ -1,6 +1,7 @@
 """What `ufm sweep` prints when it has ended."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,21 +52,21 @@ def show(store: "SweepStore") -> None:
     for line in conclusions(store, rows):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Report: ufm report {store.path}", highlight=False, soft_wrap=True, markup=False)
+    where = shlex.quote(str(store.path))
+    console.print(f"Report: ufm report {where}", highlight=False, soft_wrap=True, markup=False)
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:
     """The verdict in a sentence, and what fell short."""
-    from ufm.sweep.summary import claim
+    from ufm.sweep.summary import SHORT, claim
 
     lines = [claim(rows, store.num_cells)]
     for row in rows:
         if row["others"]:
             listed = ", ".join(f"{count:,} {name}" for name, count in row["others"].items())
             lines.append(f"{row['loss']}: {listed}")
-    if any(row["others"] for row in rows):
-        query = "verdict != 'GLOBAL_MINIMUM'"
-        lines.append(f'Which: ufm store query "{query}" --store {store.path}')
+    if any(row["others"] or row["differs"] for row in rows):
+        lines.append(f'Which: ufm store query "{SHORT}" --store {shlex.quote(str(store.path))}')
     return lines
 
 

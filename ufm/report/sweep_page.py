@@ -90,7 +90,7 @@ def render_sweep(store: SweepStore) -> str:
             slices=sorted({each.note for each in drawn if each.note}),
             runs=[thumbnails(store, i, cells) for i, cells in enumerate(families.values())],
             config=dumps(_given(store.config)),
-            environment=store.environment,
+            environment=_environment(store),
         )
 
 
@@ -117,6 +117,17 @@ def _given(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: _given(value) for key, value in config.items() if value not in (None, "")}
     return [_given(value) for value in config] if isinstance(config, list) else config
+
+
+def _environment(store: SweepStore) -> dict[str, list[str]]:
+    """Versions and machines of all batches, or of the first run where none is finished."""
+    found = store.environments() or [store.environment]
+    names = dict.fromkeys(name for each in found for name in each)
+    values = {name: [each.get(name) for each in found] for name in names}
+    return {
+        name: list(dict.fromkeys("unknown" if x is None else str(x) for x in column))
+        for name, column in values.items()
+    }
 
 
 def _short_cells(store: SweepStore, table: Table) -> dict[str, Any]:
