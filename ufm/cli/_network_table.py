@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_networks(store: "SweepStore") -> None:
     """The table, then what it means in words."""
-    from ufm.networks.summary import conclusions, summarise
+    from ufm.networks.summary import SQUARED, conclusions, summarise
 
     console = wide_console()
     groups = summarise(store)
@@ -49,13 +49,10 @@ def show_networks(store: "SweepStore") -> None:
     for line in conclusions(groups, store.num_cells):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if any(row.loss.startswith("mse") for group in groups for row in group.rows):
-        console.print(MSE, highlight=False, soft_wrap=True, markup=False)
+        console.print(SQUARED, highlight=False, soft_wrap=True, markup=False)
     console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
     where = shlex.quote(str(store.path))
     console.print(f"Report: ufm report {where}", highlight=False, soft_wrap=True, markup=False)
-
-
-MSE = "mse: targets 15 one-hot, squared error averaged over the K outputs, without 1/2."
 
 
 def _telling(groups: "list[Group]") -> list[str]:

@@ -164,3 +164,69 @@ def conclusions(groups: Sequence[Group], num_cells: int) -> list[str]:
             "least one differs; the rest is inconclusive."
         )
     return lines
+
+
+def standing(groups: Sequence[Group], num_cells: int) -> str:
+    """ "holds" where every setting collapses and agrees, "short" where one does not, else "open"."""
+    finished = sum(row.runs for group in groups for row in group.rows)
+    if finished < num_cells:
+        return "open"
+    fine = [
+        group.collapsed and group.agreement is not None and group.agreement.all_agree_with_reference
+        for group in groups
+    ]
+    return "holds" if all(fine) else "short"
+
+
+def page_data(store: SweepStore) -> dict[str, Any]:
+    """All that `ufm.report.network_page` shows of a sweep.
+
+    Raises `ValueError` where no run has been measured yet.
+    """
+    groups = summarise(store)
+    rows = [
+        {
+            **dataclasses.asdict(row),
+            "settings": group.settings,
+            "against": None if row.against is None else row.against.row(),
+        }
+        for group in groups
+        for row in group.rows
+    ]
+    runs = [_run(store, cell) for cell in store.query("epochs_done > 0 AND nc1 IS NOT NULL")]
+    if not runs:
+        raise ValueError(f"{store.path} has no finished run yet: run the sweep first")
+    comparisons = [
+        {**row["against"], "loss": row["loss"], **_place(row["settings"])}
+        for row in rows
+        if row["against"] is not None
+    ]
+    is_squared = any(row["loss"].startswith("mse") for row in rows)
+    return {
+        "title": store.config["title"] or store.path.name,
+        "conclusions": conclusions(groups, store.num_cells),
+        "standing": standing(groups, store.num_cells),
+        "rows": rows,
+        "runs": runs,
+        "comparisons": comparisons,
+        "normalisation": SQUARED if is_squared else "",
+        "num_cells": store.num_cells,
+        "margin": MARGIN,
+        "alpha": ALPHA,
+        "config": store.config,
+        "environments": store.environments() or [store.environment],
+    }
+
+
+#: To stand beside every number of the squared error.
+SQUARED = "MSE: targets 15 one-hot, squared error averaged over the K outputs, without ½."
+
+
+def _place(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"width": settings["width"], "epochs": settings["epochs"]}
+
+
+def _run(store: SweepStore, cell: dict[str, Any]) -> dict[str, Any]:
+    own = {name: cell[name] for name in ("loss", "width", "epochs", "seed")}
+    arrays = store.arrays(cell["cell"])
+    return own | {name.removeprefix("history_"): column for name, column in arrays.items()}

@@ -5,22 +5,16 @@
 
 import dataclasses
 import math
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib
 import numpy as np
-from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from ufm._json import dumps
 from ufm.report import phase, phase_view
-from ufm.report._style import style
+from ufm.report._page import page_style, render
 from ufm.report._svg import panel
 from ufm.report.phase_axis import FIELDS, Table
 from ufm.report.phase_plane import Plane, plane, slices
@@ -58,22 +52,10 @@ def render_sweep(store: SweepStore) -> str:
         row["loss"]: {k: x[table["family"] == row["loss"]] for k, x in table.items()}
         for row in rows
     }
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
-        "number": _number,
-        "integer": lambda x: f"{x:,}",
-        "subscripts": _subscripts,
-    }
-    settings: dict[Any, Any] = {"svg.hashsalt": "ufm", "figure.constrained_layout.use": False}
-    with style(), matplotlib.rc_context(settings):
+    with page_style():
         drawn = _drawn(families, store.config["solver"]["tol"] is not None)
-        return templates.get_template(_TEMPLATE).render(
+        return render(
+            _TEMPLATE,
             title=store.config.get("title") or store.path.name,
             claim=claim(rows, store.num_cells),
             standing=standing(rows, store.num_cells),
@@ -89,15 +71,9 @@ def render_sweep(store: SweepStore) -> str:
             sections=list(_sections(drawn)),
             slices=sorted({each.note for each in drawn if each.note}),
             runs=[thumbnails(store, i, cells) for i, cells in enumerate(families.values())],
-            config=dumps(_given(store.config)),
-            environment=_environment(store),
+            config=store.config,
+            environments=store.environments() or [store.environment],
         )
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    if value is None or not math.isfinite(value):
-        return "—"
-    return f"{value:.{digits}g}"
 
 
 def _worst_gap(table: Table) -> dict[str, Any]:
@@ -105,29 +81,6 @@ def _worst_gap(table: Table) -> dict[str, Any]:
     known = table["gap"][np.isfinite(table["gap"])]
     worst = float(np.max(known)) if known.size else math.nan
     return {"value": worst, "unknown": len(table["gap"]) - len(known)}
-
-
-def _subscripts(text: str) -> Markup:
-    """λ_W as λ with a subscript."""
-    return Markup(re.sub(r"_(\w)", r"<sub>\1</sub>", str(escape(text))))
-
-
-def _given(config: Any) -> Any:
-    """The configuration without what was left unset."""
-    if isinstance(config, dict):
-        return {key: _given(value) for key, value in config.items() if value not in (None, "")}
-    return [_given(value) for value in config] if isinstance(config, list) else config
-
-
-def _environment(store: SweepStore) -> dict[str, list[str]]:
-    """Versions and machines of all batches, or of the first run where none is finished."""
-    found = store.environments() or [store.environment]
-    names = dict.fromkeys(name for each in found for name in each)
-    values = {name: [each.get(name) for each in found] for name in names}
-    return {
-        name: list(dict.fromkeys("unknown" if x is None else str(x) for x in column))
-        for name, column in values.items()
-    }
 
 
 def _short_cells(store: SweepStore, table: Table) -> dict[str, Any]:

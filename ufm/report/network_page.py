@@ -1,0 +1,185 @@
+"""A sweep over networks as one HTML page: collapse, the model's view, accuracies, the tests.
+
+Everything comes as plain data: `runs` as in `ufm.report.networks`, `comparisons` as in
+`ufm.report.network_grid`, and for the table `rows`, each with the `settings` of its network.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from ufm.report._page import page_style, render
+from ufm.report._svg import panel
+from ufm.report.network_grid import (
+    REFERENCE,
+    Comparison,
+    accuracy_gaps,
+    plot_accuracy_gap,
+    plot_forest,
+)
+from ufm.report.networks import (
+    ACCURACY,
+    COLLAPSE,
+    MODEL,
+    Quantity,
+    Run,
+    checked_runs,
+    longest_of_each_width,
+    loss_looks,
+    plot_network_curve,
+)
+
+_TEMPLATE = "networks.html.j2"
+
+
+def render_networks(
+    *,
+    title: str,
+    conclusions: Sequence[str],
+    standing: str,
+    rows: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
+    comparisons: Sequence[Comparison],
+    normalisation: str,
+    num_cells: int,
+    margin: float,
+    alpha: float,
+    config: Mapping[str, Any],
+    environments: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page. `standing` is "holds", "short" or "open". Raises `ValueError` without runs."""
+    looks = loss_looks(checked_runs(runs))
+    names = [
+        name
+        for name in rows[0]["settings"]
+        if name in ("width", "epochs") or len({str(row["settings"][name]) for row in rows}) > 1
+    ]
+    with page_style():
+        sections = [_curves(runs, title, note, quantities) for title, note, quantities in _CURVES]
+        if REFERENCE in looks and len(looks) > 1:
+            sections.append(_gaps(runs, comparisons))
+        if comparisons:
+            sections.append(_tests(comparisons))
+        return render(
+            _TEMPLATE,
+            title=title,
+            conclusions=conclusions,
+            standing=standing,
+            rows=[dict(row) | {"label": looks[row["loss"]].label} for row in rows],
+            settings=names,
+            losses=list(looks),
+            reference=REFERENCE,
+            total=sum(row["runs"] for row in rows),
+            num_cells=num_cells,
+            seconds=sum(row["seconds"] for row in rows),
+            normalisation=normalisation,
+            margin=margin,
+            confidence=100 * (1 - 2 * alpha),
+            sections=[section for section in sections if section["groups"]],
+            config=config,
+            environments=environments,
+        )
+
+
+_CURVES = (
+    (
+        "Collapse along training",
+        "For each width its longest training: every run thin, the median of a loss thick, dashed "
+        "lines where the learning rate falls.",
+        (*COLLAPSE, ACCURACY),
+    ),
+    (
+        "The last layer beside the model's minimiser",
+        "‖G‖/μ is 1 at a minimum; the distance is relative to the size of the nearest minimiser. "
+        "Centred: the mean of the features moved to the bias, which no ReLU allows a network.",
+        MODEL,
+    ),
+)
+
+
+def _curves(
+    runs: Sequence[Run], title: str, note: str, quantities: Sequence[Quantity]
+) -> dict[str, Any]:
+    shown = [each for each in quantities if all(each.name in run for run in runs)]
+    groups = [
+        {
+            "title": f"Width {width:g}, {chosen[0]['epochs']:g} epochs",
+            "panels": [
+                _panel(
+                    f"{each.name}-{i}",
+                    f"{each.name} along training, width {width:g}",
+                    lambda axes, chosen=chosen, each=each: plot_network_curve(chosen, each, axes),
+                )
+                for each in shown
+            ],
+        }
+        for i, (width, chosen) in enumerate(longest_of_each_width(runs).items())
+    ]
+    return {
+        "title": title,
+        "note": note,
+        "legend": _legend(runs),
+        "groups": groups if shown else [],
+    }
+
+
+def _panel(name: str, description: str, draw: Any, caption: str = "") -> dict[str, Any]:
+    return {"caption": caption, "svg": panel(name, description, draw)}
+
+
+def _legend(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    # "C0" is a place in the style's cycle.
+    return [(look.label, to_hex(look.colour)) for look in loss_looks(runs).values()]
+
+
+def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    looks = loss_looks(runs)
+    losses = [spec for spec in looks if spec != REFERENCE]
+    gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
+    limit = max(float(np.nanmax(each.values, initial=0.0)) for each in gaps.values()) or 1.0
+    panels = []
+    for i, loss in enumerate(losses):
+        outcomes = {
+            (each["width"], each["epochs"]): str(each["outcome"])
+            for each in comparisons
+            if str(each["loss"]) == loss
+        }
+
+        def draw(axes: Axes, loss: str = loss, outcomes: Any = outcomes) -> Axes:
+            return plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
+
+        described = f"Accuracy of {looks[loss].label} against CE over width and epochs"
+        panels.append(_panel(f"gap-{i}", described, draw, looks[loss].label))
+    note = (
+        "|mean Acc(CE) − mean Acc(loss)| on the test images, in points. A frame: shown equivalent; "
+        "a star: significantly different."
+    )
+    groups = [{"title": "", "panels": panels}]
+    return {"title": "Accuracy against CE", "note": note, "legend": [], "groups": groups}
+
+
+def _tests(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """A panel for each network and length of training."""
+    places = list(dict.fromkeys((each["width"], each["epochs"]) for each in comparisons))
+    panels = []
+    for i, place in enumerate(places):
+        chosen = [each for each in comparisons if (each["width"], each["epochs"]) == place]
+        described = "Equivalence tests: " + "; ".join(
+            f"{each['loss']} {each['difference']:+.2f} points, {each['outcome']}" for each in chosen
+        )
+
+        def draw(axes: Axes, chosen: Any = chosen) -> Axes:
+            return plot_forest(chosen, axes)
+
+        panels.append(_panel(f"tests-{i}", described, draw))
+    note = (
+        "Two one-sided t tests of paired seeds: equivalent where the whole interval lies in the "
+        "grey band. A hollow mark has no interval."
+    )
+    groups = [{"title": "", "panels": panels}]
+    return {
+        "title": "Equivalence tests", "note": note, "legend": _legend(comparisons), "groups": groups
+    }  # fmt: skip
