@@ -16,7 +16,8 @@ class Report:
 
     The verdict in a sentence, the cells that fell short, phase diagrams with the theory's
     threshold, convergence, spectra, configuration and versions; of a sweep over networks their
-    collapse along training, accuracies and equivalence tests. The page loads nothing from anywhere. It can be made while the sweep is still running.
+    collapse along training, accuracies and equivalence tests. The page loads nothing from anywhere.
+    It can be made while the sweep is still running.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]

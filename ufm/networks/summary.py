@@ -167,7 +167,7 @@ def conclusions(groups: Sequence[Group], num_cells: int) -> list[str]:
 
 
 def standing(groups: Sequence[Group], num_cells: int) -> str:
-    """ "holds" where every setting collapses and agrees, "short" where one does not, else "open"."""
+    """ "holds" where all settings collapse and agree, "short" where one does not, else "open"."""
     finished = sum(row.runs for group in groups for row in group.rows)
     if finished < num_cells:
         return "open"

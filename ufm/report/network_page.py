@@ -68,7 +68,7 @@ def render_networks(
             title=title,
             conclusions=conclusions,
             standing=standing,
-            rows=[dict(row) | {"label": looks[row["loss"]].label} for row in rows],
+            rows=[_worded(row, looks[row["loss"]].label) for row in rows],
             settings=names,
             losses=list(looks),
             reference=REFERENCE,
@@ -82,6 +82,13 @@ def render_networks(
             config=config,
             environments=environments,
         )
+
+
+def _worded(row: Mapping[str, Any], label: str) -> dict[str, Any]:
+    settings = {
+        name: f"{x:g}" if isinstance(x, float) else str(x) for name, x in row["settings"].items()
+    }
+    return dict(row) | {"label": label, "settings": settings}
 
 
 _CURVES = (
@@ -172,9 +179,12 @@ def _tests(comparisons: Sequence[Comparison]) -> dict[str, Any]:
         )
 
         def draw(axes: Axes, chosen: Any = chosen) -> Axes:
-            return plot_forest(chosen, axes)
+            plot_forest(chosen, axes)
+            axes.set(yticks=[], xlabel="test − CE, points")  # the caption says where
+            return axes
 
-        panels.append(_panel(f"tests-{i}", described, draw))
+        caption = f"Width {place[0]:g}, {place[1]:g} epochs"
+        panels.append(_panel(f"tests-{i}", described, draw, caption))
     note = (
         "Two one-sided t tests of paired seeds: equivalent where the whole interval lies in the "
         "grey band. A hollow mark has no interval."
