@@ -110,7 +110,7 @@ _CURVES = (
 def _curves(
     runs: Sequence[Run], title: str, note: str, quantities: Sequence[Quantity]
 ) -> dict[str, Any]:
-    shown = [each for each in quantities if all(each.name in run for run in runs)]
+    shown = [each for each in quantities if _is_known(each.name, runs)]
     groups = [
         {
             "title": f"Width {width:g}, {chosen[0]['epochs']:g} epochs",
@@ -131,6 +131,11 @@ def _curves(
         "legend": _legend(runs),
         "groups": groups if shown else [],
     }
+
+
+def _is_known(name: str, runs: Sequence[Run]) -> bool:
+    """Has every run the array, and any a number in it?"""
+    return all(name in run for run in runs) and any(np.isfinite(run[name]).any() for run in runs)
 
 
 def _panel(name: str, description: str, draw: Any, caption: str = "") -> dict[str, Any]:

@@ -94,7 +94,9 @@ def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes
     for epoch in _drops(runs):
         axes.axvline(epoch, color="0.8", linewidth=0.5, linestyle=(0, (4, 3)), zorder=0.5)
     if shown.log:
-        axes.set_yscale("log")
+        # Without a number that a logarithm shows, as of distances where no minimiser is known.
+        if any(_visible(_curve(run, shown), True)[0].size for run in runs):
+            axes.set_yscale("log")
     elif len(runs):
         _zoom(axes, [_curve(run, shown) for run in runs])
     if shown.goal is not None:

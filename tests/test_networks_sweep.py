@@ -1,0 +1,260 @@
+"""Sweeps over networks: the file, its cells, runs through the store, and what is said of them."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeps import written
+from ufm.cli import main
+from ufm.networks import cell as cells_of
+from ufm.networks import load_network_sweep, paired_equivalence, train
+from ufm.networks.cell import Training, images
+from ufm.networks.columns import COLUMNS
+from ufm.networks.summary import conclusions, page_data, standing, summarise
+from ufm.report.network_page import render_networks
+from ufm.sweep import open_store, parse_shard, run_sweep
+from ufm.sweep.record import Record
+from ufm.sweep.writer import Writer, make_store
+
+SMALL = """
+title = "small networks"
+[data]
+per_class = 20
+[network]
+width = 10
+depth = 1
+[training]
+losses = ["ce", "mse"]
+epochs = [2, 3]
+seed = [4, 7]
+learning_rate = 0.02
+"""
+
+
+def loaded(folder: Path, text: str = SMALL):
+    return load_network_sweep(written(folder, text, "nets.toml"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    sweep = loaded(folder)
+    return sweep, run_sweep(sweep, folder / "out")
+
+
+# The file --------------------------------------------------------------------------------------
+
+
+def test_cells_are_all_combinations_seeds_last(tmp_path):
+    cells = loaded(tmp_path).cells
+    assert [cell.index for cell in cells] == list(range(8))
+    found = [(cell.loss, cell.config.epochs, cell.config.seed) for cell in cells]
+    assert found == [
+        (loss, epochs, seed)
+        for loss in ("ce", "mse:1.0,15.0")
+        for epochs in (2, 3)
+        for seed in (4, 7)
+    ]
+    assert len({cell.program for cell in cells}) == 2
+    assert all(cell.trial is None for cell in cells)
+
+
+def test_a_rate_by_the_rule_belongs_to_loss_and_network_alone(tmp_path):
+    cells = loaded(tmp_path, SMALL.replace("learning_rate = 0.02", "")).cells
+    for loss in ("ce", "mse:1.0,15.0"):
+        (trial,) = {cell.trial for cell in cells if cell.loss == loss}
+        assert trial is not None
+        assert (trial.loss, trial.epochs, trial.seed) == (loss, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("width = 10", "width = [8, -1]", "network.width must be positive"),
+        ("depth = 1", "depth = 1.5", "network.depth: expected int"),
+        ("depth = 1", "deep = 1", "network: unknown field 'deep'; perhaps you meant 'depth'"),
+        ('["ce", "mse"]', '["ce", "ce"]', "training.losses: names a loss twice"),
+        ('["ce", "mse"]', '["xe"]', "training.losses: unknown loss 'xe'"),
+        ("epochs = [2, 3]", "epochs = [2, 0]", "training.epochs must be at least 1, got 0"),
+        ("epochs = [2, 3]", "epochs = []", "training.epochs: a list needs at least one value"),
+        ("seed = [4, 7]", "seed = -1", "training.seed must be in"),
+        ("rate = 0.02", "rate = inf", "training.learning_rate must be positive and finite"),
+        ("[network]", "[problem]", "unknown field 'problem'"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_field(tmp_path, old, new, message):
+    assert old in SMALL
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        loaded(tmp_path, SMALL.replace(old, new, 1))
+    assert str(caught.value).startswith(str(tmp_path / "nets.toml"))
+    assert "\n" not in str(caught.value)
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_the_run_that_train_makes(finished):
+    sweep, store = finished
+    cell = sweep.cells[6]
+    result = train(cell.config, images(cell.data))
+    (row,) = store.query("cell = 6")
+    assert set(row) == set(COLUMNS)
+    for name in ("test_accuracy", "train_loss", "nc1", "nc3", "weight_norm"):
+        assert row[name] == result.history[name][-1]
+    assert row["first_nc2"] == result.history["nc2"][0]
+    assert (row["status"], row["epochs_done"], row["per_class"]) == ("completed", 3, 20)
+    arrays = store.arrays(6)
+    np.testing.assert_array_equal(arrays["history_nc1"], result.history["nc1"])
+    # λ_W = λ/c with c = 2/K, and λ_H from balance.
+    assert row["lam_w"] == pytest.approx(5e-4 * 10 / 2, rel=1e-12)
+    balance = row["lam_w"] * (row["weight_norm"] / row["feature_norm"]) ** 2
+    assert row["lam_h"] == pytest.approx(balance, rel=1e-6)
+    assert row["mu"] == pytest.approx(np.sqrt(row["lam_w"] * row["lam_h"]), rel=1e-12)
+
+
+def test_shards_have_the_bits_of_the_whole(finished, tmp_path):
+    sweep, store = finished
+    for i in (2, 1):
+        run_sweep(sweep, tmp_path / "out", shard=parse_shard(f"{i}/2"))
+    table, other = store.table(), open_store(tmp_path / "out").table()
+    for name in set(COLUMNS) - {"seconds"}:
+        np.testing.assert_array_equal(table[name], other[name], err_msg=name)
+
+
+def test_a_rate_is_chosen_once_for_all_seeds(tmp_path, monkeypatch):
+    real, chosen = cells_of.choose_learning_rate, []
+
+    def counted(config, data):
+        chosen.append(config.loss)
+        return real(config, data, (0.03, 0.01))
+
+    monkeypatch.setattr(cells_of, "choose_learning_rate", counted)
+    cells_of._rate.cache_clear()
+    sweep = loaded(tmp_path, SMALL.replace("learning_rate = 0.02", "").replace(', "mse"', ""))
+    store = run_sweep(sweep, tmp_path / "out")
+    cells_of._rate.cache_clear()
+    assert chosen == ["ce"]
+    assert len(set(store.table()["learning_rate"])) == 1
+    assert store.table()["learning_rate"][0] in (0.03, 0.01)
+
+
+def test_a_run_that_diverges_is_recorded_as_such(tmp_path):
+    text = SMALL.replace("learning_rate = 0.02", "learning_rate = 1e4").replace(', "mse"', "")
+    cell = loaded(tmp_path, text).cells[0]
+    (record,) = Training().run([cell])
+    assert record.row["status"] in ("diverged", "dead")
+    assert np.isnan(record.row["test_accuracy"])
+
+
+# What is said ----------------------------------------------------------------------------------
+
+
+def made_up(tmp_path: Path, accuracies: dict[str, list[float]], falls: float = 20.0, **changes):
+    """A finished store of one network with these test accuracies (shares) by loss and seed."""
+    seeds = len(next(iter(accuracies.values())))
+    text = SMALL.replace("epochs = [2, 3]", "epochs = 3")
+    text = text.replace("seed = [4, 7]", f"seed = {list(range(seeds))}")
+    losses = ", ".join(f'"{loss}"' for loss in accuracies)
+    sweep = loaded(tmp_path, text.replace('"ce", "mse"', losses))
+    store = make_store(tmp_path / "made-up", sweep.contents)
+    records = []
+    for cell in sweep.cells:
+        row = {name: "" if kind == "text" else 1 for name, kind in COLUMNS.items()}
+        given = cell.config.builtins() | {"cell": cell.index, "status": "completed"}
+        row |= {name: value for name, value in given.items() if name in row}
+        name = next(name for name in accuracies if cell.loss.startswith(name))
+        row |= {"test_accuracy": accuracies[name][cell.config.seed], "batch_size": 10}
+        row |= {f"first_nc{i}": falls for i in (1, 2, 3)} | changes
+        history = {name: np.array([1.0, 0.5]) for name in ("nc1", "nc2", "nc3", "train_accuracy")}
+        history |= {"epoch": np.array([1, 3]), "test_accuracy": np.array([0.1, 0.9])}
+        records.append(Record(row, {f"history_{name}": x for name, x in history.items()}))
+    writer = Writer(store)
+    writer.add(records)
+    writer.close()
+    return store
+
+
+CE = [0.850, 0.852, 0.849, 0.851, 0.850]
+
+
+def test_equivalence_is_that_of_paired_seeds_in_points(tmp_path):
+    close = [0.851, 0.850, 0.850, 0.852, 0.849]
+    store = made_up(tmp_path, {"ce": CE, "ls": close})
+    (group,) = summarise(store)
+    ce, other = group.rows
+    expected = paired_equivalence([100 * x for x in close], [100 * x for x in CE])
+    assert ce.against is None
+    assert other.against == expected
+    assert other.test_deviation == pytest.approx(np.std(np.multiply(close, 100), ddof=1))
+    assert group.collapsed
+    assert group.is_fitted
+    assert standing([group], 10) == "holds"
+    first, second = conclusions([group], 10)
+    assert first == (
+        "10 runs: NC1-NC3 fell at least 10-fold since the first epoch in every run of every loss "
+        "in 1 of 1 setting of width and epochs."
+    )
+    assert "equivalent to ce's within 1 point (paired TOST, alpha = 0.05) in 1 of 1" in second
+
+
+def test_what_falls_short_is_said(tmp_path):
+    far = [x - 0.02 for x in CE[:-1]] + [CE[-1] - 0.021]
+    store = made_up(tmp_path, {"ce": CE, "ls": far}, falls=9.0)
+    groups = summarise(store)
+    assert standing(groups, 10) == "short"
+    first, second = conclusions(groups, 10)
+    assert "in 0 of 1 setting" in first
+    assert "in 0 of 1; in 1 at least one differs" in second
+    assert standing(groups, 12) == "open"
+    assert conclusions(groups, 12)[0].startswith("10 runs (2 more are not finished): ")
+    assert conclusions([], 12) == ["None of 12 runs is finished."]
+
+
+def test_runs_that_did_not_complete_are_no_evidence(tmp_path):
+    store = made_up(tmp_path, {"ce": CE, "ls": CE}, status="diverged")
+    (group,) = summarise(store)
+    assert group.agreement is None
+    assert [row.completed for row in group.rows] == [0, 0]
+    assert standing([group], 10) == "short"
+
+
+def test_the_page_shows_every_loss_and_test(tmp_path):
+    store = made_up(tmp_path, {"ce": CE, "mse": [x + 0.001 for x in CE]})
+    page = render_networks(**page_data(store))
+    assert "small networks" in page
+    assert "targets 15 one-hot, squared error averaged over the K outputs, without ½" in page
+    # NC1-NC3 and accuracy, a map of gaps, a test.
+    assert page.count("<svg") == 4 + 1 + 1
+    assert "+0.10" in page
+    assert "equivalent" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+# The command -----------------------------------------------------------------------------------
+
+
+def test_the_command_runs_shows_and_reports(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, SMALL, "nets.toml")
+    assert main(["sweep", "nets.toml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("8 cells; 2 compilations\n")
+    assert re.search(r"^cell +loss +epochs +seed *$", said, re.MULTILINE)
+    assert re.search(r"^ +7 +mse:1.0,15.0 +3 +7 *$", said, re.MULTILINE)
+    assert main(["sweep", "nets.toml"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^ +3 +mse:1.0,15.0 +0.02 .* inconclusive$", said, re.MULTILINE)
+    assert "targets 15 one-hot" in said
+    assert main(["sweep", "nets.toml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cells"], found["finished"], len(found["groups"])) == (8, 8, 2)
+    assert main(["store", "query", "loss = 'ce' AND epochs = 3"]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("2 cells\n")
+    assert "test_accuracy" in said
+    assert main(["report", "ufm-results/nets"]) == 0
+    page = Path("ufm-results/nets/report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4 + 4 + 1 + 2
