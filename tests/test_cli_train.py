@@ -15,8 +15,9 @@ from images import write_images
 
 from ufm import MSE, load_classifier
 from ufm.cli import main
+from ufm.cli._progress import training_progress
 from ufm.cli._train_output import notes
-from ufm.networks import PAPER_LOSSES, TrainConfig, load_data, train
+from ufm.networks import PAPER_LOSSES, EpochReport, TrainConfig, load_data, train
 
 SMALL = ["--data", "images.npz", "--width", "8", "--depth", "1", "--epochs", "6"]
 SMALL += ["--batch-size", "10", "--measurements", "3"]
@@ -266,3 +267,15 @@ def test_limits_are_said():
     assert died.startswith("MSE: the network has DIED in epoch 3 at learning rate 0.1; the numbers")
     assert notes([entry | {"history": {"train_accuracy": [1.0]}, "factor": 1.0}]) == []
     assert len(PAPER_LOSSES) == 4
+
+
+def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
+    monkeypatch.setattr("ufm.cli._progress._LOG_EVERY", 0.0)
+    numbers = {"train_accuracy": 0.987, "test_accuracy": 0.9, "nc1": 0.5, "nc2": 0.26, "nc3": 2e-3}
+    with training_progress("CE") as show:
+        show(EpochReport(epoch=1, epochs=300, loss=1.25, measured={}))
+        show(EpochReport(epoch=2, epochs=300, loss=1.0, measured=numbers))
+    assert capsys.readouterr().err.splitlines() == [
+        "CE: epoch 1 of 300, loss 1.25",
+        "CE: epoch 2 of 300, train 98.7% test 90.0% NC1–3 5e-01 3e-01 2e-03",
+    ]
