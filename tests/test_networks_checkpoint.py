@@ -170,3 +170,12 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(data, tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ValueError, match="cannot be written"):
         train(SMALL, data, checkpoint=tmp_path / "file" / "run.npz")
+
+
+def test_a_resnet_goes_on_with_the_same_bits(data, tmp_path):
+    config = TrainConfig(
+        model="resnet", width=0.1, norm="batch", epochs=3, batch_size=10, measurements=1
+    )
+    path = tmp_path / "run.npz"
+    train(config, data, checkpoint=path, should_stop=stopping_after(2))
+    same_bits(train(config, data, checkpoint=path), train(config, data))

@@ -7,10 +7,11 @@ import pytest
 from scipy.signal import correlate2d
 
 from ufm.networks.architecture import Architecture, make_network
+from ufm.networks.convolution import Convolution, by_library, by_patches
 from ufm.networks.mlp import MLP
 from ufm.networks.model import he_normal
 from ufm.networks.normalisation import BatchNorm, GroupNorm, make_norm
-from ufm.networks.resnet import Block, Convolution, ResNet, channels
+from ufm.networks.resnet import Block, ResNet, channels
 
 F32 = jnp.float32
 
@@ -88,8 +89,10 @@ def test_convolution_is_a_correlation_with_margins(size, stride, side):
         ]
         for image in padded
     ]
-    y = np.moveaxis(np.asarray(layer(jnp.asarray(x, F32))), -1, 1)
-    np.testing.assert_allclose(y, np.array(expected), atol=1e-4)
+    for convolve in (by_patches, by_library):
+        y = convolve(jnp.asarray(x, F32), layer.weight, stride)
+        np.testing.assert_allclose(np.moveaxis(y, -1, 1), np.array(expected), atol=1e-4)
+    np.testing.assert_allclose(layer(jnp.asarray(x, F32)), y, atol=1e-5)
 
 
 def test_a_block_with_dead_branch_is_its_shortcut():

@@ -17,6 +17,7 @@ from ufm.networks import (
     load_data,
     train,
     trial_epochs,
+    validation_split,
 )
 from ufm.networks.epoch import run_epoch
 from ufm.networks.evaluation import outputs
@@ -236,6 +237,20 @@ def test_the_rule_excludes_divergence_and_is_deterministic(digits):
     assert choose_learning_rate(PLAIN, digits, should_stop=lambda: True) is None
     with pytest.raises(ValueError, match=r"diverges at every learning rate tried \(10, 5\)"):
         choose_learning_rate(PLAIN, digits, (10.0, 5.0))
+
+
+def test_trials_never_see_what_validates_them(data, monkeypatch):
+    seen = []
+
+    class Watched(Run):
+        def __init__(self, config, data, rows):
+            seen.append(rows.tolist())
+            super().__init__(config, data, rows)
+
+    monkeypatch.setattr("ufm.networks.learning_rate.Run", Watched)
+    fit, _ = validation_split(data, 0.2)
+    assert choose_learning_rate(SMALL, data, (0.1, 0.01)) is not None
+    assert seen == [fit.tolist()] * 2
 
 
 def test_ties_within_a_standard_error_go_to_the_lower_training_loss():

@@ -109,8 +109,17 @@ def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
     Yields the function that takes the report of an epoch.
     """
     console, said = Console(stderr=True), time.monotonic()
-    with _bar("epochs, {task.fields[stage]}") as bar:
-        task = bar.add_task(label, total=None, stage="compiling")
+    bar = Progress(
+        TextColumn("{task.description:<12}", markup=False),
+        BarColumn(bar_width=6),  # all of it in 80 columns
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[stage]}", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=None, stage="epochs, compiling")
 
         def show(report: "EpochReport") -> None:
             nonlocal said
@@ -130,9 +139,8 @@ def _measured(report: "EpochReport") -> str:
     if "nc1" not in numbers:
         return f"loss {report.loss:.3g}"
     shares = " ".join(f"{part} {100 * numbers[f'{part}_accuracy']:.1f}%" for part in _PARTS)
-    return shares + "".join(
-        f" {name.upper()} {numbers[name]:.1e}" for name in ("nc1", "nc2", "nc3")
-    )
+    collapse = " ".join(f"{numbers[name]:.0e}" for name in ("nc1", "nc2", "nc3"))
+    return f"{shares} NC1–3 {collapse}"
 
 
 def _rate(state: "SweepProgress", seconds: float) -> str:

@@ -122,11 +122,11 @@ def _table(results: Sequence[Entry]) -> Table:
     return table
 
 
-def _percent(history: dict[str, list[float]], name: str) -> str:
+def _percent(history: Entry, name: str) -> str:
     return f"{100 * history[name][-1]:.2f} %" if history else "—"
 
 
-def _first_and_last(history: dict[str, list[float | None]], name: str) -> str:
+def _first_and_last(history: Entry, name: str) -> str:
     """How a metric fell; "—" where it is not defined."""
     if not history:
         return "—"

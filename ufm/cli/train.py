@@ -83,9 +83,9 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         configure()
         data, configs = self._checked()
-        folder = RunFolder.open(self.out, self._configuration(), "train")
         results: list[dict[str, Any]] = []
         with stop_on_signal("this epoch") as stopped:
+            folder = RunFolder.open(self.out, self._configuration(), "train")
             for name, config in configs.items():
                 entry = folder.load(name)
                 if entry is not None:

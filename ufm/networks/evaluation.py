@@ -20,7 +20,7 @@ from ufm.networks.objective import Objective, mean_value
 from ufm.problem import Params, Problem
 
 #: Images that are evaluated at once.
-_CHUNK = 512
+_CHUNK = 256
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,37 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from ufm.networks.model import Network, Stats, he_normal, linear_classifier
+from ufm.networks.convolution import Convolution
+from ufm.networks.model import Network, Stats, linear_classifier
 from ufm.networks.normalisation import Norm, make_norm
 
 Images = Float32[Array, "B h w c"]
 Outputs = Float32[Array, "B new_h new_w new_c"]
 
 _CHANNELS = (16, 32, 64)
-
-
-class Convolution(eqx.Module):
-    """A convolution of images with weights (k, k, in, out), padded to keep their size."""
-
-    weight: Float32[Array, "k k inputs outputs"]
-    stride: int = eqx.field(static=True)
-
-    def __init__(
-        self, inputs: int, outputs: int, size: int, stride: int, *, rng: np.random.Generator
-    ) -> None:
-        self.weight = he_normal(rng, (size, size, inputs, outputs), fan=size * size * outputs)
-        self.stride = stride
-
-    def __call__(self, x: Images) -> Outputs:
-        # PyTorch's padding, the same on both sides; "SAME" pads strided ones on one side only.
-        margin = self.weight.shape[0] // 2
-        return jax.lax.conv_general_dilated(
-            x,
-            self.weight,
-            window_strides=(self.stride, self.stride),
-            padding=((margin, margin), (margin, margin)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
 
 
 class NormedConvolution(eqx.Module):

@@ -1,0 +1,281 @@
+"""`ufm train`: what is printed and stored, after interruptions, and bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from images import write_images
+
+from ufm import MSE, load_classifier
+from ufm.cli import main
+from ufm.cli._progress import training_progress
+from ufm.cli._train_output import notes
+from ufm.networks import PAPER_LOSSES, EpochReport, TrainConfig, load_data, train
+
+SMALL = ["--data", "images.npz", "--width", "8", "--depth", "1", "--epochs", "6"]
+SMALL += ["--batch-size", "10", "--measurements", "3"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_images(Path("images.npz"))
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+def trained(*options: str) -> int:
+    return main(["train", *SMALL, "--out", "run", *options])
+
+
+def refused(capsys, *options: str) -> str:
+    """The one line on standard error of a command that ends with 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *options])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+
+
+def stored(name: str):
+    return json.loads(Path("run", name).read_text(encoding="utf-8"))
+
+
+# What is written and printed ---------------------------------------------------------------------
+
+
+def test_every_loss_is_trained_stored_and_printed(capsys):
+    assert trained() == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    losses = {
+        "ce": "CE",
+        "ls_0.05": "LS(α=0.05)",
+        "fl_3.0": "FL(γ=3)",
+        "mse_1.0_15.0": "MSE(κ=1, M=15)",
+    }
+    endings = ("checkpoint.npz", "csv", "json", "learning-rate.json", "npz")
+    files = [f"{name}.{ending}" for name in losses for ending in endings]
+    assert sorted(os.listdir("run")) == sorted([*files, "config.json", "results.json"])
+    assert "images.npz: 36 training images, 12 of each of 3 classes, 15 test images" in printed.out
+    assert "targets 15·one-hot, squared error averaged over the 3 outputs without ½" in printed.out
+    for name, label in losses.items():
+        entry = stored(f"{name}.json")
+        (line,) = [x for x in printed.out.splitlines() if x.startswith(label) and "→" in x]
+        history = entry["history"]
+        assert f"{100 * history['test_accuracy'][-1]:.2f} %" in line
+        for metric in ("nc1", "nc2", "nc3"):
+            assert f"{history[metric][0]:.1e} → {history[metric][-1]:.1e}" in line
+        assert f" {entry['learning_rate']:g} " in line
+        choice = entry["learning_rate_choice"]
+        assert choice == stored(f"{name}.learning-rate.json")
+        assert (
+            f"{label} 0.1 {100 * choice['trials'][0]['validation_accuracy']:.1f} %" in printed.out
+        )
+        assert entry["learning_rate"] == choice["learning_rate"]
+        with open(f"run/{name}.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [float(row["nc1"]) for row in rows] == history["nc1"]
+        assert {"commit", "equinox", "jax", "processor"} <= entry["provenance"].keys()
+    assert [x["loss"] for x in stored("results.json")["losses"]] == [
+        *("ce", "ls:0.05", "fl:3.0", "mse:1.0,15.0")
+    ]
+
+
+def test_the_numbers_are_those_of_the_library():
+    assert trained("--losses", "mse", "--learning-rate", "0.01", "--seed", "5") == 0
+    config = TrainConfig(
+        width=8, depth=1, epochs=6, batch_size=10, measurements=3, loss="mse",
+        learning_rate=0.01, seed=5,
+    )  # fmt: skip
+    result = train(config, load_data("images.npz", seed=5))
+    entry = stored("mse_1.0_15.0.json")
+    assert entry["config"] == config.builtins()
+    assert entry["learning_rate_choice"] is None
+    for name, column in result.history.items():
+        assert entry["history"][name] == column.tolist()
+
+
+def test_the_last_layer_can_be_certified(capsys):
+    assert trained("--losses", "mse", "--learning-rate", "0.01", "--weight-decay", "0.002") == 0
+    assert "Last layer: ufm certify run/mse_1.0_15.0.npz" in capsys.readouterr().out
+    layer = load_classifier("run/mse_1.0_15.0.npz")  # as `ufm certify` does
+    assert layer.problem.class_counts == (12, 12, 12)
+    assert layer.problem.loss == MSE(scale=1.0, target=15.0)
+    # λ of the network times K/2 for the loss ½ ‖z − 15 e_k‖².
+    assert layer.problem.lam_w == layer.problem.lam_b == pytest.approx(0.003, rel=1e-12)
+    assert layer.lam_h_inferred
+    found = train_accuracy(layer)
+    assert found == stored("mse_1.0_15.0.json")["history"]["train_accuracy"][-1]
+
+
+def train_accuracy(layer) -> float:
+    z = np.asarray(layer.params.W @ layer.params.H) + np.asarray(layer.params.b)[:, None]
+    return float(np.mean(np.argmax(z, axis=0) == layer.problem.labels))
+
+
+def test_json_is_all_that_is_printed(capsys):
+    assert trained("--losses", "ce", "--learning-rate", "0.1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == stored("results.json")
+
+
+# Going on ----------------------------------------------------------------------------------------
+
+
+def test_a_finished_folder_is_printed_without_training(monkeypatch, capsys):
+    options = ("--losses", "ce", "--learning-rate", "0.1")
+    assert trained(*options) == 0
+    first = capsys.readouterr().out
+    monkeypatch.setattr("ufm.networks.train", None)  # would raise if called
+    assert main(["train", "--config", "run/config.json", "--out", "run"]) == 0
+    again = capsys.readouterr()
+    assert again.err == "ce: already in run\n"
+    assert again.out == first
+    message = "run holds results of another configuration: choose another --out"
+    assert refused(capsys, *SMALL, "--out", "run", "--seed", "1") == message
+
+
+@pytest.mark.parametrize("at", [0, 3, 20, 75])
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, monkeypatch, capsys):
+    from ufm.networks.run import Run
+
+    advance, epochs = Run.advance, []
+
+    def interrupted(run):
+        if len(epochs) == at:
+            signal.raise_signal(signal.SIGINT)
+        epochs.append(1)
+        return advance(run)
+
+    options = ("--losses", "ce", "mse")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "advance", interrupted)
+        assert trained(*options) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Stopping after this epoch; once more to stop at once." in said.err
+    done = 0 if at < 42 else 1  # six trials of six epochs, then six epochs
+    again = "ufm train --config run/config.json --out run"
+    assert f"Interrupted: {done} of 2 losses are done. Go on with: {again}" in said.err
+    assert main(again.split()[1:]) == 0
+    whole = ["train", *SMALL, *options, "--out", "whole"]
+    assert main(whole) == 0
+    for name in ("ce.npz", "mse_1.0_15.0.npz"):
+        with np.load(f"run/{name}") as one, np.load(f"whole/{name}") as other:
+            for array in ("W", "H", "b"):
+                np.testing.assert_array_equal(one[array], other[array])
+    assert Path("run/ce.csv").read_bytes() == Path("whole/ce.csv").read_bytes()
+
+
+def test_sigterm_ends_the_process_with_130():
+    command = [sys.executable, "-c", "import sys; from ufm.cli import main; sys.exit(main())"]
+    options = ["train", *SMALL, "--epochs", "1000000", "--losses", "ce", "--learning-rate", "0.1"]
+    checkpoint = Path("run/ce.checkpoint.npz")
+    with subprocess.Popen(
+        [*command, *options, "--out", "run"], stderr=subprocess.PIPE, text=True
+    ) as child:
+        while not Path("run/config.json").exists():
+            assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert "Interrupted: 0 of 1 losses are done. Go on with: ufm train" in said
+    assert "Traceback" not in said
+    assert checkpoint.exists()
+
+
+# Bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--data mnist", "unknown data 'mnist': choose digits, fashion-mnist or the path of an"),
+        ("--data nowhere.npz", "nowhere.npz does not exist: check the path"),
+        ("--data images.npz --per-class 99", "per_class = 99 is more than class 0 has: 12"),
+        ("--losses hinge", "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:"),
+        ("--losses ce ce", "--losses names a loss twice: ce ce"),
+        ("--losses", "--losses needs at least one loss"),
+        ("--width 0", "width must be positive and finite, got 0.0"),
+        ("--epochs 0", "epochs must be at least 1, got 0"),
+        ("--learning-rate nan", "learning_rate must be positive and finite, got nan"),
+        ("--batch-size 5000", "batch_size = 5000 is more than the 1340 training images"),
+        ("--data images.npz --per-class 2", "2 training images of each class cannot be split"),
+        ("--model vgg", "invalid choice 'vgg' for argument '--model'. Expected one of ('mlp'"),
+        ("--epoch", "Unrecognized options: --epoch; perhaps you meant --epochs"),
+        ("--out images.npz", "images.npz exists and holds no ufm results: choose another --out"),
+    ],
+)
+def test_bad_options_are_one_line_and_no_folder(options, message, capsys):
+    out = () if "--out" in options else ("--out", "run")
+    assert refused(capsys, *options.split(), *out).startswith(message)
+    assert os.listdir() == ["images.npz"]
+
+
+def test_a_file_of_options_is_named_where_it_is_refused(capsys):
+    Path("mine.toml").write_text("epochs = 0\n")
+    said = refused(capsys, "--config", "mine.toml")
+    assert said == "epochs must be at least 1, got 0 (options of mine.toml, then of the flags)"
+
+
+def test_a_damaged_choice_of_the_rate_is_named(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ufm.cli.train.Train._train", interrupted)
+        assert trained("--losses", "ce") == 130
+    Path("run/ce.learning-rate.json").write_text("{")
+    said = refused(capsys, *SMALL, "--losses", "ce", "--out", "run")
+    assert said.startswith("run/ce.learning-rate.json cannot be read")
+
+
+# In words ----------------------------------------------------------------------------------------
+
+
+def test_what_went_wrong_is_said_first(capsys):
+    assert trained("--losses", "ce", "--learning-rate", "1e30", "--norm", "none") == 0
+    printed = capsys.readouterr().out
+    assert "CE: DIVERGED in epoch 1 at learning rate 1e+30" in printed
+    assert "Last layer" not in printed
+    assert not Path("run/ce.npz").exists()
+    assert stored("ce.json")["status"] == "diverged"
+    assert "ce: already in run" not in printed
+
+
+def test_limits_are_said():
+    history = {"train_accuracy": [0.5, 0.9]}
+    entry = {
+        "label": "MSE", "status": "completed", "history": history, "epochs_done": 3, "factor": 0.2,
+        "normalisation": "MSE: targets", "learning_rate": 0.1, "learning_rate_choice": None,
+    }  # fmt: skip
+    assert notes([entry]) == [
+        "MSE: not at zero training error; collapse belongs to what comes after",
+        "MSE: targets",
+    ]
+    (died, _) = notes([entry | {"status": "dead"}])
+    assert died.startswith("MSE: the network has DIED in epoch 3 at learning rate 0.1; the numbers")
+    assert notes([entry | {"history": {"train_accuracy": [1.0]}, "factor": 1.0}]) == []
+    assert len(PAPER_LOSSES) == 4
+
+
+def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
+    monkeypatch.setattr("ufm.cli._progress._LOG_EVERY", 0.0)
+    numbers = {"train_accuracy": 0.987, "test_accuracy": 0.9, "nc1": 0.5, "nc2": 0.26, "nc3": 2e-3}
+    with training_progress("CE") as show:
+        show(EpochReport(epoch=1, epochs=300, loss=1.25, measured={}))
+        show(EpochReport(epoch=2, epochs=300, loss=1.0, measured=numbers))
+    assert capsys.readouterr().err.splitlines() == [
+        "CE: epoch 1 of 300, loss 1.25",
+        "CE: epoch 2 of 300, train 98.7% test 90.0% NC1–3 5e-01 3e-01 2e-03",
+    ]
