@@ -55,6 +55,12 @@ def test_the_threads_of_the_first_run_are_used_again(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     continue_with_threads(out)
     assert (os.environ["NPROC"], os.environ["PJRT_NPROC"]) == ("5", "5")
+    # A number that nobody's first run had would fill the memory with threads.
+    text = (out / "sweep.json").read_text()
+    (out / "sweep.json").write_text(text.replace('"threads": 5', '"threads": 99999'))
+    monkeypatch.setenv("NPROC", "3")
+    continue_with_threads(out)
+    assert os.environ["NPROC"] == "3"
     monkeypatch.setenv("NPROC", "many")
     assert threads() > 0
     continue_with_threads(tmp_path)  # no sweep: nothing to go by

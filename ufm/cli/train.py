@@ -144,7 +144,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The finished entry of a loss, stored; None where it was interrupted."""
         from ufm.cli._progress import training_progress
         from ufm.cli._train_output import entry, store
-        from ufm.networks import TrainStatus, train
+        from ufm.networks import TrainStatus, beside_model, train
         from ufm.results import slug
 
         label = config.objective(data.num_classes).loss.label()
@@ -158,6 +158,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             result = train(
                 config,
                 data,
+                measure=beside_model,
                 on_epoch=on_epoch,
                 should_stop=stopped,
                 checkpoint=folder.path / f"{slug(name)}.checkpoint.npz",

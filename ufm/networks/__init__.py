@@ -24,6 +24,7 @@ from ufm.networks.equivalence import paired_equivalence as paired_equivalence
 from ufm.networks.evaluation import LastLayer as LastLayer
 from ufm.networks.last_layer import LastLayerMeasures as LastLayerMeasures
 from ufm.networks.last_layer import ModelView as ModelView
+from ufm.networks.last_layer import beside_model as beside_model
 from ufm.networks.last_layer import measure_last_layer as measure_last_layer
 from ufm.networks.learning_rate import CANDIDATES as CANDIDATES
 from ufm.networks.learning_rate import Choice as Choice

@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from ufm.networks.columns import COLUMNS, VIEW
 from ufm.networks.config import TrainConfig
 from ufm.networks.data import ImageData, load_data
-from ufm.networks.evaluation import LastLayer
 from ufm.networks.grid import DataTable, NetworkCell
-from ufm.networks.last_layer import measure_last_layer
+from ufm.networks.last_layer import beside_model
 from ufm.networks.learning_rate import choose_learning_rate
 from ufm.networks.run import Run
 from ufm.networks.training import TrainResult, train
@@ -56,7 +54,7 @@ class Training:
     def prepare(self, cell: NetworkCell) -> None:
         """Choose the rate, and compile, by an epoch of training."""
         config = rated(cell)
-        train(msgspec.structs.replace(config, epochs=1), images(cell.data), measure=view)
+        train(msgspec.structs.replace(config, epochs=1), images(cell.data), measure=beside_model)
 
     def seconds(self, cell: NetworkCell) -> float:
         """An epoch's time times epochs, without measuring."""
@@ -73,7 +71,7 @@ class Training:
 
 def _run(cell: NetworkCell) -> Record:
     data, config = images(cell.data), rated(cell)
-    result = train(config, data, measure=view)
+    result = train(config, data, measure=beside_model)
     row = _settings(cell, config, data) | _end(result)
     arrays = {f"history_{name}": column for name, column in result.history.items()}
     return Record(row, arrays)
@@ -106,17 +104,6 @@ def _end(result: TrainResult) -> dict[str, Any]:
         **{name: at(name, -1) for name in _LAST},
     }
 
-
-def view(layer: LastLayer) -> dict[str, float]:
-    """The last layer beside the model's minimiser (`ufm.networks.last_layer`), for a history."""
-    counts = tuple(np.bincount(layer.labels).tolist())
-    # Its decay is that of the model's loss already.
-    found = measure_last_layer(layer.W, layer.H, layer.b, counts, layer.loss, 1.0, layer.lam_w)
-    return {name: value for name, value in found.row().items() if name not in _KNOWN}
-
-
-#: What training measures itself.
-_KNOWN = ("nc1", "nc2", "nc3", "nc4", "norm_w", "norm_h")
 
 _lock = threading.Lock()
 

@@ -50,6 +50,7 @@ from ufm.losses import Loss
 from ufm.minimum import GlobalMinimum, global_minimum
 from ufm.nearest import nearest_minimiser
 from ufm.networks.compression import compressed
+from ufm.networks.evaluation import LastLayer
 from ufm.params import Params, dot, norm
 from ufm.problem import (
     Problem,
@@ -206,6 +207,20 @@ def measure_last_layer(
         as_trained=_view(problem, params),
         centred=_view(free, centred(params)),
     )
+
+
+def beside_model(layer: LastLayer) -> dict[str, float]:
+    """`measure_last_layer` of a network in training, as `train` wants its `measure`.
+
+    What training measures itself is left out.
+    """
+    counts = np.bincount(layer.labels).tolist()
+    # The layer's decay is that of the model's loss already.
+    found = measure_last_layer(layer.W, layer.H, layer.b, counts, layer.loss, 1.0, layer.lam_w)
+    return {name: value for name, value in found.row().items() if name not in _MEASURED}
+
+
+_MEASURED = ("nc1", "nc2", "nc3", "nc4", "norm_w", "norm_h")
 
 
 def _check_shapes(W: Any, H: Any, b: Any, class_counts: Sequence[int]) -> None:

@@ -51,11 +51,13 @@ def continue_with_threads(store: Path) -> None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         manifest = json.loads((store / "sweep.json").read_text(encoding="utf-8"))
         count = int(manifest["environment"]["threads"])
-        if count > 0 and count != threads():
+        if 0 < count <= _MOST_THREADS and count != threads():
             for name in _THREADS:
                 os.environ[name] = str(count)
 
 
+#: What no machine of one memory exceeds: a larger number in the file is a mistake.
+_MOST_THREADS = 1024
 _THREADS = ("NPROC", "PJRT_NPROC")
 
 
