@@ -106,7 +106,7 @@ def headlines(data: "ImageData", config: "TrainConfig") -> list[str]:
 def _table(results: Sequence[Entry]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("loss")
-    for heading in ("train", "test", "NC1", "NC2", "NC3", "rate", "time"):
+    for heading in ("train", "test", "NC1", "NC2", "NC3", "‖G‖₂/μ", "shape", "rate", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         history = result["history"]
@@ -114,10 +114,16 @@ def _table(results: Sequence[Entry]) -> Table:
             result["label"],
             *(_percent(history, f"{part}_accuracy") for part in ("train", "test")),
             *(_first_and_last(history, name) for name in ("nc1", "nc2", "nc3")),
+            _last(history, "centred_dual_ratio"),
+            _last(history, "centred_shape_distance"),
             f"{result['learning_rate']:g}",
             f"{result['seconds']:.1f} s",
         )
-    table.caption = "NC1–NC3 of all training images: after the first epoch → after the last"
+    table.caption = (
+        "NC1–NC3 of all training images: after the first epoch → after the last. ‖G‖₂/μ is 1 at a "
+        "minimum of the model\nfor the last layer, its features centred; shape: distance to the "
+        "nearest minimiser after the best rescaling"
+    )
     table.caption_justify = "left"
     return table
 
@@ -136,6 +142,11 @@ def _first_and_last(history: Entry, name: str) -> str:
     return " → ".join(shown)
 
 
+def _last(history: Entry, name: str) -> str:
+    value = history[name][-1] if name in history else None
+    return "—" if value is None or value != value else f"{value:.2g}"
+
+
 def notes(results: Sequence[Entry]) -> list[str]:
     """What has to be known about the numbers. No more than was computed."""
     said = []
@@ -152,6 +163,7 @@ def notes(results: Sequence[Entry]) -> list[str]:
                 f"{label}: not at zero training error; collapse belongs to what comes after"
             )
     said += [x["normalisation"] for x in results if x["factor"] != 1]
+    said += [_spectrum(x) for x in results if "hessian" in x]
     chosen = [x for x in results if x["learning_rate_choice"] is not None]
     if chosen:
         said.append(
@@ -159,6 +171,20 @@ def notes(results: Sequence[Entry]) -> list[str]:
             + "; ".join(_trials(x) for x in chosen)
         )
     return said
+
+
+def _spectrum(result: Entry) -> str:
+    """The ends of the Hessian's spectrum, and how many of its eigenvalues are negative."""
+    found = result["hessian"]
+    ends = ", ".join(
+        f"{name} eigenvalue {found[name]:.3g} ± {found[f'{name}_residual']:.1g}"
+        for name in ("largest", "smallest")
+    )
+    low, high = (100 * found[f"negative_share_{end}"] for end in ("low", "high"))
+    return (
+        f"{result['label']}: Hessian of {found['num_parameters']:,.0f} parameters: {ends}; "
+        f"trace {found['trace']:.3g} ± {found['trace_error']:.1g}; {low:.1f}–{high:.1f} % negative"
+    )
 
 
 def _trials(result: Entry) -> str:

@@ -22,6 +22,7 @@ from ufm.networks.equivalence import Outcome as Outcome
 from ufm.networks.equivalence import agreement as agreement
 from ufm.networks.equivalence import paired_equivalence as paired_equivalence
 from ufm.networks.evaluation import LastLayer as LastLayer
+from ufm.networks.hessian import trained_curvature as trained_curvature
 from ufm.networks.last_layer import LastLayerMeasures as LastLayerMeasures
 from ufm.networks.last_layer import ModelView as ModelView
 from ufm.networks.last_layer import beside_model as beside_model

@@ -11,6 +11,7 @@ VIEW = (
     "dual_ratio",
     "relative_gap",
     "distance",
+    "minimum_nc2",
     "centred_dual_ratio",
     "centred_distance",
     "centred_shape_distance",

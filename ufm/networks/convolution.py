@@ -14,13 +14,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from ufm.networks.model import he_normal
 
-Images = Float32[Array, "B h w c"]
-Outputs = Float32[Array, "B new_h new_w new_c"]
-Weight = Float32[Array, "k k inputs outputs"]
+Images = Float[Array, "B h w c"]
+Outputs = Float[Array, "B new_h new_w new_c"]
+Weight = Float[Array, "k k inputs outputs"]
 
 
 class Convolution(eqx.Module):

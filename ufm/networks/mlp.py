@@ -8,7 +8,7 @@ Hidden weights are normal of variance 2/fan_in (He et al., 2015), hidden biases 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from ufm.networks.model import Network, Stats, hidden_layer, linear_classifier
 from ufm.networks.normalisation import Norm, make_norm
@@ -40,8 +40,8 @@ class MLP(Network):
         return tuple(norm.initial_stats() for norm in self.norms)
 
     def features(
-        self, images: Float32[Array, "B h w c"], stats: Stats, training: bool
-    ) -> tuple[Float32[Array, "B d"], Stats]:
+        self, images: Float[Array, "B h w c"], stats: Stats, training: bool
+    ) -> tuple[Float[Array, "B d"], Stats]:
         x, after = images.reshape(images.shape[0], -1), []
         for layer, norm, before in zip(self.hidden, self.norms, stats, strict=True):
             x, new = norm(jax.vmap(layer)(x), before, training)

@@ -2,8 +2,8 @@ r"""What a network is here: features, and a linear classifier on top of them.
 
     h = features(x) ∈ R^d,     z = W h + b ∈ R^K
 
-Parameters are float32 whatever JAX's default is. What batch normalisation remembers between steps
-(`stats`) is no parameter: it goes in and comes out beside the features.
+Parameters are float32 whatever JAX's default is, except for Hessians. What batch normalisation
+remembers between steps (`stats`) is no parameter: it goes in and comes out beside the features.
 
     >>> model = MLP(64, width=256, depth=3, num_classes=10, norm="batch", rng=rng)
     >>> features, _ = model.features(images, model.initial_stats(), training=False)
@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float, Float32
 
 #: What batch normalisation remembers: a pytree of arrays, empty without it.
 Stats = Any
@@ -30,15 +30,15 @@ class Network(eqx.Module):
 
     @abc.abstractmethod
     def features(
-        self, images: Float32[Array, "B h w c"], stats: Stats, training: bool
-    ) -> tuple[Float32[Array, "B d"], Stats]:
+        self, images: Float[Array, "B h w c"], stats: Stats, training: bool
+    ) -> tuple[Float[Array, "B d"], Stats]:
         """The penultimate layer, after its ReLU, and the statistics after this batch."""
 
     @abc.abstractmethod
     def initial_stats(self) -> Stats:
         """The statistics before the first batch."""
 
-    def logits(self, features: Float32[Array, "B d"]) -> Float32[Array, "B K"]:
+    def logits(self, features: Float[Array, "B d"]) -> Float[Array, "B K"]:
         """The classifier's outputs."""
         return jax.vmap(self.classifier)(features)
 

@@ -14,11 +14,11 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from ufm.networks.model import Stats
 
-Features = Float32[Array, "B *pixels c"]
+Features = Float[Array, "B *pixels c"]
 
 #: PyTorch's defaults.
 _EPSILON, _RENEWAL = 1e-5, 0.1
@@ -51,8 +51,8 @@ class NoNorm(Norm):
 class Affine(eqx.Module):
     """A learned scale and shift of every channel."""
 
-    scale: Float32[Array, " c"]
-    shift: Float32[Array, " c"]
+    scale: Float[Array, " c"]
+    shift: Float[Array, " c"]
 
     def __init__(self, channels: int) -> None:
         self.scale = jnp.ones(channels, jnp.float32)
@@ -104,7 +104,7 @@ class BatchNorm(Norm):
         return self.affine((x - _spread(mean, x)) * _spread(root, x)), stats
 
 
-def _spread(channels: Float32[Array, " c"], x: Features) -> Array:
+def _spread(channels: Float[Array, " c"], x: Features) -> Array:
     """(c,) with the axes of x."""
     return channels.reshape((1,) * (x.ndim - 1) + channels.shape)
 

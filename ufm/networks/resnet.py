@@ -13,14 +13,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from ufm.networks.convolution import Convolution
 from ufm.networks.model import Network, Stats, linear_classifier
 from ufm.networks.normalisation import Norm, make_norm
 
-Images = Float32[Array, "B h w c"]
-Outputs = Float32[Array, "B new_h new_w new_c"]
+Images = Float[Array, "B h w c"]
+Outputs = Float[Array, "B new_h new_w new_c"]
 
 _CHANNELS = (16, 32, 64)
 
@@ -109,8 +109,8 @@ class ResNet(Network):
         return self.stem.norm.initial_stats(), tuple(x.initial_stats() for x in self.blocks)
 
     def features(
-        self, images: Float32[Array, "B h w c"], stats: Stats, training: bool
-    ) -> tuple[Float32[Array, "B d"], Stats]:
+        self, images: Float[Array, "B h w c"], stats: Stats, training: bool
+    ) -> tuple[Float[Array, "B d"], Stats]:
         stem, before = stats
         x, stem = self.stem(images, stem, training)
         x, after = jax.nn.relu(x), []
