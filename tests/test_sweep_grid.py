@@ -163,6 +163,16 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
             f"num_classes = {10**18}",
             "problem: 1,000,000,000,000,000,000 classes",
         ),
+        (
+            "[1e-3, 0.5]\nlam_h = [1e-2, 0.5]\n[start]\ncount = 2",
+            "{ from = 1, to = 2, num = 3, spacing = 'uniform' }\nlam_h = 1.0\n[start]\nseed = -1",
+            "start.seed: it must be in [0, 2^32), got -1",
+        ),
+        (
+            "dim = 6",
+            "dim = { values = [6.0], times = 'threshold' }",
+            "problem.dim: only lam_w and lam_h can be multiples of the threshold",
+        ),
         ("count = 2", "seed = []", "start.seed: a list needs at least one value"),
         (
             "count = 2",
@@ -238,6 +248,11 @@ def test_seeds_and_tolerances_of_the_gap_have_ranges_too(tmp_path):
     drawn = "seed = { from = 0, to = 4e9, num = 5, spacing = 'uniform' }"
     seeds = {cell.seed for cell in loaded(tmp_path, TINY.replace("count = 2", drawn)).cells}
     assert len(seeds) == 5
+
+
+def test_a_mark_of_byte_order_is_read_past(tmp_path):
+    (tmp_path / "mine.toml").write_text(TINY, encoding="utf-8-sig")
+    assert len(load_sweep(tmp_path / "mine.toml").cells) == 8
 
 
 def test_a_file_nested_too_deep_is_refused_in_one_line(tmp_path):

@@ -46,6 +46,10 @@ def test_a_query_is_a_condition_and_nothing_else(copy):
         "cell = 1) UNION SELECT * FROM cells WHERE (1",
         "cell = 1) GROUP BY (loss",
         "(cell = 1",
+        "[",
+        "cell < (SELECT count(*) FROM sqlite_master)",
+        "(SELECT count(*) FROM files) > 0",
+        "file = 'x'",
         'verdict = "GLOBAL_MINIMUM"',
     ):
         with pytest.raises(ValueError, match="is no condition on the cells") as caught:
@@ -76,6 +80,8 @@ def test_the_table_as_csv_has_the_same_bits(copy, tmp_path):
     assert export_table(store, tmp_path / "some.csv", "lam_w > 0.1") == 4
     with pytest.raises(ValueError, match=r"must end with .csv or .parquet"):
         export_table(store, tmp_path / "all.xlsx")
+    with pytest.raises(ValueError, match=r"cannot be written .*: choose another FILE"):
+        export_table(store, tmp_path / "nowhere" / "all.csv")
 
 
 def test_the_table_as_parquet(copy, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
 from ufm import _files
-from ufm.sweep import COLUMNS, open_store, reindex, run_sweep
+from ufm.sweep import COLUMNS, index, open_store, reindex, run_sweep
 from ufm.sweep.batch import DamagedBatchError
 from ufm.sweep.provenance import threads
 from ufm.sweep.store import StoreWarning
@@ -185,10 +185,72 @@ def test_a_cell_in_two_batches_outlives_one_of_them(copy, whole):
     shutil.copy(first, first.with_name("9999999-copy.npz"))
     assert go_on(sweep, out) == ([], [])
     first.unlink()
-    computed, notes = go_on(sweep, out)
-    assert computed == []
-    assert notes == [f"{first.name} is gone: its cells are computed again"]
+    assert go_on(sweep, out) == ([], [])  # nothing is missing, nothing is said to be
     check_same(out, whole[1])
+
+
+def test_the_index_of_another_sweep_vouches_for_nothing(copy, tmp_path):
+    """The folder's description is lost, and another sweep of as many cells goes on with it."""
+    _, out = copy
+    (out / "sweep.json").unlink()
+    other = loaded(tmp_path, TINY.replace("count = 2", "count = 2\nseed = 1"))
+    computed, notes = go_on(other, out)
+    assert computed == list(range(8))
+    assert notes[0] == "index.sqlite cannot be used: it is made anew from the batches"
+    assert sum("belongs to another sweep: it is left out" in note for note in notes) == 4
+    with pytest.warns(StoreWarning):
+        assert {cell["seed"] for cell in open_store(out).query()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ('"environment": {', '"environment": null, "x": {', "environment: expected table, got null"),
+        ('"cell": "integer"', '"cell": null', "columns"),
+        ('"cell": "integer"', '"cell);": "integer"', "columns"),
+        ('"num_cells": 8', '"num_cells": "8"', "num_cells: expected int"),
+        ('"num_cells": 8', '"num_cells": -5', "num_cells"),
+        ('"kind": "problems"', '"kind": "foo"', "kind"),
+        ('"format": 2', '"format": 1', "has format 1"),
+        ('{', '[', "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_description_edited_by_hand_is_refused_in_one_line(copy, old, new, field):
+    _, out = copy
+    text = (out / "sweep.json").read_text()
+    assert old in text
+    (out / "sweep.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=r"sweep.json") as caught:
+        open_store(out)
+    assert field in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_no_batch(copy, whole):
+    sweep, out = copy
+    (out / "batches" / "folder.npz").mkdir()
+    (out / "batches" / "nowhere.npz").symlink_to(out / "nothing")
+    assert go_on(sweep, out) == ([], [])
+    check_same(out, whole[1])
+
+
+def test_a_reader_that_holds_the_index_does_not_stop_the_sweep(whole, tmp_path, monkeypatch):
+    sweep, out = whole
+    real, refused = index.insert, []
+
+    def locked_twice(*arguments):
+        if len(refused) < 2:
+            refused.append(arguments)
+            raise sqlite3.OperationalError("database is locked")
+        real(*arguments)
+
+    monkeypatch.setattr("ufm.sweep.index.insert", locked_twice)
+    run_sweep(sweep, tmp_path / "out", batch_seconds=0.0)
+    assert len(refused) == 2
+    check_same(tmp_path / "out", out)
+    connection = sqlite3.connect(tmp_path / "out" / "index.sqlite")
+    assert connection.execute("SELECT count(*) FROM cells").fetchone() == (8,)
+    connection.close()
 
 
 def test_float32_and_float64_do_not_mix(copy):
@@ -226,29 +288,29 @@ def test_a_batch_that_is_gone_is_computed_again(copy, whole):
 @pytest.mark.parametrize("damage", ["missing", "garbage", "other version", "cut", "rows lost"])
 def test_the_index_is_made_anew_whatever_happened_to_it(copy, whole, damage):
     sweep, out = copy
-    index = out / "index.sqlite"
+    database = out / "index.sqlite"
     if damage == "missing":
-        index.unlink()
+        database.unlink()
     elif damage == "garbage":
-        index.write_bytes(b"SQLite format 3\0" + b"\xff" * 3000)
+        database.write_bytes(b"SQLite format 3\0" + b"\xff" * 3000)
     elif damage == "cut":
-        index.write_bytes(index.read_bytes()[:5000])
+        database.write_bytes(database.read_bytes()[:5000])
     else:
-        with sqlite3.connect(index) as connection:
+        with sqlite3.connect(database) as connection:
             if damage == "other version":
                 connection.execute("PRAGMA user_version = 99")
             else:
                 connection.execute("DELETE FROM files WHERE name = ?", (batches(out)[0].name,))
                 connection.execute("DELETE FROM cells WHERE file = ?", (batches(out)[0].name,))
         connection.close()
-    before = index.read_bytes() if index.exists() else None
+    before = database.read_bytes() if database.exists() else None
     check_same(out, whole[1])  # a reader does without
-    assert (index.read_bytes() if index.exists() else None) == before
+    assert (database.read_bytes() if database.exists() else None) == before
     computed, notes = go_on(sweep, out)
     assert computed == []
-    told = ["index.sqlite was damaged: it is made anew from the batches"]
+    told = ["index.sqlite cannot be used: it is made anew from the batches"]
     assert notes == (told if damage not in ("missing", "rows lost") else [])
-    with sqlite3.connect(index) as connection:
+    with sqlite3.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (8,)
     connection.close()
 

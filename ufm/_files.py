@@ -8,9 +8,9 @@ from pathlib import Path
 PARTIAL = ".part"
 
 
-def unwritable(path: Path, error: OSError) -> ValueError:
-    """What to raise, and what to do, where a folder cannot be written."""
-    return ValueError(f"{path} cannot be written ({error.strerror}): choose another --out")
+def unwritable(path: Path, error: OSError, remedy: str = "choose another --out") -> ValueError:
+    """What to raise, and what to do, where a folder or file cannot be written."""
+    return ValueError(f"{path} cannot be written ({error.strerror}): {remedy}")
 
 
 def write_whole(path: Path, content: bytes, owner: str = "") -> None:

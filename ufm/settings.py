@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, Any]:
     kind = "JSON" if path.suffix == ".json" else "TOML"
     raw = path.read_bytes()
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
         content = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not {kind}: it is no text in UTF-8") from None

@@ -5,6 +5,7 @@ that `ufm --help` answers at once.
 """
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, Union, cast
@@ -62,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
             return parse(args).run()
     except (ValueError, TypeError) as error:
         _fail(str(error))
+    except BrokenPipeError:  # whoever read the output has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Query:
     """Print the finished cells where a condition holds: an SQL WHERE clause on the columns.
 
-    The columns are those of `ufm store export`; text stands in single quotes.
+    The columns are those of `ufm store export`; text stands in single quotes, and what is unknown
+    or not there is NULL: no bias is "lam_b IS NULL".
     """
 
     where: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONDITION")]

@@ -12,6 +12,9 @@ from ufm.networks.architecture import DEFAULTS, MODELS, NORMS, Architecture
 from ufm.networks.objective import Objective, parse_objective
 from ufm.networks.optimiser import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, default_batch_size
 
+#: Larger numbers are mistakes: nobody waits for so many epochs, no memory holds such layers.
+_MOST, _WIDEST = 10_000_000, 100_000
+
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run of training. Defaults are those of Zhou et al. (2022), but for model and epochs.
@@ -54,6 +57,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         width = self.architecture.width
         if not 0 < width < math.inf:
             raise ValueError(f"width must be positive and finite, got {width}")
+        if width > _WIDEST:
+            raise ValueError(f"width must be at most {_WIDEST:,}, got {width:,.0f}")
         if self.model == "mlp" and width != int(width):
             raise ValueError(f"width must be a whole number of units for mlp, got {width}")
         self._settle("width", float(width))
@@ -66,6 +71,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+            if value is not None and value > _MOST:
+                raise ValueError(f"{name} must be at most {_MOST:,}, got {value:,}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.weight_decay < math.inf:

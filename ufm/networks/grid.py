@@ -29,8 +29,8 @@ import msgspec
 from ufm.networks.architecture import Architecture
 from ufm.networks.config import TrainConfig
 from ufm.networks.objective import PAPER_LOSSES, objective_specs
-from ufm.sweep.axes import listed
-from ufm.sweep.config import Range, Real, Whole
+from ufm.sweep.axes import checked_seed, first_seed, listed
+from ufm.sweep.config import Real, Whole
 from ufm.sweep.grid import MAX_CELLS
 
 
@@ -120,6 +120,7 @@ class NetworkCell:
 
 def expand(config: NetworkSweepConfig) -> tuple[NetworkCell, ...]:
     """All runs: seeds last, before them epochs, so that neighbours share a network and a loss."""
+    checked_seed("data.seed", config.data.seed)
     axes = _axes(config)
     count = 1
     for values in axes.values():
@@ -157,7 +158,7 @@ def _axes(config: NetworkSweepConfig) -> dict[str, list[Any]]:
         losses = list(objective_specs(tuple(training.losses)))
     except ValueError as error:
         raise ValueError(f"training.losses: {str(error).removeprefix('--losses ')}") from None
-    seed = 0 if isinstance(training.seed, Range) else listed("training.seed", training.seed, 0)[0]
+    seed = first_seed("training.seed", training.seed)
 
     def values(table: str, name: str, given: Any, whole: bool = False) -> list[Any]:
         return listed(f"{table}.{name}", given, seed, whole=whole)

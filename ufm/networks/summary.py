@@ -3,7 +3,7 @@
 A group is what shares everything but loss and seed: one network, trained for one number of epochs.
 
     >>> groups = summarise(store)
-    >>> print(*conclusions(groups), sep="\\n")
+    >>> print(*conclusions(groups, store.num_cells), sep="\\n")
 """
 
 import dataclasses

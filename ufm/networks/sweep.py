@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 
 from ufm import settings
-from ufm.networks.cell import Training
+from ufm.networks.cell import Training, images
 from ufm.networks.columns import COLUMNS
+from ufm.networks.data import validation_split
 from ufm.networks.grid import NetworkCell, NetworkSweepConfig, expand
+from ufm.networks.learning_rate import VALIDATION_SHARE
 from ufm.sweep.provenance import precision
 from ufm.sweep.store import Contents
 
@@ -38,12 +40,30 @@ class NetworkSweep:
 def load_network_sweep(path: Path | str) -> NetworkSweep:
     """Read a TOML file and expand its lists and ranges.
 
-    Raises `ValueError` that names the file and the field, `OSError` where it cannot be read.
+    The images are read too. Raises `ValueError` that names the file and the field, `OSError` where
+    the file cannot be read.
     """
     path = Path(path)
     values = settings.read(path)
     try:
         config = settings.convert(values, NetworkSweepConfig)
-        return NetworkSweep(config, expand(config))
+        sweep = NetworkSweep(config, expand(config))
+        _check_data(sweep)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return sweep
+
+
+def _check_data(sweep: NetworkSweep) -> None:
+    """Raise `ValueError` for images that are not there or too few."""
+    try:
+        data = images(sweep.config.data)
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
+    try:
+        for config in {cell.config for cell in sweep.cells}:
+            config.batch(len(data.labels))
+    except ValueError as error:
+        raise ValueError(f"training.{error}") from None
+    if any(cell.trial is not None for cell in sweep.cells):
+        validation_split(data, VALIDATION_SHARE)

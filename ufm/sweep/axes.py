@@ -73,11 +73,10 @@ def axis(
 ) -> Axis:
     """One field of a sweep over problems."""
     seed = _first_seed(config.start)
+    if isinstance(given, Range) and given.times is not None and relative:
+        plain = msgspec.structs.replace(given, times=None)
+        return Axis(path, tuple(Times(float(x)) for x in listed(path, plain, seed)))
     values = listed(path, given, seed, whole=whole, distinct=config.combine == "product")
-    if isinstance(given, Range) and given.times is not None:
-        if not relative:
-            raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
-        values = [Times(float(x)) for x in values if x is not None]
     return Axis(path, tuple(values))
 
 
@@ -92,6 +91,8 @@ def listed(
     if isinstance(given, list):
         values = list(given)
     elif isinstance(given, Range):
+        if given.times is not None:
+            raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
         values = given.numbers([seed, zlib.crc32(path.encode())])
     else:
         values = [given]
@@ -113,7 +114,21 @@ def _whole(path: str, value: int | float, rounded: bool) -> int:
 
 def _first_seed(start: StartTable) -> int:
     """What random ranges are drawn with; a random range of seeds is drawn with 0."""
-    seed = start.seed
-    if isinstance(seed, list):
-        return seed[0] if seed else 0
-    return 0 if isinstance(seed, Range) else seed
+    return first_seed("start.seed", start.seed)
+
+
+def first_seed(path: str, given: int | list[int] | Range) -> int:
+    """The first of the seeds, 0 where they are a range. Raises `ValueError` for no seed."""
+    if isinstance(given, Range):
+        return 0
+    (*_, seed) = reversed(given) if isinstance(given, list) and given else [given]
+    if not isinstance(seed, int):
+        return 0  # an empty list, which is refused as one
+    return checked_seed(path, seed)
+
+
+def checked_seed(path: str, seed: int) -> int:
+    """The seed. Raises `ValueError` outside of [0, 2^32)."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{path}: it must be in [0, 2^32), got {seed}")
+    return seed

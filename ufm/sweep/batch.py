@@ -49,8 +49,8 @@ class Batches:
         return self.store / FOLDER
 
     def files(self) -> list[Path]:
-        """In the order of their names."""
-        return sorted(self.folder.glob("*.npz"))
+        """In the order of their names. What is no file is no batch."""
+        return sorted(path for path in self.folder.glob("*.npz") if path.is_file())
 
     def read(self, path: Path) -> Batch:
         """A batch, all data of which are checked.

@@ -28,7 +28,9 @@ def check(clause: str, columns: tuple[str, ...]) -> None:
         raise ValueError("a parenthesis is not closed")
 
 
-def authorise(action: int, _: Any, name: Any, *rest: Any) -> int:
-    """For `sqlite3.Connection.set_authorizer`."""
-    forbidden = action == sqlite3.SQLITE_FUNCTION and name == "load_extension"
-    return sqlite3.SQLITE_OK if action in _ALLOWED and not forbidden else sqlite3.SQLITE_DENY
+def authorise(action: int, first: Any, second: Any, *rest: Any) -> int:
+    """For `sqlite3.Connection.set_authorizer`: reads of the cells' columns, and functions."""
+    forbidden = action == sqlite3.SQLITE_FUNCTION and second == "load_extension"
+    hidden = action == sqlite3.SQLITE_READ and (first != "cells" or second in ("file", "position"))
+    allowed = action in _ALLOWED and not forbidden and not hidden
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY

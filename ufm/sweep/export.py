@@ -22,7 +22,7 @@ def export_table(store: SweepStore, path: Path, where: str = "") -> int:
     try:
         write_whole(path, content)
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise unwritable(path, error, "choose another FILE, or make room") from None
     return count
 
 

@@ -19,7 +19,7 @@ from ufm.certificate import check_tolerance
 from ufm.losses import loss_spec, parse_loss
 from ufm.problem import Problem
 from ufm.solvers import METHODS, check_options
-from ufm.sweep.axes import Times, axis, loss_axes, size_axes
+from ufm.sweep.axes import Times, axis, checked_seed, loss_axes, size_axes
 from ufm.sweep.config import SweepConfig
 from ufm.symmetric import collapse_threshold, supported
 
@@ -232,8 +232,7 @@ def _check(chosen: dict[str, Any]) -> None:
         chosen["max_steps"] = METHODS[chosen["method"]].default_max_steps
     if not 0 <= chosen["scale"] < math.inf:
         raise ValueError(f"start.scale: it must be non-negative and finite, got {chosen['scale']}")
-    if not 0 <= chosen["seed"] < 2**32:
-        raise ValueError(f"start.seed: it must be in [0, 2^32), got {chosen['seed']}")
+    checked_seed("start.seed", chosen["seed"])
     try:
         check_tolerance(chosen["gap_tol"])
     except ValueError as error:

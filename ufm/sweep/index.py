@@ -19,12 +19,12 @@ from ufm.sweep.record import Columns, rows
 
 FILE = "index.sqlite"
 #: Raised with the tables: an index of another version is made anew.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What `reconcile` found: batches it took in, that are gone, damaged, and another sweep's."""
+    """What `reconcile` found: batches it took in, gone with cells, damaged, of another sweep."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -36,24 +36,30 @@ def _schema(columns: Columns) -> str:
     listed = ", ".join(f"{name} {kind.upper()}" for name, kind in columns.items())
     return f"""
     CREATE TABLE files (name TEXT PRIMARY KEY, size INTEGER, changed INTEGER, environment TEXT);
+    CREATE TABLE sweep (identity TEXT);
     CREATE TABLE cells ({listed}, file TEXT, position INTEGER, PRIMARY KEY (cell));
     PRAGMA user_version = {_VERSION};
     """
 
 
 def open_for_writing(batches: Batches) -> tuple[sqlite3.Connection, bool]:
-    """The index on disk, and whether it had to be made anew because it was damaged."""
+    """The index on disk, and whether one that cannot be used had to be made anew."""
     path = batches.store / FILE
     existed = path.exists()
     if existed:
         connection = sqlite3.connect(path)
-        if _is_usable(connection, batches.columns):
+        if _is_usable(connection, batches):
             return connection, False
         connection.close()
         discard(batches)
-    connection = sqlite3.connect(path)
+    return _made(sqlite3.connect(path), batches), existed
+
+
+def _made(connection: sqlite3.Connection, batches: Batches) -> sqlite3.Connection:
     connection.executescript(_schema(batches.columns))
-    return connection, existed
+    with connection:
+        connection.execute("INSERT INTO sweep VALUES (?)", (batches.sweep,))
+    return connection
 
 
 def discard(batches: Batches) -> None:
@@ -64,9 +70,7 @@ def discard(batches: Batches) -> None:
 
 def in_memory(batches: Batches) -> sqlite3.Connection:
     """An empty index that nobody else sees."""
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(_schema(batches.columns))
-    return connection
+    return _made(sqlite3.connect(":memory:"), batches)
 
 
 def open_for_reading(batches: Batches) -> tuple[sqlite3.Connection, Changes]:
@@ -90,21 +94,27 @@ def _on_disk(batches: Batches) -> sqlite3.Connection | None:
         return None
     with contextlib.suppress(sqlite3.Error):
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        if _is_usable(connection, batches.columns):
+        if _is_usable(connection, batches):
             return connection
         connection.close()
     return None
 
 
-def _is_usable(connection: sqlite3.Connection, columns: Columns) -> bool:
-    """Is it a whole database of this version and this table?"""
+def _is_usable(connection: sqlite3.Connection, batches: Batches) -> bool:
+    """Is it a whole database of this version, of this sweep, with its table?
+
+    An index of another sweep would vouch for batches of that sweep, which nobody reads again.
+    """
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if version != _VERSION or sound != "ok":
+            return False
         names = [row[1] for row in connection.execute("PRAGMA table_info(cells)")]
+        identities = connection.execute("SELECT identity FROM sweep").fetchall()
     except sqlite3.Error:
         return False
-    return version == _VERSION and sound == "ok" and names == [*columns, "file", "position"]
+    return names == [*batches.columns, "file", "position"] and identities == [(batches.sweep,)]
 
 
 def _known(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
@@ -126,6 +136,7 @@ def reconcile(connection: sqlite3.Connection, batches: Batches) -> Changes:
     known, found = _known(connection), _found(batches)
     removed = [name for name in known if known[name] != found.get(name)]
     added, damaged, foreign = [], [], []
+    held = {name: _cells_of(connection, name) for name in removed if name not in found}
     with connection:
         if removed:  # a cell of theirs may also be in another batch
             connection.execute("DELETE FROM cells")
@@ -142,8 +153,14 @@ def reconcile(connection: sqlite3.Connection, batches: Batches) -> Changes:
             else:
                 _insert(connection, batches, name, found[name], batch)
                 added.append(name)
-    gone = [name for name in removed if name not in found]
+    there = finished(connection)
+    gone = [name for name, cells in held.items() if not cells <= there]
     return Changes(tuple(added), tuple(gone), tuple(damaged), tuple(foreign))
+
+
+def _cells_of(connection: sqlite3.Connection, name: str) -> set[int]:
+    found = connection.execute("SELECT cell FROM cells WHERE file = ?", (name,))
+    return {cell for (cell,) in found}
 
 
 def insert(connection: sqlite3.Connection, batches: Batches, path: Path, batch: Batch) -> None:
@@ -203,10 +220,11 @@ def select(
         cursor = connection.execute(query)
         return [item[0] for item in cursor.description], cursor.fetchall()
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-        unknown = re.match(r'no such column: "?(\w+)', str(error))
+        said = " ".join(str(error).split())
+        unknown = re.match(r'no such column: "?(\w+)', said)
         hint = perhaps(unknown[1], list(columns)) if unknown else ""
         raise ValueError(
-            f"{where!r} is no condition on the cells ({error}{hint}): write a WHERE clause such as "
+            f"{where!r} is no condition on the cells ({said}{hint}): write a WHERE clause such as "
             "\"verdict != 'GLOBAL_MINIMUM' AND lam_w < 1e-3\""
         ) from None
     finally:

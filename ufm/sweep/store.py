@@ -19,16 +19,33 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
+from ufm import settings
 from ufm.sweep import index
 from ufm.sweep.batch import Batches
 from ufm.sweep.record import Columns
 
 MANIFEST = "sweep.json"
 FORMAT = 2
+
+
+class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """sweep.json."""
+
+    format: int
+    kind: Literal["problems", "networks"]
+    config: dict[str, Any]
+    num_cells: Annotated[int, msgspec.Meta(ge=1)]
+    columns: dict[
+        Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$")],
+        Literal["integer", "real", "text"],
+    ]
+    precision: str
+    environment: dict[str, Any]
 
 
 class StoreWarning(UserWarning):
@@ -153,18 +170,20 @@ def open_store(path: str | os.PathLike[str]) -> SweepStore:
     if not marker.is_file():
         raise ValueError(f"{folder} is no folder of a sweep: there is no {MANIFEST} in it")
     try:
-        manifest = json.loads(marker.read_text(encoding="utf-8"))
-        written = manifest["format"]
-        names = [field.name for field in dataclasses.fields(Contents)]
-        known = written == FORMAT
-        contents = Contents(**{name: manifest[name] for name in names}) if known else None
-        environment = manifest["environment"]
-        assert isinstance(manifest["config"], dict)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        written = found["format"]
+        manifest = settings.convert(found, _Manifest) if written == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{marker} cannot be read ({error}): remove it and run the sweep again, which keeps "
             "the batches"
         ) from None
-    if contents is None:
-        raise ValueError(f"{marker} has format {written}, which this version cannot read")
-    return SweepStore(folder, contents, environment)
+    if manifest is None:
+        raise ValueError(
+            f"{marker} has format {written}, which this version cannot read: read it with the "
+            "version that wrote it, or choose another folder"
+        )
+    values = msgspec.structs.asdict(manifest)
+    environment = values.pop("environment")
+    del values["format"]
+    return SweepStore(folder, Contents(**values), environment)

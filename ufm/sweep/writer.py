@@ -77,6 +77,8 @@ class Writer:
         self.store = store
         self.notes: list[str] = []
         self._batches, self._shared, self._environment = store.batches, shared, provenance()
+        #: Batches that are written and wait for the index.
+        self._waiting: list[tuple[Path, batch.Batch]] = []
         try:
             self._batches.folder.mkdir(exist_ok=True)
             if not shared:
@@ -97,7 +99,7 @@ class Writer:
             return index.in_memory(self._batches)
         connection, damaged = index.open_for_writing(self._batches)
         if damaged:
-            self.notes.append("index.sqlite was damaged: it is made anew from the batches")
+            self.notes.append("index.sqlite cannot be used: it is made anew from the batches")
         return connection
 
     def _take_in(self) -> None:
@@ -127,13 +129,25 @@ class Writer:
         Raises `ValueError` where the folder cannot be written: then nothing of the batch counts.
         """
         try:
-            path, written = self._batches.write(records, self._environment)
-            index.insert(self._connection, self._batches, path, written)
+            self._waiting.append(self._batches.write(records, self._environment))
+            self._enter()
         except (OSError, sqlite3.Error) as error:
             raise _cannot_use(self.store.path, error) from None
 
+    def _enter(self) -> None:
+        """Put what waits into the index; as long as a reader holds it, it can wait."""
+        try:
+            while self._waiting:
+                index.insert(self._connection, self._batches, *self._waiting[0])
+                del self._waiting[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+
     def close(self) -> None:
         """Let go of the index; one of several shards brings the one on disk up to date."""
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._enter()
         self._connection.close()
         if self._shared:
             # What cannot be written now is made by whoever comes next: nothing depends on it.
@@ -160,12 +174,13 @@ def reindex(store: SweepStore) -> index.Changes:
             index.discard(store.batches)
             return _bring_up_to_date(store.batches)
         except (OSError, sqlite3.Error) as error:
-            raise _cannot_use(store.path, error) from None
+            remedy = "make room or let the folder be written; queries work without an index too"
+            raise _cannot_use(store.path, error, remedy) from None
 
 
-def _cannot_use(path: Path, error: Exception) -> ValueError:
+def _cannot_use(path: Path, error: Exception, remedy: str = "") -> ValueError:
     why = error.strerror if isinstance(error, OSError) else str(error)
+    remedy = remedy or "make room or choose another --out, and run the same command again"
     return ValueError(
-        f"{path} cannot be read or written ({why}): what is finished is safe; make room or choose "
-        "another --out, and run the same command again"
+        f"{path} cannot be read or written ({why}): what is finished is safe; {remedy}"
     )
