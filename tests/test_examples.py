@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from ufm.networks import Outcome
+
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
 
 
@@ -125,6 +127,23 @@ def a_sweep(path, folder, monkeypatch, capsys):
     assert page.count("<svg") == 4 * (7 + 3)
 
 
+def networks(path, folder, monkeypatch, capsys):
+    out = folder / "networks"
+    run(path, monkeypatch, "--out", str(out))
+    printed = capsys.readouterr().out
+    assert "10 of 10 networks are trained" in printed
+    assert "\nwidth 24, 12 epochs\n" in printed
+    # Two losses, of which the other is compared with CE.
+    falls = re.findall(r"NC1 fell (\S+)-fold", printed)
+    assert len(falls) == 2
+    assert all(float(fall) > 1 for fall in falls)
+    outcome = re.search(r"mse:1.0,15.0 - ce: \S+ points \[\S+, \S+\]: (.+)\n", printed)[1]
+    assert outcome in [str(each) for each in Outcome]
+    for name in ("collapse", "model", "accuracy", "tests"):
+        figure = (out / f"network-{name}.png").read_bytes()
+        assert figure.startswith(b"\x89PNG")
+
+
 CLAIMS = {
     "01_every_loss_collapses": every_loss_collapses,
     "02_certify_a_classifier": certify_a_classifier,
@@ -132,6 +151,7 @@ CLAIMS = {
     "04_landscape": landscape,
     "05_focal_counterexample": focal_counterexample,
     "06_sweep": a_sweep,
+    "07_networks": networks,
 }
 
 

@@ -205,7 +205,7 @@ def test_the_index_of_another_sweep_vouches_for_nothing(copy, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "field"),
     [
-        ('"environment": {', '"environment": null, "x": {', "environment: expected table, got null"),
+        ('"environment": {', '"environment": null, "x": {', "environment: expected table"),
         ('"cell": "integer"', '"cell": null', "columns"),
         ('"cell": "integer"', '"cell);": "integer"', "columns"),
         ('"num_cells": 8', '"num_cells": "8"', "num_cells: expected int"),

@@ -85,7 +85,7 @@ def _against(found: "Equivalence | None") -> tuple[str, str]:
 def networks_json(store: "SweepStore") -> str:
     """The same as JSON."""
     from ufm._json import dumps
-    from ufm.networks.summary import conclusions, summarise
+    from ufm.networks.summary import SQUARED, conclusions, summarise
 
     groups = summarise(store)
     return dumps(
@@ -94,6 +94,9 @@ def networks_json(store: "SweepStore") -> str:
             "cells": store.num_cells,
             "finished": len(store.finished()),
             "conclusions": conclusions(groups, store.num_cells),
+            "normalisation": SQUARED,
+            "config": store.config,
+            "environments": store.environments() or [store.environment],
             "groups": [
                 {
                     "settings": group.settings,

@@ -24,6 +24,8 @@ class Report:
     """Folder of the sweep."""
     out: Path | None = None
     """The file. None: report.html in the folder."""
+    figures: bool = False
+    """Of a sweep over networks also the figures as files beside the page: PNG, PDF, data as CSV."""
 
     def run(self) -> int:
         """Read, draw, write."""
@@ -35,13 +37,20 @@ class Report:
         configure()
         store = open_store(self.folder)
         target = self.out or self.folder / "report.html"
+        if self.figures and store.contents.kind != "networks":
+            raise ValueError(f"{store.path} is no sweep over networks: its figures are in the page")
         with waiting("drawing"):
-            page = _page(store)
-        try:
-            write_whole(target, page.encode())
-        except OSError as error:
-            raise unwritable(target, error) from None
+            files = {target: _page(store).encode()}
+            if self.figures:
+                files |= {target.with_name(name): x for name, x in _figures(store)}
+        for path, content in files.items():
+            try:
+                write_whole(path, content)
+            except OSError as error:
+                raise unwritable(path, error) from None
         print(f"Report: {target}")
+        if self.figures:
+            print(f"Figures: {target.with_name('network-*')}")
         return 0
 
 
@@ -54,3 +63,11 @@ def _page(store: "SweepStore") -> str:
     from ufm.report.sweep_page import render_sweep
 
     return render_sweep(store)
+
+
+def _figures(store: "SweepStore") -> list[tuple[str, bytes]]:
+    from ufm.networks.summary import page_data
+    from ufm.report import network_files
+
+    found = page_data(store)
+    return network_files(found["runs"], found["comparisons"])

@@ -37,10 +37,11 @@ Table = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class LossRow:
-    """The runs of a loss in a group; accuracies in points.
+    """The runs of a loss in a group; accuracies in points, `test_accuracies` by seed.
 
-    `falls` are the smallest factors, over the runs, by which NC1, NC2 and NC3 fell since the first
-    epoch. `against` compares with the reference; None for itself, and where there is none.
+    `nc` are the medians of NC1, NC2 and NC3 at the end, `minimum_nc2` is NC2 of the model's own
+    minimiser. `falls` are the smallest factors, over the runs, by which NC1, NC2 and NC3 fell since
+    the first epoch. `against` compares with the reference: None for itself and without one.
     """
 
     loss: str
@@ -50,7 +51,10 @@ class LossRow:
     train_accuracy: float
     test_accuracy: float
     test_deviation: float
+    test_accuracies: dict[int, float]
+    nc: tuple[float, float, float]
     falls: tuple[float, float, float]
+    minimum_nc2: float
     dual_ratio: float
     shape_distance: float
     seconds: float
@@ -122,16 +126,23 @@ def _row(loss: str, table: Table, found: Agreement | None) -> LossRow:
         loss=loss,
         runs=len(table["cell"]),
         completed=int(np.sum(table["status"] == "completed")),
-        learning_rate=float(np.median(table["learning_rate"])),
+        learning_rate=_median(table["learning_rate"]),
         train_accuracy=100.0 * float(np.min(table["train_accuracy"])),
         test_accuracy=float(np.mean(accuracy)),
         test_deviation=float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else math.nan,
+        test_accuracies=dict(zip(table["seed"].tolist(), accuracy.tolist(), strict=True)),
+        nc=(_median(table["nc1"]), _median(table["nc2"]), _median(table["nc3"])),
         falls=(falls[0], falls[1], falls[2]),
-        dual_ratio=float(np.median(table["centred_dual_ratio"])),
-        shape_distance=float(np.median(table["centred_shape_distance"])),
+        minimum_nc2=_median(table["minimum_nc2"]),
+        dual_ratio=_median(table["centred_dual_ratio"]),
+        shape_distance=_median(table["centred_shape_distance"]),
         seconds=float(np.sum(table["seconds"])),
         against=against,
     )
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values))
 
 
 def _fall(first: np.ndarray, last: np.ndarray) -> float:

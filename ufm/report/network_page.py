@@ -75,6 +75,7 @@ def render_networks(
             total=sum(row["runs"] for row in rows),
             num_cells=num_cells,
             seconds=sum(row["seconds"] for row in rows),
+            squared=_squared_frames(rows),
             normalisation=normalisation,
             margin=margin,
             confidence=100 * (1 - 2 * alpha),
@@ -89,6 +90,13 @@ def _worded(row: Mapping[str, Any], label: str) -> dict[str, Any]:
         name: f"{x:g}" if isinstance(x, float) else str(x) for name, x in row["settings"].items()
     }
     return dict(row) | {"label": label, "settings": settings}
+
+
+def _squared_frames(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The least and the largest NC2 that the model's minimiser itself has under MSE."""
+    values = [row["minimum_nc2"] for row in rows if row["loss"].startswith("mse")]
+    known = [x for x in values if np.isfinite(x)]
+    return list(dict.fromkeys(f"{x:.2f}" for x in (min(known), max(known)))) if known else []
 
 
 _CURVES = (
