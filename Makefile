@@ -43,7 +43,7 @@ test: install  ## format, lint, types, then the tests (which run the examples)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadfile
 
 # The peers (PyTorch, optimistix, curvlinops, …) are heavy and pull old versions of shared packages:
 # apart, in an environment of their own.

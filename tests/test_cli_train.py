@@ -119,6 +119,27 @@ def test_the_last_layer_can_be_certified(capsys):
     assert found == stored("mse_1.0_15.0.json")["history"]["train_accuracy"][-1]
 
 
+def test_the_hessian_at_the_end_is_told_when_asked_for(capsys):
+    options = ["--losses", "ce", "--learning-rate", "0.05", "--hessian"]
+    assert trained(*options) == 0
+    printed = capsys.readouterr().out
+    found = stored("ce.json")["hessian"]
+    parameters = sum(np.load("run/ce.npz")[name].size for name in "Wb")
+    assert found["num_parameters"] > parameters
+    assert found["largest"] > 0
+    assert found["largest_converged"] == 1
+    # What data do not reach is flat but for the decay, so the smallest lies below it.
+    assert found["smallest"] <= 5e-4 + 1e-9
+    assert (
+        f"CE: Hessian of {found['num_parameters']:,.0f} parameters: largest eigenvalue" in printed
+    )
+    # The last layer is beside the model's minimiser.
+    history = stored("ce.json")["history"]
+    assert len(history["dual_ratio"]) == len(history["epoch"]) == 3
+    assert history["lam_w"][-1] == 5e-4
+    assert "‖G‖₂/μ" in printed
+
+
 def train_accuracy(layer) -> float:
     z = np.asarray(layer.params.W @ layer.params.H) + np.asarray(layer.params.b)[:, None]
     return float(np.mean(np.argmax(z, axis=0) == layer.problem.labels))

@@ -153,7 +153,7 @@ def reconcile(connection: sqlite3.Connection, batches: Batches) -> Changes:
             else:
                 _insert(connection, batches, name, found[name], batch)
                 added.append(name)
-    there = finished(connection)
+    there = finished(connection) if held else set()
     gone = [name for name, cells in held.items() if not cells <= there]
     return Changes(tuple(added), tuple(gone), tuple(damaged), tuple(foreign))
 
