@@ -60,8 +60,8 @@ def main() -> None:
                 interval = f"[{test.low:+.2f}, {test.high:+.2f}]"
                 print(f"  {loss} - ce: {test.difference:+.2f} points {interval}: {test.outcome}")
 
-    found = page_data(store)
-    for name, content in network_files(found["runs"], found["comparisons"]):
+    (drawn,) = page_data(store)["variants"]
+    for name, content in network_files(drawn["runs"], drawn["comparisons"]):
         (options.out / name).write_bytes(content)
     print(f"\nsaved {options.out}/network-collapse.png and others; all numbers: ufm report")
 

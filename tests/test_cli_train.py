@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from images import write_images
+from images import raw_images, write_images
 
 from ufm import MSE, load_classifier
 from ufm.cli import main
@@ -66,7 +66,9 @@ def test_every_loss_is_trained_stored_and_printed(capsys):
     }
     endings = ("checkpoint.npz", "csv", "json", "learning-rate.json", "npz")
     files = [f"{name}.{ending}" for name in losses for ending in endings]
-    assert sorted(os.listdir("run")) == sorted([*files, "config.json", "results.json"])
+    assert sorted(os.listdir("run")) == sorted(
+        [*files, "config.json", "data.sha256", "results.json"]
+    )
     assert "images.npz: 36 training images, 12 of each of 3 classes, 15 test images" in printed.out
     assert "targets 15·one-hot, squared error averaged over the 3 outputs without ½" in printed.out
     for name, label in losses.items():
@@ -138,6 +140,13 @@ def test_the_hessian_at_the_end_is_told_when_asked_for(capsys):
     assert len(history["dual_ratio"]) == len(history["epoch"]) == 3
     assert history["lam_w"][-1] == 5e-4
     assert "‖G‖₂/μ" in printed
+
+
+def test_a_folder_that_was_begun_with_other_images_is_refused(capsys):
+    assert trained("--losses", "ce", "--learning-rate", "0.05") == 0
+    write_images(Path("images.npz"), images=raw_images().images[::-1].copy())
+    options = (*SMALL, "--losses", "ce", "--learning-rate", "0.05", "--out", "run")
+    assert "run was begun with other images than images.npz has now" in refused(capsys, *options)
 
 
 def train_accuracy(layer) -> float:

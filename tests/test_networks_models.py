@@ -63,6 +63,17 @@ def test_group_norm_sees_one_image_and_one_group(channels, groups):
             np.testing.assert_allclose(y[image, :, :, start : start + size], expected, atol=2e-5)
 
 
+@pytest.mark.parametrize(("units", "groups"), [(4, 1), (8, 1), (16, 2), (24, 2), (64, 8), (20, 2)])
+def test_a_group_of_a_layer_without_pixels_has_units_to_compare(units, groups):
+    """Of one unit a group norm leaves 0, of two a sign: nothing to learn from."""
+    x = drawn(5, units)
+    y, _ = GroupNorm(units)(jnp.asarray(x, F32), (), training=True)
+    parts = x.reshape(5, groups, -1)
+    centred = parts - parts.mean(axis=2, keepdims=True)
+    expected = centred / np.sqrt(parts.var(axis=2, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, expected.reshape(5, units), atol=2e-5)
+
+
 def test_no_norm_changes_nothing():
     x = jnp.asarray(drawn(3, 4), F32)
     norm = make_norm("none", 4)

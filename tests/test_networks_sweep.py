@@ -6,36 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from images import raw_images, write_images
+from network_sweeps import SMALL, loaded
 
 from sweeps import written
 from ufm.cli import main
 from ufm.networks import cell as cells_of
-from ufm.networks import load_network_sweep, paired_equivalence, train
+from ufm.networks import train
 from ufm.networks.cell import Training, images
 from ufm.networks.columns import COLUMNS
-from ufm.networks.summary import conclusions, page_data, standing, summarise
-from ufm.report.network_page import render_networks
 from ufm.sweep import open_store, parse_shard, run_sweep
-from ufm.sweep.record import Record
-from ufm.sweep.writer import Writer, make_store
-
-SMALL = """
-title = "small networks"
-[data]
-per_class = 20
-[network]
-width = 10
-depth = 1
-[training]
-losses = ["ce", "mse"]
-epochs = [2, 3]
-seed = [4, 7]
-learning_rate = 0.02
-"""
-
-
-def loaded(folder: Path, text: str = SMALL):
-    return load_network_sweep(written(folder, text, "nets.toml"))
+from ufm.sweep.writer import make_store
 
 
 @pytest.fixture(scope="module")
@@ -166,88 +147,18 @@ def test_a_run_that_diverges_is_recorded_as_such(tmp_path):
     assert np.isnan(record.row["test_accuracy"])
 
 
-# What is said ----------------------------------------------------------------------------------
-
-
-def made_up(tmp_path: Path, accuracies: dict[str, list[float]], falls: float = 20.0, **changes):
-    """A finished store of one network with these test accuracies (shares) by loss and seed."""
-    seeds = len(next(iter(accuracies.values())))
-    text = SMALL.replace("epochs = [2, 3]", "epochs = 3")
-    text = text.replace("seed = [4, 7]", f"seed = {list(range(seeds))}")
-    losses = ", ".join(f'"{loss}"' for loss in accuracies)
-    sweep = loaded(tmp_path, text.replace('"ce", "mse"', losses))
-    store = make_store(tmp_path / "made-up", sweep.contents)
-    records = []
-    for cell in sweep.cells:
-        row = {name: "" if kind == "text" else 1 for name, kind in COLUMNS.items()}
-        given = cell.config.builtins() | {"cell": cell.index, "status": "completed"}
-        row |= {name: value for name, value in given.items() if name in row}
-        name = next(name for name in accuracies if cell.loss.startswith(name))
-        row |= {"test_accuracy": accuracies[name][cell.config.seed], "batch_size": 10}
-        row |= {f"first_nc{i}": falls for i in (1, 2, 3)} | changes
-        history = {name: np.array([1.0, 0.5]) for name in ("nc1", "nc2", "nc3", "train_accuracy")}
-        history |= {"epoch": np.array([1, 3]), "test_accuracy": np.array([0.1, 0.9])}
-        records.append(Record(row, {f"history_{name}": x for name, x in history.items()}))
-    writer = Writer(store)
-    writer.add(records)
-    writer.close()
-    return store
-
-
-CE = [0.850, 0.852, 0.849, 0.851, 0.850]
-
-
-def test_equivalence_is_that_of_paired_seeds_in_points(tmp_path):
-    close = [0.851, 0.850, 0.850, 0.852, 0.849]
-    store = made_up(tmp_path, {"ce": CE, "ls": close})
-    (group,) = summarise(store)
-    ce, other = group.rows
-    expected = paired_equivalence([100 * x for x in close], [100 * x for x in CE])
-    assert ce.against is None
-    assert other.against == expected
-    assert other.test_deviation == pytest.approx(np.std(np.multiply(close, 100), ddof=1))
-    assert group.collapsed
-    assert group.is_fitted
-    assert standing([group], 10) == "holds"
-    first, second = conclusions([group], 10)
-    assert first == (
-        "10 runs: NC1-NC3 fell at least 10-fold since the first epoch in every run of every loss "
-        "in 1 of 1 setting of width and epochs."
-    )
-    assert "equivalent to ce's within 1 point (paired TOST, alpha = 0.05) in 1 of 1" in second
-
-
-def test_what_falls_short_is_said(tmp_path):
-    far = [x - 0.02 for x in CE[:-1]] + [CE[-1] - 0.021]
-    store = made_up(tmp_path, {"ce": CE, "ls": far}, falls=9.0)
-    groups = summarise(store)
-    assert standing(groups, 10) == "short"
-    first, second = conclusions(groups, 10)
-    assert "in 0 of 1 setting" in first
-    assert "in 0 of 1; in 1 at least one differs" in second
-    assert standing(groups, 12) == "open"
-    assert conclusions(groups, 12)[0].startswith("10 runs (2 more are not finished): ")
-    assert conclusions([], 12) == ["None of 12 runs is finished."]
-
-
-def test_runs_that_did_not_complete_are_no_evidence(tmp_path):
-    store = made_up(tmp_path, {"ce": CE, "ls": CE}, status="diverged")
-    (group,) = summarise(store)
-    assert group.agreement is None
-    assert [row.completed for row in group.rows] == [0, 0]
-    assert standing([group], 10) == "short"
-
-
-def test_the_page_shows_every_loss_and_test(tmp_path):
-    store = made_up(tmp_path, {"ce": CE, "mse": [x + 0.001 for x in CE]})
-    page = render_networks(**page_data(store))
-    assert "small networks" in page
-    assert "targets 15 one-hot, squared error averaged over the K outputs, without ½" in page
-    # NC1-NC3 and accuracy, a map of gaps, a test.
-    assert page.count("<svg") == 4 + 1 + 1
-    assert "+0.10" in page
-    assert "equivalent" in page
-    assert not re.search(r"(src|href)=\"https?:", page)
+def test_other_images_are_another_sweep(tmp_path):
+    text = SMALL.replace("per_class = 20", f'source = "{tmp_path / "mine.npz"}"')
+    write_images(tmp_path / "mine.npz")
+    sweep = loaded(tmp_path, text)
+    store = make_store(tmp_path / "out", sweep.contents)
+    assert store.config["data"]["sha256"] == images(sweep.config.data).fingerprint()
+    write_images(tmp_path / "mine.npz", images=raw_images().images[::-1].copy())
+    cells_of._images.cache_clear()
+    with pytest.raises(ValueError, match="has other images than those of sha256"):
+        images(sweep.config.data)
+    with pytest.raises(ValueError, match="holds another sweep"):
+        make_store(tmp_path / "out", loaded(tmp_path, text).contents)
 
 
 # The command -----------------------------------------------------------------------------------
@@ -264,7 +175,7 @@ def test_the_command_runs_shows_and_reports(tmp_path, monkeypatch, capsys):
     assert main(["sweep", "nets.toml"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^ +3 +mse:1.0,15.0 +0.02 .* inconclusive$", said, re.MULTILINE)
-    assert "targets 15 one-hot" in said
+    assert "targets 15·one-hot" in said
     assert main(["sweep", "nets.toml", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["cells"], found["finished"], len(found["groups"])) == (8, 8, 2)

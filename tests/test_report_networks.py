@@ -35,6 +35,7 @@ def made_up(loss, width=8, epochs=20, seed=0, accuracy=0.9, **changes) -> dict:
         "seed": seed,
         "epoch": EPOCH,
         "learning_rate": np.array([0.1, 0.1, 0.1, 0.01, 0.001]),
+        "drops": (9, 15),  # between measurements
         "nc1": fall,
         "nc2": 2 * fall,
         "nc3": 3 * fall,
@@ -81,7 +82,7 @@ def test_every_run_is_thin_their_median_thick_and_named():
 def test_drops_of_the_learning_rate_and_the_goal_are_marked():
     axes = plot_network_curve([made_up("ce")], "dual_ratio", Figure().subplots())
     marks = [line for line in lines(axes) if len(line) == 2]
-    assert [line[0, 0] for line in marks if line[0, 0] == line[1, 0]] == [5, 10]
+    assert [line[0, 0] for line in marks if line[0, 0] == line[1, 0]] == [9, 15]
     assert [line[0, 1] for line in marks if line[0, 1] == line[1, 1]] == [1]
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def show_networks(store: "SweepStore") -> None:
     """The table, then what it means in words."""
-    from ufm.networks.summary import SQUARED, conclusions, summarise
+    from ufm.networks.page_data import normalisations
+    from ufm.networks.summary import conclusions, summarise
 
     console = wide_console()
     groups = summarise(store)
@@ -29,7 +30,7 @@ def show_networks(store: "SweepStore") -> None:
                 *(_shown(group.settings[name]) for name in names),
                 row.loss,
                 f"{row.learning_rate:g}",
-                f"{row.train_accuracy:.1f}",
+                "—" if math.isnan(row.train_accuracy) else f"{row.train_accuracy:.1f}",
                 _accuracy(row),
                 *("—" if math.isnan(fall) else f"÷{fall:.2g}" for fall in row.falls),
                 *_against(row.against),
@@ -37,19 +38,19 @@ def show_networks(store: "SweepStore") -> None:
     console.print(table)
     for group in groups:
         for row in group.rows:
-            if row.completed < row.runs:
+            if not row.is_whole:
                 where = ", ".join(f"{name} {_shown(group.settings[name])}" for name in names)
-                console.print(f"{row.loss}, {where}: {row.completed} of {row.runs} runs completed")
+                said = f"{row.loss}, {where}: {row.completed} of {row.runs} runs completed"
+                console.print(said, highlight=False, soft_wrap=True, markup=False)
     console.print(
         "train: the worst run; test: mean ± standard deviation; NC1-NC3: the smallest fall since "
         "the first epoch; test - ce: mean difference and 90 % interval, in points",
         highlight=False,
         soft_wrap=True,
     )
-    for line in conclusions(groups, store.num_cells):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if any(row.loss.startswith("mse") for group in groups for row in group.rows):
-        console.print(SQUARED, highlight=False, soft_wrap=True, markup=False)
+    for line in (*conclusions(groups), normalisations(store)):
+        if line:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
     where = shlex.quote(str(store.path))
     console.print(f"Report: ufm report {where}", highlight=False, soft_wrap=True, markup=False)
@@ -70,6 +71,8 @@ def _shown(value: Any) -> str:
 
 
 def _accuracy(row: "LossRow") -> str:
+    if math.isnan(row.test_accuracy):
+        return "—"
     if math.isnan(row.test_deviation):
         return f"{row.test_accuracy:.2f}"
     return f"{row.test_accuracy:.2f} ± {row.test_deviation:.2f}"
@@ -85,7 +88,8 @@ def _against(found: "Equivalence | None") -> tuple[str, str]:
 def networks_json(store: "SweepStore") -> str:
     """The same as JSON."""
     from ufm._json import dumps
-    from ufm.networks.summary import SQUARED, conclusions, summarise
+    from ufm.networks.page_data import normalisations
+    from ufm.networks.summary import conclusions, summarise
 
     groups = summarise(store)
     return dumps(
@@ -93,8 +97,8 @@ def networks_json(store: "SweepStore") -> str:
             "folder": str(store.path),
             "cells": store.num_cells,
             "finished": len(store.finished()),
-            "conclusions": conclusions(groups, store.num_cells),
-            "normalisation": SQUARED,
+            "conclusions": conclusions(groups),
+            "normalisation": normalisations(store),
             "config": store.config,
             "environments": store.environments() or [store.environment],
             "groups": [

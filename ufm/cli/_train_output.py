@@ -156,7 +156,12 @@ def notes(results: Sequence[Entry]) -> list[str]:
             what = "DIVERGED" if result["status"] == "diverged" else "the network has DIED"
             said.append(
                 f"{label}: {what} in epoch {result['epochs_done']} at learning rate "
-                f"{result['learning_rate']:g}; the numbers are those of the last measurement before"
+                f"{result['learning_rate']:g}; "
+                + (
+                    "the numbers are those of the last measurement before"
+                    if history
+                    else "no number"
+                )
             )
         elif history["train_accuracy"][-1] < 1:
             said.append(
@@ -183,7 +188,8 @@ def _spectrum(result: Entry) -> str:
     low, high = (100 * found[f"negative_share_{end}"] for end in ("low", "high"))
     return (
         f"{result['label']}: Hessian of {found['num_parameters']:,.0f} parameters: {ends}; "
-        f"trace {found['trace']:.3g} ± {found['trace_error']:.1g}; {low:.1f}–{high:.1f} % negative"
+        f"trace {found['trace']:.3g} ± {found['trace_error']:.1g}; between {low:.1f} and "
+        f"{high:.1f} % negative"
     )
 
 

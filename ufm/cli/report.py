@@ -56,7 +56,7 @@ class Report:
 
 def _page(store: "SweepStore") -> str:
     if store.contents.kind == "networks":
-        from ufm.networks.summary import page_data
+        from ufm.networks import page_data
         from ufm.report.network_page import render_networks
 
         return render_networks(**page_data(store))
@@ -66,8 +66,13 @@ def _page(store: "SweepStore") -> str:
 
 
 def _figures(store: "SweepStore") -> list[tuple[str, bytes]]:
-    from ufm.networks.summary import page_data
+    from ufm.networks import page_data
     from ufm.report import network_files
+    from ufm.results import slug
 
-    found = page_data(store)
-    return network_files(found["runs"], found["comparisons"])
+    files = []
+    for each in page_data(store)["variants"]:
+        if each["runs"]:
+            suffix = f"-{slug(each['label'].replace(', ', '-'))}" if each["label"] else ""
+            files += network_files(each["runs"], each["comparisons"], suffix)
+    return files

@@ -89,6 +89,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         results: list[dict[str, Any]] = []
         with stop_on_signal("this epoch") as stopped:
             folder = RunFolder.open(self.out, self._configuration(), "train")
+            _check_images(folder, data)
             for name, config in configs.items():
                 entry = folder.load(name)
                 if entry is not None:
@@ -220,3 +221,16 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             file=sys.stderr,
         )
         return 130
+
+
+def _check_images(folder: "RunFolder", data: "ImageData") -> None:
+    """Raise `ValueError` where the folder was begun with other images; else note these."""
+    name, mine = "data.sha256", data.fingerprint()
+    path = folder.path / name
+    if not path.exists():
+        folder.add(name, f"{mine}\n".encode())
+    elif path.read_text(encoding="utf-8").strip() != mine:
+        raise ValueError(
+            f"{folder.path} was begun with other images than {data.name} has now: choose another "
+            "--out"
+        )

@@ -110,7 +110,10 @@ _lock = threading.Lock()
 
 @functools.lru_cache(maxsize=4)
 def _images(data: DataTable) -> ImageData:
-    return load_data(data.source, data.per_class, data.seed)
+    found = load_data(data.source, data.per_class, data.seed)
+    if data.sha256 is not None and data.sha256 != found.fingerprint():
+        raise ValueError(f"{data.source} has other images than those of sha256 {data.sha256}")
+    return found
 
 
 def images(data: DataTable) -> ImageData:

@@ -138,6 +138,9 @@ def _checked_labels(name: str, labels: np.ndarray, samples: int) -> np.ndarray:
         )
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{name} must be whole numbers, got dtype {labels.dtype}")
+    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= 2**31):
+        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise ValueError(f"{name} must be 0, 1, …, K-1, got {wrong}")
     return labels.astype(np.int32)
 
 
@@ -181,13 +184,23 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = (0, 1, 2)
     mean = np.asarray(np.mean(images, axis=axes, dtype=np.float64))
     deviation = np.asarray(np.std(images, axis=axes, dtype=np.float64))
-    if not np.all(deviation > 0):
-        channel = int(np.argmin(deviation))
+    if not np.all(np.isfinite(deviation)):
+        raise ValueError("images are too large to be standardised: scale them to about 1")
+    least = 1e-12 * np.max(np.abs(images), axis=axes)
+    if not np.all(deviation > least):
+        channel = int(np.argmin(deviation - least))
         raise ValueError(f"images are constant in channel {channel}: remove it")
     return mean, deviation
 
 
 def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    # Channel by channel in double precision would double the memory of the largest sets.
-    centred = images.astype(np.float32) - mean.astype(np.float32)
-    return centred / deviation.astype(np.float32)
+    # In double precision, or an offset would drown what varies; a part at a time, for the memory.
+    parts = [
+        ((images[begin : begin + _AT_ONCE] - mean) / deviation).astype(np.float32)
+        for begin in range(0, len(images), _AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+#: Images that are in double precision at a time.
+_AT_ONCE = 4096

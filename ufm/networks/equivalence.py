@@ -134,6 +134,7 @@ def paired_equivalence(
     *,
     margin: float = MARGIN,
     alpha: float = ALPHA,
+    are_points: bool = False,
 ) -> Equivalence:
     """Compare accuracies of matched seeds, in points (0 to 100), in the same order.
 
@@ -144,7 +145,7 @@ def paired_equivalence(
         raise ValueError(f"margin must be positive, in points of accuracy, got {margin}")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must lie in (0, 0.5), got {alpha}")
-    x, y = (_points(values) for values in (first, second))
+    x, y = (_points(values, are_points) for values in (first, second))
     if len(x) != len(y):
         raise ValueError(
             f"{len(x)} accuracies against {len(y)}: pairs are needed, one of each for every seed"
@@ -158,8 +159,10 @@ def paired_equivalence(
         method, numbers = "t", _t_tests(mean, spread, n, margin, alpha)
     low, high, p_lower, p_upper, p_difference = numbers
     outcome, reason = _decide(n, max(p_lower, p_upper), p_difference, alpha)
-    if method == "sign" and outcome is not Outcome.INCONCLUSIVE:
-        reason = "all differences are equal (exact sign tests of their median)"
+    if method == "sign" and n >= LEAST_SEEDS:
+        reason = "all differences are equal: exact sign tests of their median"
+        if outcome is Outcome.INCONCLUSIVE:
+            reason += f", which {n} seeds leave open: more seeds"
     return Equivalence(
         difference=mean,
         standard_deviation=spread,
@@ -184,8 +187,11 @@ def agreement(
     *,
     margin: float = MARGIN,
     alpha: float = ALPHA,
+    are_points: bool = False,
 ) -> Agreement:
     """Test all losses against each other; `accuracies[loss][seed]` in points.
+
+    `are_points` says that the unit is known, and that accuracies of 1 point and less are meant.
 
     Of each pair of losses the seeds that both have are compared. Raises `ValueError` as
     `paired_equivalence`, for a reference that is not there or alone, and for losses without a
@@ -202,7 +208,7 @@ def agreement(
         if not seeds:
             raise ValueError(f"{first} and {second} have no seed in common: train them with one")
         values = ([accuracies[loss][seed] for seed in seeds] for loss in (first, second))
-        return paired_equivalence(*values, margin=margin, alpha=alpha)
+        return paired_equivalence(*values, margin=margin, alpha=alpha, are_points=are_points)
 
     return Agreement(
         reference=reference,
@@ -213,13 +219,13 @@ def agreement(
     )
 
 
-def _points(values: Any) -> Float[np.ndarray, " n"]:
+def _points(values: Any, are_points: bool) -> Float[np.ndarray, " n"]:
     points = np.asarray(values, np.float64)
     if points.ndim != 1 or not points.size:
         raise ValueError(f"accuracies must be a list of numbers, got shape {points.shape}")
     if not np.all((points >= 0) & (points <= 100)):
         raise ValueError("accuracies must be finite and lie in 0..100 (points of accuracy)")
-    if np.all(points <= 1):
+    if not are_points and np.all(points <= 1):
         raise ValueError("accuracies of at most 1 look like fractions: multiply them by 100")
     return points
 
@@ -252,8 +258,8 @@ def _sign_test(mean: float, n: int, margin: float) -> tuple[float, float, float,
     return (
         mean,
         mean,
-        side if mean > -margin else 1.0,
-        side if mean < margin else 1.0,
+        side if mean > -margin + _NO_SPREAD else 1.0,
+        side if mean < margin - _NO_SPREAD else 1.0,
         1.0 if zero else 2 * side,
     )
 

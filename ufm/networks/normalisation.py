@@ -24,6 +24,8 @@ Features = Float[Array, "B *pixels c"]
 _EPSILON, _RENEWAL = 1e-5, 0.1
 #: Most groups that GroupNorm makes of the channels.
 _GROUPS = 8
+#: Units of a group where there are no pixels.
+_FEWEST = 8
 
 
 class Norm(eqx.Module):
@@ -63,7 +65,11 @@ class Affine(eqx.Module):
 
 
 class GroupNorm(Norm):
-    """Up to eight groups, as many as divide the channels; it remembers nothing."""
+    """Up to eight groups that divide the channels; it remembers nothing.
+
+    Of a layer without pixels a group has at least eight units: of one or two it would leave a
+    constant or a sign.
+    """
 
     affine: Affine
 
@@ -74,7 +80,10 @@ class GroupNorm(Norm):
         return ()
 
     def __call__(self, x: Features, stats: Stats, training: bool) -> tuple[Features, Stats]:
-        groups = math.gcd(x.shape[-1], _GROUPS)
+        channels = x.shape[-1]
+        groups = math.gcd(channels, _GROUPS)
+        while x.ndim == 2 and groups > 1 and channels // groups < _FEWEST:
+            groups //= 2
         grouped = x.reshape(*x.shape[:-1], groups, -1)
         axes = (*range(1, x.ndim - 1), x.ndim)  # pixels, and channels within a group
         centred = grouped - jnp.mean(grouped, axes, keepdims=True)

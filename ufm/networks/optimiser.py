@@ -38,6 +38,11 @@ def rate_at(learning_rate: float, epoch: int, epochs: int) -> float:
     return learning_rate / 10**drops
 
 
+def drops(epochs: int) -> tuple[int, ...]:
+    """After how many epochs the rate falls."""
+    return tuple(dict.fromkeys(-(-part * epochs // 7) for part in (3, 5)))
+
+
 def default_batch_size(samples: int) -> int:
     """The paper's 128, or less where an epoch would have fewer than 20 steps."""
     return max(2, min(BATCH_SIZE, samples // _STEPS))

@@ -12,8 +12,9 @@ from ufm import settings
 from ufm.networks.cell import Training, images
 from ufm.networks.columns import COLUMNS
 from ufm.networks.data import validation_split
-from ufm.networks.grid import NetworkCell, NetworkSweepConfig, expand
+from ufm.networks.grid import DataTable, NetworkCell, NetworkSweepConfig, expand
 from ufm.networks.learning_rate import VALIDATION_SHARE
+from ufm.sweep.axes import checked_seed
 from ufm.sweep.provenance import precision
 from ufm.sweep.store import Contents
 
@@ -47,6 +48,8 @@ def load_network_sweep(path: Path | str) -> NetworkSweep:
     values = settings.read(path)
     try:
         config = settings.convert(values, NetworkSweepConfig)
+        # A sweep goes on with the images it began with, or not at all.
+        config = msgspec.structs.replace(config, data=_pinned(config.data))
         sweep = NetworkSweep(config, expand(config))
         _check_data(sweep)
     except ValueError as error:
@@ -54,12 +57,18 @@ def load_network_sweep(path: Path | str) -> NetworkSweep:
     return sweep
 
 
-def _check_data(sweep: NetworkSweep) -> None:
-    """Raise `ValueError` for images that are not there or too few."""
+def _pinned(data: DataTable) -> DataTable:
+    """With the hash of the images. Raises `ValueError` for images that cannot be trained on."""
+    checked_seed("data.seed", data.seed)
     try:
-        data = images(sweep.config.data)
+        return msgspec.structs.replace(data, sha256=images(data).fingerprint())
     except ValueError as error:
         raise ValueError(f"data: {error}") from None
+
+
+def _check_data(sweep: NetworkSweep) -> None:
+    """Raise `ValueError` for too few images."""
+    data = images(sweep.config.data)
     try:
         for config in {cell.config for cell in sweep.cells}:
             config.batch(len(data.labels))

@@ -1,7 +1,8 @@
 """A sweep over networks as one HTML page: collapse, the model's view, accuracies, the tests.
 
-Everything comes as plain data: `runs` as in `ufm.report.networks`, `comparisons` as in
-`ufm.report.network_grid`, and for the table `rows`, each with the `settings` of its network.
+Everything comes as plain data: `runs` as in `ufm.report.networks` and `comparisons` as in
+`ufm.report.network_grid`, both by variants of the network, which no figure mixes; and for the table
+`rows`, each with the `settings` of its network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,28 +42,25 @@ def render_networks(
     conclusions: Sequence[str],
     standing: str,
     rows: Sequence[Mapping[str, Any]],
-    runs: Sequence[Run],
-    comparisons: Sequence[Comparison],
+    variants: Sequence[Mapping[str, Any]],
     normalisation: str,
-    num_cells: int,
     margin: float,
     alpha: float,
     config: Mapping[str, Any],
     environments: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The page. `standing` is "holds", "short" or "open". Raises `ValueError` without runs."""
-    looks = loss_looks(checked_runs(runs))
+    """The page. `standing` is "holds", "short" or "open"; each of `variants` has a `label`, empty
+    where it is the only one, and its `runs` and `comparisons`."""
+    looks = loss_looks(rows)
     names = [
         name
         for name in rows[0]["settings"]
         if name in ("width", "epochs") or len({str(row["settings"][name]) for row in rows}) > 1
     ]
     with page_style():
-        sections = [_curves(runs, title, note, quantities) for title, note, quantities in _CURVES]
-        if REFERENCE in looks and len(looks) > 1:
-            sections.append(_gaps(runs, comparisons))
-        if comparisons:
-            sections.append(_tests(comparisons))
+        sections = [
+            section for i, each in enumerate(variants) for section in _sections(each, f"v{i}")
+        ]
         return render(
             _TEMPLATE,
             title=title,
@@ -72,8 +70,8 @@ def render_networks(
             settings=names,
             losses=list(looks),
             reference=REFERENCE,
-            total=sum(row["runs"] for row in rows),
-            num_cells=num_cells,
+            total=sum(row["finished"] for row in rows),
+            num_cells=sum(row["runs"] for row in rows),
             seconds=sum(row["seconds"] for row in rows),
             squared=_squared_frames(rows),
             normalisation=normalisation,
@@ -83,6 +81,22 @@ def render_networks(
             config=config,
             environments=environments,
         )
+
+
+def _sections(variant: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """All figures of one variant of the network."""
+    runs, comparisons = variant["runs"], variant["comparisons"]
+    if not runs:
+        return []
+    checked_runs(runs)
+    found = [_curves(runs, title, note, quantities, name) for title, note, quantities in _CURVES]
+    losses = {str(run["loss"]) for run in runs}
+    if REFERENCE in losses and len(losses) > 1:
+        found.append(_gaps(runs, comparisons, name))
+    if comparisons:
+        found.append(_tests(comparisons, name))
+    suffix = f": {variant['label']}" if variant["label"] else ""
+    return [section | {"title": section["title"] + suffix} for section in found]
 
 
 def _worded(row: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -109,14 +123,15 @@ _CURVES = (
     (
         "The last layer beside the model's minimiser",
         "‖G‖/μ is 1 at a minimum; the distance is relative to the size of the nearest minimiser. "
-        "Centred: the mean of the features moved to the bias, which no ReLU allows a network.",
+        "Centred: the mean of the features moved to a bias without decay. Under MSE the decay of "
+        "the network's own bias keeps its ratio above 1.",
         MODEL,
     ),
 )
 
 
 def _curves(
-    runs: Sequence[Run], title: str, note: str, quantities: Sequence[Quantity]
+    runs: Sequence[Run], title: str, note: str, quantities: Sequence[Quantity], name: str
 ) -> dict[str, Any]:
     shown = [each for each in quantities if _is_known(each.name, runs)]
     groups = [
@@ -124,7 +139,7 @@ def _curves(
             "title": f"Width {width:g}, {chosen[0]['epochs']:g} epochs",
             "panels": [
                 _panel(
-                    f"{each.name}-{i}",
+                    f"{name}-{each.name}-{i}",
                     f"{each.name} along training, width {width:g}",
                     lambda axes, chosen=chosen, each=each: plot_network_curve(chosen, each, axes),
                 )
@@ -155,7 +170,7 @@ def _legend(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(look.label, to_hex(look.colour)) for look in loss_looks(runs).values()]
 
 
-def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:
     looks = loss_looks(runs)
     losses = [spec for spec in looks if spec != REFERENCE]
     gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
@@ -172,7 +187,7 @@ def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str, A
             return plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
 
         described = f"Accuracy of {looks[loss].label} against CE over width and epochs"
-        panels.append(_panel(f"gap-{i}", described, draw, looks[loss].label))
+        panels.append(_panel(f"{name}-gap-{i}", described, draw, looks[loss].label))
     note = (
         "|mean Acc(CE) − mean Acc(loss)| on the test images, in points. A frame: shown equivalent; "
         "a star: significantly different."
@@ -181,7 +196,7 @@ def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str, A
     return {"title": "Accuracy against CE", "note": note, "legend": [], "groups": groups}
 
 
-def _tests(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def _tests(comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:
     """A panel for each network and length of training."""
     places = list(dict.fromkeys((each["width"], each["epochs"]) for each in comparisons))
     panels = []
@@ -197,7 +212,7 @@ def _tests(comparisons: Sequence[Comparison]) -> dict[str, Any]:
             return axes
 
         caption = f"Width {place[0]:g}, {place[1]:g} epochs"
-        panels.append(_panel(f"tests-{i}", described, draw, caption))
+        panels.append(_panel(f"{name}-tests-{i}", described, draw, caption))
     note = (
         "Two one-sided t tests of paired seeds: equivalent where the whole interval lies in the "
         "grey band. A hollow mark has no interval."

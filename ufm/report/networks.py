@@ -3,8 +3,8 @@
 A run is plain data: a mapping with `loss` (as `parse_loss` reads it), `width`, `epochs`, `seed`,
 and arrays with an entry for each measured epoch: `epoch`, `nc1`, `nc2`, `nc3`, `train_accuracy` and
 `test_accuracy` (shares of right answers), and, for the model's page, `dual_ratio` and `distance`.
-Where there are `centred_dual_ratio` and `centred_distance`, they are drawn too, and where there is
-`learning_rate`, the epochs at which it falls are marked. Every run is thin, their median thick.
+Where there are `centred_dual_ratio` and `centred_distance`, they are drawn too, and the epochs
+`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick.
 
     with style():
         figure, axes = plt.subplots()
@@ -199,14 +199,9 @@ def _visible(curve: Curve, log: bool) -> tuple[Float[np.ndarray, " P"], Float[np
     return positive(curve) if log else (curve[:, 0], curve[:, 1])
 
 
-def _drops(runs: Sequence[Run]) -> Float[np.ndarray, " _"]:
-    """Epochs at which the learning rate of any run falls: the last one at the higher rate."""
-    found: set[float] = set()
-    for run in runs:
-        if "learning_rate" in run:
-            rate, epoch = (np.asarray(run[name], np.float64) for name in ("learning_rate", "epoch"))
-            found |= set(epoch[:-1][np.diff(rate) < 0])
-    return np.array(sorted(found))
+def _drops(runs: Sequence[Run]) -> list[int]:
+    """After how many epochs the learning rate of any run falls."""
+    return sorted({int(epoch) for run in runs for epoch in run.get("drops", ())})
 
 
 def _zoom(axes: Axes, curves: Sequence[Curve]) -> None:
