@@ -182,3 +182,26 @@ def test_complaints_about_losses():
         agreement({"mse": {0: 90.0}, "fl": {0: 90.0}})
     with pytest.raises(ValueError, match="no seed in common"):
         agreement({"ce": {0: 90.0}, "fl": {1: 90.0}})
+
+
+def test_equal_differences_at_the_margin_are_not_within_it():
+    """100·0.28 − 100·0.29 is −1 + 7e-15."""
+    found = paired_equivalence([100 * 0.28] * 5, [100 * 0.29] * 5)
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.p_lower == 1.0
+
+
+def test_few_equal_differences_are_said_to_be_what_they_are():
+    found = paired_equivalence([95.0] * 5, [90.0] * 5)
+    assert found.outcome is Outcome.INCONCLUSIVE  # 2 · 2⁻⁵ = 0.0625
+    assert found.reason == (
+        "all differences are equal: exact sign tests of their median, which 5 seeds leave open: "
+        "more seeds"
+    )
+    assert paired_equivalence([95.0] * 6, [90.0] * 6).outcome is Outcome.DIFFERENT
+
+
+def test_one_point_and_less_can_be_meant():
+    with pytest.raises(ValueError, match="look like fractions"):
+        paired_equivalence([1.0] * 5, [0.5] * 5)
+    assert paired_equivalence([1.0] * 5, [0.5] * 5, are_points=True).difference == 0.5

@@ -10,6 +10,7 @@ import pytest
 from images import CLASSES, PER_CLASS, SIDE, TEST_PER_CLASS, raw_images, small_data, write_images
 
 from ufm.networks import load_data, validation_split
+from ufm.networks.data import prepare
 from ufm.networks.idx import read_idx
 from ufm.networks.sources import fashion_mnist_folders
 
@@ -268,3 +269,27 @@ def test_the_validation_split_is_balanced_and_disjoint(tmp_path):
         with pytest.raises(ValueError, match="12 training images of each class cannot be split"):
             validation_split(data, share)
     assert len(data.test_labels) == CLASSES * TEST_PER_CLASS
+
+
+def test_an_offset_does_not_drown_what_varies():
+    raw = raw_images()
+    far = raw._replace(images=raw.images + 1e9, test_images=raw.test_images + 1e9)
+    near, shifted = (prepare("x", each, None, 0) for each in (raw, far))
+    # 1e9 itself leaves 1e-7 of the images in double precision.
+    np.testing.assert_allclose(shifted.images, near.images, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw._replace(images=raw.images * 1e300), "images are too large"),
+        (lambda raw: raw._replace(images=0.0 * raw.images + 0.1), "constant in channel 0"),
+        (
+            lambda raw: raw._replace(labels=raw.labels.astype(np.int64) * 2**32),
+            "labels must be 0, 1, …, K-1, got",
+        ),
+    ],
+)
+def test_what_no_network_can_learn_from_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        prepare("x", change(raw_images()), None, 0)

@@ -182,8 +182,9 @@ def _balanced(
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of every channel, in double precision."""
     axes = (0, 1, 2)
-    mean = np.asarray(np.mean(images, axis=axes, dtype=np.float64))
-    deviation = np.asarray(np.std(images, axis=axes, dtype=np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
+        mean = np.asarray(np.mean(images, axis=axes, dtype=np.float64))
+        deviation = np.asarray(np.std(images, axis=axes, dtype=np.float64))
     if not np.all(np.isfinite(deviation)):
         raise ValueError("images are too large to be standardised: scale them to about 1")
     least = 1e-12 * np.max(np.abs(images), axis=axes)
