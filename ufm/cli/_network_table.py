@@ -21,7 +21,7 @@ def show_networks(store: "SweepStore") -> None:
     console = wide_console()
     groups = summarise(store)
     names = _telling(groups)
-    console.width = max(console.width, 110)
+    console.width = max(console.width, 130)
     numbers = (*names, "loss", "rate", "train", "test", "NC1", "NC2", "NC3", "test - ce", "")
     table = plain_table((), numbers)
     for group in groups:
@@ -32,7 +32,10 @@ def show_networks(store: "SweepStore") -> None:
                 f"{row.learning_rate:g}",
                 "—" if math.isnan(row.train_accuracy) else f"{row.train_accuracy:.1f}",
                 _accuracy(row),
-                *("—" if math.isnan(fall) else f"÷{fall:.2g}" for fall in row.falls),
+                *(
+                    "—" if math.isnan(fall) else f"÷{fall:.{1 if fall < 10 else 0}f}"
+                    for fall in row.falls
+                ),
                 *_against(row.against),
             )
     console.print(table)

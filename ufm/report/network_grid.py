@@ -5,7 +5,7 @@ A comparison is plain data, such as `Equivalence.row()` of `ufm.networks` with t
 accuracy, loss minus cross-entropy, and `outcome` in words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +65,11 @@ def accuracy_gaps(runs: Sequence[Run], loss: str) -> Gaps:
     return Gaps(widths, epochs, values)
 
 
+def gap_limit(gaps: Iterable[Gaps]) -> float:
+    """The darkest gap: the largest, but no less than a point, lest nothing look like much."""
+    return max(1.0, *(float(np.nanmax(each.values, initial=0.0)) for each in gaps))
+
+
 def plot_accuracy_gap(
     gaps: Gaps, axes: Axes, outcomes: Mapping[tuple[Any, Any], str], limit: float
 ) -> Axes:
@@ -101,7 +106,7 @@ def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
     if REFERENCE not in looks or not losses:
         raise ValueError(f"runs of {REFERENCE!r} and of another loss are needed")
     gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
-    limit = max(float(np.nanmax(each.values, initial=0.0)) for each in gaps.values()) or 1.0
+    limit = gap_limit(gaps.values())
     first = gaps[losses[0]]
     wide = 0.45 + max(0.5 * len(first.epochs), 1.3)
     figure = Figure(figsize=(0.7 + wide * len(losses), 0.95 + 0.32 * max(len(first.widths), 3)))

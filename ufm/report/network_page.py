@@ -18,6 +18,7 @@ from ufm.report.network_grid import (
     REFERENCE,
     Comparison,
     accuracy_gaps,
+    gap_limit,
     plot_accuracy_gap,
     plot_forest,
 )
@@ -174,7 +175,7 @@ def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> 
     looks = loss_looks(runs)
     losses = [spec for spec in looks if spec != REFERENCE]
     gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
-    limit = max(float(np.nanmax(each.values, initial=0.0)) for each in gaps.values()) or 1.0
+    limit = gap_limit(gaps.values())
     panels = []
     for i, loss in enumerate(losses):
         outcomes = {
