@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ufm.networks import Outcome
+from ufm.report.phase import QUANTITIES
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
 
@@ -124,7 +125,7 @@ def a_sweep(path, folder, monkeypatch, capsys):
     assert int(beyond) == 4 * 3 * 2
     assert float(largest) < 1e-6
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4 * (7 + 3)
+    assert page.count("<svg") == 4 * (len(QUANTITIES) + 3)
 
 
 def networks(path, folder, monkeypatch, capsys):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sweeps import SIZES, TINY, loaded, written
-from ufm import CrossEntropy, Problem, symmetric_minimum
+from ufm import CrossEntropy, Problem, settings, symmetric_minimum
+from ufm.networks.grid import NetworkSweepConfig, expand
 from ufm.sweep import load_sweep
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
@@ -234,8 +235,15 @@ def test_the_sweeps_that_come_along(name, cells, programs):
     assert (len(found), len({cell.program for cell in found})) == (cells, programs)
 
 
+@pytest.mark.parametrize(("name", "cells"), [("digits", 40), ("collapse", 20), ("grid", 180)])
+def test_the_sweeps_over_networks_that_come_along(name, cells):
+    values = settings.read(SWEEPS / f"networks-{name}.toml")
+    assert len(expand(settings.convert(values, NetworkSweepConfig))) == cells
+
+
 def test_no_sweep_is_left_out():
     names = {"every-loss", "decays", "smoothing", "focal-spurious"}
+    names |= {"networks-digits", "networks-collapse", "networks-grid"}
     assert {path.stem for path in SWEEPS.glob("*.toml")} == names
 
 

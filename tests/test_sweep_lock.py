@@ -66,8 +66,9 @@ def test_the_lock_of_a_process_that_died_is_taken_over(copy):
     assert go_on(sweep, out) == ([], [])
 
 
-def test_shards_of_different_divisions_exclude_each_other(copy):
+def test_shards_of_different_divisions_exclude_each_other(copy, monkeypatch):
     sweep, out = copy
+    monkeypatch.setattr("ufm.sweep.writer._PATIENCE", 0.1)
     with locked(out, "1-of-2"):
         with pytest.raises(ValueError, match=r"in use by.*1-of-2.lock"):
             run_sweep(sweep, out, shard=parse_shard("3/3"))

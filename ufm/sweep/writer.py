@@ -16,6 +16,9 @@ from ufm.sweep.provenance import differences, provenance
 from ufm.sweep.record import Record
 from ufm.sweep.store import FORMAT, MANIFEST, Contents, SweepStore, notes, open_store
 
+#: Seconds that a shard waits to bring the index up to date while another one does.
+_PATIENCE = 30.0
+
 
 def store_of(path: Path, contents: Contents) -> SweepStore | None:
     """The folder's store if there is one. Raises `ValueError` for one of another sweep."""
@@ -153,7 +156,7 @@ class Writer:
             # What cannot be written now is made by whoever comes next: nothing depends on it.
             with (
                 contextlib.suppress(OSError, sqlite3.Error, ValueError),
-                locked(self.store.path, index.FILE, patience=30.0),
+                locked(self.store.path, index.FILE, patience=_PATIENCE),
             ):
                 _bring_up_to_date(self._batches)
 
