@@ -77,9 +77,8 @@ class TrainResult:
         and what `measure` added.
 
     `layer` is the last layer over all training images, None where training diverged or the network
-    died; what was measured before is in the history. `network` and
-    `stats` are what it ended as; `seconds` is the time of all its
-    sessions, with compilation.
+    died; what was measured before is in the history. `network` and `stats` are what it ended as;
+    `seconds` is the time of the run with all its interruptions taken out, and with compilation.
     """
 
     config: TrainConfig
@@ -203,7 +202,7 @@ class _Keeper:
         self._kept_at, self._kept_epochs = self._begun, -1
 
     def seconds(self) -> float:
-        """The time of this session and those before."""
+        """The time since the run was taken up, and before."""
         return self._before + time.monotonic() - self._begun
 
     def restore(self, run: Run) -> tuple[TrainStatus, History]:
