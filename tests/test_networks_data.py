@@ -293,3 +293,9 @@ def test_an_offset_does_not_drown_what_varies():
 def test_what_no_network_can_learn_from_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         prepare("x", change(raw_images()), None, 0)
+
+
+def test_what_is_no_npz_is_told_which_arrays_it_needs(tmp_path):
+    (tmp_path / "mine.npz").write_text("images")
+    with pytest.raises(ValueError, match=r"savez\(FILE, images=..., labels=..., ...\)"):
+        load_data(str(tmp_path / "mine.npz"))

@@ -28,25 +28,28 @@ DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
-_HOW = "write it with numpy.savez(FILE, W=..., H=..., labels=..., ...)"
 
 
 def read_arrays(
-    path: str | os.PathLike[str], wanted: Iterable[str]
+    path: str | os.PathLike[str],
+    wanted: Iterable[str],
+    example: Iterable[str] = ("W", "H", "labels"),
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Those of the `wanted` arrays that the file has, and the names of all others in it.
 
     Raises `ValueError`, in one line that names the file and the remedy, for a file that is missing,
-    cannot be read, is no .npz, is damaged or truncated, or holds Python objects.
+    cannot be read, is no .npz, is damaged or truncated, or holds Python objects. The remedy names
+    the arrays of the `example`.
     """
     names = list(wanted)
-    with _opened(Path(path)) as file:
-        arrays = {name: _member(file, name, path) for name in names if name in file.files}
+    how = f"write it with numpy.savez(FILE, {', '.join(f'{name}=...' for name in example)}, ...)"
+    with _opened(Path(path), how) as file:
+        arrays = {name: _member(file, name, path, how) for name in names if name in file.files}
         return arrays, [name for name in file.files if name not in names]
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, how: str) -> Iterator[Any]:
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the .npz file itself")
     try:
@@ -60,11 +63,11 @@ def _opened(path: Path) -> Iterator[Any]:
         start = stream.read(8)
         stream.seek(0)
         if start.startswith(b"\x93NUMPY"):
-            raise ValueError(f"{path} is one array (.npy), not an .npz of several: {_HOW}")
+            raise ValueError(f"{path} is one array (.npy), not an .npz of several: {how}")
         if start.startswith(b"\x80"):
-            raise ValueError(f"{path} is a pickle, which is never loaded: {_HOW}")
+            raise ValueError(f"{path} is a pickle, which is never loaded: {how}")
         if not start.startswith(b"PK"):
-            raise ValueError(f"{path} is no .npz file: {_HOW}")
+            raise ValueError(f"{path} is no .npz file: {how}")
         try:
             file = np.load(stream, allow_pickle=False)
             members = file.zip.namelist()
@@ -74,12 +77,12 @@ def _opened(path: Path) -> Iterator[Any]:
             if not any(member.endswith(".npy") for member in members):
                 raise ValueError(
                     f"{path} is a zip archive without NumPy arrays (as a PyTorch checkpoint is): "
-                    f"{_HOW}"
+                    f"{how}"
                 )
             yield file
 
 
-def _member(file: Any, name: str, path: Any) -> np.ndarray:
+def _member(file: Any, name: str, path: Any, how: str) -> np.ndarray:
     try:
         array = file[name]
     except DAMAGED as error:
@@ -92,5 +95,5 @@ def _member(file: Any, name: str, path: Any) -> np.ndarray:
             f"{name} in {path} is damaged or truncated: write the file again"
         ) from None
     if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
-        raise ValueError(f"{name} in {path} is no NumPy array: {_HOW}")
+        raise ValueError(f"{name} in {path} is no NumPy array: {how}")
     return array

@@ -105,7 +105,7 @@ def _either(folder: Path, name: str) -> Path | None:
 
 
 def _npz(source: str) -> RawImages:
-    arrays, others = read_arrays(source, _ARRAYS)
+    arrays, others = read_arrays(source, _ARRAYS, ("images", "labels"))
     for name in ("images", "labels"):
         if name not in arrays:
             has = ", ".join(sorted([*arrays, *others])) or "nothing"
