@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ufm.networks import cell as cells_of
 from ufm.networks import train
 from ufm.networks.cell import Training, images
 from ufm.networks.columns import COLUMNS
+from ufm.networks.learning_rate import choose_learning_rate
 from ufm.sweep import open_store, parse_shard, run_sweep
 from ufm.sweep.writer import make_store
 
@@ -137,6 +139,33 @@ def test_a_rate_is_chosen_once_for_all_seeds(tmp_path, monkeypatch):
     assert chosen == ["ce"]
     assert len(set(store.table()["learning_rate"])) == 1
     assert store.table()["learning_rate"][0] in (0.03, 0.01)
+
+
+def test_runs_go_on_while_another_rate_is_chosen(tmp_path, monkeypatch):
+    """The next loss's rate is chosen beside the runs of this one."""
+    begun, release = threading.Event(), threading.Event()
+
+    def slow(config, data):
+        begun.set()
+        assert release.wait(20)
+        return choose_learning_rate(config, data, (0.03,))
+
+    monkeypatch.setattr(cells_of, "choose_learning_rate", slow)
+    cells_of._rate.cache_clear()
+    by_rule = loaded(tmp_path, SMALL.replace("learning_rate = 0.02", "")).cells[0]
+    given = loaded(tmp_path).cells[0]
+    chooser = threading.Thread(target=cells_of.rated, args=(by_rule,))
+    chooser.start()
+    assert begun.wait(20)
+    free = threading.Thread(target=lambda: (images(given.data), cells_of.rated(given)))
+    free.start()
+    free.join(10)
+    held = free.is_alive()
+    release.set()
+    chooser.join()
+    free.join()
+    cells_of._rate.cache_clear()
+    assert not held
 
 
 def test_a_run_that_diverges_is_recorded_as_such(tmp_path):

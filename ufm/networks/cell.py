@@ -105,7 +105,9 @@ def _end(result: TrainResult) -> dict[str, Any]:
     }
 
 
-_lock = threading.Lock()
+_reading = threading.Lock()
+#: One for each rate: while it is chosen, runs with a known one go on.
+_choosing: dict[tuple[DataTable, TrainConfig], threading.Lock] = {}
 
 
 @functools.lru_cache(maxsize=4)
@@ -118,13 +120,13 @@ def _images(data: DataTable) -> ImageData:
 
 def images(data: DataTable) -> ImageData:
     """The images, read once in a process."""
-    with _lock:
+    with _reading:
         return _images(data)
 
 
 @functools.lru_cache(maxsize=1024)
 def _rate(data: DataTable, trial: TrainConfig) -> float:
-    choice = choose_learning_rate(trial, _images(data))
+    choice = choose_learning_rate(trial, images(data))
     assert choice is not None  # nobody stops it
     return choice.learning_rate
 
@@ -133,6 +135,7 @@ def rated(cell: NetworkCell) -> TrainConfig:
     """What the cell trains, with a rate by the rule where none is given: once for all its seeds."""
     if cell.trial is None:
         return cell.config
-    with _lock:  # or threads would choose the same at once
+    lock = _choosing.setdefault((cell.data, cell.trial), threading.Lock())
+    with lock:  # or threads would choose the same at once
         rate = _rate(cell.data, cell.trial)
     return msgspec.structs.replace(cell.config, learning_rate=rate)

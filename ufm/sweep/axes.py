@@ -121,10 +121,9 @@ def first_seed(path: str, given: int | list[int] | Range) -> int:
     """The first of the seeds, 0 where they are a range. Raises `ValueError` for no seed."""
     if isinstance(given, Range):
         return 0
-    (*_, seed) = reversed(given) if isinstance(given, list) and given else [given]
-    if not isinstance(seed, int):
-        return 0  # an empty list, which is refused as one
-    return checked_seed(path, seed)
+    if isinstance(given, list):
+        given = given[0] if given else 0  # an empty list is refused as one
+    return checked_seed(path, given)
 
 
 def checked_seed(path: str, seed: int) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ufm._files import write_whole
-from ufm._json import dumps
 from ufm.archive import DAMAGED, read_arrays
 from ufm.sweep.record import Columns, Record, pack, unpack
 
@@ -79,7 +78,7 @@ class Batches:
     ) -> tuple[Path, Batch]:
         """Store the records in a file of their own: whole, or `OSError` and nothing."""
         packed = pack(records, self.columns)
-        where = json.dumps(json.loads(dumps(environment)), sort_keys=True)
+        where = json.dumps(environment, sort_keys=True)
         labels = {_SWEEP: np.array(self.sweep), _ENVIRONMENT: np.array(where)}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **labels, **packed)  # pyright: ignore[reportArgumentType]  # names are ours
