@@ -13,7 +13,7 @@ MAX_LINES = 350
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
     ("_pytree", "_threads", "_json", "_files"),
-    ("losses", "params", "archive", "settings"),
+    ("losses", "params", "archive", "settings", "verdicts"),
     ("problem",),
     ("class_means", "linearisation", "rounding", "mesh"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),

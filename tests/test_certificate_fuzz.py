@@ -148,13 +148,17 @@ def label_probabilities(problem: Problem, point: Params) -> np.ndarray:
     return (p / p.sum(axis=0))[problem.labels, np.arange(problem.num_columns)]
 
 
-def check(problem: Problem, point: Params, found, attained: float) -> None:
+def check(problem: Problem, point: Params, found, attained: float, tol: float | None) -> None:
     verdict, exact = Verdict(int(found.verdict)), float(wide_objective(problem, point))
     assert abs(float(found.value) - exact) <= float(found.rounding)
     assert float(found.lower_bound) <= attained
     assert not np.isnan(float(found.gap))
     if verdict is Verdict.GLOBAL_MINIMUM:
         assert exact - attained <= float(found.gap) <= float(found.tol)
+        # No more than was asked for, or promised: relative to f(0) − f*, or to f(0)/1000.
+        height = float(wide_objective(problem, origin(problem)))
+        promised = (1e-6 if tol is None else tol) * max(height - attained, 1e-3 * height)
+        assert float(found.gap) <= promised * (1 + 1e-9)
         assert not (isinstance(problem.loss, Focal) and problem.per_class is None)
     elif verdict is Verdict.STRICT_SADDLE:
         assert float(found.grad_norm) <= float(found.critical_tol)
@@ -183,7 +187,7 @@ def test_no_false_verdict(numbers, seed, tol):
     points = candidates(problem, best, seed)
     results = certified(problem, points, tol)
     for point, found in zip(points, results, strict=True):
-        check(problem, point, found, attained)
+        check(problem, point, found, attained, tol)
     # The reference itself, where it is the minimum to all digits, is no saddle for any tolerance.
     if float(wide_objective(problem, points[0])) <= attained + 1e-13:
         assert int(results[0].verdict) != Verdict.STRICT_SADDLE

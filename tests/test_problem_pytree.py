@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ufm import certify, nc_metrics, solve
 from ufm._pytree import hyperparameter, require
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
 from ufm.problem import Params, Problem, objective
@@ -200,3 +201,23 @@ def test_a_bias_that_the_problem_does_not_have_is_refused():
         objective(make(lam_b=None), point())
     with pytest.raises(ValueError, match=r"params\.b must have shape"):
         objective(make(), Params(point().W, point().H, None))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int32", "complex64", "mixed"])
+def test_arrays_of_other_types_than_one_precision_are_refused(kind):
+    # By way of the tree, since the tests' own type check would stop the constructor first.
+    other = point()
+    if kind == "mixed":
+        other = Params(other.W.astype("float32"), other.H, other.b)
+        kind = "float32 and float64"
+    else:
+        other = jax.tree.map(lambda x: x.astype(kind), other)
+    for call in (objective, certify, solve, nc_metrics):
+        with pytest.raises(TypeError, match=f"all float32 or all float64, got {kind}: use"):
+            call(make(), other)
+
+
+def test_weights_whose_sum_is_not_a_number_are_refused():
+    for weights in ([1e308] * 6, [1e308, 1.0, 1.0, 1.0, 1.0, 1.0], [-1.0] * 6, [np.nan] * 6):
+        with pytest.raises(ValueError, match="column_weights must be positive, with a sum"):
+            Problem(MSE(), COUNTS, DIM, 0.5, 2.0, None, weights)

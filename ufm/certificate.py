@@ -4,7 +4,11 @@ r"""What a point is: global minimum, strict saddle, or honestly undecided.
 
 closes the question from above: GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The
 lower bound comes from convex duality (`ufm.duality`) for convex losses and from the scalar bound
-of `ufm.symmetric` for the focal loss with balanced classes.
+of `ufm.symmetric` for the focal loss with balanced classes. The tolerance is relative to the depth
+
+    D = max(f(0) − f(point), (f(0) − inf L)/1000),        1 in place of f(0) − inf L = 0,
+
+and never raised to what rounding needs: a gap that rounding keeps open is UNDECIDED.
 
 STRICT_SADDLE and LOCAL_MINIMUM rest on curvature (`ufm.curvature`), and are numerical statements
 about an exact critical point nearby. Whatever is not proved is UNDECIDED, with the reason.
@@ -14,94 +18,38 @@ about an exact critical point nearby. Whatever is not proved is UNDECIDED, with 
 """
 
 import dataclasses
-import enum
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ufm import symmetric
 from ufm._pytree import pytree, require
 from ufm.curvature import Escape, escape_direction, is_descent, is_local_minimum
 from ufm.duality import Bound, DualState, dual_state, duality_lower_bound, region_lower_bound
+from ufm.losses import Refutation
+from ufm.params import finite_or_zero
 from ufm.problem import Params, Problem, check_shapes, data_loss, norm
 from ufm.rounding import gradient_noise
+from ufm.verdicts import REASONS as REASONS
+from ufm.verdicts import Reason as Reason
+from ufm.verdicts import Verdict as Verdict
 
 Scalar = Float[Array, ""]
 
-#: Default tolerance of the gap, relative to f(0) − f*.
+#: Default tolerance of the gap, relative to the depth.
 RELATIVE_TOLERANCE = 1e-6
-#: By default the gap may not exceed this fraction of f either.
-VALUE_TOLERANCE = 1e-3
-
-
-class Verdict(enum.IntEnum):
-    """What was proved about a point."""
-
-    GLOBAL_MINIMUM = 0
-    MINIMUM_ON_CONVEX_REGION = 1
-    STRICT_SADDLE = 2
-    LOCAL_MINIMUM = 3
-    NOT_CRITICAL = 4
-    UNDECIDED = 5
-
-
-class Reason(enum.IntEnum):
-    """Why the verdict is what it is; `REASONS` has the sentences."""
-
-    GAP_CLOSED = 0
-    REGION_GAP_CLOSED = 1
-    NEGATIVE_CURVATURE = 2
-    GRADIENT_TOO_LARGE = 3
-    GAP_OPEN = 4
-    CONVEXITY_UNKNOWN = 5
-    NO_DECAY = 6
-    TOLERANCE_BELOW_ROUNDING = 7
-    NON_FINITE = 8
-    BIAS_UNBOUNDED = 9
-    ALL_CURVATURES_POSITIVE = 10
-    LOCAL_AGAINST_THEORY = 11
-
-
-REASONS = {
-    Reason.GAP_CLOSED: "f exceeds a proven lower bound by no more than the tolerance",
-    Reason.REGION_GAP_CLOSED: (
-        "every sample has p_y > p*, where the loss is convex, and the gap over that region is "
-        "within the tolerance; a lower value elsewhere is not excluded"
-    ),
-    Reason.NEGATIVE_CURVATURE: (
-        "critical, and a Hessian product along the escape direction is negative (numerical)"
-    ),
-    Reason.GRADIENT_TOO_LARGE: (
-        "the gradient is too large for a critical point: run a solver from here"
-    ),
-    Reason.GAP_OPEN: (
-        "critical, but the lower bound does not reach f and no direction of descent was found"
-    ),
-    Reason.CONVEXITY_UNKNOWN: (
-        "no lower bound is known for this loss and these class counts (a custom loss needs "
-        "convex=True and a lower_bound; the focal loss needs balanced classes)"
-    ),
-    Reason.NO_DECAY: "with lam_w or lam_h = 0 a minimum may not exist and nothing bounds f",
-    Reason.TOLERANCE_BELOW_ROUNDING: (
-        "the tolerance is below the rounding error of the gap: use float64 or a larger tol"
-    ),
-    Reason.NON_FINITE: "the point or the loss there is not finite",
-    Reason.BIAS_UNBOUNDED: (
-        "no lower bound is known for a custom loss with a free bias: use lam_b > 0"
-    ),
-    Reason.ALL_CURVATURES_POSITIVE: (
-        "critical, and exact counts find all Hessian eigenvalues positive but the zeros that "
-        "rotations force (numerical); a lower value elsewhere is not excluded"
-    ),
-    Reason.LOCAL_AGAINST_THEORY: (
-        "critical with all curvatures but the rotations' positive, yet the gap is open. For this "
-        "loss and dimension every local minimum is global: either tol is below the accuracy of "
-        "the point, or this is a COUNTEREXAMPLE worth a second look"
-    ),
-}
+#: The depth is at least this fraction of f(0) − inf L: beyond the collapse threshold f(0) = f*.
+LEAST_DEPTH = 1e-3
+#: By default the gap may not exceed this fraction of f − inf L either, down to the second one as a
+#: fraction of f(0) − inf L: f* = inf L is possible.
+VALUE_TOLERANCE, LEAST_TOLERANCE = 1e-3, 1e-15
+#: Hessians of a declared convex loss are tested at so many samples that their eigenvalues take
+#: about this many operations, and at no fewer than the second number.
+_HESSIAN_WORK, _FEWEST_HESSIANS = 2e8, 16
 
 
 @pytree()
@@ -109,8 +57,11 @@ class Certificate:
     """The proof and its numbers.
 
     `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
-    `tol` is absolute. `region_gap` bounds f minus its minimum over the convex region of the focal
-    loss. `verdict` is a `Verdict` and `reason` a `Reason`, or their integer codes in a batch.
+    `tol` is absolute, and a fraction of `depth`. `region_gap` bounds f minus its minimum over the
+    convex region of the focal loss. `verdict` is a `Verdict` and `reason` a `Reason`, or their
+    integer codes in a batch.
+    `witness` is the column of H at which a custom loss contradicts what is declared of it, and what
+    it is there; None for other losses.
     """
 
     verdict: Any
@@ -124,8 +75,10 @@ class Certificate:
     region_gap: Float[Array, "*batch"]
     rounding: Float[Array, "*batch"]
     tol: Float[Array, "*batch"]
+    depth: Float[Array, "*batch"]
     critical_tol: Float[Array, "*batch"]
     escape: Escape
+    witness: tuple[Int[Array, "*batch"], Refutation] | None
 
     @property
     def dtype(self) -> Any:
@@ -143,6 +96,14 @@ class Certificate:
         text += f", ‖G‖₂/μ = {float(self.dual_norm / self.threshold):.10g}"
         if verdict is Verdict.STRICT_SADDLE:
             text += f", curvature {float(self.escape.curvature):.3e} along the escape direction"
+        if reason is Reason.TOLERANCE_BELOW_ROUNDING:
+            needed = 6.0 * float(self.rounding / self.depth)
+            text += f". Rounding {float(self.rounding):.1e}: "
+            text += f"tol={needed:.1g} resolves" if needed < 0.5 else "no tol below 1 resolves"
+            text += f" the gap in {self.dtype}"
+        if reason is Reason.DECLARATION_REFUTED and self.witness is not None:
+            column, found = self.witness
+            text += f". At column {int(column)} of H the loss {found.explain()}"
         return text + "."
 
 
@@ -150,9 +111,11 @@ def certify(problem: Problem, params: Params, tol: float | Scalar | None = None)
     """Decide what a point is, and prove it. Maps over batches of points with `jax.vmap`.
 
     `tol` is the largest gap, relative to f(0) − f*, that counts as a global minimum; one below
-    the rounding error is refused (UNDECIDED). `None` is 1e-6, lowered to a gap of 1e-3 f where that
-    is smaller (tiny decays) and raised to four times the rounding error where that is larger
-    (float32). Points of any origin: `params` need not be a solution.
+    the rounding error is refused (UNDECIDED, and the sentence says which would do). f(0) − f*
+    counts as no less than a thousandth of f(0) − inf L, for it is 0 beyond the collapse threshold.
+    `None` is 1e-6, lowered to a gap of 1e-3 (f − inf L) where that is smaller (tiny decays); in
+    float32 rounding needs more. Points of any origin: `params` need not be a solution. Raises
+    `ValueError` for tol outside [0, 1) and, or `TypeError`, for arrays that do not fit the problem.
     For a single point of moderate size that would stay undecided, all curvatures are counted
     (`ufm.inertia`), which can make it a LOCAL_MINIMUM; in a batch that is left out.
     """
@@ -200,24 +163,30 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     bound, region = _lower_bound(problem, state), region_lower_bound(problem, state)
     lower_bound, rounding = bound
     gap, region_gap = state.value - lower_bound, state.value - region.lower
-    origin = data_loss(problem, jnp.zeros_like(state.V))
-    depth = jnp.maximum(origin - jnp.where(jnp.isfinite(lower_bound), lower_bound, 0.0), 0.0)
-    # At tiny decays f* itself is tiny, and so are the differences between critical points.
-    by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, VALUE_TOLERANCE * jnp.abs(state.value))
-    by_default = jnp.maximum(by_default, 4 * rounding)
-    tol = jnp.where(jnp.isnan(relative), by_default, relative * depth)
+    # In exact arithmetic a gap is not negative, so that no more than the gap itself is rounding.
+    rounding, region_rounding = (
+        jnp.maximum(jnp.minimum(bound, jnp.abs(found)), state.value_rounding)
+        for bound, found in ((rounding, gap), (region.rounding, region_gap))
+    )
+    tol, depth = _tolerance(problem, state, relative)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, params)
     )
     escape, image = escape_direction(problem, state)
+    witness = _witness(problem, state)
+    # f falls below a bound on it only where that rests on something false.
+    refuted = gap < -state.value_rounding
+    if witness is not None:
+        refuted |= witness[1].refuted
     facts = _Facts(
         finite=jnp.isfinite(state.value) & jnp.isfinite(state.grad_norm),
+        refuted=refuted,
         decayed=state.mu > 0,
         critical=state.grad_norm <= critical_tol,
         descends=is_descent(problem, state, escape, image),
         closed=gap <= tol,
-        region_closed=(region_gap <= tol) & (tol > region.rounding),
-        resolvable=tol > rounding,
+        region_closed=(region_gap <= tol) & (tol >= region_rounding),
+        resolvable=tol >= rounding,
     )
     verdict, reason = _decide(problem, facts)
     return Certificate(
@@ -232,9 +201,39 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         region_gap=region_gap,
         rounding=rounding,
         tol=tol,
+        depth=depth,
         critical_tol=critical_tol,
         escape=escape,
+        witness=witness,
     )
+
+
+def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Scalar, Scalar]:
+    """The largest gap that closes the question, and the depth that it is relative to."""
+    infimum = problem.loss.infimum() or 0.0
+    origin = data_loss(problem, jnp.zeros_like(state.V))
+    height = jnp.where(origin > infimum, origin - infimum, 1.0)
+    depth = jnp.maximum(origin - state.value, LEAST_DEPTH * height)
+    # At tiny decays f* itself is tiny, and so are the differences between critical points.
+    small = jnp.maximum(VALUE_TOLERANCE * (state.value - infimum), LEAST_TOLERANCE * height)
+    by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, small)
+    return jnp.where(jnp.isnan(relative), by_default, relative * depth), depth
+
+
+def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
+    """The column at which the loss contradicts most what is declared of it; None without need."""
+    loss, columns = problem.loss, problem.num_columns
+    fewest = max(_FEWEST_HESSIANS, problem.num_classes)
+    affordable = max(fewest, int(_HESSIAN_WORK / problem.num_classes**3))
+    chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))
+    labels = jnp.asarray(problem.labels[chosen])
+    if jax.eval_shape(loss.refutation, state.V[:, 0], labels[0]) is None:
+        return None
+    found = jax.lax.map(
+        lambda sample: loss.refutation(*sample), (finite_or_zero(state.V.T[chosen]), labels)
+    )
+    worst = jnp.argmax(found.refuted)
+    return jnp.asarray(chosen)[worst], jax.tree.map(lambda x: x[worst], found)
 
 
 def _lower_bound(problem: Problem, state: DualState) -> Bound:
@@ -246,7 +245,8 @@ def _lower_bound(problem: Problem, state: DualState) -> Bound:
         eps = float(jnp.finfo(dtype).eps)
         slack = 64 * eps * (jnp.abs(scalar) + 1.0) + state.value_rounding
         bound = Bound(scalar - slack, slack)
-    return Bound(jnp.where(state.mu > 0, bound.lower, -jnp.inf), bound.rounding)
+    known = (state.mu > 0) & ~jnp.isnan(bound.lower)
+    return Bound(jnp.where(known, bound.lower, -jnp.inf), bound.rounding)
 
 
 def _scalar_side(problem: Problem) -> bool:
@@ -268,6 +268,7 @@ def _missing_bound(problem: Problem) -> Array:
 
 class _Facts(NamedTuple):
     finite: Array
+    refuted: Array
     decayed: Array
     critical: Array
     descends: Array
@@ -281,6 +282,7 @@ def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
     undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
     lines = [
         (~facts.finite, undecided, Reason.NON_FINITE),
+        (facts.refuted, undecided, Reason.DECLARATION_REFUTED),
         (facts.critical & facts.descends, Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE),
         (
             facts.decayed & facts.closed & facts.resolvable,

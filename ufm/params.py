@@ -37,7 +37,7 @@ def along(length: Any, direction: Any, origin: Any) -> Any:
     return jax.tree.map(lambda d, x: x + length * d, direction, origin)
 
 
-def finite_or_zero(x: Params) -> Params:
+def finite_or_zero(x: Any) -> Any:
     """The point, or zeros if any of its numbers is not finite.
 
     LAPACK's singular value decomposition never returns from an infinite entry. What depends on a

@@ -84,6 +84,7 @@ class Problem:
         counts = tuple(_count("class_counts", n) for n in self.class_counts)
         if len(counts) < 2:
             raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
+        self.loss.probe(len(counts))
         object.__setattr__(self, "class_counts", counts)
         object.__setattr__(self, "dim", _count("dim", self.dim))
         for name in ("lam_w", "lam_h", "lam_b"):
@@ -104,7 +105,9 @@ class Problem:
                     f"column_weights needs one weight for each of the {sum(counts)} columns, "
                     f"got shape {weights.shape}"
                 )
-            require("column_weights", weights, lambda x: x > 0, "positive")
+            largest = float(jnp.finfo(weights.dtype).max) / sum(counts)
+            wanted = "positive, with a sum that is a finite number"
+            require("column_weights", weights, lambda x: (x > 0) & (x <= largest), wanted)
             object.__setattr__(self, "column_weights", weights)
 
     @classmethod
@@ -187,7 +190,7 @@ def without_loss(problem: Problem) -> Problem:
 
 
 def check_shapes(problem: Problem, params: Params) -> None:
-    """Raise `ValueError` where the shapes of a point do not belong to the problem."""
+    """Raise `ValueError` for wrong shapes, `TypeError` unless all is float32 or all is float64."""
     classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
     expected: dict[str, tuple[int, ...]] = {"W": (classes, dim), "H": (dim, columns)}
     if problem.has_bias:
@@ -195,10 +198,13 @@ def check_shapes(problem: Problem, params: Params) -> None:
     elif params.b is not None:
         raise ValueError("params.b is given but the problem has no bias: set lam_b, or b=None")
     for name, shape in expected.items():
-        array = getattr(params, name)
-        found = None if array is None else tuple(array.shape)
+        found = getattr(getattr(params, name), "shape", None)
         if found != shape:
             raise ValueError(f"params.{name} must have shape {shape} for this problem, got {found}")
+    kinds = sorted({str(getattr(params, name).dtype) for name in expected})
+    if kinds not in (["float32"], ["float64"]):
+        found, cast = " and ".join(kinds), "jax.tree.map(lambda x: jax.numpy.asarray(x, float), …)"
+        raise TypeError(f"params must be all float32 or all float64, got {found}: use {cast}")
 
 
 def logits_from(problem: Problem, Z: Float[Array, "K N"], b: Any) -> Float[Array, "K N"]:

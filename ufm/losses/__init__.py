@@ -18,6 +18,7 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
 
 from ufm.losses._base import Hyper as Hyper
 from ufm.losses._base import Loss as Loss
+from ufm.losses._base import Refutation as Refutation
 from ufm.losses._custom import CustomLoss as CustomLoss
 from ufm.losses._parse import loss_spec as loss_spec
 from ufm.losses._parse import parse_loss as parse_loss

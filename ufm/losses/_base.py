@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,32 @@ def total(x: Logits) -> Scalar:
 def show(value: Any) -> str:
     """A hyperparameter in a label; batched or traced values have no one number."""
     return f"{value:g}" if isinstance(value, float) else "…"
+
+
+class Refutation(NamedTuple):
+    """What a loss is at one sample, where something is declared of it that could be false."""
+
+    #: Below the declared bound, and not convex though declared so: beyond rounding.
+    below: Bool[Array, "*batch"]
+    bent: Bool[Array, "*batch"]
+    value: Float[Array, "*batch"]
+    #: Least eigenvalue of the Hessian.
+    least_curvature: Float[Array, "*batch"]
+    #: How far the tangent at the sample passes above the loss elsewhere.
+    tangent_excess: Float[Array, "*batch"]
+
+    @property
+    def refuted(self) -> Bool[Array, "*batch"]:
+        return self.below | self.bent
+
+    def explain(self) -> str:
+        """The contradiction in words, for a single sample."""
+        if self.below:
+            return f"is {float(self.value):.6g}, which is below its declared lower_bound"
+        bend, excess = float(self.least_curvature), float(self.tangent_excess)
+        kink = f"its tangent passes {excess:.3g} above it"
+        why = f"its Hessian has the eigenvalue {bend:.3g}" if bend < 0 else kink
+        return f"is not convex, as convex=True declares ({why})"
 
 
 class Loss(abc.ABC):
@@ -81,6 +107,13 @@ class Loss(abc.ABC):
         """A number that L never falls below, or None where unknown."""
         return 0.0
 
+    def refutation(self, z: Logits, label: Label) -> Refutation | None:
+        """Whether L at z contradicts what is declared of it; None where nothing is declared."""
+        return None
+
+    def probe(self, num_classes: int) -> None:  # noqa: B027  # most losses declare nothing
+        """Raise `ValueError` where something declared of this loss is found to be false."""
+
     def hessian(self, z: Logits, label: Label) -> Float[Array, "K K"]:
         """∇²L(z, k), shape (K, K)."""
         curvature = self.curvature(z, label)
@@ -98,9 +131,11 @@ class Loss(abc.ABC):
         """First-order bound on the rounding error of `value`, in units of (K + 16) eps.
 
         The unknown terms of a custom loss are taken to be of the size of its value and of the
-        logits times the gradient.
+        logits times the gradient, at z and at 0: differences of logits are rounded where they no
+        longer matter too.
         """
-        return jnp.abs(self.value(z, label)) + jnp.sum(jnp.abs(z * self.gradient(z, label)))
+        slope = jnp.abs(self.gradient(z, label)) + jnp.abs(self.gradient(jnp.zeros_like(z), label))
+        return jnp.abs(self.value(z, label)) + jnp.sum(slope * jnp.abs(z))
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         """Estimate of the rounding error of ‖∇L(z, k)‖ in units of eps.

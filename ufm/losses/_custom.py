@@ -1,14 +1,20 @@
 """Any loss that JAX can differentiate."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from ufm._pytree import hyperparameter, pytree, static
-from ufm.losses._base import Label, Logits, Loss, Scalar
+from ufm.losses._base import Label, Logits, Loss, Refutation, Scalar
+
+#: Random logits at which a new problem tests what its loss declares.
+_PROBES = 32
 
 
 @pytree()
@@ -16,8 +22,11 @@ class CustomLoss(Loss):
     """Your own loss: `fn(logits (K,), label, **params) -> scalar`, derivatives by autodiff.
 
     `fn` is static (define it once, at module level, or every solve recompiles); `params` are
-    traced. Say `convex=True` and a `lower_bound` only where you can prove them: certificates
-    rest on both, and without them the verdict is UNDECIDED, never a guess.
+    traced. `convex=True` says that fn is convex in the logits for every label, `lower_bound` that
+    it never falls below that number: say so only where you can prove it, for certificates rest on
+    both, and without them the verdict is UNDECIDED. Both are tested, at random logits by every
+    `Problem` (`ValueError`) and at the samples by `certify` (UNDECIDED), which can refute them
+    and never proves them. Raises `TypeError` or `ValueError`, naming the argument.
     """
 
     fn: Callable[..., Any] = static()
@@ -33,6 +42,18 @@ class CustomLoss(Loss):
             raise TypeError(f"fn must be a function (logits, label, **params), got {self.fn!r}")
         if not isinstance(self.params, Mapping):
             raise TypeError(f"params must be a dictionary of numbers, got {self.params!r}")
+        if self.convex is not None and not isinstance(self.convex, bool | np.bool_):
+            raise TypeError(f"convex must be True, False or None (unknown), got {self.convex!r}")
+        if self.convex is not None:
+            object.__setattr__(self, "convex", bool(self.convex))
+        if self.lower_bound is not None:
+            lowest = hyperparameter("lower_bound", self.lower_bound)
+            if not isinstance(lowest, float) or not math.isfinite(lowest):
+                raise ValueError(
+                    "lower_bound must be one finite number, or None where none is known, "
+                    f"got {self.lower_bound!r}"
+                )
+            object.__setattr__(self, "lower_bound", lowest)
         params = {k: hyperparameter(k, v) for k, v in dict(self.params).items()}
         object.__setattr__(self, "params", params)
 
@@ -44,7 +65,10 @@ class CustomLoss(Loss):
 
     def value(self, z: Logits, label: Label) -> Scalar:
         params = {k: jnp.asarray(v, z.dtype) for k, v in self.params.items()}
-        return jnp.asarray(self.fn(z, label, **params), z.dtype)
+        value = jnp.asarray(self.fn(z, label, **params), z.dtype)
+        if value.shape != ():
+            raise TypeError(f"fn must return one number, got an array of shape {value.shape}")
+        return value
 
     def gradient(self, z: Logits, label: Label) -> Logits:
         return jax.grad(lambda logits: self.value(logits, label))(z)
@@ -56,5 +80,64 @@ class CustomLoss(Loss):
         z, label = curvature
         return jax.jvp(lambda logits: self.gradient(logits, label), (z,), (x,))[1]
 
+    def refutation(self, z: Logits, label: Label) -> Refutation:
+        """Does fn at z contradict what is declared of it, beyond rounding?
+
+        A convex fn has no negative eigenvalue in its Hessian, and its tangent at z does not pass
+        above it at 0 and −z. What is not finite refutes nothing.
+        """
+        value, slope = self.value(z, label), self.gradient(z, label)
+        allowance = (z.shape[0] + 16) * float(jnp.finfo(z.dtype).eps) * self.rounding(z, label)
+        below = False if self.lower_bound is None else value < self.lower_bound - allowance
+        least = above = jnp.zeros_like(value)
+        bent = jnp.asarray(False)
+        if self.convex:
+            origin = jnp.zeros_like(z)
+            here, there = (_finite(self.hessian(x, label)) for x in (z, origin))
+            least = jnp.linalg.eigvalsh(0.5 * (here + here.T))[0]
+            # Second derivatives cancel: they are known to the root of eps, relative to their size.
+            known = float(jnp.finfo(z.dtype).eps) ** 0.5
+            bent = least < -known * (jnp.linalg.norm(here) + jnp.linalg.norm(there))
+            for there in (origin, -z):
+                level = self.value(there, label)
+                terms = jnp.abs(value) + jnp.abs(level) + jnp.sum(jnp.abs(slope * (there - z)))
+                excess = value + jnp.dot(slope, there - z) - level
+                bent |= excess > known * terms
+                above = jnp.fmax(above, excess)
+        return Refutation(jnp.asarray(below), bent, value, least, above)
+
+    def probe(self, num_classes: int) -> None:
+        """Raise `ValueError` where what is declared is false at one of a few random logits."""
+        values = list(self.params.values())
+        undeclared = not self.convex and self.lower_bound is None
+        if undeclared or any(isinstance(v, Tracer) or np.ndim(v) > 0 for v in values):
+            return
+        if isinstance(jnp.zeros(()), Tracer):
+            return  # made within something that is being compiled, where nothing can be looked at
+        rng = np.random.default_rng(0)
+        sizes = np.geomspace(0.03, 30.0, _PROBES)[:, None]
+        z = sizes * rng.standard_normal((_PROBES, num_classes))
+        labels = np.arange(_PROBES) % num_classes
+        probes = jnp.asarray(z, jnp.result_type(float)), jnp.asarray(labels, jnp.int32)
+        found = _refutations(self, *probes)
+        for i in np.flatnonzero(found.refuted):
+            witness = Refutation(*(x[i] for x in found))
+            point = np.array2string(z[i], precision=4, threshold=8)
+            raise ValueError(
+                f"the loss {self.label()} {witness.explain()}, at logits {point} and label "
+                f"{labels[i]}: correct what is declared of it"
+            )
+
     def label(self) -> str:
         return getattr(self.fn, "__name__", "custom")
+
+
+@jax.jit
+def _refutations(loss: CustomLoss, z: Any, labels: Any) -> Refutation:
+    # One after the other: batched factorisations must not be done in two threads (ufm._threads).
+    return jax.lax.map(lambda pair: loss.refutation(*pair), (z, labels))
+
+
+def _finite(x: Any) -> Any:
+    """LAPACK does not return from what is not finite."""
+    return jnp.where(jnp.all(jnp.isfinite(x)), x, 0.0)
