@@ -160,6 +160,11 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
         feature_gradient(problem, centred), norm_of_entries=jnp.linalg.norm(state.G)
     )
     sigma_bound += 2 * state.versions.norm
+    # For a free bias row sums have to be exactly 0 (`_bias_term`): the way there counts.
+    _, error = row_sums(state.gamma, state.versions)
+    way = feature_gradient(problem, error[:, None] * share)
+    free = jnp.asarray(problem.lam_b, sigma.dtype) == 0
+    sigma_bound += jnp.where(free, jnp.linalg.norm(way), 0.0)
     without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, is_centred=True)
     better = without_bias.lower > plain.lower
     return Bound(*(jnp.where(better, a, b) for a, b in zip(without_bias, plain, strict=True)))
@@ -182,7 +187,7 @@ def _bound_from(
     errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
     rounding = machine_epsilon(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
     rounding += state.value_rounding
-    bias, bias_rounding = _bias_term(problem, state, theta, is_centred)
+    bias, bias_rounding = _bias_term(problem, state, theta, dual if is_centred else None)
     lower = -conjugate - bias - rounding
     # What the inflated dual norm costs is rounding too, though it is in the bound already.
     inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
@@ -191,39 +196,42 @@ def _bound_from(
 
 
 def _bias_term(
-    problem: Problem, state: DualState, theta: Scalar, is_centred: bool
+    problem: Problem, state: DualState, theta: Scalar, centred: Array | None
 ) -> tuple[Scalar, Scalar]:
     """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, and the part of it that is rounding.
 
-    Centring makes r zero up to the rounding of the row sums, which is still charged.
+    `centred` is the dual point in units of a sample's, where centring made r zero up to the
+    rounding of the row sums, which is still charged.
     """
     if not problem.has_bias:
         return jnp.zeros_like(theta), jnp.zeros_like(theta)
     lam_b = jnp.asarray(problem.lam_b, theta.dtype)
     r, error = row_sums(state.gamma, state.versions)
-    if is_centred:
+    if centred is not None:
         r = jnp.zeros_like(r)
     decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
     # Sums before the product: the range may be infinite, and row sums may be 0.
-    half_range = 0.5 * theta * _bias_range(problem, state, is_centred)
+    half_range = 0.5 * theta * _bias_range(problem, state)
     free = jnp.sum(jnp.abs(r) + error) * half_range
     free_rounding = jnp.sum(error) * half_range
+    if centred is not None:
+        # A dual point with row sums of exactly 0 is within the error of them. Going there costs no
+        # more than the slope of the conjugate, and needs no bound on the bias.
+        errors = jnp.broadcast_to(error[:, None], centred.shape)
+        slopes = per_column(problem.loss.conjugate_slope, problem, centred, errors)
+        free_rounding = jnp.minimum(free_rounding, theta * jnp.sum(error) * jnp.max(slopes))
+        free = free_rounding
     return (
         jnp.where(lam_b > 0, decayed, free),
         jnp.where(lam_b > 0, decayed_rounding, free_rounding),
     )
 
 
-def _bias_range(problem: Problem, state: DualState, is_centred: bool) -> Scalar:
+def _bias_range(problem: Problem, state: DualState) -> Scalar:
     """B, a bound on max b* − min b* at λ_b = 0 for points no higher than this one."""
     slope = problem.loss.margin_slope()
     if slope is None:
-        if not is_centred:
-            return jnp.full_like(state.value, jnp.inf)
-        # MSE: any Γ is in the domain of its conjugate, so rounding of the row sums can be mended
-        # at a cost of |∇L*(θΓ)| per unit, between that at 0, which is the target, and V at θ = 1.
-        at_zero = per_column(jax.grad(problem.loss.conjugate), problem, jnp.zeros_like(state.V))
-        return 4.0 * (jnp.max(jnp.abs(state.V)) + jnp.max(jnp.abs(at_zero)))
+        return jnp.full_like(state.value, jnp.inf)
     value = state.value + state.value_rounding
     smallest = _smallest_class(problem, value)
     total = jnp.sum(problem.samples(value.dtype))

@@ -150,6 +150,13 @@ class Loss(abc.ABC):
         """The same for `conjugate`."""
         raise NotImplementedError(f"no conjugate is known for {self.label()}")
 
+    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
+        """A bound on |∂L*/∂γ_j| for all j and all duals that lie within `error` of this one.
+
+        ∞ where some of them are outside the domain of L*.
+        """
+        raise NotImplementedError(f"no conjugate is known for {self.label()}")
+
     def margin_slope(self) -> Scalar | float | None:
         """A constant c > 0 with L(z, k) ≥ c (max_j z_j − z_k) for all z, or None."""
         return None

@@ -53,6 +53,13 @@ def _negative_entropy(dual: Logits, target: Logits) -> Scalar:
     return jnp.where(outside, jnp.inf, jnp.sum(xlogy(p, p)))
 
 
+def _entropy_slope(dual: Logits, target: Logits, error: Logits) -> Scalar:
+    """max_j |1 + log p_j| over all p within `error` of γ + target, ∞ if one may be negative."""
+    least = dual + target - error
+    inside = jnp.min(least) > 0
+    return jnp.where(inside, 1.0 - jnp.log(jnp.where(inside, jnp.min(least), 1.0)), jnp.inf)
+
+
 def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
     smallest = float(jnp.finfo(dual.dtype).tiny)
     log_p = jnp.log(jnp.maximum(dual + target, smallest))
@@ -109,6 +116,9 @@ class CrossEntropy(_SoftmaxLoss):
 
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
         return _entropy_rounding(dual, label_mask(dual, label).astype(dual.dtype))
+
+    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
+        return _entropy_slope(dual, label_mask(dual, label).astype(dual.dtype), error)
 
     def margin_slope(self) -> float:
         return 1.0
@@ -167,6 +177,9 @@ class LabelSmoothing(_SoftmaxLoss):
 
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
         return _entropy_rounding(dual, self._target(dual, label))
+
+    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
+        return _entropy_slope(dual, self._target(dual, label), error)
 
     def margin_slope(self) -> Scalar | float:
         return 1.0 - self.alpha

@@ -68,6 +68,10 @@ class MSE(Loss):
         quadratic = jnp.sum(dual**2 / self._weights(dual, label))
         return quadratic + jnp.asarray(self.target, dual.dtype) * on_label
 
+    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
+        slope = jnp.max((jnp.abs(dual) + error) / self._weights(dual, label))
+        return slope + jnp.asarray(self.target, dual.dtype)
+
     def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
         return jnp.maximum(self.scale, 1.0), 0.0
 
