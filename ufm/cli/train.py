@@ -30,8 +30,8 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     layer, which ufm certify reads, and a checkpoint. Run again with the same folder to go on after
     an interruption, with the same bits as without one. Ctrl-C ends after the epoch.
 
-    The exit code is 0 if every loss has a trained network, and 1 if training diverged or the network
-    died under any of them: the others are trained, stored and printed all the same.
+    The exit code is 0 if every loss has a trained network, and 1 if training diverged or the
+    network died under any of them: the others are trained, stored and printed all the same.
     """
 
     config: Path | None = None

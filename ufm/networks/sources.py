@@ -102,7 +102,8 @@ def _fashion_mnist() -> RawImages:
         for name, path in paths.items()
         if path is not None
     }
-    return RawImages(**arrays)
+    images, labels, test_images, test_labels = (arrays[name] for name in _ARRAYS)
+    return RawImages(images, labels, test_images, test_labels)
 
 
 def _either(folder: Path, name: str) -> Path | None:
@@ -149,8 +150,8 @@ def _split(images: Any, labels: Any, test_images: Any, test_labels: Any) -> RawI
 def _channels_first(shape: tuple[int, ...], said: np.ndarray | None) -> bool:
     """Are images stored (N, c, h, w), as PyTorch wants them, and not (N, h, w, c)?
 
-    Each reading has for it a usual number of channels, and images that are square. Raises
-    `ValueError` where that does not decide for channels last, nor for a usual number of them first.
+    For either reading speak a usual number of channels, and square images. Raises `ValueError`
+    where as much speaks for both, and where only an unusual number of channels could be first.
     """
     if said is not None:
         if str(said) not in ("first", "last"):
