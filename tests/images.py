@@ -25,7 +25,7 @@ def raw_images(seed: int = 0, channels: int = 1) -> RawImages:
 
 def write_images(path: Path, **changes) -> Path:
     """An .npz of them; a change replaces an array, None removes it."""
-    arrays = raw_images()._asdict() | changes
+    arrays = raw_images()._asdict() | {"notes": None} | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
 

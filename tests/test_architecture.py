@@ -13,11 +13,11 @@ MAX_LINES = 350
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
     ("_pytree", "_threads", "_json", "_files"),
-    ("losses", "params", "archive", "settings", "verdicts"),
+    ("losses", "params", "archive", "settings", "verdicts", "layer_arrays"),
     ("problem",),
     ("class_means", "linearisation", "rounding", "mesh"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),
-    ("curvature",),
+    ("curvature", "centring"),
     ("certificate", "saddle"),
     ("minimum",),
     ("verification", "nearest", "trajectory"),
@@ -38,8 +38,8 @@ ALLOWED["hessian"].add("symmetric")
 # Networks stand apart: nothing but reports and the command imports them.
 ALLOWED["networks"] = {
     *("_json", "_pytree", "_threads", "_files", "losses", "params", "archive", "settings"),
-    *("problem", "geometry", "symmetric", "classifier", "certificate", "minimum", "nearest"),
-    *("results", "hessian", "sweep"),
+    *("problem", "geometry", "symmetric", "classifier", "centring", "certificate", "minimum"),
+    *("nearest", "results", "hessian", "sweep"),
 }
 ALLOWED["cli"] = set(ALLOWED)
 

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from dossiers import minimiser, verify
 from points import gaussian, make, origin
 
-from ufm import LabelSmoothing, certify, global_minimum, nc_metrics, nearest_minimiser
+from ufm import LabelSmoothing, Params, certify, global_minimum, nc_metrics, nearest_minimiser
 from ufm.cli import main
 
 PROBLEM = make(LabelSmoothing(0.1), lam_b=1e-2)
@@ -77,12 +78,19 @@ def test_the_summary_of_a_minimum(capsys):
     assert code == 0, said
 
 
+def numbers(printed: str) -> dict[str, str]:
+    """The first two columns of the table of a view."""
+    rows = printed[printed.index("verdict  ") :].split("\n\n")[0]
+    return dict(re.findall(r"^(\S+(?: f\|)?) +(\S+)", rows, flags=re.MULTILINE))
+
+
 def test_the_numbers_printed_are_those_of_the_library(capsys):
     params = gaussian(PROBLEM, 1, 1.0)
     assert main(["certify", save(params)]) == 0
     printed = capsys.readouterr().out
-    rows = "\n".join(printed.splitlines()[3:-1])
-    shown = dict(re.findall(r"^(\S+(?: f\|)?) +(\S+)", rows, flags=re.MULTILINE))
+    first, second = printed.split("The same layer with centred features\n")
+    assert first.startswith("The layer as given\nLS(")
+    shown = numbers(first)
     certificate, metrics = certify(PROBLEM, params), nc_metrics(PROBLEM, params)
     nearest = nearest_minimiser(PROBLEM, params)
     assert nearest is not None
@@ -104,6 +112,14 @@ def test_the_numbers_printed_are_those_of_the_library(capsys):
     assert f"simplex ETF; f - f* = {float(certificate.value) - star:.2e}" in printed
     for name, number in expected.items():
         assert float(shown[name]) == pytest.approx(float(number), rel=6e-3), name
+    # The other view, from its definition: the same logits, and a free bias.
+    mean = jnp.mean(params.H, axis=1)
+    assert params.b is not None
+    moved = Params(params.W, params.H - mean[:, None], params.b + params.W @ mean)
+    free = certify(make(LabelSmoothing(0.1), lam_b=0.0), moved)
+    assert float(numbers(second)["f"]) == pytest.approx(float(free.value), rel=1e-9)
+    assert float(numbers(second)["gap"]) == pytest.approx(float(free.gap), rel=6e-3)
+    assert "The certificate is of the layer as given" in second
 
 
 def test_a_saddle_has_a_way_down(capsys):
@@ -132,7 +148,9 @@ def test_json_is_all_that_standard_output_gets(capsys):
     path = save(gaussian(PROBLEM, 1, 1.0))
     assert main(["certify", path, "--json", "--lam-w", "0.01", "--gap-tol", "0.5"]) == 0
     told = json.loads(capsys.readouterr().out)
+    centred = told.pop("centred")
     assert told == json.loads(Path("layer.certificate/certificate.json").read_text())
+    assert centred["problem"] == told["problem"] | {"lam_b": 0.0}
     assert told["problem"]["lam_w"] == 0.01
     assert told["tol"] == 0.5
     assert told["notes"][0] == "lam_w = 0.01, as given, overrides 0.02 of the file"
@@ -179,13 +197,13 @@ GOLDEN = {
     "label out of range": (
         {"labels": np.array([0, 1, 2, 3, 0, 1])},
         (),
-        "labels must lie in 0..2 (W has 3 rows), got 3 at sample 3",
+        "labels must lie in 0..2 (W has 3 classes), got 3 at sample 3",
     ),
     "missing class": (
         {"labels": np.array([0, 0, 2, 2, 0, 2])},
         (),
-        "labels has no sample of class 1: every row of W needs samples; add some, or drop those "
-        "rows and renumber the labels",
+        "labels has no sample of class 1: every one of the 3 classes of W needs samples; add some "
+        "(W without a class is another classifier)",
     ),
     "bias without decay": (
         {"lam_b": None},

@@ -159,6 +159,17 @@ def test_json_is_all_that_is_printed(capsys):
     assert json.loads(capsys.readouterr().out) == stored("results.json")
 
 
+def test_how_images_were_read_is_printed_and_stored(capsys):
+    raw = raw_images(channels=3)
+    images, test_images = (np.moveaxis(x, -1, 1) for x in (raw.images, raw.test_images))
+    write_images(Path("images.npz"), images=images, test_images=test_images)
+    assert trained("--losses", "ce", "--learning-rate", "0.1", "--epochs", "1") == 0
+    printed = capsys.readouterr().out
+    note = "images of shape (36, 3, 4, 4) are read channels first: 3 channels of 4 x 4"
+    assert f"15 test images, 4×4×3\nnote: {note}\n" in printed
+    assert stored("ce.json")["data"]["notes"] == [note]
+
+
 # Going on ----------------------------------------------------------------------------------------
 
 
@@ -274,13 +285,32 @@ def test_a_damaged_choice_of_the_rate_is_named(monkeypatch, capsys):
 
 
 def test_what_went_wrong_is_said_first(capsys):
-    assert trained("--losses", "ce", "--learning-rate", "1e30", "--norm", "none") == 0
-    printed = capsys.readouterr().out
+    options = ("--losses", "ce", "--learning-rate", "1e30", "--norm", "none")
+    assert trained(*options) == 1
+    captured = capsys.readouterr()
+    printed = captured.out
     assert "CE: DIVERGED in epoch 1 at learning rate 1e+30" in printed
     assert "Last layer" not in printed
+    assert captured.err == (
+        "1 of 1 losses ended without a trained network: ce (diverged); try a lower "
+        "--learning-rate in another --out\n"
+    )
+    # It did not become a success by being done already.
+    assert trained(*options) == 1
     assert not Path("run/ce.npz").exists()
     assert stored("ce.json")["status"] == "diverged"
     assert "ce: already in run" not in printed
+
+
+def test_one_lost_loss_of_two_is_a_failure_and_the_other_is_kept(capsys):
+    # The squared error with targets of 1e12 blows up where cross-entropy does not.
+    options = ("--losses", "ce", "mse:1,1e12", "--learning-rate", "0.05", "--norm", "none")
+    assert trained(*options, "--json") == 1
+    captured = capsys.readouterr()
+    entries = json.loads(captured.out)["losses"]
+    assert [x["status"] for x in entries] == ["completed", "diverged"]
+    assert "1 of 2 losses ended without a trained network: mse:1.0,1" in captured.err
+    assert Path("run/ce.npz").exists()
 
 
 def test_limits_are_said():

@@ -154,7 +154,10 @@ def test_digits_without_scikit_learn_say_how_to_get_it(monkeypatch):
     [
         ({"labels": None}, "has no labels (it has images, test_images, test_labels)"),
         ({"test_labels": None}, "has test_images only: add the other of test_images and"),
-        ({"images": np.ones((3, 4))}, "images must be (N, h, w) or (N, h, w, c), got shape (3, 4)"),
+        (
+            {"images": np.ones((3, 4))},
+            "images must be (N, h, w), (N, h, w, c) or (N, c, h, w), got",
+        ),
         ({"images": np.ones((36, 4, 4), bool)}, "images must be real numbers, got dtype bool"),
         ({"images": np.ones((0, 4, 4))}, "images is empty"),
         ({"images": np.full((36, 4, 4), np.nan)}, "images has entries that are NaN or infinite"),
@@ -228,8 +231,10 @@ def test_training_images_are_standardised_by_themselves_and_sorted(tmp_path):
 def test_channels_are_standardised_apart(tmp_path):
     raw = raw_images(channels=2)
     raw.images[..., 1] *= 10
-    data = load_data(str(write_images(tmp_path / "two.npz", **raw._asdict())))
+    changes = {"images": raw.images, "test_images": raw.test_images, "channels": "last"}
+    data = load_data(str(write_images(tmp_path / "two.npz", **changes)))
     assert data.image_shape == (SIDE, SIDE, 2)
+    assert data.notes == ()
     np.testing.assert_allclose(data.images.std(axis=(0, 1, 2)), 1.0, rtol=1e-5)
     np.testing.assert_allclose(data.deviation[1] / raw.images[..., 1].std(), 1.0, rtol=1e-6)
 

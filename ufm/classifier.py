@@ -7,13 +7,15 @@ network has: given, or inferred from λ_W WᵀW = λ_H HHᵀ, which holds at eve
 
     λ_H = λ_W ‖W‖² / ‖H‖².
 
-**PyTorch.** `weight_decay` of torch.optim.SGD is λ, since it adds weight_decay·w to the gradient,
-with a loss that averages over samples (CrossEntropyLoss does). MSELoss averages over the K outputs
-too and has no ½: it is 2/K times the MSE here, and its decays are to be multiplied by K/2. Features
-are stored as rows (N×d) there and as columns (d×N) here; both are recognised.
+**Decays of frameworks.** λ adds λ/2 ‖w‖² to a loss that averages over samples. `weight_decay` of
+torch.optim.SGD and optax.add_decayed_weights ahead of optax.sgd are this λ: they add λw to the
+gradient. Keras's L2(x) adds x‖w‖², so λ = 2x. Losses that average over the K outputs too are
+smaller than the MSE here, and their decays are to be multiplied: torch.nn.MSELoss and Keras's by
+K/2, optax.l2_loss by K.
 
-Arrays are taken to double precision, which changes no number. Samples are ordered by class, as
-the model wants them, and `order` says where each came from.
+Arrays may come from NumPy, JAX, Keras or PyTorch, stored as `ufm.layer_arrays` says. They are taken
+to double precision, which changes no floating-point number. Samples are ordered by class, as the
+model wants them, and `order` says where each came from.
 
     >>> layer = load_classifier("last_layer.npz", loss="ls:0.1")
     >>> certify(layer.problem, layer.params).verdict, layer.notes
@@ -21,18 +23,26 @@ the model wants them, and `order` says where each came from.
 
 import dataclasses
 import os
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from ufm.archive import read_arrays
+from ufm.layer_arrays import (
+    Layout,
+    check_beside,
+    check_finite,
+    check_labels,
+    flat_labels,
+    host,
+    layouts,
+    real,
+)
 from ufm.losses import Loss, loss_spec, parse_loss
 from ufm.params import Params
-from ufm.problem import Problem
-
-Layout = Literal["rows", "columns"]
+from ufm.problem import Problem, data_loss, logits
 
 _REQUIRED = ("W", "H", "labels", "lam_w", "loss")
 _OPTIONAL = ("b", "lam_h", "lam_b")
@@ -63,14 +73,18 @@ def load_classifier(
     lam_h: float | None = None,
     lam_b: float | None = None,
     features: Layout | None = None,
+    classifier: Layout | None = None,
 ) -> Classifier:
     """Read the .npz of a last layer: W, H, labels, lam_w, loss, and maybe b, lam_b, lam_h.
 
     `loss` is text as `parse_loss` reads it. What is given here overrides the file, and `notes` says
-    so. `features` says how the file stores H and is needed only where N = d. Raises `ValueError`,
-    in one line that says what to change, for anything that is no last layer.
+    so. `features` and `classifier` as for `as_classifier`. Raises `ValueError`, in one line that
+    says what to change, for anything that is no last layer, and for a file with an array of the
+    name of class weights, a temperature or the like, which would make it another problem; `notes`
+    has the names of all other arrays that are not read.
     """
     arrays, others = read_arrays(path, (*_REQUIRED, *_OPTIONAL))
+    check_beside(path, others, (*_REQUIRED, *_OPTIONAL), arrays)
     spec = None if loss is None else loss_spec(parse_loss(loss))
     given = {"loss": spec, "lam_w": lam_w, "lam_h": lam_h, "lam_b": lam_b}
     values: dict[str, Any] = {
@@ -97,6 +111,7 @@ def load_classifier(
         arrays["labels"],
         b=arrays.get("b"),
         features=features,
+        classifier=classifier,
         **values,
     )
     return dataclasses.replace(layer, notes=(*notes, *layer.notes))
@@ -113,42 +128,44 @@ def as_classifier(
     b: Any = None,
     lam_b: float | None = None,
     features: Layout | None = None,
+    classifier: Layout | None = None,
 ) -> Classifier:
-    """A last layer from arrays: W (K, d), H (d, N) or (N, d), labels (N,), b (K,) or None.
+    """A last layer from arrays: W (K, d) or (d, K), H (N, d) or (d, N), N labels, b (K,) or None.
 
-    `lam_h=None` infers it (see the module). `lam_b` is needed with b, and only then. Raises
-    `ValueError` or `TypeError`, naming what to change, as `load_classifier` does.
+    `labels` are 0..K-1 in any order, or one-hot. `lam_h=None` infers it (see the module). `lam_b`
+    is needed with b, and only then. `features` ("rows", N×d, or "columns", d×N) is needed only
+    where N = d, and `classifier` ("rows", K×d, or "columns", d×K) only where K = d: a square W is
+    taken as K×d, and refused if the loss is lower with its transpose. Raises `ValueError` or
+    `TypeError`, naming what to change, as `load_classifier` does.
     """
-    given = {"W": W, "H": H} | ({} if b is None else {"b": b})
-    matrices = {name: _real(name, array) for name, array in given.items()}
-    weights, raw = matrices["W"], matrices["H"]
-    if weights.ndim != 2 or weights.shape[0] < 2 or weights.shape[1] < 1:
-        raise ValueError(
-            f"W must be K x d with at least 2 classes and 1 feature, got shape {weights.shape}"
-        )
+    given = {name: host(x) for name, x in (("W", W), ("H", H), ("b", b)) if x is not None}
+    y, notes = flat_labels(host(labels))
+    by_class, by_sample = layouts(given["W"].shape, given["H"].shape, len(y), classifier, features)
+    matrices = {name: real(name, array) for name, array in given.items()}
+    weights = matrices["W"] if by_class == "rows" else matrices["W"].T
     classes, dim = weights.shape
-    y = _labels(labels, classes)
-    by_rows = _stored_by_rows(raw.shape, dim, len(y), classes, features)
+    if classes < 2:
+        raise ValueError(
+            f"W must be K x d with at least 2 classes and 1 feature, got shape {given['W'].shape}; "
+            "the row w of a sigmoid is W = [-w/2, w/2], b alike, with twice lam_w and lam_b"
+        )
+    y = check_labels(y, classes)
     if b is not None and matrices["b"].shape != (classes,):
         raise ValueError(
-            f"b must have one entry for each of the {classes} rows of W, got shape "
+            f"b must have one entry for each of the {classes} classes of W, got shape "
             f"{matrices['b'].shape}"
         )
     for name, array in matrices.items():
-        _finite(name, array)
+        check_finite(name, array)
     lam_b = _bias_decay(b, lam_b)
-    notes = _notes({"W": W, "H": H, "b": b}, y, by_rows)
+    notes = _notes(given, y, by_class, by_sample) + notes
 
     order = np.argsort(y, kind="stable")
-    columns = (raw.T if by_rows else raw)[:, order]
+    columns = (matrices["H"].T if by_sample == "rows" else matrices["H"])[:, order]
     inferred = lam_h is None
     if lam_h is None:
         lam_h = inferred_decay(lam_w, weights, columns)
-        notes.insert(
-            0,
-            f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
-            "problem with this decay",
-        )
+        notes.insert(0, inferred_note(lam_h))
     problem = Problem(
         loss=parse_loss(loss) if isinstance(loss, str) else loss,
         class_counts=tuple(int(n) for n in np.bincount(y, minlength=classes)),
@@ -163,7 +180,31 @@ def as_classifier(
         jnp.asarray(columns, dtype),
         None if b is None else jnp.asarray(matrices["b"], dtype),
     )
+    if classifier is None and classes == dim:
+        notes += _check_square(problem, params)
     return Classifier(problem, params, order, inferred, tuple(notes))
+
+
+def _check_square(problem: Problem, params: Params) -> list[str]:
+    """A note that a square W was read as K×d. Raises `ValueError` where it seems to be d×K.
+
+    Where g is convex and W stationary given H, so that GHᵀ = −λ_W W, no transposed reading has a
+    lower g: g(WᵀH) ≥ g(WH) + ⟨GHᵀ, Wᵀ − W⟩ = g(WH) + λ_W (‖W‖² − ⟨W, Wᵀ⟩).
+    """
+    W = np.asarray(params.W)
+    if np.array_equal(W, W.T):
+        return []
+    turned = dataclasses.replace(params, W=params.W.T)
+    fit, turned_fit = (float(data_loss(problem, logits(problem, x))) for x in (params, turned))
+    flags = "--classifier rows (K x d, as PyTorch does) or --classifier columns (d x K, as Flax "
+    flags += "and Keras do)"
+    if turned_fit < fit - 1e-6 * abs(fit):
+        raise ValueError(
+            f"W is {len(W)} x {len(W)}, as many classes as features, and seems to be transposed: "
+            f"the loss is {fit:.3g} as K x d and {turned_fit:.3g} as d x K: say how it is stored "
+            f"with {flags}"
+        )
+    return [f"W is square and is read as K x d, one row for each class: else give {flags}"]
 
 
 def _scalar(name: str, array: np.ndarray) -> Any:
@@ -179,80 +220,6 @@ def _scalar(name: str, array: np.ndarray) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number, got {value!r}")
     return float(value)
-
-
-def _real(name: str, array: Any) -> np.ndarray:
-    """The array in double precision."""
-    raw = np.asarray(array)
-    if raw.dtype.kind not in "iuf":
-        raise ValueError(f"{name} must be an array of real numbers, got dtype {raw.dtype}")
-    return raw.astype(np.float64)
-
-
-def _finite(name: str, array: np.ndarray) -> None:
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        where = ", ".join(str(i) for i in bad[0])
-        raise ValueError(
-            f"{name} has {len(bad)} of {array.size} entries NaN or infinite, the first at "
-            f"[{where}]: a certificate needs finite numbers"
-        )
-
-
-def _labels(labels: Any, classes: int) -> np.ndarray:
-    y = np.asarray(labels)
-    if y.ndim != 1:
-        raise ValueError(
-            f"labels must be a list of N whole numbers, got shape {y.shape}: one-hot labels become "
-            "that by argmax"
-        )
-    if y.dtype.kind not in "iuf" or not np.all(np.isfinite(y)) or np.any(y != np.floor(y)):
-        raise ValueError(f"labels must be whole numbers 0..{classes - 1}, got dtype {y.dtype}")
-    outside = np.flatnonzero((y < 0) | (y >= classes))
-    if len(outside):
-        i = outside[0]
-        hint = ": subtract 1" if y.min() == 1 and y.max() == classes else ""
-        raise ValueError(
-            f"labels must lie in 0..{classes - 1} (W has {classes} rows), got {int(y[i])} at "
-            f"sample {i}{hint}"
-        )
-    y = y.astype(np.int64)
-    missing = np.flatnonzero(np.bincount(y, minlength=classes) == 0)
-    if len(missing):
-        shown = ", ".join(str(k) for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(
-            f"labels has no sample of class {shown}: every row of W needs samples; add some, or "
-            "drop those rows and renumber the labels"
-        )
-    return y
-
-
-def _stored_by_rows(
-    shape: tuple[int, ...], dim: int, samples: int, classes: int, features: Layout | None
-) -> bool:
-    """Is H stored N×d? Recognised by its shape; N = d needs to be told."""
-    if features not in (None, "rows", "columns"):
-        raise ValueError(f"features must be 'rows' or 'columns', got {features!r}")
-    fits = {"columns": shape == (dim, samples), "rows": shape == (samples, dim)}
-    expected = f"({dim}, {samples}) by columns or ({samples}, {dim}) by rows"
-    if not any(fits.values()):
-        hint = ": W may be transposed, it must be K x d" if classes in shape else ""
-        raise ValueError(
-            f"H must have shape {expected} for W with {dim} columns and {samples} labels, got "
-            f"{shape}{hint}"
-        )
-    if features is None:
-        if all(fits.values()):
-            raise ValueError(
-                f"H is {dim} x {dim}, as many samples as features: say how it is stored with "
-                "--features rows (N x d, as PyTorch does) or --features columns (d x N)"
-            )
-        return fits["rows"]
-    if not fits[features]:
-        raise ValueError(
-            f"H has shape {shape}, which is not stored by {features}: it must be {expected}"
-        )
-    return features == "rows"
 
 
 def _bias_decay(b: Any, lam_b: float | None) -> float | None:
@@ -276,16 +243,26 @@ def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
     return float(lam_w) * float(size_w / size_h) ** 2
 
 
-def _notes(given: dict[str, Any], y: np.ndarray, by_rows: bool) -> list[str]:
+def inferred_note(lam_h: float) -> str:
+    """What is said of a decay that was inferred."""
+    return (
+        f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
+        "problem with this decay"
+    )
+
+
+def _notes(
+    given: dict[str, np.ndarray], y: np.ndarray, by_class: Layout, by_sample: Layout
+) -> list[str]:
     notes = []
-    if by_rows:
+    if by_class == "columns":
+        notes.append("W is stored as d x K, as Flax and Keras do: it was transposed")
+    if by_sample == "rows":
         notes.append("features are stored as rows (N x d), as PyTorch does")
     if np.any(np.diff(y) < 0):
         notes.append("samples were not ordered by class: they were reordered, stably")
     narrow = {
-        f"{name} ({dtype})"
-        for name, array in given.items()
-        if array is not None and (dtype := np.asarray(array).dtype) != np.float64
+        f"{name} ({array.dtype})" for name, array in given.items() if array.dtype != np.float64
     }
     if narrow:
         notes.append(f"taken to float64, in which all is computed: {', '.join(sorted(narrow))}")

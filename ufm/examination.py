@@ -7,6 +7,7 @@
 import dataclasses
 import math
 
+from ufm.centring import centred_layer
 from ufm.certificate import Certificate, certify, check_tolerance
 from ufm.classifier import Classifier
 from ufm.geometry import NCMetrics, nc_metrics
@@ -21,6 +22,10 @@ class Examination:
 
     `tol` is the relative tolerance asked for, None the default of `certify`. `nearest` is None
     where no minimiser is known (`minimum.reason` says why).
+
+    All of it concerns `layer` as given. `centred` is the same of the layer with the mean of its
+    features moved into a free bias, which changes no logit and no NC metric (`ufm.centring`): None
+    where features have no mean, or nothing but one. On top of a ReLU it is the one to look at.
     """
 
     layer: Classifier
@@ -29,24 +34,33 @@ class Examination:
     metrics: NCMetrics
     minimum: GlobalMinimum
     nearest: NearestMinimiser | None
+    centred: "Examination | None" = None
 
 
 def examine(layer: Classifier, tol: float | None = None) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
-    `tol` as for `certify`, whose errors it raises; `ValueError` too where f overflows.
+    The layer as given, and with centred features. `tol` as for `certify`, whose errors it raises;
+    `ValueError` too where f overflows.
     """
-    problem, params = layer.problem, layer.params
     check_tolerance(tol)
-    value = float(objective(problem, params))
+    value = float(objective(layer.problem, layer.params))
     if not math.isfinite(value):
         raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
+    metrics = nc_metrics(layer.problem, layer.params)
+    moved = centred_layer(layer)
+    centred = None if moved is None else _examined(moved, tol, metrics)
+    return dataclasses.replace(_examined(layer, tol, metrics), centred=centred)
+
+
+def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
+    problem, params = layer.problem, layer.params
     minimum = global_minimum(problem)
     return Examination(
         layer=layer,
         tol=tol,
         certificate=certify(problem, params, tol),
-        metrics=nc_metrics(problem, params),
+        metrics=metrics,
         minimum=minimum,
         nearest=nearest_minimiser(problem, params, minimum),
     )

@@ -274,6 +274,7 @@ def load_solution(path: Path) -> Classifier:
         b=arrays.get("b"),
         loss=_read(entry)["loss"],
         features="columns",
+        classifier="rows",
         **{name: config[name] for name in stored},
     )
 

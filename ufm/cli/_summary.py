@@ -10,25 +10,30 @@ from rich.table import Table
 from ufm.cli._table import headline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ufm.examination import Examination
 
 
 def show(examination: "Examination", folder: Path) -> None:
-    """The problem, what was assumed, the verdict with its numbers, and where the proof is."""
+    """The problem, what was assumed, the verdict with its numbers, and where the proof is.
+
+    The same for the layer with centred features, where that is another point.
+    """
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has no width to fit
-    layer = examination.layer
-    console.print(f"{layer.problem.loss.label()}, {headline(layer.problem)}")
-    for note in layer.notes:
-        console.print(f"note: {note}", highlight=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for row in _rows(examination):
-        table.add_row(*row)
-    console.print(table, highlight=False)
+    notes, other = examination.layer.notes, examination.centred
+    if other is not None:
+        console.print("The layer as given", style="bold")
+    _show_view(console, examination, notes, _rows(examination) + _metric_rows(examination))
+    if other is not None:
+        console.print("\nThe same layer with centred features", style="bold")
+        _show_view(console, other, [x for x in other.layer.notes if x not in notes], _rows(other))
+        console.print(
+            "\nThe certificate is of the layer as given; --centred writes that of the other.",
+            highlight=False,
+        )
     console.print(
         f"Certificate: {folder} (python {folder / 'verify.py'} checks it with NumPy alone)",
         highlight=False,
@@ -36,11 +41,29 @@ def show(examination: "Examination", folder: Path) -> None:
     )
 
 
+def _show_view(
+    console: Console,
+    examination: "Examination",
+    notes: "Iterable[str]",
+    rows: list[tuple[str, str, str]],
+) -> None:
+    problem = examination.layer.problem
+    console.print(f"{problem.loss.label()}, {headline(problem)}")
+    for note in notes:
+        console.print(f"note: {note}", highlight=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, highlight=False)
+
+
 def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
     from ufm.certificate import REASONS, Reason, Verdict
 
-    found, metrics = examination.certificate, examination.metrics
-    minimum, nearest = examination.minimum, examination.nearest
+    found, minimum, nearest = examination.certificate, examination.minimum, examination.nearest
     verdict = Verdict(int(found.verdict))
     closeness = f"f - (a proven lower bound); tolerance {float(found.tol):.1e}"
     star = ("f*", "unknown", minimum.reason)
@@ -58,10 +81,6 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
             f"{float(found.dual_norm / found.threshold):.8g}",
             "1 at every minimum but the origin",
         ),
-        ("NC1", _short(metrics.nc1), "variability within classes"),
-        ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
-        ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
-        ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
     ]
     if nearest is not None:
         relative = float(nearest.relative)
@@ -73,6 +92,16 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
         text = "curvature along the escape direction (escape_W, escape_H in arrays.npz)"
         rows.append(("escape", f"{float(found.escape.curvature):.3e}", text))
     return rows
+
+
+def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
+    metrics = examination.metrics
+    return [
+        ("NC1", _short(metrics.nc1), "variability within classes"),
+        ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
+        ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
+        ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
+    ]
 
 
 def _expected(examination: "Examination", name: str) -> str:

@@ -39,6 +39,7 @@ def entry(name: str, result: "TrainResult", data: "ImageData", choice: "Choice |
             "per_class": data.per_class,
             "test_images": len(data.test_labels),
             "image_shape": list(data.image_shape),
+            "notes": list(data.notes),
             "sha256": data.fingerprint(),
         },
         "learning_rate": result.config.learning_rate,
@@ -97,6 +98,7 @@ def headlines(data: "ImageData", config: "TrainConfig") -> list[str]:
         f"{data.name}: {samples:,} training images, {data.per_class:,} of each of "
         f"{data.num_classes} classes, {len(data.test_labels):,} test images, "
         f"{rows}×{columns}×{channels}",
+        *(f"note: {note}" for note in data.notes),
         f"{model}: width {width:g}, {depth} {layers}, norm {norm}; {config.epochs} epochs in "
         f"batches of {config.batch(samples)}, momentum {config.momentum:g}, weight decay "
         f"{config.weight_decay:g}, rate ÷ 10 after 3/7 and 5/7",
@@ -145,6 +147,17 @@ def _first_and_last(history: Entry, name: str) -> str:
 def _last(history: Entry, name: str) -> str:
     value = history[name][-1] if name in history else None
     return "—" if value is None or value != value else f"{value:.2g}"
+
+
+def failures(results: Sequence[Entry]) -> str:
+    """Which losses have no trained network, in one line; empty where all have."""
+    lost = [f"{x['loss']} ({x['status']})" for x in results if x["status"] != "completed"]
+    if not lost:
+        return ""
+    return (
+        f"{len(lost)} of {len(results)} losses ended without a trained network: {', '.join(lost)}; "
+        "try a lower --learning-rate in another --out"
+    )
 
 
 def notes(results: Sequence[Entry]) -> list[str]:

@@ -29,6 +29,9 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Results go to a folder: for every loss a .json and a .csv of the history, an .npz of the last
     layer, which ufm certify reads, and a checkpoint. Run again with the same folder to go on after
     an interruption, with the same bits as without one. Ctrl-C ends after the epoch.
+
+    The exit code is 0 if every loss has a trained network, and 1 if training diverged or the
+    network died under any of them: the others are trained, stored and printed all the same.
     """
 
     config: Path | None = None
@@ -36,7 +39,8 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     config.json of a folder of results repeats that run."""
     data: str = "digits"
     """digits, fashion-mnist (Debian package dataset-fashion-mnist), or the path of an .npz with
-    images (N x h x w, or N x h x w x c) and labels, and maybe test_images and test_labels."""
+    images (N x h x w, N x h x w x c or N x c x h x w) and labels, and maybe test_images and
+    test_labels."""
     per_class: int | None = None
     """n, training images of each class, chosen by the seed. None: as many as the smallest has."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
@@ -82,6 +86,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Train loss by loss; nothing that was trained is lost to an interruption."""
         from ufm.cli._jax import configure
         from ufm.cli._stop import stop_on_signal
+        from ufm.cli._train_output import failures
         from ufm.results import RunFolder
 
         configure()
@@ -106,7 +111,10 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             from ufm.cli._train_output import show
 
             show(data, next(iter(configs.values())), results, folder.path)
-        return 0
+        failed = failures(results)
+        if failed:
+            print(failed, file=sys.stderr)
+        return 1 if failed else 0
 
     def _checked(self) -> "tuple[ImageData, dict[str, TrainConfig]]":
         """Data, and a run for each loss. All that can be refused is refused here."""

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,6 +114,8 @@ _choosing: dict[tuple[DataTable, TrainConfig], threading.Lock] = {}
 @functools.lru_cache(maxsize=4)
 def _images(data: DataTable) -> ImageData:
     found = load_data(data.source, data.per_class, data.seed)
+    for note in found.notes:
+        warnings.warn(f"{data.source}: {note}", stacklevel=2)
     if data.sha256 is not None and data.sha256 != found.fingerprint():
         raise ValueError(f"{data.source} has other images than those of sha256 {data.sha256}")
     return found

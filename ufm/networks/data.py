@@ -25,6 +25,7 @@ class ImageData:
     """Standardised images and their labels 0, …, K−1; training images sorted by class.
 
     `mean` and `deviation` (one number a channel) are those that images were standardised by.
+    `notes` are sentences on how the source was read.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ImageData:
     test_labels: Int32[np.ndarray, " M"]
     mean: Float32[np.ndarray, " c"]
     deviation: Float32[np.ndarray, " c"]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -95,6 +97,7 @@ def prepare(name: str, raw: RawImages, per_class: int | None, seed: int) -> Imag
         test_labels=test_labels,
         mean=mean.astype(np.float32),
         deviation=deviation.astype(np.float32),
+        notes=raw.notes,
     )
 
 
@@ -119,7 +122,9 @@ def validation_split(
 def _checked_images(name: str, images: np.ndarray) -> np.ndarray:
     """(N, h, w, c), real and finite."""
     if images.ndim not in (3, 4):
-        raise ValueError(f"{name} must be (N, h, w) or (N, h, w, c), got shape {images.shape}")
+        raise ValueError(
+            f"{name} must be (N, h, w), (N, h, w, c) or (N, c, h, w), got shape {images.shape}"
+        )
     if images.dtype.kind not in "iuf":
         raise ValueError(f"{name} must be real numbers, got dtype {images.dtype}")
     if images.size == 0:

@@ -54,6 +54,7 @@ class LastLayer:
             b=self.b,
             lam_b=self.lam_b,
             features="columns",
+            classifier="rows",
         )
 
     def arrays(self) -> dict[str, Any]:

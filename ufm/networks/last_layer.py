@@ -20,12 +20,8 @@ squared distance to such a minimiser contains N‖h̄‖² in full, since cross 
 classes do, and orthogonal class features are the most that a ReLU allows, a network stays that far
 away. So does ‖G‖₂/μ from 1: where W is stationary and G1 = 0, λ_W‖W‖ = ‖GH̃ᵀ‖ ≤ ‖G‖₂‖H̃‖ makes it
 ‖H‖/‖H̃‖ at least, which is √(K/(K−1)) at least for collapsed non-negative features: the mean costs
-norm and brings nothing. `centred` is therefore the same classifier with the mean moved to the bias,
-
-    H̃ = H − h̄1ᵀ,   b̃ = b + Wh̄,   WH̃ + b̃1ᵀ = WH + b1ᵀ,
-
-as a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from ‖H̃‖. There the move is
-for free and never raises f, and every critical point has H1 = 0 (G1 = 0, so 0 = WᵀG1 = −λ_H H1):
+norm and brings nothing. `centred` is therefore the same classifier with the mean moved to the bias
+(`ufm.centring`), a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from ‖H̃‖:
 nothing is taken away but what no critical point has. Its minimiser is a simplex ETF for every
 loss of the paper with balanced classes.
 
@@ -42,16 +38,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ufm.centring import centred
 from ufm.geometry import NCMetrics, nc_metrics
 from ufm.losses import Loss
 from ufm.networks.compression import compressed
 from ufm.networks.evaluation import LastLayer
 from ufm.networks.model_view import ModelView, undefined, view
 from ufm.params import Params
-from ufm.problem import (
-    Problem,
-    matmul,
-)
+from ufm.problem import Problem
 
 _NAN = float("nan")
 
@@ -185,11 +179,3 @@ def _check_shapes(W: Any, H: Any, b: Any, class_counts: Sequence[int]) -> None:
         )
     if b is not None and b.shape != (classes,):
         raise ValueError(f"b must have shape {(classes,)}, got {b.shape}")
-
-
-def centred(params: Params) -> Params:
-    """(W, H − h̄1ᵀ, b + Wh̄): the same logits from features of mean 0."""
-    mean = jnp.mean(params.H, axis=1)
-    shift = matmul(params.W, mean)
-    bias = shift if params.b is None else params.b + shift
-    return Params(params.W, params.H - mean[:, None], bias)

@@ -4,8 +4,9 @@
                     set: 40 images of each class, drawn once and for all, are set aside.
     fashion-mnist   60,000 + 10,000 grey images of 28 × 28, 10 classes (Xiao, Rasul & Vollgraf,
                     2017), from $UFM_DATA, the Debian package or the user's cache, in that order.
-    FILE.npz        arrays `images` (N, h, w) or (N, h, w, c) and `labels` (N), and `test_images`
-                    and `test_labels`; without those a fifth of each class is set aside.
+    FILE.npz        arrays `images` (N, h, w), (N, h, w, c) or (N, c, h, w) and `labels` (N), and
+                    `test_images` and `test_labels`; without those a fifth of each class is set
+                    aside. Where shapes leave it open, `channels` says "last" or "first".
 
 Nothing is downloaded.
 """
@@ -33,15 +34,21 @@ _FASHION_FILES = {
     "test_labels": ("t10k-labels-idx1-ubyte", 1),
 }
 _ARRAYS = ("images", "labels", "test_images", "test_labels")
+#: Grey, colour, colour with transparency.
+_USUAL_CHANNELS = (1, 3, 4)
 
 
 class RawImages(NamedTuple):
-    """Images as they come, (N, h, w) or (N, h, w, c) of any real type, and their labels."""
+    """Images as they come, (N, h, w) or (N, h, w, c) of any real type, and their labels.
+
+    `notes` are sentences on how they were read.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def read_source(source: str) -> RawImages:
@@ -95,7 +102,8 @@ def _fashion_mnist() -> RawImages:
         for name, path in paths.items()
         if path is not None
     }
-    return RawImages(**arrays)
+    images, labels, test_images, test_labels = (arrays[name] for name in _ARRAYS)
+    return RawImages(images, labels, test_images, test_labels)
 
 
 def _either(folder: Path, name: str) -> Path | None:
@@ -105,7 +113,7 @@ def _either(folder: Path, name: str) -> Path | None:
 
 
 def _npz(source: str) -> RawImages:
-    arrays, others = read_arrays(source, _ARRAYS, ("images", "labels"))
+    arrays, others = read_arrays(source, (*_ARRAYS, "channels"), ("images", "labels"))
     for name in ("images", "labels"):
         if name not in arrays:
             has = ", ".join(sorted([*arrays, *others])) or "nothing"
@@ -115,12 +123,51 @@ def _npz(source: str) -> RawImages:
         raise ValueError(
             f"{source} has {tests[0]} only: add the other of {' and '.join(_ARRAYS[2:])}"
         )
-    if tests:
-        return RawImages(**arrays)
-    images, labels = arrays["images"], arrays["labels"]
+    notes = [f"not used: {', '.join(others)}"] if others else []
+    images = arrays["images"]
+    if images.ndim == 4 and _channels_first(images.shape, arrays.pop("channels", None)):
+        _, channels, height, width = images.shape
+        notes.append(
+            f"images of shape {images.shape} are read channels first: {channels} channels of "
+            f"{height} x {width}"
+        )
+        for name in ("images", "test_images"):
+            if name in arrays and arrays[name].ndim == 4:
+                arrays[name] = np.moveaxis(arrays[name], 1, -1)
+    found = _split(*(arrays.get(name) for name in _ARRAYS))
+    return found._replace(notes=tuple(notes))
+
+
+def _split(images: Any, labels: Any, test_images: Any, test_labels: Any) -> RawImages:
+    """With test images, a fifth of each class where none are given."""
+    if test_images is not None:
+        return RawImages(images, labels, test_images, test_labels)
     if labels.ndim != 1 or images.shape[:1] != labels.shape:
         return RawImages(images, labels, images[:0], labels[:0])  # refused by who checks arrays
     return hold_out(images, labels, lambda count: round(_TEST_SHARE * count))
+
+
+def _channels_first(shape: tuple[int, ...], said: np.ndarray | None) -> bool:
+    """Are images stored (N, c, h, w), as PyTorch wants them, and not (N, h, w, c)?
+
+    For either reading speak a usual number of channels, and square images. Raises `ValueError`
+    where as much speaks for both, and where only an unusual number of channels could be first.
+    """
+    if said is not None:
+        if str(said) not in ("first", "last"):
+            raise ValueError(f"channels must be 'first' or 'last', got {said}")
+        return str(said) == "first"
+    _, a, b, c = shape
+    usual_first, usual_last = a in _USUAL_CHANNELS, c in _USUAL_CHANNELS
+    first, last = usual_first + (b == c), usual_last + (a == b)
+    if first < last:
+        return False
+    if first > last and usual_first:
+        return True
+    raise ValueError(
+        f"images of shape {shape} may be {c} channels of {a} x {b} or {a} channels of {b} x {c}: "
+        "add channels='last' or channels='first' to the .npz to say which"
+    )
 
 
 def hold_out(images: np.ndarray, labels: np.ndarray, test: Callable[[int], int]) -> RawImages:

@@ -1,0 +1,259 @@
+r"""The arrays of a trained last layer, whichever framework stored them.
+
+    W       (K, d), one row for each class, as torch.nn.Linear.weight; or (d, K), one column for
+            each class, as the kernel of a Dense layer in Flax and Keras
+    H       (N, d), one row for each sample; or (d, N)
+    labels  (N,); (N, 1), as Keras loads them; or one-hot, (N, K) or (K, N)
+
+H and the number of labels N say how W is stored unless W is square: {d, N} are the lengths of H,
+and only one length of W is d. They say how H is stored unless N = d.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+Layout = Literal["rows", "columns"]
+
+#: Labels of samples that losses leave out: the default of PyTorch, and the custom for pixels.
+_IGNORED = (-100, 255)
+
+
+def host(array: Any) -> np.ndarray:
+    """An array of NumPy, JAX, Keras or PyTorch as one of NumPy."""
+    if hasattr(array, "detach"):  # a tensor of PyTorch: it may require grad, or be on a device
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":  # which NumPy does not have
+            array = array.float()
+    return np.asarray(array)
+
+
+def real(name: str, array: np.ndarray) -> np.ndarray:
+    """The array in double precision. Raises `ValueError` where it does not hold real numbers."""
+    dtype = array.dtype
+    if dtype.kind in "iuf" or jnp.issubdtype(dtype, jnp.floating):
+        return array.astype(np.float64)
+    remedy = ""
+    if dtype.kind == "V" and dtype.names is None:
+        remedy = (
+            f", which is how an .npz stores bfloat16: save {name} as float32, "
+            f"{name}.astype('float32') or, in PyTorch, {name}.float()"
+        )
+    elif dtype.kind == "c":
+        remedy = f": save {name}.real if its imaginary part is 0"
+    raise ValueError(f"{name} must be an array of real numbers, got dtype {dtype}{remedy}")
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raise `ValueError` for NaN and infinity, with the first place."""
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = ", ".join(str(i) for i in bad[0])
+        raise ValueError(
+            f"{name} has {len(bad)} of {array.size} entries NaN or infinite, the first at "
+            f"[{where}]: a certificate needs finite numbers"
+        )
+
+
+# Labels --------------------------------------------------------------------------------------
+
+
+def flat_labels(labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Labels as N numbers, and a note where they were stored otherwise.
+
+    Raises `ValueError` where they are not one whole number, or one-hot row, for each sample.
+    """
+    y, notes = labels, []
+    if y.dtype.kind not in "biuf" or not np.all(np.isfinite(y)) or np.any(y != np.floor(y)):
+        soft = y.dtype.kind == "f" and y.ndim == 2
+        hint = ": soft labels are another problem than the one certified here" if soft else ""
+        raise ValueError(
+            f"labels must be whole numbers 0..K-1, got shape {y.shape} and dtype {y.dtype}{hint}"
+        )
+    if y.ndim > 1 and y.size == max(y.shape):
+        notes.append(f"labels of shape {y.shape} are read as {y.size} numbers")
+        y = y.reshape(-1)
+    elif y.ndim == 2:
+        axis = _class_axis(y)
+        notes.append(f"labels of shape {y.shape} are one-hot: the class of each sample was taken")
+        y = np.argmax(y, axis=axis)
+    if y.ndim != 1:
+        raise ValueError(
+            f"labels must be a list of N whole numbers, the class of each sample, got shape "
+            f"{y.shape}"
+        )
+    return y, notes
+
+
+def _class_axis(y: np.ndarray) -> int:
+    """The axis of a one-hot matrix along which classes are numbered."""
+    hot = y == 1
+    if np.all(hot | (y == 0)):
+        by_rows, by_columns = (bool(np.all(hot.sum(axis=axis) == 1)) for axis in (1, 0))
+        if by_rows != by_columns:
+            return 1 if by_rows else 0
+        if by_rows:
+            raise ValueError(
+                f"labels of shape {y.shape} are one-hot by rows and by columns: save the class of "
+                "each sample, labels.argmax(axis=1) where a row is a sample"
+            )
+    raise ValueError(
+        f"labels must be a list of N whole numbers, the class of each sample, got shape {y.shape}, "
+        "which is not one-hot: several labels for a sample are another problem than the one "
+        "certified here"
+    )
+
+
+def check_labels(y: np.ndarray, classes: int) -> np.ndarray:
+    """Labels as int64. Raises `ValueError` unless they are 0..K-1, each at least once."""
+    inside = (y >= 0) & (y < classes)
+    outside = np.flatnonzero(~inside)
+    if len(outside):
+        i = outside[0]
+        found = np.unique(y[outside])
+        remedy = ""
+        all_classes = len(np.unique(y[inside])) == classes
+        if len(found) == 1 and (y[i] in _IGNORED or (y[i] < 0 and all_classes)):
+            remedy = (
+                f": if the loss ignored them, drop these {len(outside)} of {len(y)} samples from "
+                f"labels and features, keep = labels != {int(y[i])}"
+            )
+        elif y.min() == 1 and y.max() == classes:
+            remedy = ": subtract 1"
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1} (W has {classes} classes), got {int(y[i])} at "
+            f"sample {i}{remedy}"
+        )
+    y = y.astype(np.int64)
+    missing = np.flatnonzero(np.bincount(y, minlength=classes) == 0)
+    if len(missing):
+        shown = ", ".join(str(k) for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"labels has no sample of class {shown}: every one of the {classes} classes of W needs "
+            "samples; add some (W without a class is another classifier)"
+        )
+    return y
+
+
+# Which axis is which -------------------------------------------------------------------------
+
+
+def layouts(
+    W: tuple[int, ...],
+    H: tuple[int, ...],
+    samples: int,
+    classifier: Layout | None,
+    features: Layout | None,
+) -> tuple[Layout, Layout]:
+    """How W and H are stored, by their shapes and the number of labels.
+
+    What is given is not inferred. A square W is taken as rows, as documented. Raises `ValueError`
+    where shapes do not fit each other, and where N = d leaves H open.
+    """
+    for name, given in (("classifier", classifier), ("features", features)):
+        if given not in (None, "rows", "columns"):
+            raise ValueError(f"{name} must be 'rows' or 'columns', got {given!r}")
+    if len(W) != 2 or 0 in W:
+        raise ValueError(f"W must be K x d with at least 2 classes and 1 feature, got shape {W}")
+    if len(H) != 2:
+        hint = f": flatten it, H.reshape({H[0]}, -1)" if len(H) > 2 else ""
+        raise ValueError(f"H must be a matrix, N x d or d x N, got shape {H}{hint}")
+
+    dims: dict[Layout, int] = {"rows": W[1], "columns": W[0]}
+    fitting: list[tuple[Layout, Layout]] = [
+        (w, h)
+        for w, dim in dims.items()
+        for h, shape in _feature_shapes(dim, samples).items()
+        if classifier in (None, w) and shape == H
+    ]
+    if not fitting:
+        read = classifier or "rows"
+        shapes = _feature_shapes(dims[read], samples)
+        raise ValueError(
+            f"H must have shape {shapes['columns']} by columns or {shapes['rows']} by rows for W "
+            f"with {dims[read]} {'columns' if read == 'rows' else 'rows'} and {samples} labels, "
+            f"got {H}"
+        )
+    told = [pair for pair in fitting if features in (None, pair[1])]
+    if not told:
+        stored = " or ".join(dict.fromkeys(h for _, h in fitting))
+        raise ValueError(
+            f"H has shape {H}, which is not stored by {features}: with {samples} labels and W of "
+            f"shape {W} it is stored by {stored}"
+        )
+    if len({h for _, h in told}) > 1:
+        raise ValueError(
+            f"H is {samples} x {samples}, as many samples as features: say how it is stored with "
+            "--features rows (N x d, as PyTorch does) or --features columns (d x N)"
+        )
+    return told[0]
+
+
+def _feature_shapes(dim: int, samples: int) -> dict[Layout, tuple[int, int]]:
+    return {"columns": (dim, samples), "rows": (samples, dim)}
+
+
+# What else is in the file --------------------------------------------------------------------
+
+_WEIGHTED = (
+    "a loss with weights is another problem, which is not certified here; save the file without "
+    "it only if training did not use it"
+)
+_SCALED = (
+    "scaled logits are those of another W; where they were W H / T + b, save W / T as W and "
+    "T^2 lam_w as lam_w, which is the same problem, and leave it out"
+)
+_SHIFTED = (
+    "a shift of the logits in the loss makes it another problem, which is not certified here; save "
+    "the file without it only if training did not use it"
+)
+_SMOOTHED = (
+    "if it is a parameter of the loss, it belongs in loss, as in 'ls:0.1' or 'fl:2'; leave it out"
+)
+_MASKED = "drop the samples that the loss did not see from labels and H, and leave it out"
+
+#: Arrays that make the layer a point of another problem, by a part of their name or all of it.
+_BY_PART = {
+    **dict.fromkeys(("classweight", "sampleweight", "posweight", "lossweight"), _WEIGHTED),
+    **dict.fromkeys(("temperature", "logitscale"), _SCALED),
+    **dict.fromkeys(("logitadjust", "logitbias", "logitshift", "margin"), _SHIFTED),
+    "smoothing": _SMOOTHED,
+}
+_BY_NAME = {
+    **dict.fromkeys(("weight", "weights"), _WEIGHTED),
+    **dict.fromkeys(("temp", "scale"), _SCALED),
+    **dict.fromkeys(("gamma", "alpha"), _SMOOTHED),
+    "mask": _MASKED,
+}
+#: Other names of what is read.
+_ALIASES = {
+    **{"kernel": "W", "weight": "W", "features": "H", "bias": "b"},
+    **{"lambdaw": "lam_w", "lambdah": "lam_h", "lambdab": "lam_b"},
+}
+
+
+def check_beside(
+    path: Any, others: Iterable[str], known: Iterable[str], present: Iterable[str]
+) -> None:
+    """Raise `ValueError` for an array beside the layer that makes it another problem.
+
+    `others` are the names in the file that nothing reads, `known` those that something does and
+    `present` those of them that the file has.
+    """
+    spelt = {_flat(name): name for name in known} | _ALIASES
+    for name in others:
+        flat = _flat(name)
+        meant = spelt.get(flat)
+        if meant is not None and meant not in present:
+            raise ValueError(f"{path} has {name}, which is not read: save it as {meant}")
+        found = _BY_NAME.get(flat) or next((x for part, x in _BY_PART.items() if part in flat), "")
+        if found:
+            raise ValueError(f"{path} has {name} beside the layer: {found}")
+
+
+def _flat(name: str) -> str:
+    """A name in small letters and digits alone."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
