@@ -287,3 +287,12 @@ def test_the_advice_on_a_sigmoid_is_exact():
     both = np.array([[-0.5], [0.5]])
     layer = layer_of(both * w, labels=y, b=both[:, 0] * c, lam_w=4e-2, lam_b=2e-2)
     assert value(layer) == pytest.approx(expected, rel=1e-14)
+
+
+def test_entries_whose_squares_are_not_numbers():
+    assert refusal(layer_of, H=1e200 * ROWS) == (
+        "H has entries above 1e+150, whose squares overflow: rescale"
+    )
+    tiny = refusal(as_classifier, W, 1e-200 * ROWS, LABELS, loss="ce", lam_w=2e-2)
+    assert tiny.startswith("H is so small that its squares are zero")
+    assert value(layer_of(H=1e-200 * ROWS)) == pytest.approx(plain_value(H=0 * ROWS), rel=1e-14)

@@ -237,10 +237,11 @@ def _bias_decay(b: Any, lam_b: float | None) -> float | None:
 
 def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
     """λ_H = λ_W ‖W‖²/‖H‖², which holds at every critical point. Raises `ValueError` for H = 0."""
-    size_w, size_h = np.linalg.norm(W), np.linalg.norm(H)
+    size_w, size_h = float(np.linalg.norm(W)), float(np.linalg.norm(H))
     if not size_h > 0:
-        raise ValueError("H is zero, so that lam_h cannot be inferred: give lam_h (--lam-h)")
-    return float(lam_w) * float(size_w / size_h) ** 2
+        what = "so small that its squares are zero" if np.any(H) else "zero"
+        raise ValueError(f"H is {what}, so that lam_h cannot be inferred: give lam_h (--lam-h)")
+    return float(lam_w) * (size_w / size_h) ** 2
 
 
 def inferred_note(lam_h: float) -> str:

@@ -47,8 +47,12 @@ def real(name: str, array: np.ndarray) -> np.ndarray:
     raise ValueError(f"{name} must be an array of real numbers, got dtype {dtype}{remedy}")
 
 
+#: The square of a larger entry times their number overflows.
+_LARGEST = 1e150
+
+
 def check_finite(name: str, array: np.ndarray) -> None:
-    """Raise `ValueError` for NaN and infinity, with the first place."""
+    """Raise `ValueError` for NaN and infinity, with the first place, and for enormous entries."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = ", ".join(str(i) for i in bad[0])
@@ -56,6 +60,8 @@ def check_finite(name: str, array: np.ndarray) -> None:
             f"{name} has {len(bad)} of {array.size} entries NaN or infinite, the first at "
             f"[{where}]: a certificate needs finite numbers"
         )
+    if np.max(np.abs(array), initial=0.0) > _LARGEST:
+        raise ValueError(f"{name} has entries above {_LARGEST:g}, whose squares overflow: rescale")
 
 
 # Labels --------------------------------------------------------------------------------------
