@@ -162,7 +162,7 @@ class Branch:
             K = len(point.W)
             zero = np.zeros((K, K))
             shift = _coordinates(along, zero, zero, np.full(K, K**-0.5))
-            if np.any(shift):
+            if np.linalg.norm(shift) > 0.5:  # in the trivial representation, in no other
                 tangents.append(shift)
         form = hessian_form(point, G, along)
         if not tangents:
