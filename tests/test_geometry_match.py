@@ -93,6 +93,25 @@ def test_comparisons_do_not_depend_on_the_units_of_the_logits(mu, scale):
                 assert getattr(match, name) == pytest.approx(getattr(same, name), abs=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e6])
+def test_nor_do_they_where_the_minimiser_is_the_origin(scale):
+    one, problem = (
+        make(MSE(), BALANCED, None, 0.3),
+        make(MSE(1.0, scale), BALANCED, None, 0.3 * scale),
+    )
+    for size, expected in ((1e-3, True), (0.05, False)):
+        near = gaussian(one, 0, size)
+        match = compare_geometry(problem, jax.tree.map(lambda x: x * scale**0.5, near))
+        same = compare_geometry(one, near)
+        assert match.matches is same.matches is expected
+        assert (match.kind, np.isnan(match.classifier_distance)) == ("origin", True)
+        # Logits relative to f*/μ, f* = 1/2 and μ = 0.3.
+        V = np.asarray(near.W @ near.H)
+        assert same.logit_distance == pytest.approx(np.linalg.norm(V) * 0.3 / 0.5, rel=1e-12)
+        for name in ("logit_distance", "penalty_distance"):
+            assert getattr(match, name) == pytest.approx(getattr(same, name), rel=1e-9)
+
+
 @pytest.mark.parametrize("below", [1e-2, 1e-4])
 def test_a_small_minimiser_in_the_wrong_place_is_no_match(below):
     # CE: Kμ√n = 1 − below, ρ = log((1 − (K−1)μ√n)/(μ√n)), about K·below.
