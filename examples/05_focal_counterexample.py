@@ -64,7 +64,7 @@ def main() -> None:
 
     # 3. How far they go: by continuation of the point, and for two of them in closed form.
     for kind, each in chosen.items():
-        ends = ufm.spurious_interval(each, 1e-4 if options.quick else 1e-6)
+        ends = ufm.spurious_interval(each)
         print(
             f"  {kind}: spurious for μ√n in ({ends.lower.rate:.6f}, {ends.upper.rate:.6f}); below "
             f"it {ends.lower.event}, above it {ends.upper.event}"

@@ -20,6 +20,7 @@ LAYERS = (
     ("curvature", "centring"),
     ("certificate", "saddle"),
     ("minimum",),
+    ("geometry_match",),
     ("verification", "nearest", "trajectory"),
     ("results", "examination", "spectra"),
     ("dossier", "summary"),

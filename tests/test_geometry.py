@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ufm import geometry, minimum
+from ufm import geometry, geometry_match, minimum
 from ufm.geometry import (
     class_means,
     nc_metrics,
@@ -184,13 +184,13 @@ def test_metrics_map_over_a_batch():
 
 
 def test_what_ignores_the_loss_is_compiled_once_for_all_losses():
-    programs = (geometry._nc_metrics, minimum._factorise, minimum._distances, _draw)
+    programs = (geometry._nc_metrics, minimum._factorise, geometry_match._distances, _draw)
     sizes = []
     for loss in (CrossEntropy(), LabelSmoothing(0.1), Focal(1.0)):
         problem = Problem(loss, (2, 2, 2), DIM, 1e-3, 1e-3, None)
         start = init_params(problem, jax.random.key(0))
         nc_metrics(problem, start)
-        minimum.compare_geometry(problem, start)
+        geometry_match.compare_geometry(problem, start)
         sizes.append([program._cache_size() for program in programs])
     assert sizes[0] == sizes[1] == sizes[2]
     assert all(size > 0 for size in sizes[0])

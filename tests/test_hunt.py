@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mpmath import mp, mpf
 
 import ufm
 from ufm import (
@@ -23,10 +24,13 @@ from ufm import (
     objective,
     spurious_interval,
 )
+from ufm.cli._hunt_output import _in_words, _of_interval
 from ufm.hessian import rotation_dimension
+from ufm.landscape.branch import scaled
 from ufm.landscape.hunt import attempt, examine, rate
 from ufm.landscape.reproduce import one_per_class, save
 
+mp.dps = 30
 #: The smallest K with a window of a few per cent for one γ below 10.
 FOCAL = SearchSpace(
     (Focal(2.5), Focal(3.5)), num_classes=(30,), per_class=(2, 2), decay=(0.99, 1.005)
@@ -133,34 +137,147 @@ def test_with_a_trained_bias_collapse_need_not_be_global():
     assert minimum.lower_bound < lower
 
 
-# Intervals ---------------------------------------------------------------------------------------
+# Intervals: the ends against their definitions in 30 digits ---------------------------------------
+
+
+def _dead_classes(gamma, classes, dead):
+    """x = μ√n of a simplex ETF of the L live classes by its margin ρ, and its curve σ − μ.
+
+    Logits of live samples: (1 − 1/L)ρ, −ρ/L for other live classes, 0 for dead ones; of dead
+    samples 0. σ is the singular value of G on the span of the ones on live and on dead classes.
+    """
+    K, L, m, g = (mpf(x) for x in (classes, classes - dead, dead, gamma))
+
+    def softmax(rho):
+        own, other = mp.exp(rho * (1 - 1 / L)), mp.exp(-rho / L)
+        total = own + (L - 1) * other + m
+        return own / total, other / total, 1 / total
+
+    def loss(rho):
+        p = softmax(rho)[0]
+        return -((1 - p) ** g) * mp.log(p)
+
+    def steepness(p):  # of (1 − e^{−ℓ})^γ ℓ in ℓ
+        return (1 - p) ** g * (1 - g * p * mp.log(p) / (1 - p))
+
+    def rate(rho):
+        return -L / K * mp.diff(loss, rho) / (L - 1)
+
+    def gap(rho):
+        p, other, dying = softmax(rho)
+        live, rest, cross = steepness(p), steepness(1 / K), mp.sqrt(m * L)
+        G = mp.matrix(
+            [
+                [live * (p - 1 + (L - 1) * other), cross * rest / K],
+                [cross * live * dying, rest * (m / K - 1)],
+            ]
+        )
+        return max(mp.svd_r(G / K, compute_uv=False)) - rate(rho)
+
+    return rate, gap
+
+
+def _fold(rate):
+    """The margin at which x is largest, and the two branches meet."""
+    return mp.findroot(lambda r: mp.diff(rate, r), mpf(1))
+
+
+def _point(gamma, classes, dead, x):
+    """The point above with one sample in each class, found by the margin that belongs to x."""
+    live, loss = classes - dead, Focal(gamma)
+    rate, _ = _dead_classes(gamma, classes, dead)
+    rho = float(mp.findroot(lambda r: rate(r) - x, (_fold(rate), mpf(9)), solver="anderson"))
+    problem = ufm.Problem.balanced(
+        loss=loss, num_classes=classes, per_class=1, dim=classes - 1, lam_w=x, lam_h=x, lam_b=None
+    )
+    frame = ufm.geometry.simplex_basis(live) * rho**0.5
+    W = np.zeros((classes, classes - 1))
+    W[:live, : live - 1] = frame
+    means = Params(jnp.asarray(W), jnp.asarray(W.T), None)
+    return ufm.landscape.hunt.SpuriousMinimum(
+        problem, means, 0.0, 0.0, "", 0.0, 0, 0, 0, 0.0, live - 1, dead, ""
+    )
+
+
+@pytest.mark.parametrize(("dead", "start", "known"), [(1, 0.0238, 0.0233500020978), (2, 0.0238, 0)])
+def test_intervals_of_dead_classes_in_thirty_digits(dead, start, known):
+    rate, gap = _dead_classes(3, 50, dead)
+    ends = spurious_interval(_point(3.0, 50, dead, start), 1e-9)
+    fold = _fold(rate)
+    lower = mp.findroot(gap, (fold, mpf(9)), solver="anderson")
+    for end, exact in ((ends.lower, rate(lower)), (ends.upper, rate(fold))):
+        assert abs(end.rate / float(exact) - 1) <= max(end.error, 1e-15)
+        assert end.error < 1e-11
+    assert (ends.lower.event, ends.upper.event) == ("becomes unstable", "disappears")
+    if known:
+        assert ends.lower.rate == pytest.approx(known, rel=1e-11)
+    # Where and how an interval ends does not depend on what is asked.
+    again = spurious_interval(_point(3.0, 50, dead, start), 0.5)
+    assert (again.lower, again.upper) == (ends.lower, ends.upper)
 
 
 def test_intervals_end_where_the_closed_forms_say(found):
     for kind in ("origin", "simplex ETF"):
         each = next(x for x in found.found if x.kind == kind)
-        ends = spurious_interval(each, 1e-6)
+        ends = spurious_interval(each, 1e-9)
         curves = focal_phases(each.problem.loss.gamma, 30)
         low, high = (curves.origin, curves.tie) if kind == "origin" else (curves.tie, curves.frame)
-        assert ends.lower.rate == pytest.approx(float(low), rel=1e-6)
-        assert ends.upper.rate == pytest.approx(float(high), rel=1e-6)
+        assert ends.lower.rate == pytest.approx(float(low), rel=1e-13)
+        assert ends.upper.rate == pytest.approx(float(high), rel=1e-13)
         events = {
             "origin": ("becomes unstable", "becomes global"),
             "simplex ETF": ("becomes global", "disappears"),
         }
         assert (ends.lower.event, ends.upper.event) == events[kind]
         for end in (ends.lower, ends.upper):
-            assert 0 < abs(end.inside - end.outside) <= 1e-6 * end.inside
+            assert 0 < abs(end.inside - end.outside) <= 1e-12 * end.inside
+        assert ends.lower.inside < each.rate < ends.upper.inside
 
 
-def test_the_interval_of_dead_classes_holds_the_point_and_ends_at_no_minimum(found):
-    each = next(x for x in found.found if x.dead_classes and x.rank)
-    ends = spurious_interval(each, 1e-3)
-    assert ends.lower.inside <= each.rate <= ends.upper.inside
-    # Dead classes die no earlier than the origin is stable, and live no longer than the ETF.
+def test_a_point_that_loses_rank_ends_where_the_one_of_lower_rank_changes_stability(found):
+    # Dead classes that share a feature, opposite to the mean of the others, until it is none.
+    each = next(x for x in found.found if x.rank == 30 - x.dead_classes and 5 < x.dead_classes < 13)
+    ends = spurious_interval(each, 1e-9)
+    assert ends.upper.event == "loses rank"
+    rate, gap = _dead_classes(float(each.problem.loss.gamma), 30, each.dead_classes)
+    ends_of_gap = (_fold(rate), mpf(9))
+    exact = float(rate(mp.findroot(gap, ends_of_gap, solver="anderson")))
+    assert abs(ends.upper.rate / exact - 1) <= ends.upper.error < 1e-11
+
+
+def test_an_end_that_is_not_reached_is_no_number(found, monkeypatch):
+    each = next(x for x in found.found if x.kind == "origin")
+    monkeypatch.setattr("ufm.landscape.interval._FARTHEST", 1.0001)
+    ends = spurious_interval(each)
+    assert not ends.lower.reached
+    assert np.isnan(ends.lower.rate)
+    assert (ends.lower.outside, ends.lower.event) == (0.0, "not reached")
+    assert ends.lower.inside <= each.rate / 1.0001
+    assert ends.is_accurate
+    words = _in_words(ends)
+    assert f"in (at most {ends.lower.inside:.4g}, " in words
+    assert "below it was not followed further" in words
+    assert _of_interval(ends)["interval"]["lower"] is None
+
+
+def test_what_lies_below_the_symmetric_points_is_not_followed(found):
+    # At a decay where the frame is lower than the origin, as in the hunt with a trained bias.
+    each = next(x for x in found.found if x.kind == "simplex ETF")
     curves = focal_phases(each.problem.loss.gamma, 30)
-    assert float(curves.origin) * (1 - 1e-3) < ends.lower.rate
-    assert ends.upper.rate < float(curves.frame) * (1 + 1e-3)
+    factor = float(curves.tie) * (1 - 1e-3) / each.rate
+    problem = scaled(each.problem, factor)
+    moved = dataclasses.replace(each, problem=problem, means=_frame_of(problem))
+    with pytest.raises(ValueError, match="the value is below those of the symmetric points"):
+        spurious_interval(moved)
+    factor = float(curves.origin) * (1 - 1e-3) / each.rate
+    origin = next(x for x in found.found if x.kind == "origin")
+    low = dataclasses.replace(origin, problem=scaled(each.problem, factor))
+    with pytest.raises(ValueError, match="not a local minimum at its own decay"):
+        spurious_interval(low)
+
+
+def _frame_of(problem):
+    return ufm.minimum.frame(problem, ufm.class_means.reduced_problem(problem, problem.dim))
 
 
 def test_an_accuracy_that_is_none_is_refused(found):

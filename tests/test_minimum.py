@@ -12,11 +12,9 @@ from points import (
     CONVEX_PROBLEMS,
     DIM,
     SKEWED,
-    gaussian,
     make,
     origin,
     perturbed,
-    rescaled,
 )
 
 from ufm import (
@@ -24,12 +22,9 @@ from ufm import (
     CrossEntropy,
     CustomLoss,
     Focal,
-    LabelSmoothing,
-    Params,
     Problem,
     compare_geometry,
     global_minimum,
-    nc_metrics,
     solve_many,
 )
 from ufm.duality import dual_state
@@ -236,66 +231,6 @@ def test_a_convex_custom_loss_is_solved_and_certified():
     assert found.is_exact
     assert abs(float(found.value) - convex_minimum(known).value) <= 1e-8
     assert float(found.lower_bound) <= convex_minimum(known).value
-
-
-FRAME_NC2 = (2 - 2 * (2 / 3) ** 0.5) ** 0.5
-
-
-@pytest.mark.parametrize(
-    ("loss", "lam_b", "kind", "nc2"),
-    [
-        (CrossEntropy(), 1e-2, "simplex ETF", 0.0),
-        (LabelSmoothing(0.1), 0.0, "simplex ETF", 0.0),
-        (MSE(), 0.0, "simplex ETF", 0.0),
-        (MSE(), None, "orthogonal frame", FRAME_NC2),
-        (MSE(), 0.5, "shifted frame", None),
-    ],
-    ids=ids,
-)
-def test_geometry_matches_at_the_minimum_and_only_there(loss, lam_b, kind, nc2):
-    problem = make(loss, BALANCED, lam_b)
-    point = perturbed(minimiser(problem), 0, 1e-7)
-    match = compare_geometry(problem, point)
-    assert match.kind == kind
-    assert match.matches is True
-    assert max(match.logit_distance, match.classifier_distance) < 1e-6
-    metrics = nc_metrics(problem, point)
-    assert match.nc2 == pytest.approx(float(metrics.nc2), abs=1e-6)
-    assert match.nc3 == pytest.approx(0.0, abs=1e-12)
-    if nc2 is not None:
-        assert match.nc2 == pytest.approx(nc2, abs=1e-12)
-    outside = junk_features(point)
-    for elsewhere in (
-        perturbed(point, 1, 0.1),
-        rescaled(point, 1.1),
-        Params(point.W, 1.1 * point.H, point.b),
-        Params(point.W[jnp.array([1, 0, 2])], point.H, point.b),
-        outside,
-        gaussian(problem, 0, 1.0),
-        origin(problem),
-    ):
-        assert compare_geometry(problem, elsewhere).matches is False
-    # The logits and the classifier of that one are right; only its features are too long.
-    assert compare_geometry(problem, outside).logit_distance < 1e-6
-
-
-def junk_features(point: Params) -> Params:
-    """Add to every feature the same vector orthogonal to all classifiers."""
-    _, _, right = np.linalg.svd(np.asarray(point.W))
-    return Params(point.W, point.H + jnp.asarray(right[-1])[:, None], point.b)
-
-
-def test_geometry_at_the_origin_beyond_the_threshold():
-    for lam_b in (None, 0.0):
-        problem = make(CrossEntropy(), BALANCED, lam_b, mu=0.3)
-        for point in (origin(problem), gaussian(problem, 0, 1e-5)):
-            match = compare_geometry(problem, point)
-            assert (match.kind, match.matches) == ("origin", True)
-            assert np.isnan(match.nc2)
-            assert np.isnan(match.nc3)
-        assert compare_geometry(problem, gaussian(problem, 0, 0.3)).matches is False
-        lonely = Params(origin(problem).W, gaussian(problem, 0, 1.0).H, origin(problem).b)
-        assert compare_geometry(problem, lonely).matches is False
 
 
 def test_minority_classes_collapse_under_strong_imbalance():

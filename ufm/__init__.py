@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ufm.geometry import NCMetrics as NCMetrics
     from ufm.geometry import nc_metrics as nc_metrics
     from ufm.geometry import simplex_etf as simplex_etf
+    from ufm.geometry_match import GeometryMatch as GeometryMatch
+    from ufm.geometry_match import compare_geometry as compare_geometry
     from ufm.hessian import Eigenpairs as Eigenpairs
     from ufm.hessian import HessianOperator as HessianOperator
     from ufm.hessian import Histogram as Histogram
@@ -67,9 +69,7 @@ if TYPE_CHECKING:
     from ufm.mesh import init_sharded as init_sharded
     from ufm.mesh import sample_mesh as sample_mesh
     from ufm.mesh import shard_samples as shard_samples
-    from ufm.minimum import GeometryMatch as GeometryMatch
     from ufm.minimum import GlobalMinimum as GlobalMinimum
-    from ufm.minimum import compare_geometry as compare_geometry
     from ufm.minimum import global_minimum as global_minimum
     from ufm.nearest import NearestMinimiser as NearestMinimiser
     from ufm.nearest import nearest_minimiser as nearest_minimiser
@@ -115,7 +115,7 @@ _HOME = {
     "CrossEntropy": "ufm.losses",
     "CustomLoss": "ufm.losses",
     "Focal": "ufm.losses",
-    "GeometryMatch": "ufm.minimum",
+    "GeometryMatch": "ufm.geometry_match",
     "GlobalMinimum": "ufm.minimum",
     "History": "ufm.solvers",
     "LabelSmoothing": "ufm.losses",
@@ -130,7 +130,7 @@ _HOME = {
     "Verdict": "ufm.certificate",
     "certify": "ufm.certificate",
     "collapse_threshold": "ufm.symmetric",
-    "compare_geometry": "ufm.minimum",
+    "compare_geometry": "ufm.geometry_match",
     "global_minimum": "ufm.minimum",
     "Eigenpairs": "ufm.hessian",
     "Histogram": "ufm.hessian",

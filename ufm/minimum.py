@@ -1,4 +1,4 @@
-r"""The global minimum of a problem, with its proof, and how far a point is from it.
+r"""The global minimum of a problem, with its proof.
 
 Averaging the features of a class never raises f when the loss is convex, so f* is the minimum of
 a K-column problem whose columns carry the class sizes as weights, whatever N. It is
@@ -12,7 +12,7 @@ It is attained when d ≥ rank Z*; for smaller d only the bound holds.
 
     >>> minimum = global_minimum(problem)
     >>> minimum.value, minimum.is_exact, minimum.rho
-    >>> compare_geometry(problem, solution.params, minimum).matches
+    >>> minimum.params(jax.random.key(0))
 """
 
 import dataclasses
@@ -28,14 +28,17 @@ from ufm import symmetric
 from ufm._pytree import pytree, static
 from ufm.certificate import Certificate, Verdict, certify
 from ufm.class_means import class_sizes, reduced_problem
-from ufm.geometry import centering, nc_metrics, orthonormal_columns
+from ufm.geometry import centering, orthonormal_columns
 from ufm.hessian import NO_FRAME
-from ufm.problem import Params, Problem, init_params, logits, matmul, penalty, without_loss
+from ufm.losses import Focal
+from ufm.problem import Params, Problem, init_params, matmul, without_loss
 from ufm.solvers import solve
 
 #: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
 #: square of their accuracy in W and H.
 _RANK_CUTOFF = 1e-7
+#: The same of f*/μ, the most that ‖Z*‖_* can be: all of Z* is zero below it.
+_NOTHING = 1e-16
 #: Starts tried where nothing but the best value found can be reported.
 _TRIES = 8
 
@@ -43,6 +46,9 @@ _TRIES = 8
 @pytree()
 class GlobalMinimum:
     """The minimum value, a proven lower bound, and one minimiser up to rotation.
+
+    There may be others: `tied` says that the origin and the simplex ETF have the same value up to
+    rounding, as under the focal loss at the decay where its minimiser jumps.
 
     `logits[:, k]` is W h̄_k (without the bias) for class k. `rho`, `tau` and `bias_level` are the
     scalars of the symmetric solution Z = (ρP + (τ/K)11ᵀ)⊗1ᵀ, b = b₀1, NaN where it is not
@@ -60,6 +66,7 @@ class GlobalMinimum:
     rank: int
     problem: Problem
     reason: str = static(default="")
+    tied: bool = static(default=False)
 
     @property
     def kind(self) -> str:
@@ -72,7 +79,11 @@ class GlobalMinimum:
             return "imbalanced"
         if self.tau == 0.0:
             return "simplex ETF"
-        return "orthogonal frame" if np.isclose(self.tau, self.rho, rtol=1e-9) else "shifted frame"
+        return (
+            "orthogonal frame"
+            if np.isclose(self.tau, self.rho, rtol=1e-9, atol=0)
+            else "shifted frame"
+        )
 
     def params(self, key: Key[Array, ""], dtype: Any = None) -> Params:
         """W, H, b with f = `value`, in a uniformly random orientation.
@@ -198,8 +209,26 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     if not proven:
         return _replace(found, lower_bound=bound, is_exact=False, reason=why)
     if problem.dim >= rank:
-        return _replace(found, lower_bound=bound, reason="symmetric minimum, proven by its bound")
+        tied = isinstance(problem.loss, Focal) and bool(_tie(problem))
+        why = "symmetric minimum, proven by its bound"
+        why += "; the origin and the simplex ETF tie" if tied else ""
+        return _replace(found, lower_bound=bound, reason=why, tied=tied)
     return _too_few_dimensions(problem, rank, bound)
+
+
+@jax.jit
+def _tie(problem: Problem) -> Array:
+    """Do the origin and a frame beyond the bend of φ have one value, up to rounding?
+
+    Under the focal loss where 1/K < p*(γ), at the decay at which the minimiser jumps.
+    """
+    phi = symmetric.MarginLoss(problem.loss, problem.num_classes)
+    root = (problem.num_columns / problem.num_classes) ** 0.5
+    slope, bend = problem.mu() * root * (problem.num_classes - 1), phi.inflection()
+    s = phi.stationary(slope, jnp.maximum(bend, 0.0))
+    origin = phi.value(jnp.zeros_like(s))
+    apart = jnp.abs(phi.value(s) + slope * s - origin)
+    return (bend > 0) & (s > bend) & (apart <= 64 * float(jnp.finfo(s.dtype).eps) * (1.0 + origin))
 
 
 def _reduced_certificate(found: GlobalMinimum) -> Certificate:
@@ -247,7 +276,7 @@ def _best_found(problem: Problem, dim: int, bound: float, reason: str) -> Global
 def _from_reduced(problem: Problem, small: Problem, params: Params, value: float) -> GlobalMinimum:
     Z = matmul(params.W, params.H)
     sizes = np.linalg.svd(np.asarray(Z), compute_uv=False)
-    rank = int(np.sum(sizes > _RANK_CUTOFF * max(sizes[0], 1e-7)))
+    rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], _NOTHING * value / float(small.mu()))))
     table = Z * jax.lax.rsqrt(small.samples(Z.dtype))[None, :]
     nan = float("nan")
     return GlobalMinimum(value, value, True, table, params.b, nan, nan, nan, rank, problem, "")
@@ -255,75 +284,3 @@ def _from_reduced(problem: Problem, small: Problem, params: Params, value: float
 
 def _replace(minimum: GlobalMinimum, **changes: Any) -> GlobalMinimum:
     return dataclasses.replace(minimum, **changes)
-
-
-@pytree()
-class GeometryMatch:
-    """How far a point is from the predicted minimisers, whatever their geometry.
-
-    `logit_distance` = ‖V − V*‖_F / max(‖V*‖_F, √N), up to a common shift of the logits where the
-    loss ignores it; `classifier_distance` = ‖WWᵀ − W*W*ᵀ‖_F / max(‖W*W*ᵀ‖_F, ‖WWᵀ‖_F, 1e-12);
-    `penalty_distance` is the difference of the penalties relative to f*, which sees features
-    outside the row space of W. All are invariant under rotations. `nc2`, `nc3` are the values
-    that the minimiser itself has: zero for a simplex ETF, √(2 − 2√((K−1)/K)) for the orthogonal
-    frame of MSE without bias, NaN at the origin. `matches` is None where no minimiser is known.
-    """
-
-    logit_distance: float
-    classifier_distance: float
-    penalty_distance: float
-    nc2: float
-    nc3: float
-    kind: str = static()
-    matches: bool | None = static()
-
-
-def compare_geometry(
-    problem: Problem,
-    params: Params,
-    minimum: GlobalMinimum | None = None,
-    tol: float = 1e-3,
-) -> GeometryMatch:
-    """Did the point reach the predicted geometry? Knows when the right answer is no simplex ETF."""
-    minimum = minimum or global_minimum(problem)
-    if minimum.kind == "unknown":
-        nan = float("nan")
-        return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)
-    target = minimum.params(jax.random.key(0), params.W.dtype)
-    shift_invariant = problem.loss.shift_invariant
-    distances = _distances(
-        without_loss(problem), params, target, minimum.value, shift_invariant=shift_invariant
-    )
-    found = [float(x) for x in distances]
-    logit_distance, classifier_distance, penalty_distance, nc2, nc3 = found
-    close = logit_distance <= tol and penalty_distance <= tol
-    # At the origin both Gram matrices are noise.
-    close = close and (minimum.rank == 0 or classifier_distance <= tol)
-    return GeometryMatch(
-        logit_distance, classifier_distance, penalty_distance, nc2, nc3, minimum.kind, close
-    )
-
-
-@functools.partial(jax.jit, static_argnames="shift_invariant")
-def _distances(
-    problem: Problem,
-    params: Params,
-    target: Params,
-    value: Float[Array, ""] | float,
-    *,
-    shift_invariant: bool,
-) -> tuple[Float[Array, ""], ...]:
-    """The numbers of a `GeometryMatch`, in its order."""
-    predicted = nc_metrics(problem, target)
-    V, V_star = logits(problem, params), logits(problem, target)
-    if shift_invariant:
-        V, V_star = (x - jnp.mean(x, axis=0, keepdims=True) for x in (V, V_star))
-    size = jnp.maximum(jnp.linalg.norm(V_star), problem.num_columns**0.5)
-    logit_distance = jnp.linalg.norm(V - V_star) / size
-    gram, gram_star = matmul(params.W, params.W.T), matmul(target.W, target.W.T)
-    norms = jnp.stack([jnp.linalg.norm(gram_star), jnp.linalg.norm(gram)])
-    classifier_distance = jnp.linalg.norm(gram - gram_star) / jnp.maximum(jnp.max(norms), 1e-12)
-    difference = jnp.abs(penalty(problem, params) - penalty(problem, target))
-    smallest = float(jnp.finfo(V.dtype).tiny)
-    penalty_distance = difference / jnp.maximum(jnp.abs(value), smallest)
-    return logit_distance, classifier_distance, penalty_distance, predicted.nc2, predicted.nc3

@@ -1,8 +1,8 @@
-r"""How far a point is from the set of minimisers: one orthogonal Procrustes problem.
+r"""How far a point is from the predicted minimisers: one orthogonal Procrustes problem.
 
 If (W*, H*, b*) is a minimiser, so is (W*Q, QᵀH*, b*) for every rotation or reflection Q (d×d), and,
 where a free bias meets a loss that ignores a common shift of the logits, b* + c1 for every c. The
-distance to that family is
+distance to that family of the predicted minimiser is
 
     min_{Q,c}  √( ‖W − W*Q‖² + ‖H − QᵀH*‖² + ‖b − b* − c1‖² ).
 
@@ -40,14 +40,14 @@ class NearestMinimiser:
 def nearest_minimiser(
     problem: Problem, params: Params, minimum: GlobalMinimum | None = None
 ) -> NearestMinimiser | None:
-    """The predicted minimiser nearest to the point, or None where no minimiser is known.
+    """The predicted minimiser nearest to the point, or None where none is known or two tie.
 
     `minimum` saves computing `global_minimum(problem)` again. Raises `ValueError` for shapes that
     do not belong to the problem. All distances are NaN for a point that is not finite.
     """
     check_shapes(problem, params)
     minimum = minimum or global_minimum(problem)
-    if not minimum.is_exact:
+    if not minimum.is_exact or minimum.tied:
         return None
     target = minimum.params(jax.random.key(0), params.W.dtype)
     turned = align(params, target)

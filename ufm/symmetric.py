@@ -4,18 +4,20 @@ With K balanced classes of n samples, the candidates for a global minimum are
 
     Z = (ρ P + (τ/K) 11ᵀ) ⊗ 1_nᵀ,   b = b₀ 1,   P = I − 11ᵀ/K,
 
-and on them f is a function of three scalars. For the losses of [Z22] (cross-entropy, label
-smoothing, focal) τ = b₀ = 0 and, with φ(s) the loss at margin s = z_k − z_j for all j ≠ k,
+and on them f is a function of three scalars. For shift-invariant losses with the contrastive
+property of [Z22] (CE, LS, FL) τ = b₀ = 0 and, with φ(s) the loss at margin s = z_k − z_j for all
+j ≠ k, the best symmetric value is
 
-    f* = min_{s≥0} φ(s) + c s,   c = μ √n (K−1),   μ = √(λ_W λ_H),   ρ* = argmin.
+    min_{s≥0} φ(s) + c s,   c = μ √n (K−1),   μ = √(λ_W λ_H),   ρ* = argmin.
 
-The same scalar problem bounds f from below at *every* point, convex loss or not, because
-‖Z‖_* ≥ √n (K−1) mean_i |s_i| for the mean margins s_i, and L ≥ φ(mean margin). So the
-neural-collapse value is the global minimum; see `margin_lower_bound` for trained biases.
+Without a bias it is the global minimum, convex loss or not: ‖Z‖_* ≥ √n (K−1) mean_i |s_i| for the
+mean margins s_i, and L ≥ φ(mean margin). With one see `margin_lower_bound`. That ρ* is unique for
+every c, the other property of [Z22], holds for CE and LS, but for FL only where 1/K ≥ p*(γ)
+(K ≤ 23, 17, 17 at γ = 1, 2, 3): beyond, the origin and a frame tie where ρ* jumps.
 
-φ is convex for CE and LS; for the focal loss it is concave below the margin s_c at which
-p_k = p*(γ) and convex above it, so that a global minimum of φ + c s over an interval is one of
-its ends, s_c, or the single stationary point beyond s_c: no scan is needed to be sure.
+φ is convex for CE and LS; for FL it is concave below the margin s_c at which p_k = p*(γ) and convex
+above it, so that a global minimum of φ + c s over an interval is one of its ends, s_c, or the
+single stationary point beyond s_c: no scan is needed to be sure.
 
     >>> symmetric_minimum(problem).rho     # CE, K=10, n=100, λ=5e-4: 5.25227342804663
 """
@@ -32,7 +34,7 @@ from ufm.losses import MSE, Focal, Loss
 from ufm.problem import Problem
 
 Scalar = Float[Array, ""]
-#: Halvings that shrink any bracket of margins below 1e4 to neighbouring float64 numbers.
+#: Halvings that shrink brackets of margins below 1e4 to neighbouring float64 numbers.
 _BISECTIONS = 80
 
 
@@ -48,7 +50,7 @@ class SymmetricMinimum:
 
 @pytree()
 class CollapseThreshold:
-    """The decay √(λ_W λ_H) at and above which ρ* = 0, and whether ρ* jumps there."""
+    """The decay √(λ_W λ_H) at and above which ρ* = 0, and whether ρ* jumps there from a tie."""
 
     mu: Float[Array, "*batch"]
     jumps: Any
@@ -95,8 +97,7 @@ def _minimum(problem: Problem) -> SymmetricMinimum:
     rate = problem.mu()
     if isinstance(problem.loss, MSE):
         return _mse_minimum(problem, rate)
-    phi = MarginLoss(problem.loss, problem.num_classes)
-    slope = rate * (problem.num_classes - 1)
+    phi, slope = MarginLoss(problem.loss, problem.num_classes), rate * (problem.num_classes - 1)
     rho = phi.argmin(slope, jnp.zeros_like(slope))
     zero = jnp.zeros_like(rho)
     return SymmetricMinimum(rho, zero, zero, phi.value(rho) + slope * rho)
@@ -139,7 +140,7 @@ def collapse_threshold(problem: Problem) -> CollapseThreshold:
 
 @pytree()
 class MarginLoss:
-    """φ(s) = L(s e_k, k): the loss at equal margins s, for a shift-invariant loss of [Z22]."""
+    """φ(s) = L(s e_k, k): the loss at equal margins s, for a shift-invariant contrastive loss."""
 
     loss: Loss
     num_classes: int = static()
@@ -204,15 +205,15 @@ def bisect(reached: Any, low: Scalar, high: Scalar) -> Scalar:
 
 
 def margin_lower_bound(problem: Problem) -> Scalar:
-    r"""A number that f never falls below, for any balanced problem with a loss of [Z22].
+    r"""A number that f never falls below, for balanced classes under CE, LS and FL.
 
     Without bias: min_{s≥0} φ(s) + c s. With a trained bias, for every multiplier ν,
 
         f ≥ min_s φ(s) + m_ν(s),   m_ν(s) = min_δ c|s−δ| + νδ + aδ²,   a = λ_b (K−1)²/(2K),
 
-    m_ν convex with slope clip(ν + 2as, −c, c). The bound returned is the best over a fixed
-    grid of ν, ν = c among them, for which it equals the neural-collapse value whenever c ≤ 1.
-    Holds for every d. Raises `ValueError` for MSE, which is not shift-invariant.
+    m_ν convex with slope clip(ν + 2as, −c, c). Returned is the best over a fixed grid of ν, with
+    ν = c, for which it equals the neural-collapse value whenever c ≤ 1. Holds for every d. Raises
+    `ValueError` for other losses.
     """
     alone = _one_per_class(problem)
     if not problem.loss.contrastive:
@@ -275,13 +276,13 @@ def _bound_at(phi: MarginLoss, c: Scalar, a: Scalar, nu: Scalar) -> Scalar:
     return jnp.where(everywhere_convex, convex_part, jnp.minimum(convex_part, left_part))
 
 
-# MSE is not shift-invariant: the mean level of the logits, m = τ/K + b₀, is a second unknown.
-# Splitting a given m between τ (cost μ√n |τ|) and b₀ (cost λ_b K b₀²/2) is b₀ = min(m, μ√n/λ_b).
-
-
 @pytree()
 class _SquaredScalars:
-    """The stationarity conditions of rescaled MSE at symmetric points, as functions of m."""
+    """The stationarity conditions of rescaled MSE at symmetric points, as functions of m.
+
+    m = τ/K + b₀, the mean level of the logits, is split between τ (cost μ√n |τ|) and b₀ (cost
+    λ_b K b₀²/2) by b₀ = min(m, μ√n/λ_b).
+    """
 
     scale: Scalar
     target: Scalar
@@ -325,8 +326,7 @@ def _mse_level(scalars: _SquaredScalars) -> Scalar:
 
 
 def _mse_minimum(problem: Problem, rate: Scalar) -> SymmetricMinimum:
-    scalars = _squared_scalars(problem, rate)
-    classes = problem.num_classes
+    scalars, classes = _squared_scalars(problem, rate), problem.num_classes
     m = _mse_level(scalars)
     rho = scalars.rho(m)
     bias = jnp.minimum(m, scalars.level_cap)

@@ -15,7 +15,8 @@ from jaxtyping import Array, Key
 from ufm._pytree import pytree, static
 from ufm.certificate import Certificate, Verdict, certify
 from ufm.geometry import NCMetrics, nc_metrics
-from ufm.minimum import GeometryMatch, GlobalMinimum, compare_geometry, global_minimum
+from ufm.geometry_match import GeometryMatch, compare_geometry
+from ufm.minimum import GlobalMinimum, global_minimum
 from ufm.problem import Problem
 from ufm.solvers import DEFAULT_METHOD, History, Solution, polish, solve_many
 

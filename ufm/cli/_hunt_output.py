@@ -1,5 +1,6 @@
 """What `ufm hunt` prints and writes."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from ufm.landscape.interval import End, Interval
     from ufm.landscape.search_space import SearchSpace
 
-Intervals = Sequence[tuple["SpuriousMinimum", "Interval"]]
+#: Minima and their intervals, or why there is none.
+Intervals = Sequence[tuple["SpuriousMinimum", "Interval | str"]]
 
 #: Minima printed; all are in hunt.json.
 _MOST = 15
@@ -49,18 +51,30 @@ def show(found: "Hunt", intervals: Intervals) -> None:
             console.print(f"… and {len(found.found) - _MOST} more: see --json or --out")
     for minimum, interval in intervals:
         p = minimum.problem
-        console.print(
-            f"{p.loss.label()}, K={p.num_classes}, {minimum.kind}: a local minimum that is not "
-            f"global for μ√n in ({interval.lower.rate:.8g}, {interval.upper.rate:.8g}); below "
-            f"{_event(interval.lower)}, above {_event(interval.upper)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        about = f"{p.loss.label()}, K={p.num_classes}, {minimum.kind}: "
+        console.print(about + _in_words(interval), highlight=False, soft_wrap=True)
     console.print(found.explain(), highlight=False, soft_wrap=True)
 
 
+def _in_words(interval: "Interval | str") -> str:
+    if isinstance(interval, str):
+        return f"its interval is not known: {interval}"
+    digits = max(8, 2 - math.floor(math.log10(interval.accuracy)))
+    lower, upper = interval.lower, interval.upper
+    low = f"{lower.rate:.{digits}g}" if lower.reached else f"at most {lower.inside:.4g}"
+    high = f"{upper.rate:.{digits}g}" if upper.reached else f"at least {upper.inside:.4g}"
+    words = (
+        f"a local minimum that is not global for μ√n in ({low}, {high}); below "
+        f"{_event(lower)}, above {_event(upper)}"
+    )
+    if not interval.is_accurate:
+        error = max(end.error for end in (lower, upper) if end.reached)
+        words += f"; rounding leaves the ends uncertain by {error:.0e} of them"
+    return words
+
+
 def _event(end: "End") -> str:
-    return "not followed further" if end.event == "not reached" else f"it {end.event}"
+    return f"it {end.event}" if end.reached else "it was not followed further"
 
 
 def _row(each: "SpuriousMinimum") -> list[str]:
@@ -87,7 +101,7 @@ def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
 
     ends = {id(minimum): _of_interval(interval) for minimum, interval in intervals}
     minima = [
-        _of_minimum(each, name) | {"interval": ends.get(id(each))}
+        _of_minimum(each, name) | ends.get(id(each), {"interval": None})
         for each, name in zip(found.found, _names(found), strict=True)
     ]
     return dumps(
@@ -129,14 +143,20 @@ def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
     }
 
 
-def _of_interval(interval: "Interval") -> dict[str, Any]:
-    return {
-        "lower": interval.lower.rate,
-        "below": interval.lower.event,
-        "upper": interval.upper.rate,
-        "above": interval.upper.event,
-        "accuracy": interval.accuracy,
-    }
+def _of_interval(interval: "Interval | str") -> dict[str, Any]:
+    """Ends that were not reached are null; `followed` is how far the point was followed."""
+    if isinstance(interval, str):
+        return {"interval": None, "interval_unknown": interval}
+    ends = {}
+    for name, event, end in (
+        ("lower", "below", interval.lower),
+        ("upper", "above", interval.upper),
+    ):
+        ends[name] = end.rate if end.reached else None
+        ends[f"{name}_error"] = end.error if end.reached else None
+        ends[event] = end.event
+    followed = [interval.lower.inside, interval.upper.inside]
+    return {"interval": ends | {"followed": followed, "accuracy": interval.accuracy}}
 
 
 def _names(found: "Hunt") -> list[str]:

@@ -53,7 +53,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     intervals: int = 3
     """How many of the minima found to follow as the decay changes, one of each kind first."""
     accuracy: float = 1e-6
-    """Relative accuracy of the ends of the intervals."""
+    """Relative accuracy of the ends of the intervals; ends that miss it say so."""
     out: Path | None = None
     """Folder for hunt.json and an .npz for every minimum. None: nothing is written."""
     figures: bool = False
@@ -140,7 +140,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def _search(
         self, space: "SearchSpace"
-    ) -> "tuple[Found | None, list[tuple[SpuriousMinimum, Interval]], bool]":
+    ) -> "tuple[Found | None, list[tuple[SpuriousMinimum, Interval | str]], bool]":
         """The tries that were finished, the intervals that were, and whether Ctrl-C came."""
         import jax
 
@@ -160,7 +160,10 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             chosen = one_of_each_kind(Found(space, tuple(attempts)).found)[: self.intervals]
             with progress("intervals", len(chosen), "minima") as advance:
                 for minimum in chosen:
-                    intervals.append((minimum, spurious_interval(minimum, self.accuracy)))
+                    try:
+                        intervals.append((minimum, spurious_interval(minimum, self.accuracy)))
+                    except ValueError as reason:
+                        intervals.append((minimum, str(reason)))
                     advance()
         except KeyboardInterrupt:
             interrupted = True

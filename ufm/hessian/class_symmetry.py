@@ -49,22 +49,33 @@ _ALIKE = 1e-6
 _MOST_BLOCKS = 4
 
 
-class _Point(NamedTuple):
-    """The point in the basis above; the first class of each block stands for it.
+class BlockPoint(NamedTuple):
+    """A point of the K-column problem, in d = K dimensions, that permutations within blocks keep.
 
-    Gradient and Hessian of the loss are those of the representatives; `rows` is the projection on
-    the row space, `moved` the distance from the point that was given.
+    W and H commute with the permutations, b is constant on blocks, and `rows` is the projection on
+    the row space. `losses`, `gradient` and `hessian` are those of L at the first class of each
+    block. `moved` is the distance from the point that was given.
     """
 
     problem: Problem
     W: Matrix
     H: Matrix
+    b: Float[np.ndarray, " K"] | None
     rows: Matrix
     rank: int
     blocks: list[Block]
+    losses: Float[np.ndarray, " p"]
     gradient: Float[np.ndarray, "p K"]
     hessian: Float[np.ndarray, "p K K"]
     moved: float
+
+
+class Directions(NamedTuple):
+    """Orthonormal directions of one copy of a representation: of W, of H, and of b."""
+
+    W: Stack
+    H: Stack
+    b: Vectors
 
 
 def class_symmetric_spectrum(
@@ -78,22 +89,22 @@ def class_symmetric_spectrum(
     can move on the way.
     """
     small = reduced_problem(problem, problem.dim)
-    point = _symmetric_point(small, means) if problem.loss.equivariant else None
+    blocks = alike_classes(small, means) if problem.loss.equivariant else []
+    point = block_point(small, means, blocks) if 0 < len(blocks) <= _MOST_BLOCKS else None
     if point is None:
         return None
     _, gradient = value_and_gradient(small, means)
     orbit = gauge(problem, means, gradient)
     shift = point.moved * float(hessian_lipschitz(small, means))
-    G = _over_classes(point, lambda i: np.tile(point.gradient[i][:, None], len(point.blocks[i])))
-    G = G * np.sqrt(_samples(point)) / np.sum(_samples(point))
+    G = feature_gradient_of(point)
     sizes = np.linalg.svd(G, compute_uv=False)
-    groups = [
-        Part(each.label, np.linalg.eigvalsh(_form(point, G, each)), each.multiplicity, 0.0)
-        for each in representations(point.blocks)
-    ]
+    groups = []
+    for each in representations(point.blocks):
+        form = hessian_form(point, G, directions(point, each))
+        groups.append(Part(each.label, np.linalg.eigvalsh(form), each.multiplicity, 0.0))
     groups += [
         Part("deviations from class means", values, count, 0.0)
-        for values, count in _deviations(problem, point)
+        for values, count in deviation_eigenvalues(problem, point)
     ]
     noise = rounding(np.concatenate([sizes, *(part.values for part in groups)])) + shift
     return assemble(
@@ -112,11 +123,8 @@ def class_symmetric_spectrum(
 # The point ---------------------------------------------------------------------------------------
 
 
-def _symmetric_point(problem: Problem, means: Params) -> _Point | None:
+def block_point(problem: Problem, means: Params, blocks: list[Block]) -> BlockPoint | None:
     """The nearest such point of the K-column problem, None if it is not near."""
-    blocks = _blocks(problem, means)
-    if len(blocks) > _MOST_BLOCKS:
-        return None
     W, H = np.asarray(means.W), np.asarray(means.H)
     logits = averaged(W @ H, blocks)
     balance = float(problem.lam_h / problem.lam_w) ** 0.25
@@ -135,27 +143,41 @@ def _symmetric_point(problem: Problem, means: Params) -> _Point | None:
         moved = float(np.hypot(moved, np.linalg.norm(bias - np.asarray(means.b))))
     if moved > _ALIKE * max(float(np.linalg.norm(near_w)), 1.0):
         return None
-    samples = np.asarray(problem.samples(means.W.dtype))
+    rows = left @ left.T
+    return at_parameters(problem, near_w, near_h, bias, rows, rank, blocks)._replace(moved=moved)
+
+
+def at_parameters(
+    problem: Problem,
+    W: Matrix,
+    H: Matrix,
+    b: Float[np.ndarray, " K"] | None,
+    rows: Matrix,
+    rank: int,
+    blocks: list[Block],
+) -> BlockPoint:
+    """The point with these parameters, and the derivatives of its losses."""
     shown = np.array([block[0] for block in blocks])
-    columns = near_w @ near_h[:, shown] / np.sqrt(samples[shown])
-    columns = columns if bias is None else columns + bias[:, None]
-    gradient, hessian = _loss_derivatives(problem, jnp.asarray(columns.T), jnp.asarray(shown))
-    return _Point(
-        problem, near_w, near_h, left @ left.T, rank, blocks,
-        np.asarray(gradient), np.asarray(hessian), moved,
-    )  # fmt: skip
+    columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.samples(jnp.result_type(float)))[shown])
+    columns = columns if b is None else columns + b[:, None]
+    derivatives = _loss_derivatives(problem, jnp.asarray(columns.T), jnp.asarray(shown))
+    losses, gradient, hessian = (np.asarray(x) for x in derivatives)
+    return BlockPoint(problem, W, H, b, rows, rank, blocks, losses, gradient, hessian, 0.0)
 
 
 @jax.jit
 def _loss_derivatives(
     problem: Problem, columns: Float[Array, "p K"], labels: Int[Array, " p"]
-) -> tuple[Float[Array, "p K"], Float[Array, "p K K"]]:
+) -> tuple[Float[Array, " p"], Float[Array, "p K"], Float[Array, "p K K"]]:
     loss = problem.loss
-    return jax.vmap(loss.gradient)(columns, labels), jax.vmap(loss.hessian)(columns, labels)
+    value, gradient, hessian = (
+        jax.vmap(x)(columns, labels) for x in (loss.value, loss.gradient, loss.hessian)
+    )
+    return value, gradient, hessian
 
 
-def _blocks(problem: Problem, means: Params) -> list[Block]:
-    """Classes that have the same inner products with themselves, bias and size."""
+def alike_classes(problem: Problem, means: Params) -> list[Block]:
+    """Blocks of classes that have the same inner products with themselves, bias and size."""
     W, H = np.asarray(means.W), np.asarray(means.H)
     samples = np.asarray(problem.samples(means.W.dtype))
     columns = [np.sum(W**2, axis=1), np.sum(H**2, axis=0), np.sum(W.T * H, axis=0)]
@@ -165,7 +187,7 @@ def _blocks(problem: Problem, means: Params) -> list[Block]:
     tags = np.stack([*(column / scale for column in columns), samples / np.max(samples)], axis=1)
     blocks: list[Block] = []
     left = np.arange(len(tags))
-    while left.size and len(blocks) <= _MOST_BLOCKS:
+    while left.size:
         alike = np.max(np.abs(tags[left] - tags[left[0]]), axis=1) <= _ALIKE
         blocks.append(left[alike])
         left = left[~alike]
@@ -181,11 +203,17 @@ def _distance(X: np.ndarray, Y: np.ndarray) -> float:
 # The forms ---------------------------------------------------------------------------------------
 
 
-def _samples(point: _Point) -> Float[np.ndarray, " K"]:
+def samples_of(point: BlockPoint) -> Float[np.ndarray, " K"]:
     return np.asarray(point.problem.samples(jnp.result_type(float)))
 
 
-def _over_classes(point: _Point, columns, operator=None) -> np.ndarray:
+def feature_gradient_of(point: BlockPoint) -> Matrix:
+    """G, the derivative of the loss part of f by the logits W Ĥ."""
+    G = _over_classes(point, lambda i: np.tile(point.gradient[i][:, None], len(point.blocks[i])))
+    return G * np.sqrt(samples_of(point)) / np.sum(samples_of(point))
+
+
+def _over_classes(point: BlockPoint, columns, operator=None) -> np.ndarray:
     """Σ_k (operator of class k)(column k), the operators of a block those of its first class.
 
     `columns(i)` are (…, K, n_i), and class k sees its own row and that of the first exchanged.
@@ -206,9 +234,9 @@ def _over_classes(point: _Point, columns, operator=None) -> np.ndarray:
     return out
 
 
-def _product(point: _Point, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tuple:
+def _product(point: BlockPoint, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tuple:
     """∇²f applied to each direction of a stack."""
-    problem, samples = point.problem, _samples(point)
+    problem, samples = point.problem, samples_of(point)
     roots, total = np.sqrt(samples), np.sum(samples)
     q = (A @ point.H + point.W @ B) / roots + c[:, :, None]
     dV = _over_classes(point, lambda i: q[..., point.blocks[i]], lambda i: point.hessian[i])
@@ -222,37 +250,42 @@ def _product(point: _Point, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tuple:
     )
 
 
-def _form(point: _Point, G: Matrix, of: Representation) -> Float[np.ndarray, "m m"]:
-    """The Hessian on one copy, restricted to the row space."""
-    A = _orthonormal(of.matrices @ point.rows)
-    B = _orthonormal(point.rows @ of.matrices)
-    c = of.vectors if point.problem.has_bias else of.vectors[:0]
-    a, b = len(A), len(A) + len(B)
-    K, m = len(point.W), len(A) + len(B) + len(c)
+def directions(point: BlockPoint, of: Representation) -> Directions:
+    """One copy within the row space, as an orthonormal basis."""
+    return Directions(
+        orthonormal(of.matrices @ point.rows),
+        orthonormal(point.rows @ of.matrices),
+        of.vectors if point.problem.has_bias else of.vectors[:0],
+    )
+
+
+def hessian_form(point: BlockPoint, G: Matrix, along: Directions) -> Float[np.ndarray, "m m"]:
+    """The Hessian on the span of the directions."""
+    a, b = len(along.W), len(along.W) + len(along.H)
+    K, m = len(point.W), b + len(along.b)
     stack_a, stack_b, stack_c = np.zeros((m, K, K)), np.zeros((m, K, K)), np.zeros((m, K))
-    stack_a[:a], stack_b[a:b], stack_c[b:] = A, B, c
+    stack_a[:a], stack_b[a:b], stack_c[b:] = along
     images = _product(point, G, stack_a, stack_b, stack_c)
-    directions = (stack_a, stack_b, stack_c)
-    pairs = zip(directions, images, strict=True)
+    pairs = zip((stack_a, stack_b, stack_c), images, strict=True)
     inner = [np.tensordot(x, y, (range(1, x.ndim), range(1, x.ndim))) for x, y in pairs]
     form = np.sum(inner, axis=0)
     return 0.5 * (form + form.T)
 
 
-def _orthonormal(matrices: Stack) -> Float[np.ndarray, "r K K"]:
+def orthonormal(matrices: Stack) -> Float[np.ndarray, "r K K"]:
     """An orthonormal basis: projections of orthonormal ones, so that sizes are 0 or 1."""
-    flat = matrices.reshape(len(matrices), -1)
+    flat = matrices.reshape(len(matrices), int(np.prod(matrices.shape[1:])))
     sizes, vectors = np.linalg.eigh(flat @ flat.T)
     kept = vectors[:, sizes > 0.5] / np.sqrt(sizes[sizes > 0.5])
     return (kept.T @ flat).reshape(-1, *matrices.shape[1:])
 
 
-def _deviations(problem: Problem, point: _Point) -> Iterator[tuple[np.ndarray, int]]:
+def deviation_eigenvalues(problem: Problem, point: BlockPoint) -> Iterator[tuple[np.ndarray, int]]:
     """λ_H I + WᵀS_kW in the row space for each block, and how many deviations see it."""
     sizes, vectors = np.linalg.eigh(point.rows)
     basis = point.W @ vectors[:, sizes > 0.5]
     for hessian, block in zip(point.hessian, point.blocks, strict=True):
-        inner = basis.T @ hessian @ basis / np.sum(_samples(point))
+        inner = basis.T @ hessian @ basis / np.sum(samples_of(point))
         values = float(problem.lam_h) + np.linalg.eigvalsh(0.5 * (inner + inner.T))
         # Classes of the same size may have different numbers of weighted columns.
         yield values, sum(problem.class_counts[k] - 1 for k in block)

@@ -14,16 +14,17 @@ which says how far W is from stationary in its own direction, with a sign: above
 still wants W larger.
 
 **Two views.** `as_trained` is the layer as it is, its bias decayed by λ_b. Features after a ReLU
-are non-negative, so their global mean h̄ is not 0; the minimisers of the model for cross-entropy,
-label smoothing and focal loss with balanced classes (and MSE with a free bias) have H1 = 0. The
+are non-negative, so their global mean h̄ is not 0; the predicted minimisers for cross-entropy, label
+smoothing and focal loss with balanced classes (and MSE with a free bias) have H1 = 0. The
 squared distance to such a minimiser contains N‖h̄‖² in full, since cross terms vanish: whatever the
 classes do, and orthogonal class features are the most that a ReLU allows, a network stays that far
 away. So does ‖G‖₂/μ from 1: where W is stationary and G1 = 0, λ_W‖W‖ = ‖GH̃ᵀ‖ ≤ ‖G‖₂‖H̃‖ makes it
 ‖H‖/‖H̃‖ at least, which is √(K/(K−1)) at least for collapsed non-negative features: the mean costs
 norm and brings nothing. `centred` is therefore the same classifier with the mean moved to the bias
 (`ufm.centring`), a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from ‖H̃‖:
-nothing is taken away but what no critical point has. Its minimiser is a simplex ETF for every
-loss of the paper with balanced classes.
+nothing is taken away but what no critical point has. Its minimiser is a simplex ETF below the
+collapse threshold, with balanced classes: proven for CE, LS and MSE, and for the focal loss where
+(K−1)μ√n ≤ 1.
 
 **Distances** are in coordinates in which both decays are μ, (aW, H/a) with a = (λ_W/λ_H)^¼, in
 which W and H at balance have the same norm; N features of full size would drown W otherwise.

@@ -22,8 +22,9 @@ import numpy as np
 
 from ufm.certificate import Reason, Verdict, certify
 from ufm.geometry import nc_metrics
+from ufm.geometry_match import compare_geometry
 from ufm.losses import parse_loss
-from ufm.minimum import GlobalMinimum, compare_geometry, global_minimum
+from ufm.minimum import GlobalMinimum, global_minimum
 from ufm.params import Params
 from ufm.problem import Problem, init_params
 from ufm.results import HISTORY, Clock
