@@ -22,10 +22,10 @@ from jaxtyping import Array, Float
 
 from ufm.class_means import deviations, reduced_problem, to_class_means
 from ufm.hessian.complement import complement_parts
+from ufm.hessian.counts import with_counts
 from ufm.hessian.dense import LARGEST, check_point, dense_hessian, rounding
 from ufm.hessian.extremal import extremal_eigenpairs
 from ufm.hessian.gauge import gauge
-from ufm.hessian.inertia import with_counts
 from ufm.hessian.lipschitz import hessian_lipschitz
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params

@@ -24,10 +24,10 @@ from ufm.hessian.closed_form import (
     has_frame,
 )
 from ufm.hessian.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
+from ufm.hessian.counts import with_counts
 from ufm.hessian.dense import check_point, dense_spectrum
 from ufm.hessian.extremal import extremal_eigenpairs
 from ufm.hessian.gauge import gauge
-from ufm.hessian.inertia import with_counts
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
