@@ -18,7 +18,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from ufm.hessian.block_lanczos import VECTORS, RitzPairs, leading_eigenpairs
+from ufm.hessian.block_lanczos import COPIES, VECTORS, RitzPairs, leading_eigenpairs
 from ufm.hessian.dense import check_point
 from ufm.hessian.gauge import Frame, frame, gauge, shift_is_free, without_gauge
 from ufm.hessian.trees import check_memory, check_tree, flat, function_product, unflatten
@@ -83,6 +83,7 @@ def extremal_eigenpairs(
         largest=end == "largest",
         tol=_tolerance(tol, dtype),
         max_products=max_products,
+        max_vectors=max_bytes // (COPIES * dimension * dtype.itemsize),
         project=_model_project,
         removed=deflated,
     )
@@ -98,7 +99,7 @@ def extremal_eigenpairs_of(
     count: int = 5,
     end: str = "largest",
     tol: float | None = None,
-    max_products: int = 2_000,
+    max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> Eigenpairs:
     """The same for ∇²function at a tree of float arrays, such as a network's weights.
@@ -117,6 +118,7 @@ def extremal_eigenpairs_of(
         largest=end == "largest",
         tol=_tolerance(tol, dtype),
         max_products=max_products,
+        max_vectors=max_bytes // (COPIES * size * dtype.itemsize),
     )
     unravel = ravel_pytree(point)[1]
     return _eigenpairs(found, jax.vmap(unravel)(found.vectors), 0)
