@@ -7,7 +7,14 @@ import pytest
 from density_truth import fractions, holds, prescribed
 from points import BALANCED, gaussian, make
 
-from ufm import CrossEntropy, SpectralDensity, objective, spectral_density, spectral_density_of
+from ufm import (
+    CrossEntropy,
+    SpectralDensity,
+    extremal_eigenpairs_of,
+    objective,
+    spectral_density,
+    spectral_density_of,
+)
 
 KEY = jax.random.key(0)
 
@@ -143,3 +150,21 @@ def test_a_count_beside_many_zeros_is_not_certain_of_what_it_cannot_see():
     # In a gap that is resolved, the middle of the negative ones, little is left open.
     _, lower, upper = found.cumulative(-5e-2)
     assert upper - lower < 0.03
+
+
+@pytest.mark.parametrize("search", [extremal_eigenpairs_of, spectral_density_of])
+def test_functions_and_points_without_a_hessian_get_one_line(search):
+    key = jax.random.key(0)
+    for function, point, complaint in (
+        (
+            lambda x: x["W"][0],
+            {"W": jnp.ones(2), "act": jnp.tanh},
+            r"point\['act'\] is a .* not an a",
+        ),
+        (lambda x: x[0][0], (jnp.ones(2), "relu"), r"point\[1\] is a str, not an array"),
+        (lambda x: x**2, jnp.ones(6), r"must return a scalar, got shape \(6,\)"),
+        (lambda x: jnp.sum(x**1.5), jnp.zeros(6), "Hessian at this point is not finite: move the"),
+    ):
+        with pytest.raises(ValueError, match=complaint) as error:
+            search(function, point, key)
+        assert "\n" not in str(error.value)

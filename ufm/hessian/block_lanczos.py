@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm.hessian.trees import NOT_FINITE
 from ufm.problem import matmul
 
 #: Basis vectors for every vector of the block, and how many of them survive a restart.
@@ -37,11 +38,6 @@ _PATIENCE = 4
 COPIES = 4
 #: Vectors held for every vector of the block at first.
 VECTORS = COPIES * _WIDTH
-
-NOT_FINITE = (
-    "the Hessian at this point is not finite: it has no eigenvalues. Look at the function's second "
-    "derivatives there (sqrt or norm at 0, log of 0, overflow), or move the point"
-)
 
 Operator = Callable[[Any, Array], Array]
 

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from ufm.hessian.lanczos import GaussRule, Lanczos, advance, probe, quadrature
@@ -33,7 +32,7 @@ from ufm.hessian.measure import (
     smoothed,
     whole,
 )
-from ufm.hessian.trees import check_memory, check_tree, flat, function_product
+from ufm.hessian.trees import array_tree, check_memory, check_tree, flat, function_product
 from ufm.linearisation import Linearisation, hessian_product, linearise
 from ufm.params import Params
 from ufm.problem import Problem, check_shapes
@@ -96,7 +95,7 @@ def spectral_density_of(
     Everything else, errors included, as in `spectral_density`; `ValueError` too for leaves that
     are not float32 or float64, all the same.
     """
-    point = jax.tree.map(jnp.asarray, point)
+    point = array_tree(point)
     checked_smoothing(grid, width)  # before the products, not after
     confidence = checked_confidence(confidence)
     num_matvecs, size = _check(point, num_probes, num_matvecs, max_bytes)

@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.linalg import eigh_tridiagonal
 
+from ufm.hessian.trees import NOT_FINITE
 from ufm.problem import matmul
 
 #: An off-diagonal element below this many ε‖A‖ is rounding: that of a product and of the
@@ -161,7 +162,7 @@ def quadrature(
         size = int(run.step)
         alpha, beta = (np.asarray(x, np.float64)[:size] for x in (run.alpha, run.beta))
         if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(beta))):
-            raise ValueError("the Hessian at this point is not finite: it has no density")
+            raise ValueError(NOT_FINITE)
         rule = gauss_rule(alpha, beta, float(jnp.finfo(start.dtype).eps))
         if size == start.size:  # as many rows as dimensions: the space has no more
             rule = rule._replace(resolved=True, beta=np.append(beta[:-1], 0.0))

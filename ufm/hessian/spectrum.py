@@ -110,7 +110,8 @@ def _lanczos(
         gauge=gauge(problem, params, gradient),
         method="lanczos",
         cluster_tol=cluster_tol,
-        note=f"the {count} smallest and largest eigenvalues; multiplicities are lower bounds"
-        + ("" if finished else "; not converged: see the residuals"),
+        note=("" if finished else "NOT CONVERGED, see the residuals; ")
+        + f"the {count} smallest and largest eigenvalues; multiplicities are lower bounds",
     )
-    return with_counts(dataclasses.replace(found, complete=False), problem, params)
+    found = dataclasses.replace(found, complete=False, converged=finished)
+    return with_counts(found, problem, params)

@@ -43,6 +43,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 
 from ufm.hessian import Eigenpairs, SpectralDensity, extremal_eigenpairs_of, spectral_density_of
+from ufm.hessian.trees import array_tree
 
 #: Losses of the samples of a batch (with the factor c): (weights, inputs, labels) -> (batch,).
 BatchLosses = Callable[[Any, Array, Array], Array]
@@ -145,7 +146,7 @@ def network_curvature(
     tol: float | None = 1e-6,
     num_probes: int = 10,
     num_matvecs: int = 100,
-    max_products: int = 2_000,
+    max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> NetworkCurvature:
     """Density and the `count` largest and smallest eigenvalues of ∇²f at the weights.
@@ -162,7 +163,7 @@ def network_curvature(
         raise ValueError(f"{len(inputs)} inputs against {len(labels)} labels: one for each sample")
     if not (weight_decay >= 0 and np.isfinite(weight_decay)):
         raise ValueError(f"weight_decay must be non-negative and finite, got {weight_decay}")
-    weights = jax.tree.map(jnp.asarray, weights)
+    weights = array_tree(weights)
     leaves = jax.tree.leaves(weights)
     dtype = leaves[0].dtype if leaves else inputs.dtype
     args = (inputs, labels, jnp.asarray(weight_decay, dtype))
