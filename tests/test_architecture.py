@@ -1,6 +1,8 @@
 """The shape of the package, read from its sources: who may import whom, and how long a file is."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ LAYERS = (
     ("class_means", "linearisation", "rounding", "mesh"),
     ("geometry", "symmetric", "duality", "solvers", "hessian", "classifier", "origin_bias"),
     ("curvature", "centring"),
-    ("certificate", "saddle"),
+    ("certificate", "escape"),
     ("minimum",),
     ("geometry_match",),
     ("verification", "nearest", "trajectory"),
@@ -138,6 +140,30 @@ def check_module(path: str, source: str) -> Iterator[str]:
                     yield f"line {node.lineno}: import {name} inside the command that needs it"
 
 
+def exported_names(source: str) -> set[str]:
+    """What a package's __init__ offers: what it binds, and the keys of its table `_HOME`."""
+    names: set[str] = set()
+    for node in ast.parse(source).body:
+        body = node.body if isinstance(node, ast.If) else [node]
+        for statement in body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                names |= {alias.asname or alias.name for alias in statement.names}
+            elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+                names.add(statement.name)
+            elif isinstance(statement, ast.Assign):
+                targets = [ast.unparse(target) for target in statement.targets]
+                names |= set(targets)
+                if targets == ["_HOME"]:
+                    names |= set(ast.literal_eval(statement.value))
+    return {name for name in names if not name.startswith("_")}
+
+
+def shadowed(source: str, submodules: set[str]) -> set[str]:
+    """Exports with the name of a submodule: which of the two `package.name` is then depends on what
+    was imported before, since importing a submodule binds its name in the package."""
+    return exported_names(source) & submodules
+
+
 def python_files(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
@@ -153,6 +179,49 @@ def test_imports_run_one_way():
         )
     ]
     assert not violations, "\n".join(violations)
+
+
+def test_no_export_has_the_name_of_a_submodule():
+    packages = [path for path in python_files("ufm") if path.name == "__init__.py"]
+    assert len(packages) > 5
+    hidden = {
+        str(path.parent.relative_to(ROOT)): names
+        for path in packages
+        if (
+            names := shadowed(
+                path.read_text(encoding="utf-8"),
+                {x.stem for x in path.parent.glob("*.py")}
+                | {x.parent.name for x in path.parent.glob("*/__init__.py")},
+            )
+        )
+    }
+    assert not hidden, f"rename these submodules: {hidden}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from ufm.saddle import saddle as saddle",
+        "from ufm.other import x as saddle",
+        "if TYPE_CHECKING:\n    from ufm.other import saddle as saddle",
+        '_HOME = {"Saddle": "ufm.saddle", "saddle": "ufm.saddle"}',
+        "def saddle():\n    pass",
+        "saddle = 1",
+    ],
+)
+def test_a_hidden_submodule_is_seen(source):
+    assert shadowed(source, {"saddle", "problem"}) == {"saddle"}
+
+
+def test_exports_stay_what_they_are_once_all_were_used():
+    script = (
+        "import types, ufm\n"
+        "first = [getattr(ufm, name) for name in sorted(ufm.__all__)]\n"
+        "again = [getattr(ufm, name) for name in sorted(ufm.__all__)]\n"
+        "assert all(x is y for x, y in zip(first, again, strict=True))\n"
+        "assert not any(isinstance(x, types.ModuleType) for x in again)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def test_a_file_holds_one_idea():
@@ -171,7 +240,7 @@ def test_a_file_holds_one_idea():
         ("__init__.py", "def __getattr__(name):\n    return 1"),
         ("problem.py", "import jax\nfrom ufm.losses import Loss"),
         ("solvers/lbfgs.py", "import optax\nfrom ufm.solvers._loop import run"),
-        ("certificate.py", "from ufm import symmetric\nfrom ufm.hessian.hvp import hvp"),
+        ("certificate.py", "from ufm import symmetric\nfrom ufm.hessian.products import hvp"),
         ("networks/train.py", "import equinox\nfrom ufm.certificate import certify"),
         ("networks/train.py", "from ufm.archive import read_arrays\nfrom ufm.results import slug"),
         ("report/plots.py", "import matplotlib.pyplot as plt\nfrom ufm.sweep import store"),

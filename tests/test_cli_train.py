@@ -132,14 +132,40 @@ def test_the_hessian_at_the_end_is_told_when_asked_for(capsys):
     assert found["largest_converged"] == 1
     # What data do not reach is flat but for the decay, so the smallest lies below it.
     assert found["smallest"] <= 5e-4 + 1e-9
-    assert (
-        f"CE: Hessian of {found['num_parameters']:,.0f} parameters: largest eigenvalue" in printed
-    )
+    said = " ".join(printed.split())
+    assert f"CE: Hessian of {found['num_parameters']:,.0f} parameters: largest eigenvalue" in said
+    assert "% of the eigenvalues negative (each with 95 % confidence)" in said
+    assert "NOT CONVERGED" not in said
     # The last layer is beside the model's minimiser.
     history = stored("ce.json")["history"]
     assert len(history["dual_ratio"]) == len(history["epoch"]) == 3
     assert history["lam_w"][-1] == 5e-4
     assert "‖G‖₂/μ" in printed
+
+
+ENTRY = {
+    "label": "CE",
+    "status": "completed",
+    "history": {"train_accuracy": [1.0]},
+    "factor": 1,
+    "learning_rate_choice": None,
+}
+HESSIAN = {
+    "num_parameters": 866.0,
+    **{"largest_lower": 40.00001, "largest_upper": 40.04, "largest_converged": 1.0},
+    **{"smallest_lower": -0.09951, "smallest_upper": -0.09944, "smallest_converged": 0.0},
+    **{"trace_lower": 98.765, "trace_upper": 1234.5, "confidence": 0.95},
+    **{"negative_share_lower": 0.05321, "negative_share_upper": 0.66639},
+}
+
+
+def test_intervals_are_rounded_outwards_and_what_did_not_converge_is_said():
+    (said,) = notes([{**ENTRY, "hessian": HESSIAN}])
+    assert "largest eigenvalue 40 to 40.1; smallest eigenvalue -0.0996 to -0.0994; " in said
+    assert "trace 98.7 to 1.24e+03; 5.32 to 66.7 % of the eigenvalues negative" in said
+    assert said.endswith("NOT CONVERGED: smallest (residual too large)")
+    (said,) = notes([{**ENTRY, "hessian": {"trace": 1.0, "trace_error": 0.1}}])
+    assert said == "CE: the stored Hessian has no error bounds: run again with another --out"
 
 
 def test_a_folder_that_was_begun_with_other_images_is_refused(capsys):

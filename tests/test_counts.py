@@ -1,12 +1,24 @@
 """Exact histograms and brackets of eigenvalues, against dense Hessians in NumPy."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_oracle import dense_hessian
 from points import BALANCED, SKEWED, gaussian, make, origin
 
-from ufm import MSE, CrossEntropy, Focal, Problem, eigenvalue_bracket, eigenvalue_histogram
+from ufm import (
+    MSE,
+    CrossEntropy,
+    Focal,
+    Problem,
+    eigenvalue_bracket,
+    eigenvalue_histogram,
+    inertia,
+    spectrum,
+)
 from ufm.hessian import arrow
 
 #: d above, at and below K, so that blocks have lone dimensions or none.
@@ -90,3 +102,24 @@ def test_what_cannot_be_counted_is_refused():
     large = Problem(CrossEntropy(), (1,) * 120, 100, 1e-2, 1e-2, None)
     with pytest.raises(ValueError, match=r"a matrix of Kd \+ K = 12,000 rows"):
         eigenvalue_histogram(large, origin(large), np.array([0.0, 1.0]))
+
+
+def test_without_decays_the_origin_is_counted_all_the_same():
+    problem = Problem(CrossEntropy(), BALANCED, 4, 0.0, 0.0, None)
+    point = origin(problem)
+    # G = (1/3 − e_y)/N in every column, of norm 1/(K√n) at two samples a class: pairs ±‖G‖₂.
+    low, high = eigenvalue_bracket(problem, point, 0)
+    assert low <= -1 / (3 * 2**0.5) <= high
+    assert high - low < 1e-8
+    with pytest.raises(ValueError, match="tol must be given where lam_w and lam_h are 0"):
+        inertia(problem, point)
+    found = inertia(problem, point, tol=1e-6)
+    assert found.negative == found.positive == 2 * 4
+
+
+def test_entries_that_overflow_are_refused_in_one_line():
+    problem = Problem(MSE(5.0, 3.0), BALANCED, 4, 1e-2, 1e-2, None)
+    point = jax.tree.map(lambda x: 1e160 * x, gaussian(problem, 0, 1.0))
+    for count in (inertia, functools.partial(eigenvalue_bracket, index=0), spectrum):
+        with pytest.raises(ValueError, match="entries overflow at this point: scale W and H down"):
+            count(problem, point)

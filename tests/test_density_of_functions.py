@@ -4,10 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from density_truth import fractions, within
+from density_truth import fractions, holds, prescribed
 from points import BALANCED, gaussian, make
 
-from ufm import CrossEntropy, SpectralDensity, objective, spectral_density, spectral_density_of
+from ufm import (
+    CrossEntropy,
+    SpectralDensity,
+    extremal_eigenpairs_of,
+    objective,
+    spectral_density,
+    spectral_density_of,
+)
 
 KEY = jax.random.key(0)
 
@@ -50,9 +57,9 @@ def test_a_network_against_its_dense_hessian():
     assert found.dimension == found.num_matvecs == 21 == len(spectrum)
     assert np.abs(found.nodes[:, :, None] - spectrum).min(axis=-1).max() < 2e-8 * spectrum[-1]
     x = (spectrum[1:] + spectrum[:-1])[::4] / 2
-    within(found.cumulative(x), fractions(spectrum, x), 4)
-    within(found.trace(), spectrum.sum(), 4)
-    within(found.squared_frobenius_norm(), (spectrum**2).sum(), 4)
+    holds(found.cumulative(x), fractions(spectrum, x))
+    holds(found.trace(), spectrum.sum())
+    holds(found.squared_frobenius_norm(), (spectrum**2).sum())
 
 
 def test_the_objective_as_a_function_has_the_same_quadrature():
@@ -82,10 +89,10 @@ def test_prescribed_spectra():
     eigenvalues = np.repeat([-1.0, 0.0, 0.5, 2.0], [5, 20, 10, 5])
     found = of_spectrum(eigenvalues, num_probes=50)
     assert found.nodes.shape == (50, 4)
-    within(found.cumulative([-0.5, 0.25, 1.0]), [5 / 40, 25 / 40, 35 / 40], 4)
+    holds(found.cumulative([-0.5, 0.25, 1.0]), [5 / 40, 25 / 40, 35 / 40])
     assert found.cumulative(3.0).value == pytest.approx(1, rel=0, abs=1e-14)
     for k in range(1, 8):
-        within(found.moment(k), np.mean(eigenvalues**k), 4)
+        holds(found.moment(k), np.mean(eigenvalues**k))
 
 
 @pytest.mark.parametrize("eigenvalues", [[0.0] * 40, [-2.0] * 40, [0.0], [3.0]])
@@ -98,6 +105,66 @@ def test_one_eigenvalue(eigenvalues):
     if eigenvalues[0] == 0:
         assert found.cumulative(0.0).value == 1  # ≤, not <
         assert found.cumulative(-1e-300).value == 0
-    value, error = found.trace()
+    value, lower, upper = found.trace()
     assert value == pytest.approx(sum(eigenvalues), rel=1e-14, abs=0)
-    assert error < 1e-13
+    assert upper - lower <= 1e-10 * abs(sum(eigenvalues))
+
+
+def diagonal(x, eigenvalues):
+    """Probes are uniform, so that the basis does not matter."""
+    return 0.5 * jnp.sum(eigenvalues * x**2)
+
+
+@pytest.mark.parametrize(
+    "kind", ["zeros beside negatives", "many scales", "few values", "outliers", "decay"]
+)
+def test_intervals_hold_what_no_quadrature_resolves(kind):
+    for seed in range(2):
+        spectrum = prescribed(kind, 866, seed)
+        found = spectral_density_of(
+            diagonal, jnp.zeros(866), jax.random.key(seed), args=(jnp.asarray(spectrum),),
+            num_matvecs=60,
+        )  # fmt: skip
+        x = [-1e-2, -1e-4, -1e-7, 1e-7, 1e-4, 1e-2, 1.0, float(np.median(spectrum)) + 1e-9]
+        holds(found.cumulative(x), fractions(spectrum, x))
+        holds(found.trace(), spectrum.sum())
+        holds(found.squared_frobenius_norm(), (spectrum**2).sum())
+        for k in (3, 4):
+            holds(found.moment(k), np.mean(spectrum**k))
+        low, high = found.extremes()
+        assert low <= spectrum[0]
+        assert spectrum[-1] <= high
+        kernel = np.exp(-0.5 * ((found.grid[:, None] - spectrum) / found.width) ** 2)
+        truth = np.mean(kernel, axis=1) / (found.width * np.sqrt(2 * np.pi))
+        holds((found.density, found.lower, found.upper), truth)
+
+
+def test_a_count_beside_many_zeros_is_not_certain_of_what_it_cannot_see():
+    # The spread of the probes at −1e-6 is 0.01; the zeros' nodes are on either side of 0.
+    spectrum = prescribed("zeros beside negatives", 866, 0)
+    args = (jnp.asarray(spectrum),)
+    found = spectral_density_of(diagonal, jnp.zeros(866), KEY, args=args, num_matvecs=60)
+    _, lower, upper = found.cumulative(-1e-6)
+    assert lower <= 60 / 866 <= upper
+    assert upper > 0.5
+    # In a gap that is resolved, the middle of the negative ones, little is left open.
+    _, lower, upper = found.cumulative(-5e-2)
+    assert upper - lower < 0.03
+
+
+@pytest.mark.parametrize("search", [extremal_eigenpairs_of, spectral_density_of])
+def test_functions_and_points_without_a_hessian_get_one_line(search):
+    key = jax.random.key(0)
+    for function, point, complaint in (
+        (
+            lambda x: x["W"][0],
+            {"W": jnp.ones(2), "act": jnp.tanh},
+            r"point\['act'\] is a .* not an a",
+        ),
+        (lambda x: x[0][0], (jnp.ones(2), "relu"), r"point\[1\] is a str, not an array"),
+        (lambda x: x**2, jnp.ones(6), r"must return a scalar, got shape \(6,\)"),
+        (lambda x: jnp.sum(x**1.5), jnp.zeros(6), "Hessian at this point is not finite: move the"),
+    ):
+        with pytest.raises(ValueError, match=complaint) as error:
+            search(function, point, key)
+        assert "\n" not in str(error.value)

@@ -94,6 +94,29 @@ def test_an_unfinished_search_says_so():
     assert np.all(distance <= found.residuals)
 
 
+def diagonal(x, values):
+    return 0.5 * jnp.sum(values * x**2)
+
+
+def test_the_budget_grows_until_zeros_beside_a_wide_spectrum_are_found():
+    # Six zeros, and gaps of 5e-5 of the largest: restarts alone find none of them.
+    values = np.concatenate([np.zeros(6), np.geomspace(1.5e-3, 30.0, 200)])
+    search = functools.partial(
+        extremal_eigenpairs_of, diagonal, jnp.zeros(206), jax.random.key(0),
+        args=(jnp.asarray(values),), count=6, end="smallest",
+    )  # fmt: skip
+    found = search()
+    assert found.converged
+    np.testing.assert_allclose(found.values, np.sort(values)[:6], rtol=0, atol=30e-9)
+    assert repr(found).endswith("products, converged)")
+    short = search(max_products=100)
+    assert not short.converged
+    assert short.values[0] > 1e-4  # wrong, and said to be
+    assert f"NOT CONVERGED after {short.num_products} products" in repr(short)
+    # Never below the truth, and within its residual of an eigenvalue.
+    assert np.all(short.values >= np.sort(values)[:6])
+
+
 def test_single_precision():
     values = np.linspace(-3.0, 5.0, 90)
     A = jnp.asarray(prescribed(values), jnp.float32)

@@ -9,7 +9,7 @@ from network_sweeps import SMALL, loaded
 
 from ufm.networks import paired_equivalence
 from ufm.networks.columns import COLUMNS
-from ufm.networks.page_data import page_data
+from ufm.networks.page_contents import page_data
 from ufm.networks.summary import conclusions, standing, summarise
 from ufm.report.network_page import render_networks
 from ufm.sweep.record import Record

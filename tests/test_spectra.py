@@ -1,23 +1,28 @@
 """Spectra where theory knows the point, against dense matrices; along a run, against LAPACK."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
-from points import BALANCED, SKEWED, make
+from points import BALANCED, SKEWED, gaussian, make
 
 from ufm import (
     MSE,
     CrossEntropy,
     Focal,
     dense_hessian,
+    extremal_eigenpairs,
     global_minimum,
     init_params,
     origin,
+    saddle,
     spectrum,
     spectrum_along,
 )
 from ufm.class_means import reduced_problem
-from ufm.spectra import class_means_at, escape_curvature
+from ufm.cli._spectrum_output import conclusions
+from ufm.spectra import SpectrumRecord, class_means_at, escape_curvature
 from ufm.trajectory import trajectory
 
 
@@ -92,3 +97,19 @@ def test_along_a_run_against_lapack():
     assert found.negative[0] > 0
     assert found.negative[-1] == 0
     assert found.zero[-1] == 2 * (4 - 2) + 1  # the orbit of a frame of rank 2 in four dimensions
+
+
+def test_a_search_that_ended_early_says_so_wherever_it_is_shown(monkeypatch):
+    problem = make(MSE(5.0, 3.0), (2,) * 4, 1e-2, dim=5)
+    point = gaussian(problem, 1, 1.0)
+    assert (
+        "WARNING" not in conclusions(SpectrumRecord(problem, spectrum(problem, point, "dense")))[0]
+    )
+    hasty = functools.partial(extremal_eigenpairs, max_products=8)
+    monkeypatch.setattr("ufm.hessian.spectrum.extremal_eigenpairs", hasty)
+    found = spectrum(problem, point, "lanczos", count=4)
+    assert not found.converged
+    assert "NOT CONVERGED" in repr(found)
+    assert conclusions(SpectrumRecord(problem, found))[0].startswith("WARNING: not converged")
+    monkeypatch.setattr("ufm.escape.extremal_eigenpairs", hasty)
+    assert "NOT CONVERGED" in repr(saddle(problem, point, jax.random.key(0)))

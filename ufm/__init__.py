@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ufm.classifier import as_classifier as as_classifier
     from ufm.classifier import load_classifier as load_classifier
     from ufm.dossier import write_dossier as write_dossier
+    from ufm.escape import Saddle as Saddle
+    from ufm.escape import saddle as saddle
     from ufm.examination import Examination as Examination
     from ufm.examination import examine as examine
     from ufm.geometry import NCMetrics as NCMetrics
@@ -78,8 +80,6 @@ if TYPE_CHECKING:
     from ufm.problem import Problem as Problem
     from ufm.problem import init_params as init_params
     from ufm.problem import objective as objective
-    from ufm.saddle import Saddle as Saddle
-    from ufm.saddle import saddle as saddle
     from ufm.solvers import History as History
     from ufm.solvers import Solution as Solution
     from ufm.solvers import Status as Status
@@ -169,8 +169,8 @@ _HOME = {
     "nc_metrics": "ufm.geometry",
     "objective": "ufm.problem",
     "simplex_etf": "ufm.geometry",
-    "Saddle": "ufm.saddle",
-    "saddle": "ufm.saddle",
+    "Saddle": "ufm.escape",
+    "saddle": "ufm.escape",
     "polish": "ufm.solvers",
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",

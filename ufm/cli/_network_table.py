@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_networks(store: "SweepStore") -> None:
     """The table, then what it means in words."""
-    from ufm.networks.page_data import normalisations
+    from ufm.networks.page_contents import normalisations
     from ufm.networks.summary import conclusions, summarise
 
     console = wide_console()
@@ -91,7 +91,7 @@ def _against(found: "Equivalence | None") -> tuple[str, str]:
 def networks_json(store: "SweepStore") -> str:
     """The same as JSON."""
     from ufm._json import dumps
-    from ufm.networks.page_data import normalisations
+    from ufm.networks.page_contents import normalisations
     from ufm.networks.summary import conclusions, summarise
 
     groups = summarise(store)

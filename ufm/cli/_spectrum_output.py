@@ -71,6 +71,12 @@ def conclusions(record: "SpectrumRecord") -> list[str]:
     parts.append(f"positive definite modulo rotations: {definite}")
     parts.append(f"method {found.method}" + (f", {found.note}" if found.note else ""))
     lines = ["; ".join(parts)]
+    if not found.converged:
+        lines.insert(
+            0,
+            "WARNING: not converged: the eigenvalues of the ends are known to their errors only, "
+            "and others may lie beyond them",
+        )
     smallest = float(found.eigenvalues[0])
     if smallest < -found.zero_tol:
         line = f"smallest eigenvalue {smallest:.6e}"
@@ -155,6 +161,7 @@ def _of_spectrum(record: "SpectrumRecord") -> dict[str, Any]:
         "zero_tol": found.zero_tol,
         "definite_modulo_rotations": found.definite_modulo_gauge,
         "complete": found.complete,
+        "converged": found.converged,
         "method": found.method,
         "note": found.note,
         "smallest": float(found.eigenvalues[0]),

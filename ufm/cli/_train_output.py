@@ -1,6 +1,9 @@
 """What `ufm train` prints, and the files that it makes of a run."""
 
+import decimal
+import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,18 +195,37 @@ def notes(results: Sequence[Entry]) -> list[str]:
 
 
 def _spectrum(result: Entry) -> str:
-    """The ends of the Hessian's spectrum, and how many of its eigenvalues are negative."""
-    found = result["hessian"]
-    ends = ", ".join(
-        f"{name} eigenvalue {found[name]:.3g} ± {found[f'{name}_residual']:.1g}"
-        for name in ("largest", "smallest")
+    """The ends of the Hessian's spectrum, its trace, and how much of it is negative."""
+    found, label = result["hessian"], result["label"]
+    if "trace_lower" not in found:
+        return f"{label}: the stored Hessian has no error bounds: run again with another --out"
+    names = {"largest": "largest eigenvalue", "smallest": "smallest eigenvalue", "trace": "trace"}
+    spans = [
+        f"{word} {outward(found[f'{name}_lower'], found[f'{name}_upper'])}"
+        for name, word in names.items()
+    ]
+    low, high = (100 * found[f"negative_share_{end}"] for end in ("lower", "upper"))
+    text = (
+        f"{label}: Hessian of {found['num_parameters']:,.0f} parameters: {'; '.join(spans)}; "
+        f"{outward(low, high)} % of the eigenvalues negative (each with "
+        f"{100 * found['confidence']:g} % confidence)"
     )
-    low, high = (100 * found[f"negative_share_{end}"] for end in ("low", "high"))
-    return (
-        f"{result['label']}: Hessian of {found['num_parameters']:,.0f} parameters: {ends}; "
-        f"trace {found['trace']:.3g} ± {found['trace_error']:.1g}; between {low:.1f} and "
-        f"{high:.1f} % negative"
-    )
+    missed = [name for name in ("largest", "smallest") if not found[f"{name}_converged"]]
+    if missed:
+        text += f". NOT CONVERGED: {' and '.join(missed)} (residual too large)"
+    return text
+
+
+def outward(low: float, high: float) -> str:
+    """An interval in three digits, rounded so that it holds the exact one."""
+    return f"{_rounded(low, ROUND_FLOOR)} to {_rounded(high, ROUND_CEILING)}"
+
+
+def _rounded(x: float, rounding: str) -> str:
+    if not math.isfinite(x):
+        return f"{x:g}"
+    digits = decimal.Context(prec=3, rounding=rounding).plus(decimal.Decimal(x))
+    return f"{float(digits):.3g}"
 
 
 def _trials(result: Entry) -> str:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ufm.hessian.dense import LARGEST, check_point
+from ufm.hessian.dense import LARGEST, check_entries, check_point
 from ufm.params import Params
 from ufm.problem import Problem, feature_gradient, logit_gradient, logits, matmul
 
@@ -61,14 +61,17 @@ class Arrow(NamedTuple):
         forbidden = np.insert(blocks, np.searchsorted(blocks, lam_h), lam_h) if lone else blocks
         eps = float(jnp.finfo(dtype).eps)
         ways = np.broadcast_to(away, shifts.shape)
+        scale = float(np.max(np.abs(forbidden[[0, -1]])))
+        scale = scale or float(np.max(np.abs(shifts), initial=0.0)) or 1.0  # no decay, W = 0
         pairs = zip(shifts, ways, strict=True)
-        used = np.array([_moved(float(x), float(way), forbidden, eps) for x, way in pairs])
+        used = np.array([_moved(float(x), float(way), forbidden, eps, scale) for x, way in pairs])
         border_below = np.zeros(len(used), np.int64)
         reliable = np.zeros(len(used), bool)
         at_once = max(1, min(_SHIFTS, _NUMBERS // border**2))
         for i in range(0, len(used), at_once):
             part = jnp.asarray(used[i : i + at_once], dtype)
             for j, T in enumerate(np.asarray(_schur_complements(problem, self.point, part)), i):
+                check_entries(T)
                 eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
                 noise = 16 * eps * border * float(np.max(np.abs(eigenvalues)))
                 border_below[j] = np.sum(eigenvalues < 0)
@@ -78,7 +81,9 @@ class Arrow(NamedTuple):
 
 
 def arrow(problem: Problem, params: Params) -> Arrow:
-    """Raises `ValueError` for a point that is not finite and where Kd + K > 10,000."""
+    """Raises `ValueError` for a point that is not finite, where Kd + K > 10,000, and where the
+    blocks overflow.
+    """
     check_point(problem, params)
     border = border_size(problem)
     if border > LARGEST:
@@ -88,6 +93,7 @@ def arrow(problem: Problem, params: Params) -> Arrow:
         )
     point = _rotated(params)
     blocks = np.sort(np.asarray(_block_eigenvalues(problem, point)).ravel())
+    check_entries(blocks)
     return Arrow(problem, point, blocks)
 
 
@@ -111,10 +117,9 @@ def eigenvalue_counts(
     return arrow(problem, params).counts(shifts, away)
 
 
-def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float) -> float:
+def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float, scale: float) -> float:
     """The shift, moved to where no eigenvalue of a block makes the Schur complement meaningless."""
-    scale = max(abs(float(forbidden[0])), abs(float(forbidden[-1])), abs(shift))
-    room = step = 1e3 * eps**0.75 * scale
+    room = step = 1e3 * eps**0.75 * max(scale, abs(shift))
     while np.searchsorted(forbidden, shift - room) < np.searchsorted(forbidden, shift + room):
         shift += way * step
         step *= 2.0

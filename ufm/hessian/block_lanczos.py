@@ -5,8 +5,13 @@ QᵀAQ itself, residuals ‖Ax − θx‖ from the images, and the residuals of 
 next block. Two rounds of Gram–Schmidt against the whole basis leave no ghosts (Parlett, 1980, §13),
 a block of b ≥ k vectors meets every eigenspace in min(b, multiplicity) dimensions, so that the k
 leading eigenvalues are found with their multiplicities (Golub & Underwood, 1977; Saad, 2011, §6.5),
-and restarting with the best Ritz vectors keeps the storage fixed (Wu & Simon, 2000). A symmetric
-residual bounds the error: some eigenvalue lies within ‖Ax − θx‖ of θ.
+and restarting with the best Ritz vectors keeps the storage fixed (Wu & Simon, 2000). Where restarts
+do not get there, as at an end whose eigenvalues are tiny beside the other's, the basis is doubled
+as far as memory goes: without restarts it ends after as many products as there are dimensions.
+
+**What is known of a value.** Some eigenvalue lies within ‖Ax − θx‖ of θ; and by Courant and Fischer
+the i-th from the end is at least as far out as the i-th Ritz value. Neither says that none lies
+farther out.
 
 Operators are functions of their data and of a block of row vectors, `product(data, V) -> AV`, so
 that one compilation serves every point of a problem.
@@ -21,12 +26,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm.hessian.trees import NOT_FINITE
 from ufm.problem import matmul
 
 #: Basis vectors for every vector of the block, and how many of them survive a restart.
 _WIDTH, _KEPT = 6, 2
-#: Vectors held for every vector of the block: basis, images, and a copy of both at restarts.
-VECTORS = 4 * _WIDTH
+#: Products for every basis vector before there are twice as many: more would have to be compiled
+#: for, which pays where restarts do not converge.
+_PATIENCE = 4
+#: Times that the basis is held: itself, its images, and a copy of both at restarts.
+COPIES = 4
+#: Vectors held for every vector of the block at first.
+VECTORS = COPIES * _WIDTH
 
 Operator = Callable[[Any, Array], Array]
 
@@ -57,12 +68,15 @@ def leading_eigenpairs(
     largest: bool,
     tol: float,
     max_products: int,
+    max_vectors: int = 0,
     project: Operator | None = None,
     removed: int = 0,
 ) -> RitzPairs:
     """The `count` ≤ b eigenpairs at one end, from a random block.
 
-    Converged when all residuals are at most `tol` times the largest Ritz value in size. `project`
+    Converged when all residuals are at most `tol` times the largest Ritz value in size. The basis
+    grows to `max_vectors`, if that is more than it begins with. Raises `ValueError` where a product
+    is not finite. `project`
     confines everything to a subspace, of `removed` dimensions fewer: the operator is then P A P
     there, and the residuals reported are those of A.
     """
@@ -77,29 +91,44 @@ def leading_eigenpairs(
     # Two arrays: a donated buffer cannot be donated twice.
     space = _Space(*(jnp.zeros((width, start.shape[1]), dtype) for _ in range(2)))
     small = np.zeros((width, width), dtype)
-    size, block, scale, used = 0, start, 0.0, 0
+    size, block, scale, used, look = 0, start, 0.0, 0, 0
     while True:
         room = min(block_size, width - size)
-        space, rows = _grow(product, project, data, space, block[:room], jnp.asarray(size))
+        space, rows, block = _grow(product, project, data, space, block[:room], jnp.asarray(size))
         used += room
         small[size : size + room] = np.asarray(rows)
+        if not np.all(np.isfinite(small[size : size + room])):
+            raise ValueError(NOT_FINITE)
         small[:, size : size + room] = small[size : size + room].T
         size += room
+        full = size + block_size > width
+        if not (full or size >= look or used >= max_products):
+            continue
+        # The eigenvalues of QAQᵀ cost more than a block of products where the basis is large.
+        look = size + size // 4
         values, vectors = np.linalg.eigh(sign * small[:size, :size])
         values *= sign
         scale = max(scale, float(np.max(np.abs(values))))
         wanted = min(block_size, size)
         chosen = _padded(vectors[:, :wanted], width, wanted)
-        block, sizes = _residual(space, chosen, jnp.asarray(values[:wanted]))
+        residual, sizes = _residual(space, chosen, jnp.asarray(values[:wanted]))
         worst = float(np.max(np.asarray(sizes)[:count]))
         done = worst <= tol * scale
         if done or used >= max_products or size == dimension:
             break
-        if size + block_size > width < dimension:
-            size = _KEPT * block_size
+        if not full or width == dimension:
+            continue
+        wider = min(2 * width, dimension)
+        if used >= _PATIENCE * width and wider <= max_vectors:
+            space = _Space(*(jnp.pad(x, ((0, wider - width), (0, 0))) for x in space))
+            small = np.pad(small, (0, wider - width))
+            width = wider
+        else:
+            size = look = _KEPT * block_size
             space = _rotate(space, _padded(vectors[:, :size], width, width))
             small = np.zeros_like(small)
             small[:size, :size] = np.diag(values[:size])
+            block = residual
     values = values[:count]
     found, errors = _checked(product, data, space, chosen[:, :count], jnp.asarray(values))
     return RitzPairs(values, found, np.asarray(errors), used + count, done)
@@ -120,8 +149,10 @@ def _grow(
     space: _Space,
     block: Float[Array, "b P"],
     size: Array,
-) -> tuple[_Space, Float[Array, "b m"]]:
-    """The space with an orthonormalised block behind its `size` vectors; its rows of QAQᵀ."""
+) -> tuple[_Space, Float[Array, "b m"], Float[Array, "b P"]]:
+    """The space with an orthonormalised block behind its `size` vectors; its rows of QAQᵀ, and the
+    block's images, with which the Krylov space goes on.
+    """
 
     def inside(V: Array) -> Array:
         return V if project is None else project(data, V)
@@ -136,7 +167,7 @@ def _grow(
         jax.lax.dynamic_update_slice(space.basis, block, at),
         jax.lax.dynamic_update_slice(space.images, images, at),
     )
-    return space, matmul(images, space.basis.T)
+    return space, matmul(images, space.basis.T), images
 
 
 def _unit_rows(block: Float[Array, "b P"]) -> Float[Array, "b P"]:

@@ -13,6 +13,7 @@ What is left to a numerical method is a matrix of 2Kr + K rows. No other eigenva
 twice, and multiplicities are exact: they are dimensions of the parts above.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -22,10 +23,10 @@ from jaxtyping import Array, Float
 
 from ufm.class_means import deviations, reduced_problem, to_class_means
 from ufm.hessian.complement import complement_parts
-from ufm.hessian.dense import LARGEST, check_point, dense_hessian, rounding
+from ufm.hessian.counts import with_counts
+from ufm.hessian.dense import LARGEST, check_entries, check_point, dense_hessian, rounding
 from ufm.hessian.extremal import extremal_eigenpairs
 from ufm.hessian.gauge import gauge
-from ufm.hessian.inertia import with_counts
 from ufm.hessian.lipschitz import hessian_lipschitz
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params
@@ -41,7 +42,7 @@ from ufm.problem import (
 #: Features of a class that differ by more than this part of their size are not collapsed.
 COLLAPSED = 1e-6
 #: Extreme eigenvalues sought at either end where the class means have too many dimensions.
-_ENDS, _PRODUCTS = 6, 3_000
+_ENDS, _PRODUCTS = 6, 20_000
 #: Singular values of [W; Hᵀ] below this part of the largest are set to zero.
 _RANK_CUTOFF = 1e-9
 
@@ -98,18 +99,20 @@ def spectrum_of_means(
     # One dimension too many at the origin costs nothing: no problem has none.
     narrow = reduced_problem(problem, point.W.shape[1])
     blocks, sizes = (np.asarray(x) for x in _blocks_and_sizes(narrow, point))
+    check_entries(np.append(blocks, sizes))
     noise = rounding(np.concatenate([blocks.ravel(), sizes]))
     parts = complement_parts(problem, sizes, point.W.shape[1], noise + shift)
     for values, count in zip(blocks, problem.class_counts, strict=True):
         parts.append(Part("deviations from class means", values, count - 1, noise + shift))
-    note, ends, small_enough = "", [], narrow.num_parameters <= LARGEST
+    note, ends, converged, small_enough = "", [], True, narrow.num_parameters <= LARGEST
     if small_enough:
         values = np.linalg.eigvalsh(dense_hessian(narrow, point))
         parts.append(Part("class means", values, 1, rounding(values) + shift))
     else:
-        ends = _ends(narrow, point, shift)
+        ends, converged = _ends(narrow, point, shift)
         note = (
-            f"the Hessian of the class means has {narrow.num_parameters:,} dimensions, more than "
+            ("" if converged else "NOT CONVERGED, see the residuals; ")
+            + f"the Hessian of the class means has {narrow.num_parameters:,} dimensions, more than "
             f"{LARGEST:,}: of its eigenvalues only the extreme ones are listed"
         )
     found = assemble(
@@ -120,7 +123,9 @@ def spectrum_of_means(
         cluster_tol=cluster_tol,
         note=note,
     )
-    return found if small_enough else with_counts(found, narrow, point, parts, shift)
+    if small_enough:
+        return found
+    return with_counts(dataclasses.replace(found, converged=converged), narrow, point, parts, shift)
 
 
 def _in_row_space(means: Params) -> tuple[Params, float]:
@@ -133,18 +138,19 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
     return point, float(np.linalg.norm(sizes[rank:]))
 
 
-def _ends(problem: Problem, point: Params, shift: float) -> list[Part]:
-    """The extreme eigenvalues of a matrix that is too large for LAPACK."""
-    parts = []
+def _ends(problem: Problem, point: Params, shift: float) -> tuple[list[Part], bool]:
+    """The extreme eigenvalues of a matrix that is too large for LAPACK; did all converge?"""
+    parts, converged = [], True
     for end in ("smallest", "largest"):
         pairs = extremal_eigenpairs(
             problem, point, jax.random.key(0), count=_ENDS, end=end, max_products=_PRODUCTS
         )
+        converged &= pairs.converged
         parts += [
             Part("class means", np.array([value]), 1, float(residual) + shift)
             for value, residual in zip(pairs.values, pairs.residuals, strict=True)
         ]
-    return parts
+    return parts, converged
 
 
 @jax.jit

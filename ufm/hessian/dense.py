@@ -28,6 +28,15 @@ def check_point(problem: Problem, params: Params) -> None:
         raise ValueError("the point is not finite: it has no Hessian")
 
 
+def check_entries(matrix: np.ndarray) -> None:
+    """Raise `LinAlgError`, a `ValueError`, for a matrix whose eigenvalues LAPACK cannot find."""
+    if not np.all(np.isfinite(matrix)):
+        raise np.linalg.LinAlgError(
+            "the Hessian's entries overflow at this point: scale W and H down (their products and "
+            "the loss's derivatives must stay below 1e308, or 3e38 in float32)"
+        )
+
+
 def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[np.ndarray, "P P"]:
     """∇²f, or one part of it, as a matrix, in the order (W row by row, H row by row, b).
 
@@ -43,6 +52,7 @@ def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[
             "points, inertia for counts, method='lanczos' for the extremes"
         )
     H = np.array(_matrix(problem, params, part))
+    check_entries(H)
     return 0.5 * (H + H.T)
 
 

@@ -1,20 +1,19 @@
-r"""The density of the Hessian's eigenvalues, from products alone, with error bars.
+r"""The density of the Hessian's eigenvalues, from products alone, in intervals that hold it.
 
 The spectral measure of ∇²f (n×n) is (1/n) Σ_i δ(λ_i). For v uniform on the unit sphere the
 measure Σ_i (u_iᵀv)² δ(λ_i) has it as its mean, and m products give the Gauss rule of the latter
 (`ufm.hessian.lanczos`). With probes v_1, …, v_P, their nodes θ_pk and weights w_pk,
 
-    φ_σ(x) = (1/P) Σ_p Σ_k w_pk N(x; θ_pk, σ²),
+    φ_σ(x) = (1/P) Σ_p Σ_k w_pk N(x; θ_pk, σ²).
 
-and since the probes are i.i.d., the standard error is their standard deviation over √P. This is
-stochastic Lanczos quadrature: Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017); for
-networks Ghorbani, Krishnan and Xiao, ICML 2019.
-
-The standard error knows the choice of the probes only. What m nodes cannot resolve is bounded by
-`SpectralDensity.cumulative_bounds`.
+This is stochastic Lanczos quadrature: Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017);
+for networks Ghorbani, Krishnan and Xiao, ICML 2019. Two errors add up, and every interval allows
+for both: that of the probes (`ufm.hessian.confidence`), and what m products leave open of a
+probe's measure (`ufm.hessian.stieltjes`). The second does not show in the spread of the probes:
+eigenvalues that no rule resolves are misplaced by all of them alike.
 
     >>> density = spectral_density(problem, params, jax.random.key(0))
-    >>> density.cumulative(-1e-6)            # fraction of negative eigenvalues, standard error
+    >>> value, lower, upper = density.cumulative(-1e-6)     # fraction of negative eigenvalues
     >>> spectral_density_of(loss, weights, jax.random.key(0))     # any network
 """
 
@@ -23,12 +22,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from ufm.hessian.lanczos import GaussRule, Lanczos, advance, probe, quadrature
-from ufm.hessian.measure import SpectralDensity, checked_smoothing, smoothed, whole
-from ufm.hessian.trees import check_memory, check_tree, flat, function_product
+from ufm.hessian.measure import (
+    SpectralDensity,
+    checked_confidence,
+    checked_smoothing,
+    smoothed,
+    whole,
+)
+from ufm.hessian.trees import array_tree, check_memory, check_tree, flat, function_product
 from ufm.linearisation import Linearisation, hessian_product, linearise
 from ufm.params import Params
 from ufm.problem import Problem, check_shapes
@@ -43,6 +47,7 @@ def spectral_density(
     num_matvecs: int = 100,
     grid: Any = None,
     width: float | None = None,
+    confidence: float = 0.95,
     max_bytes: int = 2**32,
 ) -> SpectralDensity:
     """The density of the eigenvalues of ∇²f at any point (W, H, b).
@@ -51,20 +56,23 @@ def spectral_density(
     eigenvalues, and holds num_matvecs · num_parameters numbers. Probe i depends on `key` and i
     alone. `num_matvecs` is capped at the number of parameters. `width=None` is 1/100 of the
     spectrum where every probe is resolved, else π/2 · spectrum/num_matvecs, the distance of
-    Chebyshev nodes and so about the resolution. `grid=None` covers the whole spectrum.
+    Chebyshev nodes and so about the resolution. `grid=None` covers the whole spectrum. Every
+    interval of the density holds the truth with at least `confidence`.
 
-    Raises `ValueError` for a point that is not finite or of wrong shape, fewer than 2 probes (no
-    error bars), fewer than 1 product, a basis of more than `max_bytes`, a bad grid or width.
+    Raises `ValueError` for a point that is not finite or of wrong shape, less than one probe or
+    product, a basis of more than `max_bytes`, a bad grid,
+    width or confidence.
     """
     check_shapes(problem, params)
     checked_smoothing(grid, width)  # before the products, not after
+    confidence = checked_confidence(confidence)
     num_matvecs, size = _check(params, num_probes, num_matvecs, max_bytes)
     at = linearise(problem, params)
     rules = _rules(
         lambda run, until: _advance_problem(problem, at, run, until),
         *(params, key, num_probes, num_matvecs),
     )
-    return smoothed(rules, size, num_matvecs, grid, width)
+    return smoothed(rules, size, num_matvecs, confidence, grid, width)
 
 
 def spectral_density_of(
@@ -77,6 +85,7 @@ def spectral_density_of(
     num_matvecs: int = 100,
     grid: Any = None,
     width: float | None = None,
+    confidence: float = 0.95,
     max_bytes: int = 2**32,
 ) -> SpectralDensity:
     """The density of the eigenvalues of ∇²function at a tree of float arrays, a network's say.
@@ -86,14 +95,15 @@ def spectral_density_of(
     Everything else, errors included, as in `spectral_density`; `ValueError` too for leaves that
     are not float32 or float64, all the same.
     """
-    point = jax.tree.map(jnp.asarray, point)
+    point = array_tree(point)
     checked_smoothing(grid, width)  # before the products, not after
+    confidence = checked_confidence(confidence)
     num_matvecs, size = _check(point, num_probes, num_matvecs, max_bytes)
     rules = _rules(
         lambda run, until: _advance_function(function, point, args, run, until),
         *(point, key, num_probes, num_matvecs),
     )
-    return smoothed(rules, size, num_matvecs, grid, width)
+    return smoothed(rules, size, num_matvecs, confidence, grid, width)
 
 
 @functools.partial(jax.jit, donate_argnames="run")
@@ -129,7 +139,7 @@ def _rules(
 def _check(point: Any, num_probes: int, num_matvecs: int, max_bytes: int) -> tuple[int, int]:
     """num_matvecs, capped at the number of parameters, and that number."""
     size, dtype = check_tree(point)
-    whole("num_probes", num_probes, 2, "one probe has no error bars")
+    whole("num_probes", num_probes, 1, "random vectors to average over")
     num_matvecs = min(whole("num_matvecs", num_matvecs, 1, "products per probe"), size)
     check_memory("num_matvecs", num_matvecs, 1, size, dtype, max_bytes)
     return num_matvecs, size

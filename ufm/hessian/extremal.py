@@ -18,10 +18,17 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from ufm.hessian.block_lanczos import VECTORS, RitzPairs, leading_eigenpairs
+from ufm.hessian.block_lanczos import COPIES, VECTORS, RitzPairs, leading_eigenpairs
 from ufm.hessian.dense import check_point
 from ufm.hessian.gauge import Frame, frame, gauge, shift_is_free, without_gauge
-from ufm.hessian.trees import check_memory, check_tree, flat, function_product, unflatten
+from ufm.hessian.trees import (
+    array_tree,
+    check_memory,
+    check_tree,
+    flat,
+    function_product,
+    unflatten,
+)
 from ufm.linearisation import hessian_product, linearise
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
@@ -35,9 +42,13 @@ class Eigenpairs:
     """Eigenvalues at one end, from the end inwards, with unit eigenvectors and error bounds.
 
     `vectors` is the point's structure with a leading axis; `residuals` are ‖∇²f v − λ v‖ from a
-    last product: within each of them of its value lies an eigenvalue. Multiplicities are those in
-    the space orthogonal to the `deflated` directions of symmetry; of the last value some copies may
-    be left out. `converged` is False where `max_products` ended the search.
+    last product: within each of them of its value lies an eigenvalue, and the i-th eigenvalue from
+    the end lies at the i-th value or farther out. That none lies farther out is not proven: random
+    starts meet every eigenvalue, but hardly in a bad case (counts prove it: `ufm.inertia`, and
+    `ufm.spectral_density_of(...).extremes()` bounds both ends with a confidence). Multiplicities
+    are those in the space orthogonal to the `deflated` directions of symmetry; of the last value
+    some copies may be left out. `converged` is False where `max_products` ended the search before
+    the residuals reached `tol`.
     """
 
     values: Float[np.ndarray, " k"]
@@ -46,6 +57,15 @@ class Eigenpairs:
     num_products: int
     converged: bool
     deflated: int
+
+    def __repr__(self) -> str:
+        said = f"values={self.values}, residuals={self.residuals}, deflated={self.deflated}"
+        if self.converged:
+            return f"Eigenpairs({said}, {self.num_products} products, converged)"
+        return (
+            f"Eigenpairs({said}, NOT CONVERGED after {self.num_products} products: eigenvalues may "
+            "lie farther out than these values; raise max_products, max_bytes or tol)"
+        )
 
 
 def extremal_eigenpairs(
@@ -61,8 +81,10 @@ def extremal_eigenpairs(
 ) -> Eigenpairs:
     """The `count` smallest or largest eigenvalues of ∇²f; at critical points, modulo symmetries.
 
-    tol is relative to ‖∇²f‖₂; None is 1e-9 in double precision and 1e-4 in single. Raises
-    `ValueError` for a point that is not finite.
+    tol is relative to ‖∇²f‖₂; None is 1e-9 in double precision and 1e-4 in single. The search goes
+    on until all residuals reach it, with a basis that grows as far as `max_bytes` allows, for at
+    most `max_products`; what ends there says so. Raises `ValueError` for a point that is not finite
+    or has no finite Hessian.
     """
     check_point(problem, params)
     dimension = problem.num_parameters
@@ -83,6 +105,7 @@ def extremal_eigenpairs(
         largest=end == "largest",
         tol=_tolerance(tol, dtype),
         max_products=max_products,
+        max_vectors=max_bytes // (COPIES * dimension * dtype.itemsize),
         project=_model_project,
         removed=deflated,
     )
@@ -98,15 +121,15 @@ def extremal_eigenpairs_of(
     count: int = 5,
     end: str = "largest",
     tol: float | None = None,
-    max_products: int = 2_000,
+    max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> Eigenpairs:
     """The same for ∇²function at a tree of float arrays, such as a network's weights.
 
     `function(point, *args)` is a scalar. Data that it closes over is compiled in: pass it
-    as `args`.
+    as `args`. Raises `ValueError` too for leaves that are not arrays, all float32 or all float64.
     """
-    point = jax.tree.map(jnp.asarray, point)
+    point = array_tree(point)
     size, dtype = check_tree(point)
     block = _block_size(count, size, dtype, end, max_bytes)
     found = leading_eigenpairs(
@@ -117,6 +140,7 @@ def extremal_eigenpairs_of(
         largest=end == "largest",
         tol=_tolerance(tol, dtype),
         max_products=max_products,
+        max_vectors=max_bytes // (COPIES * size * dtype.itemsize),
     )
     unravel = ravel_pytree(point)[1]
     return _eigenpairs(found, jax.vmap(unravel)(found.vectors), 0)

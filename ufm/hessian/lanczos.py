@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.linalg import eigh_tridiagonal
 
+from ufm.hessian.trees import NOT_FINITE
 from ufm.problem import matmul
 
 #: An off-diagonal element below this many ε‖A‖ is rounding: that of a product and of the
@@ -59,11 +60,19 @@ class Lanczos(NamedTuple):
 
 
 class GaussRule(NamedTuple):
-    """Ascending nodes, weights; `resolved`: it is v's measure to within a few δ."""
+    """Ascending nodes, weights; `resolved`: it is v's measure to within a few δ.
+
+    `alpha`, `beta` are T's, and T is that of a matrix within `rounding` of A: the run is backward
+    stable. `delta` is the distance below which nodes are one.
+    """
 
     nodes: Float[np.ndarray, " k"]
     weights: Float[np.ndarray, " k"]
     resolved: bool
+    alpha: Float[np.ndarray, " m"]
+    beta: Float[np.ndarray, " m"]
+    rounding: float
+    delta: float
 
 
 def probe(key: Key[Array, ""], size: int, dtype: Any) -> Float[Array, " n"]:
@@ -153,10 +162,10 @@ def quadrature(
         size = int(run.step)
         alpha, beta = (np.asarray(x, np.float64)[:size] for x in (run.alpha, run.beta))
         if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(beta))):
-            raise ValueError("the Hessian at this point is not finite: it has no density")
+            raise ValueError(NOT_FINITE)
         rule = gauss_rule(alpha, beta, float(jnp.finfo(start.dtype).eps))
-        # As many rows as dimensions: the space has no more.
-        rule = rule._replace(resolved=rule.resolved or size == start.size)
+        if size == start.size:  # as many rows as dimensions: the space has no more
+            rule = rule._replace(resolved=True, beta=np.append(beta[:-1], 0.0))
         if rule.resolved or size == num_matvecs:
             return rule
 
@@ -168,7 +177,8 @@ def gauss_rule(
     # numpy.linalg.eigh has threads that fight XLA's for the cores: 13 ms for 100 rows, not 0.6.
     theta, S = eigh_tridiagonal(alpha, beta[:-1])
     relative = max(_RESOLUTION, _ROUNDING * eps)
-    delta = relative * float(np.max(np.abs(theta)))
+    largest = float(np.max(np.abs(theta)))
+    delta = relative * largest
     starts, first = [0], theta[0]
     for k, node in enumerate(theta):
         if node - first > delta:
@@ -186,4 +196,6 @@ def gauss_rule(
     kept = weights > eps**2
     if resolved:
         kept &= ~early
-    return GaussRule(nodes[kept], weights[kept] / np.sum(weights[kept]), bool(resolved))
+    weights = weights[kept] / np.sum(weights[kept])
+    rounding = _ROUNDING * eps * largest
+    return GaussRule(nodes[kept], weights, bool(resolved), alpha, beta, rounding, delta)

@@ -24,10 +24,10 @@ from ufm.hessian.closed_form import (
     has_frame,
 )
 from ufm.hessian.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
+from ufm.hessian.counts import with_counts
 from ufm.hessian.dense import check_point, dense_spectrum
 from ufm.hessian.extremal import extremal_eigenpairs
 from ufm.hessian.gauge import gauge
-from ufm.hessian.inertia import with_counts
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.params import Params
 from ufm.problem import Problem, value_and_gradient
@@ -110,7 +110,8 @@ def _lanczos(
         gauge=gauge(problem, params, gradient),
         method="lanczos",
         cluster_tol=cluster_tol,
-        note=f"the {count} smallest and largest eigenvalues; multiplicities are lower bounds"
-        + ("" if finished else "; not converged: see the residuals"),
+        note=("" if finished else "NOT CONVERGED, see the residuals; ")
+        + f"the {count} smallest and largest eigenvalues; multiplicities are lower bounds",
     )
-    return with_counts(dataclasses.replace(found, complete=False), problem, params)
+    found = dataclasses.replace(found, complete=False, converged=finished)
+    return with_counts(found, problem, params)

@@ -34,8 +34,9 @@ class Spectrum:
     `gauge_dimension` is the dimension of the orbit on which f is constant by symmetry (rotations of
     the feature space, and b + c1 where the loss and a free bias allow it), spanned by directions
     along which ‖∇²f t‖ ≤ `gauge_residual` ‖t‖; an eigenvalue no larger than `zero_tol` counts as
-    zero. `counted` are the negative, zero and positive ones where exact counts stand in for the
-    eigenvalues themselves.
+    zero. `converged` is False where an iterative method ended before its residuals were small:
+    eigenvalues may then lie beyond those found. `counted` are the negative, zero and positive ones
+    where exact counts stand in for the eigenvalues themselves.
     """
 
     eigenvalues: Float[np.ndarray, " m"]
@@ -50,6 +51,7 @@ class Spectrum:
     zero_tol: float
     note: str = ""
     counted: tuple[int, int, int] | None = None
+    converged: bool = True
 
     @property
     def negative(self) -> int | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
@@ -13,13 +14,38 @@ from ufm.problem import Problem
 
 Product = Callable[[Any], Any]
 
+#: What is said of a product with entries that are no numbers.
+NOT_FINITE = (
+    "the Hessian at this point is not finite: move the point, or look at the function's second "
+    "derivatives there (sqrt or norm at 0, log of 0, overflow)"
+)
+
 
 def function_product(function: Callable[..., Any], point: Any, args: tuple[Any, ...]) -> Product:
     """Products with ∇²function(·, *args) at a tree, forward over reverse.
 
     What does not depend on the direction is computed once.
     """
-    return jax.linearize(lambda x: jax.grad(function)(x, *args), point)[1]
+
+    def scalar(x: Any) -> Array:
+        value = function(x, *args)
+        if shape := jnp.shape(value):
+            raise ValueError(f"function must return a scalar, got shape {shape}: sum or average it")
+        return value
+
+    return jax.linearize(jax.grad(scalar), point)[1]
+
+
+def array_tree(point: Any) -> Any:
+    """The same tree of JAX arrays. Raises `ValueError` for leaves that are not, like functions."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(point):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int | complex):
+            raise ValueError(
+                f"the point{jax.tree_util.keystr(path)} is a {type(leaf).__name__}, not an array: "
+                "pass the arrays alone and put the rest in the function (with equinox: "
+                "params, static = eqx.partition(model, eqx.is_inexact_array), then eqx.combine)"
+            )
+    return jax.tree.map(jnp.asarray, point)
 
 
 def flat(product: Product, point: Any) -> Callable[[Array], Array]:

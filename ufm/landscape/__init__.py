@@ -3,7 +3,7 @@
 from ufm.landscape.census import Census as Census
 from ufm.landscape.census import Descent as Descent
 from ufm.landscape.census import Search as Search
-from ufm.landscape.explore import explore as explore
+from ufm.landscape.exploration import explore as explore
 from ufm.landscape.flow import Flow as Flow
 from ufm.landscape.flow import gradient_flow as gradient_flow
 from ufm.landscape.flow import small_start as small_start

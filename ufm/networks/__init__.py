@@ -36,7 +36,7 @@ from ufm.networks.objective import PAPER_LOSSES as PAPER_LOSSES
 from ufm.networks.objective import Objective as Objective
 from ufm.networks.objective import objective_specs as objective_specs
 from ufm.networks.objective import parse_objective as parse_objective
-from ufm.networks.page_data import page_data as page_data
+from ufm.networks.page_contents import page_data as page_data
 from ufm.networks.summary import Group as Group
 from ufm.networks.summary import summarise as summarise
 from ufm.networks.sweep import NetworkSweep as NetworkSweep

@@ -18,13 +18,18 @@ precision. Summation is not the reason: a trained ReLU network has samples *on* 
 Hessian is that of the piece on which the weights, as given, lie.
 
 **What the density cannot tell.** Of 100 products per probe no two nodes are nearer than about
-λ_max/1000, and wd is less than that: whether a node near 0 is negative is not resolved. `row` gives
-the bounds that hold all the same (`SpectralDensity.cumulative_bounds`).
+λ_max/1000, and wd is less than that: whether a node near 0 is negative is not resolved. The
+intervals of `row` allow for it (`SpectralDensity.cumulative`).
+
+**What a residual cannot tell.** An eigenvalue lies within a pair's residual, but it need not be the
+outermost one: eigenvalues that random starts have hardly met can lie farther out. A Ritz value is
+on the inner side of the end that it stands for; how far out the end may lie is told by the probes
+of the density (`SpectralDensity.extremes`).
 
     >>> objective = TrainingObjective(losses_of_a_batch, chunk=500)
     >>> found = network_curvature(objective, weights, images, labels, jax.random.key(0),
     ...                           weight_decay=5e-4)
-    >>> found.largest.values, found.smallest.values, found.density.cumulative(0.0)
+    >>> found.largest.values, found.smallest.values, found.row()
 """
 
 import dataclasses
@@ -38,6 +43,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 
 from ufm.hessian import Eigenpairs, SpectralDensity, extremal_eigenpairs_of, spectral_density_of
+from ufm.hessian.trees import array_tree
 
 #: Losses of the samples of a batch (with the factor c): (weights, inputs, labels) -> (batch,).
 BatchLosses = Callable[[Any, Array, Array], Array]
@@ -102,9 +108,9 @@ class NetworkCurvature:
     def row(self) -> dict[str, float]:
         """The numbers of a table: both ends with residuals, the trace, the share of negatives.
 
+        `x_lower` and `x_upper` hold the truth of x with the density's `confidence`.
         `negative_share` is of eigenvalues below −`negative_beyond`, 1e-8 of the largest modulus
-        (1e-5 in float32), to which nodes are known at best; what the exact spectral measures of the
-        probes have there lies between `negative_share_low` and `negative_share_high`.
+        (1e-5 in float32), to which nodes are known at best.
         """
         ends = {"largest": self.largest, "smallest": self.smallest}
         found: dict[str, float] = {"num_parameters": float(self.num_parameters)}
@@ -112,19 +118,20 @@ class NetworkCurvature:
             found[name] = float(pairs.values[0])
             found[f"{name}_residual"] = float(pairs.residuals[0])
             found[f"{name}_converged"] = float(pairs.converged)
+        low, high = self.density.extremes()
+        found["largest_lower"], found["smallest_upper"] = found["largest"], found["smallest"]
+        found["largest_upper"] = max(high, found["largest"])
+        found["smallest_lower"] = min(low, found["smallest"])
         scale = max(abs(found["largest"]), abs(found["smallest"]))
         beyond = (1e-8 if self.largest.values.dtype == np.float64 else 1e-5) * scale
-        share, trace = self.density.cumulative(-beyond), self.density.trace()
-        low, high = self.density.cumulative_bounds(-beyond)
-        return found | {
-            "trace": float(trace.value),
-            "trace_error": float(trace.standard_error),
-            "negative_beyond": float(beyond),
-            "negative_share": float(share.value),
-            "negative_share_error": float(share.standard_error),
-            "negative_share_low": float(low),
-            "negative_share_high": float(high),
+        intervals = {
+            "trace": self.density.trace(),
+            "negative_share": self.density.cumulative(-beyond),
         }
+        for name, (value, lower, upper) in intervals.items():
+            found[name], found[f"{name}_lower"] = float(value), float(lower)
+            found[f"{name}_upper"] = float(upper)
+        return found | {"negative_beyond": beyond, "confidence": self.density.confidence}
 
 
 def network_curvature(
@@ -139,7 +146,7 @@ def network_curvature(
     tol: float | None = 1e-6,
     num_probes: int = 10,
     num_matvecs: int = 100,
-    max_products: int = 2_000,
+    max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> NetworkCurvature:
     """Density and the `count` largest and smallest eigenvalues of ∇²f at the weights.
@@ -156,7 +163,7 @@ def network_curvature(
         raise ValueError(f"{len(inputs)} inputs against {len(labels)} labels: one for each sample")
     if not (weight_decay >= 0 and np.isfinite(weight_decay)):
         raise ValueError(f"weight_decay must be non-negative and finite, got {weight_decay}")
-    weights = jax.tree.map(jnp.asarray, weights)
+    weights = array_tree(weights)
     leaves = jax.tree.leaves(weights)
     dtype = leaves[0].dtype if leaves else inputs.dtype
     args = (inputs, labels, jnp.asarray(weight_decay, dtype))

@@ -35,6 +35,13 @@ class Saddle:
     outside: float | None
     escape: Escape
 
+    def __repr__(self) -> str:
+        doubt = "" if self.converged else ", NOT CONVERGED: there may be steeper ways down"
+        return (
+            f"Saddle(smallest={self.smallest:.10g} ± {self.residual:.1g}{doubt}, "
+            f"outside={self.outside}, escape={self.escape})"
+        )
+
 
 def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
     """The steepest ways down from a point, if any. The key starts the search for eigenvectors."""

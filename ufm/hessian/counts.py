@@ -53,6 +53,8 @@ def inertia(
     Kd + K exceeds 10,000.
     """
     width = 1e-6 * float(problem.lam_w + problem.lam_h) if tol is None else float(tol)
+    if tol is None and not width > 0:
+        raise ValueError("tol must be given where lam_w and lam_h are 0: it has no default there")
     if not width > 0:
         raise ValueError(f"tol must be positive (at 0 itself counts go wrong), got {width}")
     ends = np.array([shift - width, shift + width])
@@ -86,6 +88,8 @@ def with_counts(
     tol = max(1e-6 * float(problem.lam_w + problem.lam_h), 2.0 * shift)
     if found.gauge_residual <= 10.0 * tol:
         tol = max(tol, 2.0 * found.gauge_residual)
+    if not tol > 0:
+        return found
     means = inertia(problem, params, 0.0, tol)
     if not means.reliable:
         return found
