@@ -346,7 +346,10 @@ def check_labels(problem, arrays):
 
 def total(terms):
     """The sum of all entries, exact but for one rounding at the end."""
-    return math.fsum(np.asarray(terms).ravel().tolist())
+    try:
+        return math.fsum(np.asarray(terms).ravel().tolist())
+    except OverflowError:
+        return math.inf
 
 
 def mean(terms):
@@ -357,6 +360,8 @@ def length(x):
     """Root of the sum of squares, where squares would overflow or underflow too."""
     x = np.asarray(x)
     largest = float(np.max(np.abs(x), initial=0.0))
+    if largest == math.inf:
+        return math.inf
     return largest * math.sqrt(total((x / largest) ** 2)) if largest > 0 else 0.0
 
 
@@ -456,7 +461,8 @@ def derivative_bounds(problem):
     if problem.loss == "mse":
         return max(1.0, problem.scale), 0.0
     if problem.loss == "fl":
-        return 1.5 * (1.0 + problem.gamma), (1.0 + problem.gamma) ** 2
+        steep = 1.0 + problem.gamma
+        return 1.5 * steep, steep * steep
     return 1.0, 1.0
 
 
@@ -471,7 +477,6 @@ class Point:
     losses: Losses
     gamma: np.ndarray
     value: float
-    penalty: float
     grad_norm: float
     # |(W, H, b)|.
     size: float
@@ -495,13 +500,17 @@ def evaluate(problem, W, H, b):
     sizes = np.abs(W) @ np.abs(H) + np.abs(shift)[:, None]
     losses = losses_at(problem, V, sizes)
     gamma = losses.gradient / problem.samples
-    demand(np.all(np.isfinite(gamma)), "the gradient of the loss overflows")
+    demand(np.all(np.isfinite(gamma)), "the gradient of the loss overflows at a point")
     left, singular, right = np.linalg.svd(gamma, full_matrices=False)
     penalty = problem.lam_w * total(W**2) + problem.lam_h * total(H**2) + lam_b * total(shift**2)
     penalty *= 0.5
     grad_w = gamma @ H.T + problem.lam_w * W
     grad_h = W.T @ gamma + problem.lam_h * H
     grad_b = np.zeros(1) if b is None else gamma.sum(axis=1) + lam_b * b
+    value = mean(losses.value) + penalty
+    grad_norm = length([length(grad_w), length(grad_h), length(grad_b)])
+    finite = math.isfinite(value) and math.isfinite(grad_norm)
+    demand(finite, "f or its gradient overflows at a point")
     rounding, long_rounding = value_rounding(problem, losses, sizes, penalty)
     gamma_noise = EPS * length(losses.gradient_error) / problem.samples
     return Point(
@@ -511,9 +520,8 @@ def evaluate(problem, W, H, b):
         V=V,
         losses=losses,
         gamma=gamma,
-        value=mean(losses.value) + penalty,
-        penalty=penalty,
-        grad_norm=length([length(grad_w), length(grad_h), length(grad_b)]),
+        value=value,
+        grad_norm=grad_norm,
         size=length([length(W), length(H), length(shift)]),
         dual_norm=float(singular[0]),
         left=left[:, 0],
@@ -589,7 +597,7 @@ def is_descent(problem, point, bend, noise):
     That is so if it exceeds its rounding error, and is too large for the gradient that is left.
     """
     remaining = 16.0 * point.grad_norm * third_derivative_bound(problem, point)
-    return bend < -noise and bend**2 > remaining
+    return bend < -noise and bend * bend > remaining
 
 
 # Step 3: bounds ----------------------------------------------------------------------------------
@@ -706,7 +714,8 @@ def bias_gain(problem, point, theta, centred):
 
     def gain(r):
         if problem.lam_b > 0:
-            return length(theta * r) ** 2 / (2.0 * problem.lam_b)
+            size = length(theta * r)
+            return size * size / (2.0 * problem.lam_b)
         # A free bias gains at most half of |r|_1 times the range that an optimal one can have.
         return 0.5 * theta * total(r) * reach if np.any(r) else 0.0
 
@@ -930,7 +939,8 @@ def check_lam_h(case):
     if not case.told["lam_h_inferred"]:
         return None
     sizes = length(case.point.W), length(case.point.H)
-    inferred = case.problem.lam_w * (sizes[0] / sizes[1]) ** 2 if sizes[1] > 0 else math.nan
+    ratio = sizes[0] / sizes[1] if sizes[1] > 0 else math.nan
+    inferred = case.problem.lam_w * ratio * ratio
     return compare("lam_h inferred", inferred, case.problem.lam_h, 0.0, 1e-9)
 
 
@@ -1105,7 +1115,7 @@ def in_convex_region(case):
     """The focal loss is convex where 1 + 2 gamma - gamma l + gamma^2 l p / (1 - p) >= 0."""
     gamma, ell = case.problem.gamma, np.maximum(case.point.losses.surprise, 1e-12)
     odds = 1.0 / np.expm1(np.minimum(ell, 700.0))
-    return bool(np.all(1.0 + 2.0 * gamma - gamma * ell + gamma**2 * odds * ell >= 0.0))
+    return bool(np.all(1.0 + 2.0 * gamma - gamma * ell + gamma * gamma * odds * ell >= 0.0))
 
 
 @dataclass(frozen=True)
