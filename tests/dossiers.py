@@ -1,9 +1,15 @@
 """Certificates for tests, and their verify.py in an interpreter without this library."""
 
+import hashlib
+import importlib.util
+import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,8 +29,8 @@ from ufm import (
 ALONE = """
 import contextlib, io, json, runpy, sys
 sys.modules.update(ufm=None, jax=None, scipy=None, optax=None)
-results = []
-for path in sys.argv[1:]:
+paths, sys.argv, results = sys.argv[1:], sys.argv[:1], []
+for path in paths:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         try:
@@ -42,6 +48,49 @@ def verify(*folders: Path) -> list[tuple[int, str]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.stderr == ""
     return [(code, said) for code, said in json.loads(done.stdout)]
+
+
+def load_script() -> ModuleType:
+    """verify.py as a module, not by way of the package that it came with."""
+    path = Path(__file__).resolve().parent.parent / "ufm" / "dossier" / "verify.py"
+    spec = importlib.util.spec_from_file_location("verify_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    sys.modules["verify_script"] = script
+    spec.loader.exec_module(script)
+    return script
+
+
+#: The same lines as those of a process of its own, in milliseconds.
+SCRIPT = load_script()
+
+
+def failed(folder: Path) -> dict[str, str]:
+    """The checks that fail, and what they say."""
+    return {line.name: line.text for line in SCRIPT.check(folder) if line.outcome == "FAILED"}
+
+
+def forge(source: Path, target: Path, change: Any, sign: bool = True) -> Path:
+    """A copy in which `change(said, arrays)` was at work, signed again with the right digest.
+
+    What `change` returns, if anything, is the text of certificate.json.
+    """
+    shutil.copytree(source, target)
+    said = json.loads((target / "certificate.json").read_text())
+    with np.load(target / "arrays.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    digest = said["arrays_sha256"]
+    said["arrays_sha256"] = "@digest"
+    text = change(said, arrays)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    (target / "arrays.npz").write_bytes(buffer.getvalue())
+    if sign:
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    text = text if isinstance(text, str) else json.dumps(said)
+    (target / "certificate.json").write_text(text.replace("@digest", digest))
+    return target
 
 
 def examination(problem: Problem, params: Params, tol=None, lam_h=None):

@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 350
+#: What strangers audit, alone and from top to bottom: one check a function, however many lines.
+AUDITED = ("ufm/dossier/verify.py",)
 
 # A unit is a module or subpackage directly inside ufm/. It may import units of earlier layers and
 # its own modules; units that share a layer do not know each other.
@@ -228,7 +230,8 @@ def test_a_file_holds_one_idea():
     long = {
         str(path.relative_to(ROOT)): lines
         for path in python_files("ufm", "tests", "examples", "benchmarks")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+        if path.relative_to(ROOT).as_posix() not in AUDITED
+        and (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
     }
     assert not long, f"longer than {MAX_LINES} lines: {long}"
 

@@ -286,3 +286,14 @@ def test_nc4_counts_the_samples_that_the_classifier_sends_elsewhere():
     scaled = h * np.sqrt(np.asarray(weighted.column_weights))
     found = nc_metrics(weighted, Params(jnp.asarray(W), jnp.asarray(scaled), None))
     assert float(found.nc4) == pytest.approx(6 / 13)
+
+
+@pytest.mark.parametrize(("of_w", "of_h"), [(1e-160, 1e-160), (1e100, 1e-100), (1e-170, 1e140)])
+def test_metrics_do_not_depend_on_the_scale_of_either_factor(of_w, of_h):
+    """At the scales at which squares of entries underflow or overflow, too."""
+    problem = make()
+    params = init_params(problem, jax.random.key(1), scale=1.0)
+    plain = nc_metrics(problem, params)
+    scaled = nc_metrics(problem, Params(of_w * params.W, of_h * params.H, None))
+    for name in ("nc1", "nc2", "nc3", "within_between_ratio"):
+        np.testing.assert_allclose(getattr(scaled, name), getattr(plain, name), rtol=1e-12)

@@ -80,7 +80,17 @@ def class_means(problem: Problem, params: Params) -> Float[Array, "d K"]:
     """h̄_k as columns, weighted by the samples that each column stands for."""
     samples = problem.samples(params.H.dtype)
     membership = _membership(problem, params.H.dtype) * samples[:, None]
-    return matmul(features(problem, params), membership / jnp.sum(membership, axis=0)[None, :])
+    return _means(features(problem, params), membership)
+
+
+def _means(h: Float[Array, "d N"], membership: Float[Array, "N K"]) -> Float[Array, "d K"]:
+    return matmul(h, membership / jnp.sum(membership, axis=0)[None, :])
+
+
+def _scaled(x: Array) -> Array:
+    """x over its largest entry, on which no metric depends: squares of the rest are numbers."""
+    largest = jnp.max(jnp.abs(x))
+    return x / jnp.where(largest > 0, largest, 1.0)
 
 
 def _membership(problem: Problem, dtype: Any) -> Float[Array, "N K"]:
@@ -95,14 +105,15 @@ def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
 
 @jax.jit
 def _nc_metrics(problem: Problem, params: Params) -> NCMetrics:
-    W, classes = params.W, problem.num_classes
+    W, classes = _scaled(params.W), problem.num_classes
     samples = problem.samples(W.dtype)
     share = samples / jnp.sum(samples)
-    h = features(problem, params)
-    means = class_means(problem, params)
+    h = _scaled(features(problem, params))
+    membership = _membership(problem, W.dtype)
+    means = _means(h, membership * samples[:, None])
     global_mean = matmul(h, share[:, None])
     centred = means - global_mean
-    deviations = h - matmul(means, _membership(problem, W.dtype).T)
+    deviations = h - matmul(means, membership.T)
     within = jnp.sum(deviations**2 * share[None, :])
     between = jnp.sum(centred**2) / classes
     target = centering(classes, W.dtype) / (classes - 1) ** 0.5

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.resources
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -24,6 +25,15 @@ from ufm.losses import loss_spec
 _FORMAT = 1
 #: What a certificate's folder holds, and nothing else.
 _FILES = ("arrays.npz", "certificate.json", "verify.py")
+#: Products of smaller decays underflow, and rounding errors of them have no bounds.
+_SMALLEST_DECAY = 1e-150
+#: Claims that verify.py wants to be numbers, and what they are of.
+_FINITE = {
+    "value": "f",
+    "grad_norm": "the norm of the gradient",
+    "critical_tol": "the tolerance of the gradient",
+    "dual_norm": "the dual norm",
+}
 
 
 def write_dossier(
@@ -78,15 +88,12 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 def dossier(examination: Examination) -> dict[str, Any]:
     """What certificate.json says but for the arrays' digest; NaN and infinity are null in it.
 
-    Raises `ValueError` for a custom loss, which no other program could evaluate, and for single
-    precision, whose rounding verify.py does not know.
+    Raises `ValueError` for what verify.py could not check: a custom loss, single precision,
+    weighted columns, and numbers that overflow or underflow.
     """
     layer, certificate = examination.layer, examination.certificate
     problem, metrics = layer.problem, examination.metrics
-    if certificate.dtype != np.float64:
-        raise ValueError(
-            'a certificate needs double precision: jax.config.update("jax_enable_x64", True) first'
-        )
+    _check_written(examination)
     verdict, reason = Verdict(int(certificate.verdict)), Reason(int(certificate.reason))
     claims: dict[str, Any] = {
         name: float(getattr(certificate, name))
@@ -131,6 +138,33 @@ def dossier(examination: Examination) -> dict[str, Any]:
     }
 
 
+def _check_written(examination: Examination) -> None:
+    """Raise `ValueError` for numbers that a certificate cannot hold."""
+    layer, certificate = examination.layer, examination.certificate
+    problem, params = layer.problem, layer.params
+    arrays = [x for x in (certificate.value, params.W, params.H, params.b) if x is not None]
+    if any(x.dtype != np.float64 for x in arrays):
+        raise ValueError(
+            'a certificate needs double precision: jax.config.update("jax_enable_x64", True), then '
+            "as_classifier, which takes arrays to float64 exactly"
+        )
+    if problem.column_weights is not None:
+        raise ValueError("a certificate needs samples: repeat the columns that have weights")
+    for name in ("lam_w", "lam_h", "lam_b"):
+        decay = getattr(problem, name)
+        if decay is not None and 0 < float(decay) < _SMALLEST_DECAY:
+            raise ValueError(
+                f"{name} is {float(decay):g}, whose products underflow: a certificate needs 0, or "
+                f"{_SMALLEST_DECAY:g} or more"
+            )
+    for name, what in _FINITE.items():
+        size = float(getattr(certificate, name))
+        if not math.isfinite(size):
+            raise ValueError(
+                f"{what} is {size} at this point: entries of W and H are too large, rescale"
+            )
+
+
 def _arrays(examination: Examination) -> dict[str, np.ndarray]:
     layer, certificate = examination.layer, examination.certificate
     labels = layer.problem.labels
@@ -144,7 +178,8 @@ def _arrays(examination: Examination) -> dict[str, np.ndarray]:
         # The features of a class are equal: one column of each says all.
         firsts = np.unique(labels, return_index=True)[1]
         arrays |= {"minimum_W": minimiser.W, "minimum_H": minimiser.H[:, firsts]}
-        arrays["minimum_b"] = minimiser.b
+        # The nearest one may be shifted by a number so large that nothing is left of b*.
+        arrays["minimum_b"] = examination.minimum.bias
     return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
 
