@@ -642,6 +642,8 @@ def dual_bound(problem, point, gamma, centred):
     spectral_error = (K + 64) * EPS * length(point.gamma)
     if problem.loss != "mse":
         spectral_error += length(distance_to_sums_of_zero(gamma))
+    if centred and problem.lam_b == 0:
+        spectral_error += length(row_sum_errors(point)) / math.sqrt(N)  # the way in `bias_gain`
     largest = max(norm + spectral_error, 1e-300)
     theta = min(1.0, problem.mu * (1.0 - 8 * EPS) / largest)
     dual = theta * N * gamma
@@ -649,7 +651,7 @@ def dual_bound(problem, point, gamma, centred):
     if conjugate is None:
         return NO_BOUND
     value, errors, outside = conjugate
-    bias, bias_rounding, bias_long_rounding = bias_gain(problem, point, theta, centred)
+    bias, bias_rounding, bias_long_rounding = bias_gain(problem, point, theta, dual, centred)
     # A dual norm too large by e costs e |Z|_* at a minimiser Z, and |Z|_* <= f / mu.
     clipped = 0.0
     if np.any(outside):
@@ -699,39 +701,57 @@ def softmax_conjugate(problem, dual):
     return value, errors, np.sum(np.maximum(-p, 0.0), axis=0)
 
 
-def bias_gain(problem, point, theta, centred):
+def row_sum_errors(point):
+    """How far each row sum of Gamma, as computed, may be from that of the Gamma it stands for."""
+    K, N = point.gamma.shape
+    return (N + K + 64) * EPS * np.abs(point.gamma).sum(axis=1)
+
+
+def bias_gain(problem, point, theta, dual, centred):
     """What the best bias gains from the row sums of theta Gamma, at most, with the rounding in it.
 
-    Centring makes the row sums 0 up to rounding, which is still charged. The third number is the
-    rounding for whoever has to allow for another Gamma.
+    Centring makes the row sums 0 up to rounding, which is still charged: `dual` is N theta Gamma
+    after it. The third number is the rounding for whoever has to allow for another Gamma.
     """
     if not problem.has_bias:
         return 0.0, 0.0, 0.0
-    K, N = problem.classes, problem.samples
     sums = np.abs([0.0 if centred else total(row) for row in point.gamma])
-    errors = (N + K + 64) * EPS * np.abs(point.gamma).sum(axis=1)
-    long_errors = errors + 4.0 * point.gamma_noise * math.sqrt(N / K)
+    errors = row_sum_errors(point)
+    others = 4.0 * point.gamma_noise * math.sqrt(problem.samples / problem.classes)
 
     def gain(r):
         if problem.lam_b > 0:
             size = length(theta * r)
             return size * size / (2.0 * problem.lam_b)
+        if not np.any(r):
+            return 0.0
         # A free bias gains at most half of |r|_1 times the range that an optimal one can have.
-        return 0.5 * theta * total(r) * reach if np.any(r) else 0.0
+        by_range = 0.5 * theta * total(r) * bias_range(problem, point)
+        # Where r is rounding, a dual point with row sums of exactly 0 is no farther than r away.
+        # Going there costs no more than the slope of g*, and needs no bound on the bias.
+        by_slope = theta * total(r) * conjugate_slope(problem, dual, r) if centred else math.inf
+        return min(by_range, by_slope)
 
-    reach = bias_range(problem, point, centred)
-    exact, most, longest = gain(sums), gain(sums + errors), gain(sums + long_errors)
+    exact, most, longest = gain(sums), gain(sums + errors), gain(sums + errors + others)
     if most == math.inf:
         return math.inf, math.inf, math.inf
     return most, most - exact, longest - exact
 
 
-def bias_range(problem, point, centred):
+def conjugate_slope(problem, dual, r):
+    """A bound on the entries of the gradient of L* within r of dual; inf outside its domain."""
+    if problem.loss == "mse":
+        weight = np.where(problem.onehot > 0, problem.scale, 1.0)
+        return float(np.max((np.abs(dual) + r[:, None]) / weight)) + problem.target
+    targets = (1.0 - problem.alpha) * problem.onehot + problem.alpha / problem.classes
+    least = float(np.min(dual + targets - r[:, None]))
+    return 1.0 - math.log(least) if least > 0 else math.inf
+
+
+def bias_range(problem, point):
     """A bound on the range of an optimal bias without decay."""
     if problem.loss == "mse":
-        if not centred:
-            return math.inf
-        return 4.0 * (float(np.abs(point.V).max()) + problem.target)
+        return math.inf
     smallest, value = min(problem.counts), point.value + point.rounding
     by_loss = value * problem.samples / (smallest * (1.0 - problem.alpha))
     return by_loss + value / problem.mu * math.sqrt(2.0 / smallest)
