@@ -22,12 +22,18 @@ Options = TypeVar("Options", bound=msgspec.Struct)
 
 #: The field that names the file, which the file itself cannot set.
 _FIELD = "config"
+HELP = {"-h", "--help"}
 
 
 def defaults(
     args: Sequence[str], commands: Mapping[str, type[msgspec.Struct]]
 ) -> msgspec.Struct | None:
-    """The options in the file that `--config` names, or None where no file is named."""
+    """The options in the file that `--config` names, or None where no file is named.
+
+    Help is about the command and does not read it.
+    """
+    if HELP & set(args):
+        return None
     if not args or _FIELD not in getattr(commands.get(args[0]), "__struct_fields__", ()):
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)

@@ -4,9 +4,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
-from rich.console import Console
 from rich.table import Table
 
+from ufm._text import command
+from ufm.cli._console import wide_console
 from ufm.cli._table import headline
 
 if TYPE_CHECKING:
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 def show(examination: "Examination", folder: Path) -> None:
     """The problem, what was assumed, the verdict with its numbers, and where the proof is."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 100)  # a file has no width to fit
+    console = wide_console()
     layer = examination.layer
     console.print(f"{layer.problem.loss.label()}, {headline(layer.problem)}")
     for note in layer.notes:
@@ -29,11 +28,8 @@ def show(examination: "Examination", folder: Path) -> None:
     for row in _rows(examination):
         table.add_row(*row)
     console.print(table, highlight=False)
-    console.print(
-        f"Certificate: {folder} (python {folder / 'verify.py'} checks it with NumPy alone)",
-        highlight=False,
-        soft_wrap=True,
-    )
+    check = f"{command('python', folder / 'verify.py')} checks it with NumPy alone"
+    console.print(f"Certificate: {folder} ({check})", highlight=False, soft_wrap=True)
 
 
 def _rows(examination: "Examination") -> list[tuple[str, str, str]]:

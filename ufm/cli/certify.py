@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ufm.cli._print import write
+
 
 @dataclasses.dataclass(frozen=True)
 class Certify:
@@ -70,7 +72,7 @@ class Certify:
         if self.json:
             from ufm._json import dumps
 
-            print(dumps(said))
+            write(dumps(said))
         else:
             from ufm.cli._summary import show
 

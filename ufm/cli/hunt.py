@@ -2,12 +2,13 @@
 
 import math
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import tyro
+
+from ufm.cli._print import say, tell, write
 
 if TYPE_CHECKING:
     from ufm.landscape.hunt import Hunt as Found
@@ -73,7 +74,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         self._check_folder()
         found, intervals, interrupted = self._search(space)
         if found is None:
-            print("ufm: interrupted before the first try was done", file=sys.stderr)
+            tell("ufm: interrupted before the first try was done")
             return 130
         text = output.as_json(found, intervals, self.tries)
         if self.out is not None:
@@ -86,14 +87,14 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             for name, content in files.items():
                 folder.add(name, content)
         if self.json:
-            print(text)
+            write(text)
         else:
             output.show(found, intervals)
             if self.out is not None:
-                print(f"Results: {self.out}")
+                say(f"Results: {self.out}")
         if interrupted:
             done = len(found.attempts)
-            print(f"ufm: interrupted: {done} of {self.tries} tries are done", file=sys.stderr)
+            tell(f"ufm: interrupted: {done} of {self.tries} tries are done")
         return 130 if interrupted else 0
 
     def _check_folder(self) -> None:

@@ -1,12 +1,13 @@
 """`ufm sweep`: many problems from a file, each run certified, no result lost."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import tyro
+
+from ufm._text import command
+from ufm.cli._print import tell, write
 
 if TYPE_CHECKING:
     from ufm.networks import NetworkSweep
@@ -84,9 +85,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     raise ValueError(f"{error} ({_counted(last[-1])})") from None
                 raise
         if last[-1].before + last[-1].done < last[-1].total:
-            print(
-                f"Interrupted: {_counted(last[-1])}. Go on with: {self._again()}", file=sys.stderr
-            )
+            tell(f"Interrupted: {_counted(last[-1])}. Go on with: {self._again()}")
             return 130
         self._show(store)
         return 0
@@ -99,7 +98,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parts += ["--out", str(self.out)] if self.out else []
         parts += ["--shard", self.shard] if self.shard else []
         parts += ["--dask", self.dask] if self.dask else []
-        return shlex.join(parts)
+        return command(*parts)
 
     def _show(self, store: "SweepStore") -> None:
         if store.contents.kind == "networks":
@@ -110,7 +109,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             from ufm.cli._sweep_table import summary_json as as_json
 
         if self.json:
-            print(as_json(store))
+            write(as_json(store))
         else:
             show(store)
 
@@ -128,7 +127,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         with progress("timing", len(by_program(todo)), "programs") as advance:
             estimates = estimate(todo, sweep.work, advance)
         if self.json:
-            print(plan_json(cells, finished, estimates))
+            write(plan_json(cells, finished, estimates))
         else:
             show_plan(cells, finished, estimates)
         return 0
