@@ -99,9 +99,15 @@ def test_a_dry_run_counts_what_is_done_and_refuses_the_folder_of_another_sweep(
 ):
     printed(capsys, "sweep", tiny)
     assert printed(capsys, "sweep", tiny, "--dry-run").startswith("8 cells, 8 of them done; 0 ")
-    other = str(written(tmp_path, TINY.replace("count = 2", "count = 3"), "other.toml"))
+    other = str(written(tmp_path, TINY.replace("dim = 6", "dim = 5"), "other.toml"))
     said = refused(capsys, "sweep", other, "--dry-run", "--out", "ufm-results/tiny")
-    assert said == "ufm-results/tiny holds another sweep: choose another --out"
+    assert said == (
+        "ufm-results/tiny holds another sweep (8 of its 8 cells are not in the file, such as those "
+        "with dim = 6): put them back, or choose another --out"
+    )
+    grown = str(written(tmp_path, TINY.replace("count = 2", "count = 3"), "grown.toml"))
+    said = printed(capsys, "sweep", grown, "--dry-run", "--out", "ufm-results/tiny")
+    assert said.startswith("12 cells, 8 of them done; 1 compilations\n")
 
 
 def test_what_a_query_leaves_out_is_said(tiny, capsys):

@@ -117,11 +117,13 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         from ufm.cli._progress import progress
         from ufm.cli._sweep_plan import plan_json, show_plan
         from ufm.sweep import estimate
+        from ufm.sweep.growth import continued
         from ufm.sweep.plan import by_program
         from ufm.sweep.writer import store_of
 
-        cells = list(sweep.cells) if shard is None else shard.cells(sweep.cells)
-        store = store_of(self._folder, sweep.contents)
+        grown, _ = continued(sweep, self._folder)
+        cells = list(grown.cells) if shard is None else shard.cells(grown.cells)
+        store = store_of(self._folder, grown.contents)
         finished = set() if store is None else store.finished()
         todo = [cell for cell in cells if cell.index not in finished]
         with progress("timing", len(by_program(todo)), "programs") as advance:
