@@ -1,5 +1,7 @@
 """Spectral densities of functions of any tree: prescribed spectra, and a network."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,14 @@ import pytest
 from density_truth import fractions, within
 from points import BALANCED, gaussian, make
 
-from ufm import CrossEntropy, SpectralDensity, objective, spectral_density, spectral_density_of
+from ufm import (
+    CrossEntropy,
+    SpectralDensity,
+    extremal_eigenpairs_of,
+    objective,
+    spectral_density,
+    spectral_density_of,
+)
 
 KEY = jax.random.key(0)
 
@@ -101,3 +110,22 @@ def test_one_eigenvalue(eigenvalues):
     value, error = found.trace()
     assert value == pytest.approx(sum(eigenvalues), rel=1e-14, abs=0)
     assert error < 1e-13
+
+
+@pytest.mark.parametrize("wrapped", [lambda A: A, lambda A: (A,), lambda A: Batch(A)])
+def test_what_is_no_tuple_is_the_only_argument(wrapped):
+    """An array is not spread out into its rows, nor a batch with names into its fields."""
+    A = jnp.diag(jnp.asarray([1.0, 2.0, 5.0]))
+
+    def function(x, given):
+        return quadratic(x, given.matrix if isinstance(given, Batch) else given)
+
+    options = {"args": wrapped(A), "key": KEY}
+    found = spectral_density_of(function, jnp.zeros(3), num_probes=2, **options)
+    np.testing.assert_allclose(found.nodes[0], [1.0, 2.0, 5.0], rtol=1e-12)
+    pairs = extremal_eigenpairs_of(function, jnp.zeros(3), count=1, **options)
+    np.testing.assert_allclose(pairs.eigenvalues, [5.0], rtol=1e-12)
+
+
+class Batch(NamedTuple):
+    matrix: jax.Array

@@ -78,6 +78,7 @@ def parse(args: Sequence[str]) -> Any:
     Raises `SystemExit` after printing help, `ValueError` for arguments that cannot be read, and
     what `_config.load` raises for a file of options.
     """
+    args = ["version"] if list(args) == ["--version"] else _config.with_none(args, COMMANDS)
     from_file = _config.defaults(args, COMMANDS)
     subcommands: Any = tuple(_subcommand(name, from_file) for name in COMMANDS)
     try:

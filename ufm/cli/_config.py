@@ -72,6 +72,30 @@ def _none(value: Any, hint: Any) -> Any:
     return None if optional and isinstance(value, str) and value.lower() == "none" else value
 
 
+def with_none(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
+    """The arguments, with None as the parser reads it where a number may be left out.
+
+    Not elsewhere: "none" is a norm of a network, and may be the name of a folder.
+    """
+    command = commands.get(args[0]) if args else None
+    hints = {} if command is None else typing.get_type_hints(command)
+    numbers = {
+        f"--{name.replace('_', '-')}"
+        for name, hint in hints.items()
+        if hint in (float | None, int | None)
+    }
+    read = list(args)
+    for i, argument in enumerate(read):
+        flag, equals, value = argument.partition("=")
+        if flag.replace("_", "-") not in numbers:
+            continue
+        if equals and value.lower() == "none":
+            read[i] = f"{flag}=None"
+        elif not equals and i + 1 < len(read) and read[i + 1].lower() == "none":
+            read[i + 1] = "None"
+    return read
+
+
 def _path(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)

@@ -110,11 +110,12 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def _space(self) -> "SearchSpace":
         """Where to look. All that can be refused is refused here."""
         from ufm.landscape.search_space import SearchSpace
-        from ufm.losses import Focal, parse_loss
+        from ufm.losses import Focal, parse_loss, split_losses
 
-        if not 1 <= len(self.losses) <= 2:
+        losses = split_losses(self.losses)
+        if not 1 <= len(losses) <= 2:
             raise ValueError(
-                f"--losses takes one loss, or two as ends of a range, got {len(self.losses)}"
+                f"--losses takes one loss, or two as ends of a range, got {len(losses)}"
             )
         for name, least in (("tries", 1), ("intervals", 0)):
             if getattr(self, name) < least:
@@ -125,7 +126,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
         if self.lam_b is not None and not 0 <= self.lam_b < math.inf:
             raise ValueError(f"--lam-b must be non-negative and finite, or None, got {self.lam_b}")
-        first, last = parse_loss(self.losses[0]), parse_loss(self.losses[-1])
+        first, last = parse_loss(losses[0]), parse_loss(losses[-1])
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
         if self.figures and not isinstance(first, Focal):

@@ -37,6 +37,9 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Only part i of n, as i/n: for as many processes on one folder, such as a job array."""
     dask: str | None = None
     """Address of a Dask scheduler, whose workers compute, such as tcp://10.0.0.1:8786."""
+    wait: bool = False
+    """Wait while another process works on the folder, as a job does that was queued again: one of
+    another machine counts as dead after ten minutes without a sign of life."""
     json: bool = False
     """Print the summary, or with --dry-run the plan and all its cells, as JSON."""
 
@@ -79,6 +82,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     dask=self.dask,
                     on_progress=on_progress,
                     should_stop=stopped,
+                    wait=self.wait,
                 )
             except ValueError as error:
                 if last and last[-1].done:
@@ -98,6 +102,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parts += ["--out", str(self.out)] if self.out else []
         parts += ["--shard", self.shard] if self.shard else []
         parts += ["--dask", self.dask] if self.dask else []
+        parts += ["--wait"] if self.wait else []
         return command(*parts)
 
     def _show(self, store: "SweepStore") -> None:

@@ -94,7 +94,7 @@ def extremal_eigenpairs_of(
     point: Any,
     key: Key[Array, ""],
     *,
-    args: tuple[Any, ...] = (),
+    args: Any = (),
     count: int = 5,
     end: str = "largest",
     tol: float | None = None,
@@ -104,7 +104,7 @@ def extremal_eigenpairs_of(
     """The same for ∇²function at a tree of float arrays, such as a network's weights.
 
     `function(point, *args)` is a scalar. Data that it closes over is compiled in: pass it
-    as `args`.
+    as `args`, a tuple, or else the only one.
     """
     point = jax.tree.map(jnp.asarray, point)
     size, dtype = check_tree(point)

@@ -14,12 +14,14 @@ from ufm.problem import Problem
 Product = Callable[[Any], Any]
 
 
-def function_product(function: Callable[..., Any], point: Any, args: tuple[Any, ...]) -> Product:
+def function_product(function: Callable[..., Any], point: Any, args: Any) -> Product:
     """Products with ∇²function(·, *args) at a tree, forward over reverse.
 
     What does not depend on the direction is computed once.
     """
-    return jax.linearize(lambda x: jax.grad(function)(x, *args), point)[1]
+    # As SciPy does: spread out, an array would become its rows, a batch with names its fields.
+    further = args if type(args) is tuple else (args,)
+    return jax.linearize(lambda x: jax.grad(function)(x, *further), point)[1]
 
 
 def flat(product: Product, point: Any) -> Callable[[Array], Array]:

@@ -7,6 +7,8 @@ batch is sized to last about two seconds, which is all that an interruption or a
 import concurrent.futures
 import dataclasses
 import itertools
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
 from ufm.sweep.provenance import precision
 from ufm.sweep.record import Record
-from ufm.sweep.store import Contents, Earlier, SweepStore
+from ufm.sweep.store import Contents, Earlier, StoreWarning, SweepStore
 from ufm.sweep.work import AnyCell, AnySweep, Work
 from ufm.sweep.writer import Writer, make_store
 
@@ -93,6 +95,7 @@ def run_sweep(
     dask: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    wait: bool = False,
     batch_seconds: float = BATCH_SECONDS,
 ) -> SweepStore:
     """Compute the cells that the folder does not have yet.
@@ -104,12 +107,16 @@ def run_sweep(
     devices of this machine, in batches of about `batch_seconds`. A file that has grown adds its new
     cells to the folder (`ufm.sweep.growth`).
 
+    With `wait` a folder in use is waited for, with a warning that says by whom; a process of
+    another machine that shows no life for ten minutes counts as dead.
+
     Raises `ValueError` where the folder is in use, holds something else, or cannot be written, and,
     after all others are done, where cells cannot be computed at all, such as for want of memory.
     """
     sweep, grown = continued(sweep, Path(out))
     store = make_store(Path(out), sweep.contents)
-    with locked(store.path, shard.name if shard else WHOLE) as recovered:
+    name, patience = shard.name if shard else WHOLE, math.inf if wait else 0.0
+    with locked(store.path, name, patience, _waiting(store.path, should_stop)) as recovered:
         writer = Writer(store, shared=shard is not None)
         try:
             mine = shard.cells(sweep.cells) if shard else list(sweep.cells)
@@ -130,6 +137,20 @@ def run_sweep(
         finally:
             writer.close()
     return store
+
+
+def _waiting(store: Path, should_stop: Callable[[], bool]) -> Callable[[str], None]:
+    """What is done while another process works on the store: say so once, and mind Ctrl-C."""
+    said: list[str] = []
+
+    def waits(holder: str) -> None:
+        if should_stop():
+            raise KeyboardInterrupt
+        if not said:
+            said.append(holder)
+            warnings.warn(f"waiting: {store} is in use by {holder}", StoreWarning, stacklevel=4)
+
+    return waits
 
 
 def _batches(
