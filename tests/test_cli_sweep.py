@@ -182,11 +182,11 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-c", code, "sweep", file.name]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         batches = tmp_path / "ufm-results" / "long" / "batches"
-        deadline = time.monotonic() + 120
-        while len(list(batches.glob("*.npz"))) < 2 and time.monotonic() < deadline:
+        while len(list(batches.glob("*.npz"))) < 2:
+            assert child.poll() is None
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate()
     assert child.returncode == 130
     done = len(open_store(tmp_path / "ufm-results" / "long").finished())
     assert 0 < done < 10_000

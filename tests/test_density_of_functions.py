@@ -124,7 +124,7 @@ def test_what_is_no_tuple_is_the_only_argument(wrapped):
     found = spectral_density_of(function, jnp.zeros(3), num_probes=2, **options)
     np.testing.assert_allclose(found.nodes[0], [1.0, 2.0, 5.0], rtol=1e-12)
     pairs = extremal_eigenpairs_of(function, jnp.zeros(3), count=1, **options)
-    np.testing.assert_allclose(pairs.eigenvalues, [5.0], rtol=1e-12)
+    np.testing.assert_allclose(pairs.values, [5.0], rtol=1e-12)
 
 
 class Batch(NamedTuple):

@@ -21,8 +21,6 @@ def show(
 
     Unless figures are `drawn` anyway, the last line is the command that draws them.
     """
-    console = wide_console()
-    console.print(headline(problem))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in ("loss", "minimum"):
         table.add_column(heading)
@@ -30,8 +28,11 @@ def show(
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row(*_row(result))
+    conclusions = _conclusions(results)  # before anything is printed: a stored result may be bad
+    console = wide_console()
+    console.print(headline(problem))
     console.print(table)
-    for line in _conclusions(results):
+    for line in conclusions:
         console.print(line, highlight=False)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     if not drawn:

@@ -197,7 +197,11 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The census as the folder has it, be it of this run or of one before."""
         from ufm.landscape.stored import ARRAYS, read_census
 
-        try:
-            return read_census(problem, result, folder.arrays(name, ARRAYS))
-        except (KeyError, IndexError) as error:
-            raise folder.unreadable(name, error) from None
+        arrays = folder.arrays(name, ARRAYS)
+        for wanted in ARRAYS:
+            if wanted not in arrays and (problem.has_bias or not wanted.endswith("b")):
+                raise folder.unreadable(name, ValueError(f"the array {wanted!r} is missing"))
+        if {len(array) for array in arrays.values()} != {len(result["points"])}:
+            counts = f"not as many points as the .json has: {len(result['points'])}"
+            raise folder.unreadable(name, ValueError(counts))
+        return read_census(problem, result, arrays)
