@@ -142,14 +142,19 @@ def interrupted(running: subprocess.Popen) -> str:
     Python drops an interrupt that arrives inside a weak reference's callback, as JAX has many.
     """
     said: list[str] = []
-    reader = threading.Thread(target=lambda: said.extend(running.stderr or ()))
-    reader.start()
-    # Not again once it has answered: a second one could hit it while it ends.
-    while reader.is_alive() and not any("Interrupted" in line for line in said):
-        running.send_signal(signal.SIGINT)
-        reader.join(6)
-    reader.join()
-    running.wait()
+
+    def read() -> None:
+        for line in running.stderr or ():
+            said.append(line)
+
+    reader = threading.Thread(target=read)
+    with running:
+        reader.start()
+        # Not again once it has answered: a second one could hit it while it ends.
+        while reader.is_alive() and not any("Interrupted" in line for line in said):
+            running.send_signal(signal.SIGINT)
+            reader.join(6)
+        reader.join()
     return "".join(said)
 
 
