@@ -3,6 +3,7 @@ r"""Cells: every combination that a sweep's file asks for, in a fixed order.
 Losses come first, then the fields of [problem], [solver] and [start] in the order of the schema,
 and the random starts of a problem last, so that neighbours share a problem. Cell i starts from
 `fold_in(key(seed), i)`: it depends on nothing but the file and i, and reruns alone.
+In a folder whose file has grown, i is its number there (`ufm.sweep.growth`).
 
     >>> cells = expand(read_config(Path("mine.toml")))
     >>> cells[7].problem()
