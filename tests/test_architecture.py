@@ -16,6 +16,7 @@ AUDITED = ("ufm/dossier/verify.py",)
 # A unit is a module or subpackage directly inside ufm/. It may import units of earlier layers and
 # its own modules; units that share a layer do not know each other.
 LAYERS = (
+    ("_text",),
     ("_pytree", "_threads", "_json", "_files"),
     ("losses", "params", "archive", "settings", "verdicts", "layer_arrays"),
     ("problem",),
@@ -49,7 +50,15 @@ ALLOWED["networks"] = {
 ALLOWED["cli"] = set(ALLOWED)
 
 # What makes a command slow to start, so that `ufm --help` must not import it.
+LIGHT = (["cli"], ["_text"])
 SLOW = {"jax", "jaxlib", "matplotlib", "optax", "equinox", "sklearn"}
+
+# Where the command prints, and what of rich shows no string itself.
+PRINTS, CONSOLE = "cli/_print.py", "cli/_console.py"
+RICH = {"rich.table.Table"} | {
+    f"rich.progress.{name}"
+    for name in ("BarColumn", "MofNCompleteColumn", "Progress", "TimeElapsedColumn")
+}
 
 
 def imported_names(node: ast.AST) -> list[str]:
@@ -135,10 +144,11 @@ def check_module(path: str, source: str) -> Iterator[str]:
                     yield f"line {node.lineno}: {unit} must not import {target}"
 
     if unit == "cli":
+        yield from prints_by_itself(path, tree)
         for node in run_at_import(tree):
             for name in imported_names(node):
                 top, *rest = name.split(".")
-                if top in SLOW or (top == "ufm" and rest[:1] != ["cli"]):
+                if top in SLOW or (top == "ufm" and rest[:1] not in LIGHT):
                     yield f"line {node.lineno}: import {name} inside the command that needs it"
 
 
@@ -164,6 +174,18 @@ def shadowed(source: str, submodules: set[str]) -> set[str]:
     """Exports with the name of a submodule: which of the two `package.name` is then depends on what
     was imported before, since importing a submodule binds its name in the package."""
     return exported_names(source) & submodules
+
+
+def prints_by_itself(path: str, tree: ast.AST) -> Iterator[str]:
+    """What could show text from outside as it is: all but the two modules that make it plain."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("print", "sys.stdout.write", "sys.stderr.write") and path != PRINTS:
+                yield f"line {node.lineno}: print with {PRINTS}"
+        for name in imported_names(node):
+            if name.startswith("rich.") and name not in RICH and path != CONSOLE:
+                yield f"line {node.lineno}: {name} takes markup: use {CONSOLE}"
 
 
 def python_files(*folders: str) -> list[Path]:
@@ -251,6 +273,8 @@ def test_a_file_holds_one_idea():
         ("cli/solve.py", "import tyro\nfrom ufm.cli.common import show"),
         ("cli/solve.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import jax"),
         ("cli.py", "def main():\n    jax.config.update('jax_enable_x64', True)"),
+        ("cli/_print.py", "def say(x):\n    print(x)"),
+        ("cli/_table.py", "from rich.table import Table\nfrom ufm.cli._console import x"),
     ],
 )
 def test_checker_accepts(path, source):
@@ -284,6 +308,9 @@ def test_checker_accepts(path, source):
         ("cli.py", "try:\n    from optax import adam\nexcept ImportError:\n    pass", "inside"),
         ("cli/solve.py", "from ufm.solvers import solve", "inside the command"),
         ("cli.py", "import matplotlib", "matplotlib belongs in report"),
+        ("cli/solve.py", "def run():\n    print(1)", "print with cli/_print.py"),
+        ("cli/solve.py", "from rich.console import Console", "takes markup"),
+        ("cli/solve.py", "def f():\n    from rich.text import Text", "takes markup"),
         ("misc.py", "", "no place in the import order"),
     ],
 )

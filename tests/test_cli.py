@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -140,13 +141,21 @@ def interrupted(running: subprocess.Popen) -> str:
 
     Python drops an interrupt that arrives inside a weak reference's callback, as JAX has many.
     """
-    for _ in range(8):
-        running.send_signal(signal.SIGINT)
-        try:
-            return running.communicate(timeout=6)[1]
-        except subprocess.TimeoutExpired:
-            continue
-    raise AssertionError("the process does not end on Ctrl-C")
+    said: list[str] = []
+
+    def read() -> None:
+        for line in running.stderr or ():
+            said.append(line)
+
+    reader = threading.Thread(target=read)
+    with running:
+        reader.start()
+        # Not again once it has answered: a second one could hit it while it ends.
+        while reader.is_alive() and not any("Interrupted" in line for line in said):
+            running.send_signal(signal.SIGINT)
+            reader.join(6)
+        reader.join()
+    return "".join(said)
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_continues(tmp_path):

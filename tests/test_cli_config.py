@@ -10,6 +10,7 @@ import pytest
 
 from ufm.cli import COMMANDS, main, parse
 from ufm.cli.solve import Solve
+from ufm.networks import objective_specs
 
 #: What test_cli.py uses, so that the programs are compiled once.
 FILE = """
@@ -146,3 +147,35 @@ def test_only_five_have_a_file_and_no_other_word_is_taken_for_one(capsys):
             main(arguments)
         assert stop.value.code == 2
         assert "--config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["none", "NONE", "None"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_none_is_read_in_any_case_where_a_number_may_be_left_out(value, joined):
+    def read(command: str, flag: str):
+        return parse([command, f"{flag}={value}"] if joined else [command, flag, value])
+
+    assert read("solve", "--lam-b").lam_b is None
+    assert read("solve", "--lam_b").lam_b is None
+    assert read("solve", "--max-steps").max_steps is None
+    assert read("hunt", "--lam-b").lam_b is None
+    assert read("train", "--per-class").per_class is None
+
+
+def test_none_is_a_word_where_it_means_something():
+    assert parse(["train", "--norm", "none"]).norm == "none"
+    assert parse(["solve", "--save", "none"]).save == "none"
+    assert parse(["solve", "--out", "none"]).out == Path("none")
+
+
+def test_losses_with_commas_are_those_with_spaces(capsys):
+    for command in ("solve", "landscape"):
+        found = parse([command, "--losses", "CE,mse:1,2", "ls:0.2"])._problems()
+        assert list(found) == ["ce", "mse:1.0,2.0", "ls:0.2"]
+    assert [loss.label() for loss in parse(["hunt", "--losses", "fl:1,fl:5"])._space().losses] == [
+        "FL(γ=1)", "FL(γ=5)",
+    ]  # fmt: skip
+    assert objective_specs(("ce,mse",)) == ("ce", "mse:1.0,15.0")
+    assert refused(capsys, "--losses", "ce,CE") == "--losses names a loss twice: ce CE"
+    said = refused(capsys, "--losses", "ce,hinge")
+    assert said == "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET"

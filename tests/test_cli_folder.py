@@ -173,6 +173,21 @@ def test_a_file_that_is_not_whole_is_named(broken, capsys):
     assert f"{Path('run', broken)} cannot be read" in refused(capsys, "--max-steps", "0", *FIRST)
 
 
+@pytest.mark.parametrize("field", ["runs", "verdicts", "minimum", "label"])
+def test_a_field_that_is_missing_is_named_with_its_file(field, capsys):
+    assert solve("--max-steps", "0", *FIRST) == 0
+    entry = json.loads(Path("run/ce.json").read_text())
+    del entry[field]
+    Path("run/ce.json").write_text(json.dumps(entry))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        solve("--max-steps", "0", *FIRST)
+    assert stop.value.code == 2
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert f"run/ce.json cannot be read (the field {field!r} is missing): remove it" in said
+
+
 def test_an_empty_folder_is_as_good_as_none():
     os.mkdir("run")
     assert solve("--max-steps", "0", *FIRST) == 0

@@ -1,5 +1,6 @@
 """What a newcomer sees first: help, examples, completion, citations."""
 
+import importlib.metadata
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import ufm
 from ufm.cli import COMMANDS, main, parse
 from ufm.cli._examples import examples
 
@@ -176,3 +178,11 @@ def test_the_version_is_that_of_the_package():
 
     file = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert file["version"] == version("ufm")
+
+
+def test_the_version_in_the_usual_places(capsys):
+    version = importlib.metadata.version("ufm")
+    assert printed(capsys, "--version") == printed(capsys, "version")
+    assert ufm.__version__ == version
+    assert "__version__" in dir(ufm)
+    assert printed(capsys, "--version").split()[:2] == ["ufm", version]

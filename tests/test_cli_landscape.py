@@ -1,5 +1,6 @@
 """`ufm landscape`: what is printed and stored, after interruptions, and bad input."""
 
+import contextlib
 import copy
 import json
 import os
@@ -185,6 +186,38 @@ def test_what_was_stored_and_cannot_be_read_is_named(quick, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("ufm: error: run/ce.npz cannot be read")
     assert "remove it and the .json beside it" in error
+
+
+def fields_of(value, path=()):
+    """The ways to every field of an object, of lists to that of the first entry."""
+    if isinstance(value, list):
+        yield from fields_of(value[0], (*path, 0)) if value else ()
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield (*path, name)
+            yield from fields_of(inner, (*path, name))
+
+
+def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
+    """Of each file of JSON, and never is the .npz beside it blamed."""
+    assert landscape() == 0
+    whole = json.loads(Path("run/ce.json").read_text())
+    missed = set()
+    for *way, name in {way[-1]: way for way in fields_of(whole)}.values():
+        entry = copy.deepcopy(whole)
+        inner = entry
+        for step in way:
+            inner = inner[step]
+        del inner[name]
+        Path("run/ce.json").write_text(json.dumps(entry))
+        capsys.readouterr()
+        with contextlib.suppress(SystemExit):
+            landscape()
+        if error := capsys.readouterr().err.partition("ufm: error: ")[2]:
+            said = f"run/ce.json cannot be read (the field {name!r} is missing): remove it or"
+            assert error.startswith(said)
+            missed.add(name)
+    assert missed >= {"points", "verdicts", "minimum", "reason", "hits", "verdict", "searches"}
 
 
 # Bad input ---------------------------------------------------------------------------------------

@@ -99,9 +99,15 @@ def test_a_dry_run_counts_what_is_done_and_refuses_the_folder_of_another_sweep(
 ):
     printed(capsys, "sweep", tiny)
     assert printed(capsys, "sweep", tiny, "--dry-run").startswith("8 cells, 8 of them done; 0 ")
-    other = str(written(tmp_path, TINY.replace("count = 2", "count = 3"), "other.toml"))
+    other = str(written(tmp_path, TINY.replace("dim = 6", "dim = 5"), "other.toml"))
     said = refused(capsys, "sweep", other, "--dry-run", "--out", "ufm-results/tiny")
-    assert said == "ufm-results/tiny holds another sweep: choose another --out"
+    assert said == (
+        "ufm-results/tiny holds another sweep (8 of its 8 cells are not in the file, such as those "
+        "with dim = 6): put them back, or choose another --out"
+    )
+    grown = str(written(tmp_path, TINY.replace("count = 2", "count = 3"), "grown.toml"))
+    said = printed(capsys, "sweep", grown, "--dry-run", "--out", "ufm-results/tiny")
+    assert said.startswith("12 cells, 8 of them done; 1 compilations\n")
 
 
 def test_what_a_query_leaves_out_is_said(tiny, capsys):
@@ -176,11 +182,11 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-c", code, "sweep", file.name]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         batches = tmp_path / "ufm-results" / "long" / "batches"
-        deadline = time.monotonic() + 120
-        while len(list(batches.glob("*.npz"))) < 2 and time.monotonic() < deadline:
+        while len(list(batches.glob("*.npz"))) < 2:
+            assert child.poll() is None
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate()
     assert child.returncode == 130
     done = len(open_store(tmp_path / "ufm-results" / "long").finished())
     assert 0 < done < 10_000
@@ -195,17 +201,3 @@ def test_times_for_people():
     assert [duration(x) for x in (0.4, 59.4, 61.0, 3599.0, 7260.0)] == [
         "0 s", "59 s", "1 min 1 s", "59 min 59 s", "2 h 1 min",
     ]  # fmt: skip
-
-
-def test_output_that_nobody_reads_on_ends_without_a_complaint(tiny, tmp_path):
-    command = [str(Path(sys.executable).with_name("ufm")), "sweep", tiny, "--dry-run", "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
-    ) as run:
-        assert run.stdout is not None
-        assert run.stderr is not None
-        run.stdout.close()
-        complaint = run.stderr.read().decode()
-    assert "error" not in complaint
-    assert "Traceback" not in complaint
-    assert run.returncode == 1

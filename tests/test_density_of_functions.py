@@ -1,5 +1,7 @@
 """Spectral densities of functions of any tree: prescribed spectra, and a network."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,3 +170,22 @@ def test_functions_and_points_without_a_hessian_get_one_line(search):
         with pytest.raises(ValueError, match=complaint) as error:
             search(function, point, key)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrapped", [lambda A: A, lambda A: (A,), lambda A: Batch(A)])
+def test_what_is_no_tuple_is_the_only_argument(wrapped):
+    """An array is not spread out into its rows, nor a batch with names into its fields."""
+    A = jnp.diag(jnp.asarray([1.0, 2.0, 5.0]))
+
+    def function(x, given):
+        return quadratic(x, given.matrix if isinstance(given, Batch) else given)
+
+    options = {"args": wrapped(A), "key": KEY}
+    found = spectral_density_of(function, jnp.zeros(3), num_probes=2, **options)
+    np.testing.assert_allclose(found.nodes[0], [1.0, 2.0, 5.0], rtol=1e-12)
+    pairs = extremal_eigenpairs_of(function, jnp.zeros(3), count=1, **options)
+    np.testing.assert_allclose(pairs.values, [5.0], rtol=1e-12)
+
+
+class Batch(NamedTuple):
+    matrix: jax.Array

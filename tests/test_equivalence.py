@@ -205,3 +205,12 @@ def test_one_point_and_less_can_be_meant():
     with pytest.raises(ValueError, match="look like fractions"):
         paired_equivalence([1.0] * 5, [0.5] * 5)
     assert paired_equivalence([1.0] * 5, [0.5] * 5, are_points=True).difference == 0.5
+
+
+def test_zeros_are_zeros_in_both_units_and_fractions_beside_points_are_refused():
+    assert paired_equivalence([100.0] * 8, [0.0] * 8).difference == 100.0
+    assert paired_equivalence([0.0] * 8, [100.0] * 8).outcome is Outcome.DIFFERENT
+    assert paired_equivalence([0.0] * 8, [0.0] * 8).outcome is Outcome.EQUIVALENT
+    for fractions in ([0.99] * 8, [1.0] * 8, [0.0] * 7 + [0.5]):
+        with pytest.raises(ValueError, match="look like fractions"):
+            paired_equivalence([95.0] * 8, fractions)

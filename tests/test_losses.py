@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
+from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing, split_losses
 
 FAMILIES = {"CE": CrossEntropy, "LS": LabelSmoothing, "FL": Focal, "MSE": MSE}
 LOSSES = [
@@ -260,3 +260,22 @@ def test_the_oracle_agrees_with_numerical_differentiation(name, hyper):
         assert abs(mp.diff(value, tuple(z), order) - exact.gradient[i]) < mp.mpf("1e-20")
         order = tuple(int(i == j) + int(j == 0) for j in range(3))
         assert abs(mp.diff(value, tuple(z), order) - exact.hessian[i, 0]) < mp.mpf("1e-12")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["ce", "mse"], ["ce", "mse"]),
+        (["CE,MSE"], ["CE", "MSE"]),
+        (["ce,", "mse"], ["ce", "mse"]),
+        (["ce, mse:1,15 ,ls:0.1"], ["ce", "mse:1,15", "ls:0.1"]),
+        (["mse:1,15,mse:1", "fl:2"], ["mse:1,15", "mse:1", "fl:2"]),
+        (["ce,,mse,"], ["ce", "mse"]),
+        (["mse:1,inf", "mse:1,NaN"], ["mse:1,inf", "mse:1,NaN"]),
+        (["ce,hinge"], ["ce", "hinge"]),
+        (["mse:1,-2"], ["mse:1,-2"]),
+        ([], []),
+    ],
+)
+def test_losses_are_listed_with_spaces_or_commas(given, expected):
+    assert list(split_losses(given)) == expected

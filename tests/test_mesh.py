@@ -74,21 +74,23 @@ def ran(processes: int, devices: int, folder) -> list[dict]:
     """What each process printed."""
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     flags = f"--xla_force_host_platform_device_count={devices}"
-    running = [
-        subprocess.Popen(
-            [sys.executable, script, str(i), str(processes), address, str(folder)],
-            env={**os.environ, "XLA_FLAGS": flags},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(processes)
-    ]
-    said = [child.communicate(timeout=240) for child in running]
+    with socket.socket() as held:
+        # Nobody else is given the port as long as it is held; the coordinator shares it.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        running = [
+            subprocess.Popen(
+                [sys.executable, script, str(i), str(processes), address, str(folder)],
+                env={**os.environ, "XLA_FLAGS": flags},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(processes)
+        ]
+        said = [child.communicate(timeout=240) for child in running]
     assert [child.returncode for child in running] == [0] * processes, said[0][1]
     return [json.loads(re.search(r"RESULT (.*)", out)[1]) for out, _ in said]
 

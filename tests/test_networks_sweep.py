@@ -147,7 +147,7 @@ def test_runs_go_on_while_another_rate_is_chosen(tmp_path, monkeypatch):
 
     def slow(config, data):
         begun.set()
-        assert release.wait(20)
+        assert release.wait(250)
         return choose_learning_rate(config, data, (0.03,))
 
     monkeypatch.setattr(cells_of, "choose_learning_rate", slow)
@@ -156,10 +156,10 @@ def test_runs_go_on_while_another_rate_is_chosen(tmp_path, monkeypatch):
     given = loaded(tmp_path).cells[0]
     chooser = threading.Thread(target=cells_of.rated, args=(by_rule,))
     chooser.start()
-    assert begun.wait(20)
+    assert begun.wait(120)
     free = threading.Thread(target=lambda: (images(given.data), cells_of.rated(given)))
     free.start()
-    free.join(10)
+    free.join(60)
     held = free.is_alive()
     release.set()
     chooser.join()

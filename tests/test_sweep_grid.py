@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -266,3 +267,81 @@ def test_a_mark_of_byte_order_is_read_past(tmp_path):
 def test_a_file_nested_too_deep_is_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="it is nested too deep"):
         loaded(tmp_path, "a = " + "[" * 5000 + "]" * 5000)
+
+
+TIMES = 'lam_w = { values = [0.5, 0.5], times = "threshold" }'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('["ce"]', '["ce", "CE"]', "cells 0 and 8 are the same (ce, λ_W=0.001, λ_H=0.01, "),
+        ('["ce"]', '["ls:0.1", "ls:0.10"]', "cells 0 and 8 are the same (ls:0.1, "),
+        ('["ce"]', '["mse", "mse:1"]', "cells 0 and 8 are the same (mse:1.0,1.0, "),
+        ('["ce"]', '["ls:0.2", { name = "ls", alpha = [0, 0.2] }]', "cells 0 and 16 are the same"),
+        ('["ce"]', '[{ name = "fl", gamma = [2, 2.0] }]', "loss[0].gamma: 2.0 is there twice"),
+        ("[1e-3, 0.5]", "[1e-3, 0.001]", "problem.lam_w: 0.001 is there twice: give every value"),
+        ("[1e-3, 0.5]", "[1, 2, 1.0, 1]", "problem.lam_w: 1.0 is there 3 times"),
+        ("[1e-3, 0.5]", "{ values = [3, 3] }", "problem.lam_w: 3.0 is there twice"),
+        ("[1e-3, 0.5]", "{ from = 1, to = 1, num = 3 }", "problem.lam_w: 1.0 is there 3 times"),
+        ("lam_w = [1e-3, 0.5]", TIMES, "problem.lam_w: 0.5 is there twice"),
+        ("dim = 6", "dim = [6, 6]", "problem.dim: 6 is there twice"),
+        ("per_class = 5", "per_class = { values = [5, 5.0] }", "problem.per_class: 5 is there"),
+        ("num_classes = 4", "num_classes = [4, 4]", "problem.num_classes: 4 is there twice"),
+        (
+            "num_classes = 4\nper_class = 5",
+            "class_counts = [[2, 1], [1, 2], [2, 1]]",
+            "cells 0 and 16 are the same (ce, λ_W=0.001, λ_H=0.01, ce, K=2, d=6, counts [2, 1], ",
+        ),
+        ("dim = 6", "dim = 6\nlam_b = ['none', 0.0, 'none']", "problem.lam_b: none is there twice"),
+        ("count = 2", "seed = [1, 0, 1]", "start.seed: 1 is there twice"),
+        ("count = 2", "scale = [0.1, 0.10]", "start.scale: 0.1 is there twice"),
+        ("count = 2", "[solver]\nmethod = ['adam', 'adam']", "solver.method: adam is there twice"),
+        ("count = 2", "[solver]\ntol = [1e-8, 1e-8]", "solver.tol: 1e-08 is there twice"),
+        ("count = 2", "[solver]\nmax_steps = [9, 9]", "solver.max_steps: 9 is there twice"),
+        ("count = 2", "[certificate]\ngap_tol = [0, 0.0]", "certificate.gap_tol: 0.0 is there"),
+    ],
+)
+def test_what_is_there_twice_is_refused_for_it_would_count_as_two(tmp_path, old, new, message):
+    assert old in TINY
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is what is tested
+        loaded(tmp_path, TINY.replace(old, new, 1))
+    said = str(caught.value).removeprefix(f"{tmp_path / 'tiny.toml'}: ")
+    assert said.startswith(message)
+    assert "\n" not in said
+
+
+def test_ranges_that_advance_together_may_repeat_values_but_no_combination(tmp_path):
+    text = f"loss=['ce']\ncombine='zip'\n[problem]\n{SIZES}lam_w=[1, 1, 2]\nlam_h=[1, 2, "
+    assert len(loaded(tmp_path, text + "1]").cells) == 3
+    with pytest.raises(ValueError, match=r"cells 0 and 1 are the same \(ce, λ_W=1, λ_H=1, "):
+        loaded(tmp_path, text.replace("2, ", "1, ") + "1]")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("width = [10, 10.0]", "network.width: 10.0 is there twice"),
+        ("depth = [1, 1]", "network.depth: 1 is there twice"),
+        ("norm = ['none', 'none']", "network.norm: none is there twice"),
+    ],
+)
+def test_networks_that_are_there_twice_are_refused(given, message):
+    values = {"network": tomllib.loads(given)}
+    with pytest.raises(ValueError, match=message):
+        expand(settings.convert(values, NetworkSweepConfig))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("seed = [0, 0]", "training.seed: 0 is there twice"),
+        ("epochs = [3, 3]", "training.epochs: 3 is there twice"),
+        ("learning_rate = [0.1, 0.1]", "training.learning_rate: 0.1 is there twice"),
+        ("losses = ['ls:0.1', 'LS:0.10']", "training.losses: names a loss twice"),
+    ],
+)
+def test_trainings_that_are_there_twice_are_refused(given, message):
+    values = {"network": {}, "training": tomllib.loads(given)}
+    with pytest.raises(ValueError, match=message):
+        expand(settings.convert(values, NetworkSweepConfig))

@@ -30,7 +30,8 @@ CHILD = """
 import sys, jax
 sys.path.insert(0, sys.argv[4])
 jax.config.update("jax_enable_x64", True)
-from ufm.sweep import load_sweep, run_sweep
+from ufm.sweep import load_sweep, run_sweep, runner
+runner.num_workers = lambda: 2  # the sizes of batches do not hang on the machine
 if sys.argv[3] == "stand-in":
     import stand_in
 def told(state):

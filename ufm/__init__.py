@@ -188,6 +188,10 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # comput
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        import importlib.metadata
+
+        return importlib.metadata.version("ufm")
     if name not in _HOME:
         raise AttributeError(f"module 'ufm' has no attribute {name!r}")
     import importlib
@@ -198,4 +202,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOME)
+    return sorted([*_HOME, "__version__"])

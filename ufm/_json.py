@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 
@@ -16,6 +17,16 @@ def _finite(value: Any) -> Any:
     return value
 
 
+#: In JSON only strings hold such characters.
+_BEYOND_ASCII = re.compile("[\x7f-\U0010ffff]")
+
+
+def _safe(match: re.Match[str]) -> str:
+    """Printed letters as they are; what a terminal obeys, or UTF-8 cannot say, as its escape."""
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
+
+
 def dumps(value: Any) -> str:
-    """Strict JSON, with null for what has no number."""
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    """Strict JSON, with null for what has no number; it can be printed, whatever is in it."""
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    return _BEYOND_ASCII.sub(_safe, text)

@@ -307,9 +307,24 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.+-]", "_", name)
 
 
+class _Stored(dict[str, Any]):
+    """An object of a file of JSON, which says the file's name where a field is missing."""
+
+    def __init__(self, path: Path, fields: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(
+            f"{self._path} cannot be read (the field {name!r} is missing): remove it or choose "
+            "another --out"
+        )
+
+
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_hook=lambda fields: _Stored(path, fields))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}): remove it or choose another --out"

@@ -4,8 +4,8 @@ Thin on purpose: parse, call the library, print. JAX is imported by the commands
 that `ufm --help` answers at once.
 """
 
+import contextlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, Union, cast
@@ -16,6 +16,7 @@ from ufm.cli import _config
 from ufm.cli._complaint import in_one_line
 from ufm.cli._examples import examples
 from ufm.cli._notes import warnings_as_notes
+from ufm.cli._print import flushed, tell, write
 from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
@@ -59,12 +60,11 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
     args = sys.argv[1:] if argv is None else argv
     try:
-        with warnings_as_notes():
+        with flushed(), warnings_as_notes():
             return parse(args).run()
     except (ValueError, TypeError) as error:
         _fail(str(error))
     except BrokenPipeError:  # whoever read the output has enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -78,6 +78,7 @@ def parse(args: Sequence[str]) -> Any:
     Raises `SystemExit` after printing help, `ValueError` for arguments that cannot be read, and
     what `_config.load` raises for a file of options.
     """
+    args = ["version"] if list(args) == ["--version"] else _config.with_none(args, COMMANDS)
     from_file = _config.defaults(args, COMMANDS)
     subcommands: Any = tuple(_subcommand(name, from_file) for name in COMMANDS)
     try:
@@ -90,8 +91,8 @@ def parse(args: Sequence[str]) -> Any:
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit:
-        if {"-h", "--help"} & set(args):
-            print(examples(args[0]))
+        if _config.HELP & set(args):
+            write(examples(args[0]))
         raise
 
 
@@ -104,5 +105,6 @@ def _subcommand(name: str, from_file: Any) -> Any:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"ufm: error: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError), flushed():  # perhaps nobody reads that either
+        tell(f"ufm: error: {message}")
     raise SystemExit(2)

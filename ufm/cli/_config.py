@@ -22,12 +22,18 @@ Options = TypeVar("Options", bound=msgspec.Struct)
 
 #: The field that names the file, which the file itself cannot set.
 _FIELD = "config"
+HELP = {"-h", "--help"}
 
 
 def defaults(
     args: Sequence[str], commands: Mapping[str, type[msgspec.Struct]]
 ) -> msgspec.Struct | None:
-    """The options in the file that `--config` names, or None where no file is named."""
+    """The options in the file that `--config` names, or None where no file is named.
+
+    Help is about the command and does not read it.
+    """
+    if HELP & set(args):
+        return None
     if not args or _FIELD not in getattr(commands.get(args[0]), "__struct_fields__", ()):
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -64,6 +70,30 @@ def _none(value: Any, hint: Any) -> Any:
     """TOML has no null: where a field may be None, "none" says so, as it does for the flag."""
     optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
     return None if optional and isinstance(value, str) and value.lower() == "none" else value
+
+
+def with_none(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
+    """The arguments, with None as the parser reads it where a number may be left out.
+
+    Not elsewhere: "none" is a norm of a network, and may be the name of a folder.
+    """
+    command = commands.get(args[0]) if args else None
+    hints = {} if command is None else typing.get_type_hints(command)
+    numbers = {
+        f"--{name.replace('_', '-')}"
+        for name, hint in hints.items()
+        if hint in (float | None, int | None)
+    }
+    read = list(args)
+    for i, argument in enumerate(read):
+        flag, equals, value = argument.partition("=")
+        if flag.replace("_", "-") not in numbers:
+            continue
+        if equals and value.lower() == "none":
+            read[i] = f"{flag}=None"
+        elif not equals and i + 1 < len(read) and read[i + 1].lower() == "none":
+            read[i + 1] = "None"
+    return read
 
 
 def _path(kind: type, value: Any) -> Any:

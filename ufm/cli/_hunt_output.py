@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from ufm.cli._console import wide_console
 
 if TYPE_CHECKING:
     from ufm.landscape.hunt import Hunt, SpuriousMinimum
@@ -34,9 +35,7 @@ def kind_of(minimum: "SpuriousMinimum") -> str:
 
 def show(found: "Hunt", intervals: Intervals) -> None:
     """The first minima in a table, the intervals, and how much was searched."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 110)  # a file has no width to fit
+    console = wide_console(110)
     if found.found:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         for heading in ("try", "loss", "K", "n", "μ√n"):

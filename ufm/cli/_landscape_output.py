@@ -1,14 +1,14 @@
 """What `ufm landscape` prints, and the files that it makes of a stored census."""
 
 import io
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from ufm._text import command
+from ufm.cli._console import wide_console
 from ufm.cli._table import headline
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def show(
 
     Unless figures are `drawn` anyway, the last line is the command that draws them.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 130)  # a file has no width to fit
+    console = wide_console(130)
     console.print(headline(problem))
     console.print(_overview(results), highlight=False)
     for result in results:
@@ -51,13 +49,14 @@ def show(
             console.print(f"{result['label']}: {line}", highlight=False, soft_wrap=True)
     for result in results:
         if every_point or len(result["points"]) <= _FEW:
-            console.print(f"\n{result['label']}", style="bold", highlight=False)
+            console.print()
+            console.print(result["label"], style="bold", highlight=False)
             console.print(_points(result), highlight=False)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     if not drawn:
-        config, out = (shlex.quote(str(path)) for path in (folder / "config.json", folder))
-        command = f"ufm landscape --config {config} --out {out} --figures"
-        console.print(f"Figures: {command}", highlight=False, soft_wrap=True)
+        again = ("ufm", "landscape", "--config", folder / "config.json", "--out", folder)
+        line = f"Figures: {command(*again, '--figures')}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _table(words: Sequence[str], numbers: Sequence[str], last: Sequence[str] = ()) -> Table:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-import shlex
 from typing import TYPE_CHECKING, Any
 
-from ufm.cli._sweep_table import plain_table, wide_console
+from ufm._text import command
+from ufm.cli._console import wide_console
+from ufm.cli._sweep_table import plain_table
 
 if TYPE_CHECKING:
     from ufm.networks.equivalence import Equivalence
@@ -44,7 +45,7 @@ def show_networks(store: "SweepStore") -> None:
             if not row.is_whole:
                 where = ", ".join(f"{name} {_shown(group.settings[name])}" for name in names)
                 said = f"{row.loss}, {where}: {row.completed} of {row.runs} runs completed"
-                console.print(said, highlight=False, soft_wrap=True, markup=False)
+                console.print(said, highlight=False, soft_wrap=True)
     console.print(
         "train: the worst run; test: mean ± standard deviation; NC1-NC3: the smallest fall since "
         "the first epoch; test - ce: mean difference and 90 % interval, in points",
@@ -53,10 +54,10 @@ def show_networks(store: "SweepStore") -> None:
     )
     for line in (*conclusions(groups), normalisations(store)):
         if line:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
-    where = shlex.quote(str(store.path))
-    console.print(f"Report: ufm report {where}", highlight=False, soft_wrap=True, markup=False)
+            console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
+    line = f"Report: {command('ufm', 'report', store.path)}"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _telling(groups: "list[Group]") -> list[str]:

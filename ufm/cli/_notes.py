@@ -1,10 +1,11 @@
 """Warnings of the library as a command says them: one line on standard error."""
 
 import contextlib
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+from ufm.cli._print import tell
 
 
 @contextlib.contextmanager
@@ -15,7 +16,7 @@ def warnings_as_notes() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
             if issubclass(category, UserWarning):
-                print(f"ufm: note: {message}", file=sys.stderr)
+                tell(f"ufm: note: {message}")
             else:
                 usual(message, category, *rest)
 

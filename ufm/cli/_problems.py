@@ -35,8 +35,9 @@ class ProblemOptions(Protocol):
 
 def parse_losses(specs: tuple[str, ...]) -> "dict[str, Loss]":
     """Losses by their canonical texts. Raises `ValueError` for none, unknown and repeated ones."""
-    from ufm.losses import loss_spec, parse_loss
+    from ufm.losses import loss_spec, parse_loss, split_losses
 
+    specs = split_losses(specs)
     if not specs:
         raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
     losses = {loss_spec(loss): loss for loss in map(parse_loss, specs)}

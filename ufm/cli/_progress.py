@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from ufm.cli._console import Words, error_console
 
 if TYPE_CHECKING:
     from ufm.networks import EpochReport
@@ -40,12 +41,12 @@ def stages(label: str) -> Iterator[OnStage]:
 
 
 def _bar(unit: str) -> Progress:
-    console = Console(stderr=True)
+    console = error_console()
     return Progress(
-        TextColumn("{task.description:<12}", markup=False),
+        Words("{task.description:<12}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        Words(unit),
         TimeElapsedColumn(),
         console=console,
         transient=True,
@@ -57,7 +58,8 @@ def _bar(unit: str) -> Progress:
 @contextlib.contextmanager
 def waiting(label: str) -> Iterator[None]:
     """Show `label` while something short is done, on a terminal only."""
-    with Console(stderr=True).status(label):
+    console = error_console()
+    with console.status(console.render_str(label, highlight=False)):
         yield
 
 
@@ -72,12 +74,12 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
 
     Yields the function that takes the state of the run. Notes are printed as they come.
     """
-    console = Console(stderr=True)
+    console = error_console()
     bar = Progress(
-        TextColumn("{task.description}", markup=False),
+        Words("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("cells, {task.fields[rate]}"),
+        Words("cells, {task.fields[rate]}"),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -89,7 +91,7 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
         def show(state: "SweepProgress") -> None:
             nonlocal said
             for note in state.notes:
-                console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+                console.print(f"note: {note}", highlight=False, soft_wrap=True)
             now = time.monotonic()
             rate = _rate(state, now - begun)
             done = state.before + state.done
@@ -97,7 +99,7 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
             if not console.is_terminal and now - said > _LOG_EVERY:
                 said = now
                 line = f"{title}: {done:,} of {state.total:,} cells, {rate}"
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
+                console.print(line, highlight=False, soft_wrap=True)
 
         yield show
 
@@ -108,12 +110,12 @@ def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
 
     Yields the function that takes the report of an epoch.
     """
-    console, said = Console(stderr=True), time.monotonic()
+    console, said = error_console(), time.monotonic()
     bar = Progress(
-        TextColumn("{task.description:<12}", markup=False),
+        Words("{task.description:<12}"),
         BarColumn(bar_width=6),  # all of it in 80 columns
         MofNCompleteColumn(),
-        TextColumn("{task.fields[stage]}", markup=False),
+        Words("{task.fields[stage]}"),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -128,7 +130,7 @@ def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
             if not console.is_terminal and time.monotonic() - said > _LOG_EVERY:
                 said = time.monotonic()
                 line = f"{label}: epoch {report.epoch:,} of {report.epochs:,}, {stage}"
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
+                console.print(line, highlight=False, soft_wrap=True)
 
         yield show
 

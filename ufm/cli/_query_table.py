@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from ufm.cli._console import wide_console
 
 #: Printed always; columns of the problem only where they differ between cells.
 _ALWAYS = (
@@ -21,9 +22,7 @@ _MOST = 50
 
 def show_cells(cells: Sequence[dict[str, Any]]) -> None:
     """At most fifty rows, and how many there are."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 160)  # a file has no width to fit
+    console = wide_console(160)
     if cells:
         known = [name for name in _ALWAYS if name in cells[0]]
         different = [

@@ -4,9 +4,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from ufm.cli._console import wide_console
 from ufm.cli._table import headline
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ _FORMAT = 1
 
 def show_spectra(records: "Sequence[SpectrumRecord]", notes: Sequence[str] = ()) -> None:
     """A table for each spectrum, and what it means in one line."""
-    console = _console()
+    console = wide_console()
     console.print(headline(records[0].problem))
     for note in notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     for record in records:
-        console.print(f"\n{record.problem.loss.label()}", style="bold", highlight=False)
+        console.print()
+        console.print(record.problem.loss.label(), style="bold", highlight=False)
         console.print(_eigenvalues(record.spectrum), highlight=False)
         for line in conclusions(record):
             console.print(line, highlight=False, soft_wrap=True)
@@ -96,10 +97,11 @@ def _symmetries(problem: "Problem") -> str:
 
 def show_paths(paths: Paths) -> None:
     """A table for each run."""
-    console = _console()
+    console = wide_console()
     console.print(headline(paths[0][0]))
     for problem, path in paths:
-        console.print(f"\n{problem.loss.label()}", style="bold", highlight=False)
+        console.print()
+        console.print(problem.loss.label(), style="bold", highlight=False)
         table = _table(("step", "f", "smallest", "largest", "negative", "zero", "positive"))
         for i, step in enumerate(path.step):
             counts = (path.negative[i], path.zero[i], path.positive[i])
@@ -115,13 +117,6 @@ def show_paths(paths: Paths) -> None:
             + ("" if path.reliable else ", but an eigenvalue lies within rounding of that"),
             highlight=False,
         )
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 100)  # a file has no width to fit
-    return console
 
 
 def _table(numbers: Sequence[str], words: Sequence[str] = ()) -> Table:

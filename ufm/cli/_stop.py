@@ -2,10 +2,11 @@
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ufm.cli._print import tell
 
 
 @contextlib.contextmanager
@@ -20,7 +21,8 @@ def stop_on_signal(last: str = "this batch") -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        print(f"\nStopping after {last}; once more to stop at once.", file=sys.stderr)
+        tell("")  # below the ^C of a terminal
+        tell(f"Stopping after {last}; once more to stop at once.")
 
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.signal(kind, ask) for kind in kinds}

@@ -4,9 +4,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
-from rich.console import Console
 from rich.table import Table
 
+from ufm._text import command
+from ufm.cli._console import PlainConsole, wide_console
 from ufm.cli._table import headline
 
 if TYPE_CHECKING:
@@ -20,29 +21,26 @@ def show(examination: "Examination", folder: Path) -> None:
 
     The same for the layer with centred features, where that is another point.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 100)  # a file has no width to fit
+    console = wide_console()
     notes, other = examination.layer.notes, examination.centred
     if other is not None:
         console.print("The layer as given", style="bold")
     _show_view(console, examination, notes, _rows(examination) + _metric_rows(examination))
     if other is not None:
-        console.print("\nThe same layer with centred features", style="bold")
+        console.print()
+        console.print("The same layer with centred features", style="bold")
         _show_view(console, other, [x for x in other.layer.notes if x not in notes], _rows(other))
+        console.print()
         console.print(
-            "\nThe certificate is of the layer as given; --centred writes that of the other.",
+            "The certificate is of the layer as given; --centred writes that of the other.",
             highlight=False,
         )
-    console.print(
-        f"Certificate: {folder} (python {folder / 'verify.py'} checks it with NumPy alone)",
-        highlight=False,
-        soft_wrap=True,
-    )
+    check = f"{command('python', folder / 'verify.py')} checks it with NumPy alone"
+    console.print(f"Certificate: {folder} ({check})", highlight=False, soft_wrap=True)
 
 
 def _show_view(
-    console: Console,
+    console: PlainConsole,
     examination: "Examination",
     notes: "Iterable[str]",
     rows: list[tuple[str, str, str]],

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ufm.cli._console import wide_console
 from ufm.cli._progress import duration
-from ufm.cli._sweep_table import plain_table, wide_console
+from ufm.cli._sweep_table import plain_table
 
 if TYPE_CHECKING:
     from ufm.sweep import Estimate

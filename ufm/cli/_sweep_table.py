@@ -1,23 +1,16 @@
 """What `ufm sweep` prints when it has ended."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from ufm._text import command
+from ufm.cli._console import wide_console
 
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
-
-
-def wide_console() -> Console:
-    """A terminal, or a file of at least 100 columns."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 100)  # a file has no width to fit
-    return console
 
 
 def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -50,10 +43,10 @@ def show(store: "SweepStore") -> None:
         )
     console.print(table)
     for line in conclusions(store, rows):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True, markup=False)
-    where = shlex.quote(str(store.path))
-    console.print(f"Report: ufm report {where}", highlight=False, soft_wrap=True, markup=False)
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
+    line = f"Report: {command('ufm', 'report', store.path)}"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -66,7 +59,7 @@ def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str
             listed = ", ".join(f"{count:,} {name}" for name, count in row["others"].items())
             lines.append(f"{row['loss']}: {listed}")
     if any(row["others"] or row["differs"] for row in rows):
-        lines.append(f'Which: ufm store query "{SHORT}" --store {shlex.quote(str(store.path))}')
+        lines.append(f'Which: ufm store query "{SHORT}" --store {command(store.path)}')
     return lines
 
 

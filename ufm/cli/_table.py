@@ -1,12 +1,13 @@
 """The table that `ufm solve` prints."""
 
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
+
+from ufm._text import command
+from ufm.cli._console import wide_console
 
 if TYPE_CHECKING:
     from ufm.problem import Problem
@@ -20,10 +21,6 @@ def show(
 
     Unless figures are `drawn` anyway, the last line is the command that draws them.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 100)  # a file has no width to fit
-    console.print(headline(problem))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in ("loss", "minimum"):
         table.add_column(heading)
@@ -31,14 +28,17 @@ def show(
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row(*_row(result))
+    conclusions = _conclusions(results)  # before anything is printed: a stored result may be bad
+    console = wide_console()
+    console.print(headline(problem))
     console.print(table)
-    for line in _conclusions(results):
+    for line in conclusions:
         console.print(line, highlight=False)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     if not drawn:
-        config, out = (shlex.quote(str(path)) for path in (folder / "config.json", folder))
-        command = f"ufm solve --config {config} --out {out} --figures"
-        console.print(f"Figures: {command}", highlight=False, soft_wrap=True)
+        again = ("ufm", "solve", "--config", folder / "config.json", "--out", folder)
+        line = f"Figures: {command(*again, '--figures')}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def headline(problem: "Problem") -> str:

@@ -7,8 +7,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from ufm._text import command
+from ufm.cli._console import wide_console
 
 if TYPE_CHECKING:
     from ufm.networks import Choice, ImageData, TrainConfig, TrainResult
@@ -76,9 +78,7 @@ def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], fol
     """One row for each loss, then how its numbers came about."""
     from ufm.results import slug
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 130)  # a file has no width to fit
+    console = wide_console(130)
     for line in headlines(data, config):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(_table(results), highlight=False)
@@ -87,8 +87,8 @@ def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], fol
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     certified = next((x["loss"] for x in results if x["status"] == "completed"), None)
     if certified is not None:
-        command = f"ufm certify {folder / slug(certified)}.npz"
-        console.print(f"Last layer: {command}", highlight=False, soft_wrap=True)
+        line = f"Last layer: {command('ufm', 'certify', folder / f'{slug(certified)}.npz')}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def headlines(data: "ImageData", config: "TrainConfig") -> list[str]:
@@ -126,7 +126,7 @@ def _table(results: Sequence[Entry]) -> Table:
         )
     table.caption = (
         "NC1–NC3 of all training images: after the first epoch → after the last. ‖G‖₂/μ is 1 at a "
-        "minimum of the model\nfor the last layer, its features centred; shape: distance to the "
+        "minimum of the model for the last layer, its features centred; shape: distance to the "
         "nearest minimiser after the best rescaling"
     )
     table.caption_justify = "left"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ufm.cli._print import write
+
 if TYPE_CHECKING:
     from ufm.classifier import Classifier
 
@@ -86,7 +88,7 @@ class Certify:
             from ufm._json import dumps
 
             other = examination.centred
-            print(dumps(said | {"centred": None if other is None else dossier(other)}))
+            write(dumps(said | {"centred": None if other is None else dossier(other)}))
         else:
             from ufm.cli._summary import show
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from ufm.cli._print import write
+
 #: Words that a citation key skips, as the bibliographies of search engines do.
 _SKIPPED = {"a", "an", "the", "are", "on", "of"}
 
@@ -15,7 +17,7 @@ class Cite(msgspec.Struct, frozen=True):
 
     def run(self) -> int:
         citation = msgspec.yaml.decode(_source().read_text(encoding="utf-8"))
-        print("\n\n".join((_software(citation), *map(_paper, citation["references"]))))
+        write("\n\n".join((_software(citation), *map(_paper, citation["references"]))))
         return 0
 
 

@@ -2,12 +2,13 @@
 
 import math
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import tyro
+
+from ufm.cli._print import say, tell, write
 
 if TYPE_CHECKING:
     from ufm.landscape.hunt import Hunt as Found
@@ -73,7 +74,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         self._check_folder()
         found, intervals, interrupted = self._search(space)
         if found is None:
-            print("ufm: interrupted before the first try was done", file=sys.stderr)
+            tell("ufm: interrupted before the first try was done")
             return 130
         text = output.as_json(found, intervals, self.tries)
         if self.out is not None:
@@ -86,14 +87,14 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             for name, content in files.items():
                 folder.add(name, content)
         if self.json:
-            print(text)
+            write(text)
         else:
             output.show(found, intervals)
             if self.out is not None:
-                print(f"Results: {self.out}")
+                say(f"Results: {self.out}")
         if interrupted:
             done = len(found.attempts)
-            print(f"ufm: interrupted: {done} of {self.tries} tries are done", file=sys.stderr)
+            tell(f"ufm: interrupted: {done} of {self.tries} tries are done")
         return 130 if interrupted else 0
 
     def _check_folder(self) -> None:
@@ -109,11 +110,12 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def _space(self) -> "SearchSpace":
         """Where to look. All that can be refused is refused here."""
         from ufm.landscape.search_space import SearchSpace
-        from ufm.losses import Focal, parse_loss
+        from ufm.losses import Focal, parse_loss, split_losses
 
-        if not 1 <= len(self.losses) <= 2:
+        losses = split_losses(self.losses)
+        if not 1 <= len(losses) <= 2:
             raise ValueError(
-                f"--losses takes one loss, or two as ends of a range, got {len(self.losses)}"
+                f"--losses takes one loss, or two as ends of a range, got {len(losses)}"
             )
         for name, least in (("tries", 1), ("intervals", 0)):
             if getattr(self, name) < least:
@@ -124,7 +126,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
         if self.lam_b is not None and not 0 <= self.lam_b < math.inf:
             raise ValueError(f"--lam-b must be non-negative and finite, or None, got {self.lam_b}")
-        first, last = parse_loss(self.losses[0]), parse_loss(self.losses[-1])
+        first, last = parse_loss(losses[0]), parse_loss(losses[-1])
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
         if self.figures and not isinstance(first, Focal):

@@ -1,11 +1,13 @@
 """`ufm landscape`: the critical points, and what each is."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import tyro
+
+from ufm._text import command
+from ufm.cli._print import tell, write
 
 if TYPE_CHECKING:
     from ufm.landscape import Census
@@ -94,18 +96,18 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             for name, problem in problems.items():
                 done = folder.load(name)
                 if done is not None:
-                    print(f"{name}: already in {folder.path}", file=sys.stderr)
+                    tell(f"{name}: already in {folder.path}")
                 results.append(done or self._explore(name, problem, folder))
         except KeyboardInterrupt:
-            print(
-                f"\nInterrupted: {len(results)} of {len(problems)} losses are done. "
-                f"Continue with --out {folder.path}",
-                file=sys.stderr,
+            tell("")
+            tell(
+                f"Interrupted: {len(results)} of {len(problems)} losses are done. "
+                f"Continue with --out {command(folder.path)}"
             )
             return 130
         folder.finish(results)
         if self.json:
-            print(folder.as_json(results))
+            write(folder.as_json(results))
         else:
             from ufm.cli._landscape_output import show
 
@@ -195,7 +197,11 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The census as the folder has it, be it of this run or of one before."""
         from ufm.landscape.stored import ARRAYS, read_census
 
-        try:
-            return read_census(problem, result, folder.arrays(name, ARRAYS))
-        except (KeyError, IndexError) as error:
-            raise folder.unreadable(name, error) from None
+        arrays = folder.arrays(name, ARRAYS)
+        for wanted in ARRAYS:
+            if wanted not in arrays and (problem.has_bias or not wanted.endswith("b")):
+                raise folder.unreadable(name, ValueError(f"the array {wanted!r} is missing"))
+        if {len(array) for array in arrays.values()} != {len(result["points"])}:
+            counts = f"not as many points as the .json has: {len(result['points'])}"
+            raise folder.unreadable(name, ValueError(counts))
+        return read_census(problem, result, arrays)

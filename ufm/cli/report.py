@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ufm.cli._print import say
+
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
 
@@ -48,9 +50,9 @@ class Report:
                 write_whole(path, content)
             except OSError as error:
                 raise unwritable(path, error) from None
-        print(f"Report: {target}")
+        say(f"Report: {target}")
         if self.figures:
-            print(f"Figures: {target.with_name('network-*')}")
+            say(f"Figures: {target.with_name('network-*')}")
         return 0
 
 

@@ -1,12 +1,14 @@
 """`ufm solve`: the main job."""
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import tyro
+
+from ufm._text import command
+from ufm.cli._print import tell, write
 
 if TYPE_CHECKING:
     from ufm.problem import Problem
@@ -88,18 +90,18 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             for name, problem in problems.items():
                 done = folder.load(name)
                 if done is not None:
-                    print(f"{name}: already in {folder.path}", file=sys.stderr)
+                    tell(f"{name}: already in {folder.path}")
                 results.append(done or self._solve(name, problem, folder))
         except KeyboardInterrupt:
-            print(
-                f"\nInterrupted: {len(results)} of {len(problems)} losses are done. "
-                f"Continue with --out {folder.path}",
-                file=sys.stderr,
+            tell("")
+            tell(
+                f"Interrupted: {len(results)} of {len(problems)} losses are done. "
+                f"Continue with --out {command(folder.path)}"
             )
             return 130
         folder.finish(results)
         if self.json:
-            print(folder.as_json(results))
+            write(folder.as_json(results))
         else:
             from ufm.cli._table import show
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import tyro
 
+from ufm.cli._print import say, write
+
 if TYPE_CHECKING:
     from ufm.problem import Problem
     from ufm.spectra import SpectrumPath, SpectrumRecord
@@ -105,11 +107,11 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             text = output.spectra_json(records)
             show = lambda: output.show_spectra(records, notes)  # noqa: E731
         if self.json:
-            print(text)
+            write(text)
         else:
             show()
             if self.out is not None:
-                print(f"Results: {self.out}")
+                say(f"Results: {self.out}")
         return 0
 
     def _check(self) -> None:

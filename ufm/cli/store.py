@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 import tyro
 
+from ufm.cli._print import say, write
+
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
 
@@ -32,7 +34,7 @@ class Query:
 
         cells = _opened(self.store).query(self.where)
         if self.json:
-            print(dumps(cells))
+            write(dumps(cells))
         else:
             show_cells(cells)
         return 0
@@ -54,7 +56,7 @@ class Export:
         from ufm.sweep import export_table
 
         count = export_table(_opened(self.store), self.file, self.where)
-        print(f"{count:,} cells in {self.file}")
+        say(f"{count:,} cells in {self.file}")
         return 0
 
 
@@ -72,9 +74,9 @@ class Reindex:
         store = _opened(self.store)
         changes = reindex(store)
         cells = len(store.finished())
-        print(f"{cells:,} of {store.num_cells:,} cells in {len(changes.added):,} batches")
+        say(f"{cells:,} of {store.num_cells:,} cells in {len(changes.added):,} batches")
         for name in changes.damaged:
-            print(f"{name} is damaged: run the sweep again to compute its cells")
+            say(f"{name} is damaged: run the sweep again to compute its cells")
         return 0
 
 

@@ -1,12 +1,13 @@
 """`ufm sweep`: many problems from a file, each run certified, no result lost."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import tyro
+
+from ufm._text import command
+from ufm.cli._print import tell, write
 
 if TYPE_CHECKING:
     from ufm.networks import NetworkSweep
@@ -36,6 +37,9 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Only part i of n, as i/n: for as many processes on one folder, such as a job array."""
     dask: str | None = None
     """Address of a Dask scheduler, whose workers compute, such as tcp://10.0.0.1:8786."""
+    wait: bool = False
+    """Wait while another process works on the folder, as a job does that was queued again: one of
+    another machine counts as dead after ten minutes without a sign of life."""
     json: bool = False
     """Print the summary, or with --dry-run the plan and all its cells, as JSON."""
 
@@ -78,15 +82,14 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     dask=self.dask,
                     on_progress=on_progress,
                     should_stop=stopped,
+                    wait=self.wait,
                 )
             except ValueError as error:
                 if last and last[-1].done:
                     raise ValueError(f"{error} ({_counted(last[-1])})") from None
                 raise
         if last[-1].before + last[-1].done < last[-1].total:
-            print(
-                f"Interrupted: {_counted(last[-1])}. Go on with: {self._again()}", file=sys.stderr
-            )
+            tell(f"Interrupted: {_counted(last[-1])}. Go on with: {self._again()}")
             return 130
         self._show(store)
         return 0
@@ -99,7 +102,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parts += ["--out", str(self.out)] if self.out else []
         parts += ["--shard", self.shard] if self.shard else []
         parts += ["--dask", self.dask] if self.dask else []
-        return shlex.join(parts)
+        parts += ["--wait"] if self.wait else []
+        return command(*parts)
 
     def _show(self, store: "SweepStore") -> None:
         if store.contents.kind == "networks":
@@ -110,7 +114,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             from ufm.cli._sweep_table import summary_json as as_json
 
         if self.json:
-            print(as_json(store))
+            write(as_json(store))
         else:
             show(store)
 
@@ -118,17 +122,19 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         from ufm.cli._progress import progress
         from ufm.cli._sweep_plan import plan_json, show_plan
         from ufm.sweep import estimate
+        from ufm.sweep.growth import continued
         from ufm.sweep.plan import by_program
         from ufm.sweep.writer import store_of
 
-        cells = list(sweep.cells) if shard is None else shard.cells(sweep.cells)
-        store = store_of(self._folder, sweep.contents)
+        grown, _ = continued(sweep, self._folder)
+        cells = list(grown.cells) if shard is None else shard.cells(grown.cells)
+        store = store_of(self._folder, grown.contents)
         finished = set() if store is None else store.finished()
         todo = [cell for cell in cells if cell.index not in finished]
         with progress("timing", len(by_program(todo)), "programs") as advance:
             estimates = estimate(todo, sweep.work, advance)
         if self.json:
-            print(plan_json(cells, finished, estimates))
+            write(plan_json(cells, finished, estimates))
         else:
             show_plan(cells, finished, estimates)
         return 0

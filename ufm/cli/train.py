@@ -1,12 +1,13 @@
 """`ufm train`: networks on images, and how their last layers collapse under every loss."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import tyro
+
+from ufm._text import command
+from ufm.cli._print import tell, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             for name, config in configs.items():
                 entry = folder.load(name)
                 if entry is not None:
-                    print(f"{name}: already in {folder.path}", file=sys.stderr)
+                    tell(f"{name}: already in {folder.path}")
                 else:
                     entry = self._train(name, config, data, folder, stopped)
                 if entry is None:
@@ -106,14 +107,14 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 results.append(entry)
         folder.finish(results)
         if self.json:
-            print(folder.as_json(results))
+            write(folder.as_json(results))
         else:
             from ufm.cli._train_output import show
 
             show(data, next(iter(configs.values())), results, folder.path)
         failed = failures(results)
         if failed:
-            print(failed, file=sys.stderr)
+            tell(failed)
         return 1 if failed else 0
 
     def _checked(self) -> "tuple[ImageData, dict[str, TrainConfig]]":
@@ -223,11 +224,8 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _interrupted(self, done: int, total: int, folder: "RunFolder") -> int:
         config = folder.path / "config.json"
-        again = shlex.join(["ufm", "train", "--config", str(config), "--out", str(folder.path)])
-        print(
-            f"Interrupted: {done} of {total} losses are done. Go on with: {again}",
-            file=sys.stderr,
-        )
+        again = command("ufm", "train", "--config", config, "--out", folder.path)
+        tell(f"Interrupted: {done} of {total} losses are done. Go on with: {again}")
         return 130
 
 

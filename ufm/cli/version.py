@@ -2,6 +2,8 @@
 
 import msgspec
 
+from ufm.cli._print import say
+
 
 class Version(msgspec.Struct, frozen=True):
     """Print the versions that decide the numbers."""
@@ -11,6 +13,6 @@ class Version(msgspec.Struct, frozen=True):
         import platform
 
         for name in ("ufm", "jax", "jaxlib", "numpy", "optax"):
-            print(f"{name:8}{importlib.metadata.version(name)}")
-        print(f"{'python':8}{platform.python_version()}")
+            say(f"{name:8}{importlib.metadata.version(name)}")
+        say(f"{'python':8}{platform.python_version()}")
         return 0

@@ -80,7 +80,7 @@ def spectral_density_of(
     point: Any,
     key: Key[Array, ""],
     *,
-    args: tuple[Any, ...] = (),
+    args: Any = (),
     num_probes: int = 10,
     num_matvecs: int = 100,
     grid: Any = None,
@@ -91,7 +91,8 @@ def spectral_density_of(
     """The density of the eigenvalues of ∇²function at a tree of float arrays, a network's say.
 
     `function(point, *args)` is a scalar; products are forward over reverse. Data that the function
-    closes over is compiled in, so pass it as `args`. One compilation per function and shapes.
+    closes over is compiled in, so pass it as `args`, a tuple, or else the only one. One compilation
+    per function and shapes.
     Everything else, errors included, as in `spectral_density`; `ValueError` too for leaves that
     are not float32 or float64, all the same.
     """

@@ -117,7 +117,7 @@ def extremal_eigenpairs_of(
     point: Any,
     key: Key[Array, ""],
     *,
-    args: tuple[Any, ...] = (),
+    args: Any = (),
     count: int = 5,
     end: str = "largest",
     tol: float | None = None,
@@ -127,7 +127,8 @@ def extremal_eigenpairs_of(
     """The same for ∇²function at a tree of float arrays, such as a network's weights.
 
     `function(point, *args)` is a scalar. Data that it closes over is compiled in: pass it
-    as `args`. Raises `ValueError` too for leaves that are not arrays, all float32 or all float64.
+    as `args`, a tuple, or else the only one. Raises `ValueError` too for leaves that are not
+    arrays, all float32 or all float64.
     """
     point = array_tree(point)
     size, dtype = check_tree(point)

@@ -21,14 +21,16 @@ NOT_FINITE = (
 )
 
 
-def function_product(function: Callable[..., Any], point: Any, args: tuple[Any, ...]) -> Product:
+def function_product(function: Callable[..., Any], point: Any, args: Any) -> Product:
     """Products with ∇²function(·, *args) at a tree, forward over reverse.
 
     What does not depend on the direction is computed once.
     """
+    # As SciPy does: spread out, an array would become its rows, a batch with names its fields.
+    further = args if type(args) is tuple else (args,)
 
     def scalar(x: Any) -> Array:
-        value = function(x, *args)
+        value = function(x, *further)
         if shape := jnp.shape(value):
             raise ValueError(f"function must return a scalar, got shape {shape}: sum or average it")
         return value

@@ -129,7 +129,8 @@ def census_arrays(census: Census) -> dict[str, np.ndarray]:
 def read_census(problem: Problem, entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Census:
     """The census of the problem that was stored.
 
-    Raises `KeyError` and `ValueError` for what is none.
+    Raises `KeyError` for what the entry or the arrays lack, and `ValueError` for an unknown verdict
+    or reason.
     """
     space = search_space(problem)
     points = [
@@ -153,6 +154,13 @@ def _read(kind: type, stored: dict[str, Any]) -> Any:
     return kind(**{field.name: stored[field.name] for field in dataclasses.fields(kind)})
 
 
+def _member(kind: Any, name: str) -> Any:
+    """Raises `ValueError` where the kind has no member of the name."""
+    if name not in kind.__members__:
+        raise ValueError(f"{name!r} is no {kind.__name__.lower()} of a stored point")
+    return kind[name]
+
+
 def _read_point(
     space: PointSpace, stored: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> CriticalPoint:
@@ -164,8 +172,8 @@ def _read_point(
         point=_params(arrays, ""),
         direction=_params(arrays, "direction_"),
         singular_values=np.array(stored["singular_values"]),
-        verdict=Verdict[stored["verdict"]],
-        reason=Reason[stored["reason"]],
+        verdict=_member(Verdict, stored["verdict"]),
+        reason=_member(Reason, stored["reason"]),
         hits=stored["hits"],
         **numbers,
     )

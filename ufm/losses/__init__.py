@@ -22,6 +22,7 @@ from ufm.losses._base import Refutation as Refutation
 from ufm.losses._custom import CustomLoss as CustomLoss
 from ufm.losses._parse import loss_spec as loss_spec
 from ufm.losses._parse import parse_loss as parse_loss
+from ufm.losses._parse import split_losses as split_losses
 from ufm.losses._softmax import CrossEntropy as CrossEntropy
 from ufm.losses._softmax import Focal as Focal
 from ufm.losses._softmax import LabelSmoothing as LabelSmoothing

@@ -1,5 +1,8 @@
 """Losses by name, as they are written on a command line or in a file."""
 
+import re
+from collections.abc import Iterable
+
 from ufm.losses._base import Loss
 from ufm.losses._softmax import CrossEntropy, Focal, LabelSmoothing
 from ufm.losses._squared import MSE
@@ -11,6 +14,9 @@ _NAMES = {
     "fl": (Focal, (3.0,), ("gamma",)),
     "mse": (MSE, (1.0, 1.0), ("scale", "target")),
 }
+
+#: inf and nan are numbers, which `parse_loss` refuses as such.
+_COMMA = re.compile(r"\s*,[\s,]*(?=[a-z])(?!inf|nan)", re.IGNORECASE)
 
 
 def parse_loss(text: str) -> Loss:
@@ -33,6 +39,14 @@ def parse_loss(text: str) -> Loss:
         except ValueError:
             raise ValueError(f"loss {text!r}: {numbers!r} is not {_counted(fields)}") from None
     return make(*values)
+
+
+def split_losses(texts: Iterable[str]) -> tuple[str, ...]:
+    """Losses one by one, listed with spaces or commas: ("ce,mse:1,15",) as ("ce", "mse:1,15").
+
+    A comma before a letter is one of the list: numbers, which have commas too, begin with none.
+    """
+    return tuple(part for text in texts for part in _COMMA.split(text.rstrip(", ")))
 
 
 def loss_spec(loss: Loss) -> str:

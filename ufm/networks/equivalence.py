@@ -225,7 +225,8 @@ def _points(values: Any, are_points: bool) -> Float[np.ndarray, " n"]:
         raise ValueError(f"accuracies must be a list of numbers, got shape {points.shape}")
     if not np.all((points >= 0) & (points <= 100)):
         raise ValueError("accuracies must be finite and lie in 0..100 (points of accuracy)")
-    if not are_points and np.all(points <= 1):
+    # A list of zeros is the same in both units.
+    if not are_points and 0 < np.max(points) <= 1:
         raise ValueError("accuracies of at most 1 look like fractions: multiply them by 100")
     return points
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32
 
-from ufm.losses import MSE, Loss, loss_spec, parse_loss
+from ufm.losses import MSE, Loss, loss_spec, parse_loss, split_losses
 
 #: The losses of Zhou et al. (2022), section 5, as `parse_objective` reads them.
 PAPER_LOSSES = ("ce", "ls:0.05", "fl:3", "mse")
@@ -70,6 +70,7 @@ def parse_objective(text: str, num_classes: int) -> Objective:
 
 def objective_specs(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Canonical texts. Raises `ValueError` for none, unknown and repeated ones."""
+    texts = split_losses(texts)
     if not texts:
         raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
     specs = tuple(parse_objective(text, 2).spec for text in texts)

@@ -18,6 +18,7 @@ import numpy as np
 from ufm import settings
 from ufm.networks.equivalence import ALPHA, MARGIN, Agreement, Equivalence, Outcome, agreement
 from ufm.networks.grid import NetworkCell, NetworkSweepConfig, expand
+from ufm.sweep.growth import numbered
 from ufm.sweep.store import SweepStore
 
 #: What the losses are compared with.
@@ -106,7 +107,7 @@ def summarise(store: SweepStore) -> list[Group]:
 
 def cells_of(store: SweepStore) -> tuple[NetworkCell, ...]:
     """All runs of the sweep, finished or not."""
-    return expand(settings.convert(store.config, NetworkSweepConfig))
+    return numbered(expand(settings.convert(x, NetworkSweepConfig)) for x in store.configs)
 
 
 def cell_settings(cell: NetworkCell) -> dict[str, Any]:

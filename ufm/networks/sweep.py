@@ -4,7 +4,9 @@
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,7 +18,7 @@ from ufm.networks.grid import DataTable, NetworkCell, NetworkSweepConfig, expand
 from ufm.networks.learning_rate import VALIDATION_SHARE
 from ufm.sweep.axes import checked_seed
 from ufm.sweep.provenance import precision
-from ufm.sweep.store import Contents
+from ufm.sweep.store import Contents, Earlier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class NetworkSweep:
 
     config: NetworkSweepConfig
     cells: tuple[NetworkCell, ...]
+    before: tuple[Earlier, ...] = ()
 
     @property
     def work(self) -> Training:
@@ -35,7 +38,16 @@ class NetworkSweep:
     def contents(self) -> Contents:
         """What its store is for."""
         config = msgspec.to_builtins(self.config)
-        return Contents("networks", config, len(self.cells), COLUMNS, precision())
+        return Contents("networks", config, len(self.cells), COLUMNS, precision(), self.before)
+
+    def of(self, config: Mapping[str, Any]) -> "NetworkSweep":
+        """The sweep of another file, as a store remembers it."""
+        found = settings.convert(config, NetworkSweepConfig)
+        return NetworkSweep(found, expand(found))
+
+    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "NetworkSweep":
+        """The same in a folder that had other files before, which number its cells."""
+        return dataclasses.replace(self, before=before, cells=tuple(cells))
 
 
 def load_network_sweep(path: Path | str) -> NetworkSweep:

@@ -12,6 +12,7 @@ import matplotlib
 from markupsafe import Markup, escape
 
 from ufm._json import dumps
+from ufm._text import plain, plain_lines
 from ufm.report._style import style
 
 
@@ -34,6 +35,7 @@ def render(
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -48,6 +50,11 @@ def render(
     )
 
 
+def _shown(value: Any) -> Any:
+    """Text without characters that a page cannot have, or that swap what is read."""
+    return plain_lines(value) if type(value) is str else value
+
+
 def _number(value: float | None, digits: int = 2) -> str:
     if value is None or not math.isfinite(value):
         return "—"
@@ -56,7 +63,7 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _subscripts(text: str) -> Markup:
     """λ_W as λ with a subscript."""
-    return Markup(re.sub(r"_(\w)", r"<sub>\1</sub>", str(escape(text))))
+    return Markup(re.sub(r"_(\w)", r"<sub>\1</sub>", str(escape(plain(text)))))
 
 
 def _given(config: Any) -> Any:

@@ -10,6 +10,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ufm._text import plain
+
 #: Width and height of a panel in inches: a phone shows one beside nothing, a screen three or four.
 _PANEL = (2.9, 2.3)
 
@@ -52,7 +54,7 @@ def inline(svg: str, name: str, description: str) -> str:
     svg = re.sub(r"(url\(|href=\")#", rf"\g<1>#{name}-", svg)
     size = re.search(r'viewBox="([^"]*)"', svg)
     assert size is not None  # matplotlib writes one
-    said = html.escape(description, quote=True)
+    said = html.escape(plain(description), quote=True)
     attributes = f'role="img" aria-label="{said}" viewBox="{size[1]}"'
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     # By a function: a backslash in the description is a backslash.

@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from ufm._text import command
 from ufm.report import phase, phase_view
 from ufm.report._page import page_style, render
 from ufm.report._svg import panel
@@ -67,7 +67,7 @@ def render_sweep(store: SweepStore) -> str:
             seconds=float(np.sum(table["seconds"])),
             short=_short_cells(store, table),
             unchecked=sum(row["unchecked"] for row in rows),
-            where={"short": SHORT, "unchecked": UNCHECKED, "store": shlex.quote(str(store.path))},
+            where={"short": SHORT, "unchecked": UNCHECKED, "store": command(store.path)},
             sections=list(_sections(drawn)),
             slices=sorted({each.note for each in drawn if each.note}),
             runs=[thumbnails(store, i, cells) for i, cells in enumerate(families.values())],

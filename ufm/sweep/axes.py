@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,21 +73,21 @@ def axis(
     config: SweepConfig, path: str, given: Any, *, whole: bool = False, relative: bool = False
 ) -> Axis:
     """One field of a sweep over problems."""
-    seed = _first_seed(config.start)
+    # Where ranges advance together, a value may stand beside another one each time.
+    seed, once = _first_seed(config.start), config.combine == "product"
     if isinstance(given, Range) and given.times is not None and relative:
         plain = msgspec.structs.replace(given, times=None)
-        return Axis(path, tuple(Times(float(x)) for x in listed(path, plain, seed)))
-    values = listed(path, given, seed, whole=whole, distinct=config.combine == "product")
-    return Axis(path, tuple(values))
+        return Axis(path, tuple(Times(float(x)) for x in listed(path, plain, seed, once=once)))
+    return Axis(path, tuple(listed(path, given, seed, whole=whole, once=once)))
 
 
 def listed(
-    path: str, given: Any, seed: int, *, whole: bool = False, distinct: bool = True
+    path: str, given: Any, seed: int, *, whole: bool = False, once: bool = True
 ) -> list[Any]:
     """The values of a field given as one value, a list or a `Range`; random ones by the seed.
 
-    Whole numbers may be made of spaced ones, of which only `distinct` ones are kept. Raises
-    `ValueError`, naming the field.
+    With `once` every value counts once: of whole numbers made of spaced ones the distinct ones are
+    kept, and a value that is written twice is refused. Raises `ValueError`, naming the field.
     """
     if isinstance(given, list):
         values = list(given)
@@ -101,9 +102,17 @@ def listed(
     if whole:
         rounded = isinstance(given, Range) and given.is_rounded
         values = [x if x is None else _whole(path, x, rounded) for x in values]
-        if distinct:
+        if rounded and once:
             values = list(dict.fromkeys(values))
+    if once:
+        for value, count in Counter(values).items():
+            if count > 1:
+                raise ValueError(f"{path}: {value} is there {_times(count)}: give every value once")
     return values
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
 
 
 def _whole(path: str, value: int | float, rounded: bool) -> int:

@@ -41,7 +41,10 @@ class Batches:
 
     store: Path
     columns: Columns
+    #: What is written into a batch, and of which sweeps batches are taken: with it those of the
+    #: same folder when its file was smaller.
     sweep: str
+    accepted: frozenset[str]
 
     @property
     def folder(self) -> Path:
@@ -66,7 +69,7 @@ class Batches:
             sweep, environment = str(found.pop(_SWEEP)), str(found.pop(_ENVIRONMENT))
         except DAMAGED:
             raise DamagedBatchError(path.name) from None
-        if sweep != self.sweep:
+        if sweep not in self.accepted:
             raise ForeignBatchError(path.name)
         lengths = {len(column) for column in found.values() if column.ndim == 1}
         if set(found) != set(self.columns) or len(lengths) != 1:

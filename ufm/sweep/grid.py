@@ -3,6 +3,7 @@ r"""Cells: every combination that a sweep's file asks for, in a fixed order.
 Losses come first, then the fields of [problem], [solver] and [start] in the order of the schema,
 and the random starts of a problem last, so that neighbours share a problem. Cell i starts from
 `fold_in(key(seed), i)`: it depends on nothing but the file and i, and reruns alone.
+In a folder whose file has grown, i is its number there (`ufm.sweep.growth`).
 
     >>> cells = expand(read_config(Path("mine.toml")))
     >>> cells[7].problem()
@@ -105,8 +106,8 @@ class Program(NamedTuple):
 def expand(config: SweepConfig) -> list[Cell]:
     """All cells, cell i at position i.
 
-    Raises `ValueError`, naming the field, for values that make no problem, ranges that cannot be
-    combined, and more than a million cells.
+    Raises `ValueError`, naming the field, for values that make no problem or come twice, ranges
+    that cannot be combined, and more than a million cells.
     """
     blocks = [_Block(config, position) for position in range(len(config.loss))]
     total = sum(block.size for block in blocks) * config.start.count
@@ -121,8 +122,21 @@ def expand(config: SweepConfig) -> list[Cell]:
         for settings in block.settings()
         for start in range(config.start.count)
     ]
+    _check_distinct(cells[:: config.start.count])
     _check_problems(cells)
     return cells
+
+
+def _check_distinct(cells: Iterable[Cell]) -> None:
+    """Raise `ValueError` for the first that is there twice: it would count as two."""
+    seen: dict[Cell, int] = {}
+    for cell in cells:
+        first = seen.setdefault(dataclasses.replace(cell, index=0), cell.index)
+        if first != cell.index:
+            raise ValueError(
+                f"cells {first} and {cell.index} are the same ({cell.loss}, λ_W={cell.lam_w:g}, "
+                f"λ_H={cell.lam_h:g}, {cell.program.describe()}): ask for every one once"
+            )
 
 
 def _check_problems(cells: Iterable[Cell]) -> None:

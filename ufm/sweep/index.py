@@ -49,6 +49,8 @@ def open_for_writing(batches: Batches) -> tuple[sqlite3.Connection, bool]:
     if existed:
         connection = sqlite3.connect(path)
         if _is_usable(connection, batches):
+            with connection:
+                connection.execute("UPDATE sweep SET identity = ?", (batches.sweep,))
             return connection, False
         connection.close()
         discard(batches)
@@ -114,7 +116,9 @@ def _is_usable(connection: sqlite3.Connection, batches: Batches) -> bool:
         identities = connection.execute("SELECT identity FROM sweep").fetchall()
     except sqlite3.Error:
         return False
-    return names == [*batches.columns, "file", "position"] and identities == [(batches.sweep,)]
+    return names == [*batches.columns, "file", "position"] and (
+        len(identities) == 1 and identities[0][0] in batches.accepted
+    )
 
 
 def _known(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:

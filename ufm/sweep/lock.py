@@ -9,10 +9,11 @@ that of a process which died.
 import contextlib
 import json
 import os
+import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -27,39 +28,81 @@ WHOLE = "whole"
 FOLDER = "locks"
 #: Seconds between two signs of life, and without any after which a holder is dead.
 _BEAT, _DEAD = 30.0, 600.0
+#: Seconds between two looks at a lock that is waited for.
+_POLL = 0.1
 
 
 @contextlib.contextmanager
-def locked(store: Path, name: str = WHOLE, patience: float = 0.0) -> Iterator[str | None]:
+def locked(
+    store: Path,
+    name: str = WHOLE,
+    patience: float = 0.0,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Iterator[str | None]:
     """Hold the lock of the whole store, or of a shard ("1-of-8"), as long as the block runs.
 
     Yields a sentence if a process that died had held it, else None. Raises `ValueError` where
-    another process holds it, or one that excludes it, for longer than `patience` seconds.
+    another process holds it, or one that excludes it, for longer than `patience` seconds. As long
+    as it waits it calls `on_wait` with who holds it, several times a second.
     """
-    path = store / FOLDER / f"{name}.lock"
+    path, until = store / FOLDER / f"{name}.lock", time.monotonic() + patience
+    while True:
+        try:
+            handle, before = _taken(path, store)
+            break
+        except HeldError as held:
+            if time.monotonic() >= until:
+                raise
+            on_wait(held.holder)
+            # At random, or two that exclude each other meet again and again.
+            time.sleep(random.uniform(0.5, 1.0) * _POLL)
+    ended = threading.Event()
+    beat = threading.Thread(target=_live, args=(path, ended), daemon=True)
+    beat.start()
+    try:
+        yield before
+    finally:
+        ended.set()
+        beat.join()
+        _let_go(handle)
+
+
+class HeldError(ValueError):
+    """Another process holds the lock."""
+
+    def __init__(self, path: Path, holder: dict[str, object] | None) -> None:
+        self.holder = _described(path, holder)
+        super().__init__(
+            f"{path.parent.parent} is in use by {self.holder}: wait for it (--wait), or choose "
+            f"another --out (if it is gone for good, remove {path})"
+        )
+
+
+def _taken(path: Path, store: Path) -> tuple[int, str | None]:
+    """The lock, signed, and a sentence if its holder died with it. Raises `HeldError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise unwritable(store, error) from None
     try:
-        before = _acquire(handle, path, time.monotonic() + patience)
+        before = _acquire(handle, path)
         _sign(handle, store)
     except ValueError:
         os.close(handle)
         raise
-    ended = threading.Event()
-    beat = threading.Thread(target=_live, args=(path, ended), daemon=True)
-    beat.start()
     try:
         _refuse_others(path)
-        yield before
-    finally:
-        ended.set()
-        beat.join()
-        with contextlib.suppress(OSError):
-            os.ftruncate(handle, 0)  # a file without an entry: nobody holds it
-        os.close(handle)
+    except ValueError:
+        _let_go(handle)
+        raise
+    return handle, before
+
+
+def _let_go(handle: int) -> None:
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)  # a file without an entry: nobody holds it
+    os.close(handle)
 
 
 def _sign(handle: int, store: Path) -> None:
@@ -77,17 +120,15 @@ def _live(path: Path, ended: threading.Event) -> None:
             os.utime(path)
 
 
-def _acquire(handle: int, path: Path, until: float) -> str | None:
+def _acquire(handle: int, path: Path) -> str | None:
     """Take the lock; a sentence if its holder died with it."""
-    while not _try(handle):
-        if time.monotonic() >= until:
-            raise ValueError(_held(path, _entry(path)))
-        time.sleep(0.05)
+    if not _try(handle):
+        raise HeldError(path, _entry(path))
     holder = _entry(path)
     if holder is None:
         return None
     if _lives(path, holder):
-        raise ValueError(_held(path, holder))
+        raise HeldError(path, holder)
     host = holder.get("host")
     where = "" if host == socket.gethostname() else f" on {host}"
     return (
@@ -122,7 +163,7 @@ def _refuse_others(path: Path) -> None:
             continue
         holder = _entry(other)
         if holder is not None and not _is_dead(other, holder):
-            raise ValueError(_held(other, holder))
+            raise HeldError(other, holder)
 
 
 def _compatible(name: str, other: str) -> bool:
@@ -161,11 +202,15 @@ def _entry(path: Path) -> dict[str, object] | None:
     return found if isinstance(found, dict) else None
 
 
-def _held(path: Path, holder: dict[str, object] | None) -> str:
-    who = "another process"
-    if holder:
-        who = f"process {holder.get('pid')} on {holder.get('host')}"
-    return (
-        f"{path.parent.parent} is in use by {who}: wait for it, or choose another --out "
-        f"(if it is gone for good, remove {path})"
-    )
+def _described(path: Path, holder: dict[str, object] | None) -> str:
+    """Who holds it; of another machine, whose locks may not reach here, also its last sign."""
+    if not holder:
+        return "another process"
+    who = f"process {holder.get('pid')} on {holder.get('host')}"
+    if holder.get("host") == socket.gethostname():
+        return who
+    try:
+        silent = max(time.time() - path.stat().st_mtime, 0.0)
+    except OSError:  # removed meanwhile
+        return who
+    return f"{who}, which showed life {silent:.0f} s ago and counts as dead after {_DEAD:.0f} s"

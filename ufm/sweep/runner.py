@@ -7,23 +7,27 @@ batch is sized to last about two seconds, which is all that an interruption or a
 import concurrent.futures
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from ufm import settings
 from ufm.results import Clock
 from ufm.sweep.cell import Solving
 from ufm.sweep.cluster import cluster_batches
 from ufm.sweep.columns import COLUMNS
 from ufm.sweep.config import SweepConfig, as_builtins, read_config
 from ufm.sweep.grid import Cell, expand
+from ufm.sweep.growth import continued
 from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
 from ufm.sweep.provenance import precision
 from ufm.sweep.record import Record
-from ufm.sweep.store import Contents, SweepStore
+from ufm.sweep.store import Contents, Earlier, StoreWarning, SweepStore
 from ufm.sweep.work import AnyCell, AnySweep, Work
 from ufm.sweep.writer import Writer, make_store
 
@@ -37,6 +41,7 @@ class Sweep:
 
     config: SweepConfig
     cells: tuple[Cell, ...]
+    before: tuple[Earlier, ...] = ()
 
     @property
     def work(self) -> Solving:
@@ -47,7 +52,16 @@ class Sweep:
     def contents(self) -> Contents:
         """What its store is for, in the precision of this process."""
         config = as_builtins(self.config)
-        return Contents("problems", config, len(self.cells), COLUMNS, precision())
+        return Contents("problems", config, len(self.cells), COLUMNS, precision(), self.before)
+
+    def of(self, config: Mapping[str, Any]) -> "Sweep":
+        """The sweep of another file, as a store remembers it."""
+        found = settings.convert(config, SweepConfig)
+        return Sweep(found, tuple(expand(found)))
+
+    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "Sweep":
+        """The same in a folder that had other files before, which number its cells."""
+        return dataclasses.replace(self, before=before, cells=tuple(cells))
 
 
 def load_sweep(path: Path | str) -> Sweep:
@@ -81,6 +95,7 @@ def run_sweep(
     dask: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    wait: bool = False,
     batch_seconds: float = BATCH_SECONDS,
 ) -> SweepStore:
     """Compute the cells that the folder does not have yet.
@@ -89,19 +104,25 @@ def run_sweep(
     ends after the batch. The same call goes on where it ended, whatever ended it. `shard` limits
     it to a part of the cells, for as many processes as there are parts on one folder. With the
     address of a `dask` scheduler its workers compute (`ufm.sweep.cluster`), else the cores and
-    devices of this machine, in batches of about `batch_seconds`.
+    devices of this machine, in batches of about `batch_seconds`. A file that has grown adds its new
+    cells to the folder (`ufm.sweep.growth`).
+
+    With `wait` a folder in use is waited for, with a warning that says by whom; a process of
+    another machine that shows no life for ten minutes counts as dead.
 
     Raises `ValueError` where the folder is in use, holds something else, or cannot be written, and,
     after all others are done, where cells cannot be computed at all, such as for want of memory.
     """
+    sweep, grown = continued(sweep, Path(out))
     store = make_store(Path(out), sweep.contents)
-    with locked(store.path, shard.name if shard else WHOLE) as recovered:
+    name, patience = shard.name if shard else WHOLE, math.inf if wait else 0.0
+    with locked(store.path, name, patience, _waiting(store.path, should_stop)) as recovered:
         writer = Writer(store, shared=shard is not None)
         try:
             mine = shard.cells(sweep.cells) if shard else list(sweep.cells)
             finished = writer.finished()
             todo = [cell for cell in mine if cell.index not in finished]
-            notes = ([recovered] if recovered else []) + writer.notes
+            notes = ([recovered] if recovered else []) + grown + writer.notes
             before = len(mine) - len(todo)
             on_progress(Progress(before, 0, len(mine), tuple(notes)))
             done = 0
@@ -116,6 +137,20 @@ def run_sweep(
         finally:
             writer.close()
     return store
+
+
+def _waiting(store: Path, should_stop: Callable[[], bool]) -> Callable[[str], None]:
+    """What is done while another process works on the store: say so once, and mind Ctrl-C."""
+    said: list[str] = []
+
+    def waits(holder: str) -> None:
+        if should_stop():
+            raise KeyboardInterrupt
+        if not said:
+            said.append(holder)
+            warnings.warn(f"waiting: {store} is in use by {holder}", StoreWarning, stacklevel=4)
+
+    return waits
 
 
 def _batches(

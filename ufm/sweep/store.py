@@ -19,7 +19,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
@@ -31,6 +31,13 @@ from ufm.sweep.record import Columns
 
 MANIFEST = "sweep.json"
 FORMAT = 2
+
+
+class Earlier(TypedDict):
+    """The file of a sweep, every default written out, and its number of cells in its folder."""
+
+    config: dict[str, Any]
+    num_cells: int
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +53,8 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     precision: str
     environment: dict[str, Any]
+    #: Files that the folder had before this one, oldest first (`ufm.sweep.growth`).
+    before: list[Earlier] = []
 
 
 class StoreWarning(UserWarning):
@@ -54,21 +63,41 @@ class StoreWarning(UserWarning):
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a store is for: a kind of sweep, its file with every default written out, its table."""
+    """What a store is for: a kind of sweep, its file with every default written out, its table.
+
+    `before` are the files that it had before, each with fewer cells or the same.
+    """
 
     kind: str
     config: Mapping[str, Any]
     num_cells: int
     columns: Columns
     precision: str
+    before: tuple[Earlier, ...] = ()
 
     @property
     def identity(self) -> str:
-        """Equal for sweeps whose cells are the same. The title is no part of it."""
-        config = {key: value for key, value in self.config.items() if key != "title"}
-        parts = [self.kind, config, self.num_cells, dict(self.columns), self.precision]
+        """Equal for sweeps whose cells are the same and have the same numbers, whatever the title.
+
+        The files before are part of it, because they number the cells.
+        """
+        parts = [self.kind, _untitled(self.config), self.num_cells, dict(self.columns)]
+        parts += [self.precision, *([_untitled(x["config"]), x["num_cells"]] for x in self.before)]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Its own, and those that it had with the files before: of all batches that it takes."""
+        earlier = [
+            dataclasses.replace(self, **each, before=self.before[:i])
+            for i, each in enumerate(self.before)
+        ]
+        return frozenset(each.identity for each in (*earlier, self))
+
+
+def _untitled(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "title"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +117,11 @@ class SweepStore:
         return self.contents.config
 
     @property
+    def configs(self) -> list[Mapping[str, Any]]:
+        """All files that the sweep had, oldest first: together they number its cells."""
+        return [*(each["config"] for each in self.contents.before), self.config]
+
+    @property
     def num_cells(self) -> int:
         """Cells that the sweep has, finished or not."""
         return self.contents.num_cells
@@ -95,7 +129,8 @@ class SweepStore:
     @property
     def batches(self) -> Batches:
         """The files."""
-        return Batches(self.path, self.contents.columns, self.contents.identity)
+        contents = self.contents
+        return Batches(self.path, contents.columns, contents.identity, contents.identities)
 
     @contextlib.contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
@@ -176,7 +211,7 @@ def open_store(path: str | os.PathLike[str]) -> SweepStore:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{marker} cannot be read ({error}): remove it and run the sweep again, which keeps "
-            "the batches"
+            "the batches, unless its file has grown since"
         ) from None
     if manifest is None:
         raise ValueError(
@@ -186,4 +221,5 @@ def open_store(path: str | os.PathLike[str]) -> SweepStore:
     values = msgspec.structs.asdict(manifest)
     environment = values.pop("environment")
     del values["format"]
+    values["before"] = tuple(values["before"])
     return SweepStore(folder, Contents(**values), environment)

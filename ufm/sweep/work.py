@@ -3,7 +3,7 @@
 `ufm.sweep.runner.Sweep` solves problems; `ufm.networks` trains networks through the same store.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ufm.sweep.record import Record
@@ -82,5 +82,16 @@ class AnySweep(Protocol):
 
     @property
     def work(self) -> Work:
-        """What is done with each."""
+        """What is done with each; equal where it is the same."""
+        ...
+
+    def of(self, config: Mapping[str, Any]) -> "AnySweep":
+        """The sweep of another file of the kind, as a store remembers it.
+
+        Raises `ValueError` where this version does not read it.
+        """
+        ...
+
+    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "AnySweep":
+        """The same sweep in a folder that had other files before, which number its cells."""
         ...

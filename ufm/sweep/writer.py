@@ -21,11 +21,14 @@ _PATIENCE = 30.0
 
 
 def store_of(path: Path, contents: Contents) -> SweepStore | None:
-    """The folder's store if there is one. Raises `ValueError` for one of another sweep."""
+    """The folder's store if there is one. Raises `ValueError` for one of another sweep.
+
+    It may be from before the sweep's file has grown.
+    """
     if not (path / MANIFEST).exists():
         return None
     store = open_store(path)
-    if store.contents.identity != contents.identity:
+    if store.contents.identity not in contents.identities:
         raise ValueError(
             f"{path} holds {_how_other(store.contents, contents)}: choose another --out"
         )
@@ -53,6 +56,8 @@ def make_store(path: Path, contents: Contents) -> SweepStore:
         raise ValueError(f"{path} exists and is no folder of a sweep: choose another --out")
     where = provenance() if store is None else store.environment
     manifest = {"format": FORMAT, **dataclasses.asdict(contents), "environment": where}
+    if not contents.before:
+        del manifest["before"]
     try:
         (path / batch.FOLDER).mkdir(parents=True, exist_ok=True)
         # Shards may begin at the same moment: each writes a file of its own.
