@@ -16,9 +16,7 @@ from images import raw_images, write_images
 
 from ufm import MSE, load_classifier
 from ufm.cli import main
-from ufm.cli._progress import training_progress
-from ufm.cli._train_output import notes
-from ufm.networks import PAPER_LOSSES, EpochReport, TrainConfig, load_data, train
+from ufm.networks import TrainConfig, load_data, train
 
 SMALL = ["--data", "images.npz", "--width", "8", "--depth", "1", "--epochs", "6"]
 SMALL += ["--batch-size", "10", "--measurements", "3"]
@@ -142,31 +140,6 @@ def test_the_hessian_at_the_end_is_told_when_asked_for(capsys):
     assert len(history["dual_ratio"]) == len(history["epoch"]) == 3
     assert history["lam_w"][-1] == 5e-4
     assert "‖G‖₂/μ" in printed
-
-
-ENTRY = {
-    "label": "CE",
-    "status": "completed",
-    "history": {"train_accuracy": [1.0]},
-    "factor": 1,
-    "learning_rate_choice": None,
-}
-HESSIAN = {
-    "num_parameters": 866.0,
-    **{"largest_lower": 40.00001, "largest_upper": 40.04, "largest_converged": 1.0},
-    **{"smallest_lower": -0.09951, "smallest_upper": -0.09944, "smallest_converged": 0.0},
-    **{"trace_lower": 98.765, "trace_upper": 1234.5, "confidence": 0.95},
-    **{"negative_share_lower": 0.05321, "negative_share_upper": 0.66639},
-}
-
-
-def test_intervals_are_rounded_outwards_and_what_did_not_converge_is_said():
-    (said,) = notes([{**ENTRY, "hessian": HESSIAN}])
-    assert "largest eigenvalue 40 to 40.1; smallest eigenvalue -0.0996 to -0.0994; " in said
-    assert "trace 98.7 to 1.24e+03; 5.32 to 66.7 % of the eigenvalues negative" in said
-    assert said.endswith("NOT CONVERGED: smallest (residual too large)")
-    (said,) = notes([{**ENTRY, "hessian": {"trace": 1.0, "trace_error": 0.1}}])
-    assert said == "CE: the stored Hessian has no error bounds: run again with another --out"
 
 
 def test_a_folder_that_was_begun_with_other_images_is_refused(capsys):
@@ -339,31 +312,3 @@ def test_one_lost_loss_of_two_is_a_failure_and_the_other_is_kept(capsys):
     assert [x["status"] for x in entries] == ["completed", "diverged"]
     assert "1 of 2 losses ended without a trained network: mse:1.0,1" in captured.err
     assert Path("run/ce.npz").exists()
-
-
-def test_limits_are_said():
-    history = {"train_accuracy": [0.5, 0.9]}
-    entry = {
-        "label": "MSE", "status": "completed", "history": history, "epochs_done": 3, "factor": 0.2,
-        "normalisation": "MSE: targets", "learning_rate": 0.1, "learning_rate_choice": None,
-    }  # fmt: skip
-    assert notes([entry]) == [
-        "MSE: not at zero training error; collapse belongs to what comes after",
-        "MSE: targets",
-    ]
-    (died, _) = notes([entry | {"status": "dead"}])
-    assert died.startswith("MSE: the network has DIED in epoch 3 at learning rate 0.1; the numbers")
-    assert notes([entry | {"history": {"train_accuracy": [1.0]}, "factor": 1.0}]) == []
-    assert len(PAPER_LOSSES) == 4
-
-
-def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
-    monkeypatch.setattr("ufm.cli._progress._LOG_EVERY", 0.0)
-    numbers = {"train_accuracy": 0.987, "test_accuracy": 0.9, "nc1": 0.5, "nc2": 0.26, "nc3": 2e-3}
-    with training_progress("CE") as show:
-        show(EpochReport(epoch=1, epochs=300, loss=1.25, measured={}))
-        show(EpochReport(epoch=2, epochs=300, loss=1.0, measured=numbers))
-    assert capsys.readouterr().err.splitlines() == [
-        "CE: epoch 1 of 300, loss 1.25",
-        "CE: epoch 2 of 300, train 98.7% test 90.0% NC1–3 5e-01 3e-01 2e-03",
-    ]

@@ -20,7 +20,7 @@ class PlainConsole(Console):
         return super().render_str(plain(text), **options)
 
 
-def wide_console(width: int = 100) -> Console:
+def wide_console(width: int = 100) -> PlainConsole:
     """A terminal, or a file of at least so many columns: a file has no width to fit."""
     console = PlainConsole()
     if not console.is_terminal:
@@ -28,7 +28,7 @@ def wide_console(width: int = 100) -> Console:
     return console
 
 
-def error_console() -> Console:
+def error_console() -> PlainConsole:
     """Standard error."""
     return PlainConsole(stderr=True)
 
