@@ -29,7 +29,6 @@ LAYERS = (
     ("verification", "nearest", "trajectory"),
     ("results", "examination", "spectra"),
     ("dossier", "summary"),
-    ("family",),
     ("landscape",),
     ("sweep",),
     ("report",),
