@@ -27,8 +27,8 @@ import ufm
 from ufm.landscape.point_space import search_space
 from ufm.landscape.root_finding import find_roots
 from ufm.landscape.starts import minimum_in, search_starts
-from ufm.linearisation import hessian_product, linearise
-from ufm.problem import value_and_gradient
+from ufm.model.hessian_product import hessian_product, linearise
+from ufm.model.problem import value_and_gradient
 
 CRITICAL, MOST_STEPS, MOST_SECONDS = 1e-10, 500, 10.0
 

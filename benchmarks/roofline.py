@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import ufm
-from ufm.linearisation import hessian_product, linearise
-from ufm.params import Params
-from ufm.problem import matmul
+from ufm.model.hessian_product import hessian_product, linearise
+from ufm.model.params import Params
+from ufm.model.problem import matmul
 
 SIZES = ("10,16,100", "50,64,20", "100,128,50", "100,512,100")
 

@@ -34,7 +34,7 @@ from rich.table import Table
 from spectral_peers import COUNT, Found, Runner
 
 import ufm
-from ufm.params import Params
+from ufm.model.params import Params
 
 CASE = Case(ufm.CrossEntropy(), 10, 16, 100, 5e-4)
 LARGE = Case(ufm.CrossEntropy(), 10, 16, 10_000, 5e-4)

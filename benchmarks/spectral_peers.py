@@ -25,7 +25,7 @@ from matfree import decomp, eig
 from threadpoolctl import threadpool_limits
 
 import ufm
-from ufm.params import Params
+from ufm.model.params import Params
 
 #: Eigenvalues asked for at either end.
 COUNT = 5

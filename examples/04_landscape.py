@@ -20,9 +20,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ufm
-from ufm.problem import logit_gradient, logits
+from ufm.model.problem import logit_gradient, logits
 from ufm.report import plot_graph, plot_index, style
-from ufm.report.landscape import legend_handles
+from ufm.report.landscape.census import legend_handles
 
 FEW = {"starts_per_rank": 3, "root_starts": 45, "flows": 1}
 

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 import ufm
-from ufm.curvature import means_spectrum
-from ufm.landscape.hunt import converged, smallest_nonzero, without_classes
-from ufm.landscape.reproduce import save
-from ufm.minimum import frame
+from ufm.certificates.second_order import means_spectrum
+from ufm.counterexamples.hunt import converged, smallest_nonzero, without_classes
+from ufm.counterexamples.reproducer import save
+from ufm.minimum.global_minimum import frame
 
 LOSSES = (
     (ufm.CrossEntropy(), ufm.CrossEntropy()),
@@ -135,7 +135,7 @@ def dead_classes(classes: int, gamma: float, rate: float, counts: tuple[int, ...
 def draw(path: Path, gamma: float, classes: int) -> None:
     """The phase diagram over γ and over K."""
     from ufm.report import style
-    from ufm.report.phases import phases_page
+    from ufm.report.phase.focal import phases_page
 
     with style():
         figure, _ = phases_page(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ufm.networks import ImageData, load_data
-from ufm.networks.sources import RawImages
+from ufm.networks.data.sources import RawImages
 
 CLASSES, PER_CLASS, TEST_PER_CLASS, SIDE = 3, 12, 5, 4
 

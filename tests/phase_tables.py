@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
+from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.losses import parse_loss
-from ufm.problem import Problem
-from ufm.symmetric import collapse_threshold, supported
+from ufm.model.problem import Problem
 
 NAN = math.nan
 DEFAULTS = {

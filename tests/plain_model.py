@@ -3,7 +3,7 @@
 import numpy as np
 
 from ufm.losses import MSE, Focal, LabelSmoothing, Loss
-from ufm.problem import Problem
+from ufm.model.problem import Problem
 
 
 def plain_loss(loss: Loss, v: np.ndarray, k: int) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ufm.sweep import COLUMNS, Sweep, load_sweep, open_store, run_sweep, runner
-from ufm.sweep.cell import Solving
+from ufm.sweep.problems.cell import Solving
 
 # So many cells are in a batch at least: eight cells are several batches, whatever the machine.
 runner.num_workers = lambda: 2

@@ -9,8 +9,8 @@ import pytest
 from points import BALANCED, SKEWED, make
 
 from ufm import CrossEntropy, Params, dense_hessian, global_minimum
-from ufm.class_means import to_class_means
-from ufm.landscape.branch import Branch, scaled
+from ufm.counterexamples.branch import Branch, scaled
+from ufm.model.class_means import to_class_means
 
 
 def branch_of(counts, lam_b) -> tuple[Branch, Params]:

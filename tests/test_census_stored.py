@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from landscapes import problem, small_census
 
-from ufm._json import dumps
+from ufm._support.strict_json import dumps
 from ufm.landscape.stored import ARRAYS, census_arrays, census_entry, point_columns, read_census
 
 #: What says where a point came from is not a number of it.

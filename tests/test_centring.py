@@ -10,8 +10,8 @@ from points import gaussian, make, origin
 from scipy.special import logsumexp
 
 from ufm import CrossEntropy, Params, Verdict, as_classifier, examine
-from ufm.centring import centred, centred_layer
 from ufm.cli import main
+from ufm.last_layer.centring import centred, centred_layer
 
 K, DIM, N_K = 3, 4, 2
 N = K * N_K

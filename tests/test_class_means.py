@@ -7,7 +7,7 @@ from model_oracle import objective_and_gradient
 from points import BALANCED, SKEWED, gaussian, make
 
 from ufm import CrossEntropy, Params, Problem
-from ufm.class_means import (
+from ufm.model.class_means import (
     class_sizes,
     deviations,
     from_class_means,

@@ -11,8 +11,8 @@ from points import gaussian, make, origin
 
 import ufm
 from ufm import MSE, Focal, Params, Problem
-from ufm.class_means import from_class_means, reduced_problem, to_class_means
 from ufm.hessian import class_symmetric_spectrum
+from ufm.model.class_means import from_class_means, reduced_problem, to_class_means
 
 
 def averaged(X: np.ndarray, blocks) -> np.ndarray:

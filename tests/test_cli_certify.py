@@ -261,7 +261,7 @@ def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(
 ):
     path = save(gaussian(PROBLEM, 1, 1.0))
     Path("file").write_text("precious")
-    monkeypatch.setattr("ufm.examination.examine", None)  # would raise if called
+    monkeypatch.setattr("ufm.last_layer.examine.examine", None)  # would raise if called
     assert refused(capsys, path, "--out", "file") == (
         "file exists and is no certificate of ufm: choose another --out"
     )

@@ -129,7 +129,7 @@ def test_an_interruption_while_drawing_loses_no_numbers(monkeypatch, capsys):
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ufm._files.os.replace", stopped)
+        patch.setattr("ufm._support.atomic_files.os.replace", stopped)
         assert draw() == 130
     assert Path("run/results.json").exists()
     assert draw() == 0

@@ -153,7 +153,7 @@ def test_a_stop_before_any_file_is_in_place_can_be_continued(last, monkeypatch, 
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ufm._files.os.replace", stopped)
+        patch.setattr("ufm._support.atomic_files.os.replace", stopped)
         assert solve(*FIRST) == 130
     assert last not in names()
     assert f"{last}.part" in names()
@@ -201,7 +201,7 @@ def test_folders_that_cannot_be_written_are_named(monkeypatch, capsys):
     def full(*_) -> None:
         raise OSError(28, "No space left on device", "run/config.json.part")
 
-    monkeypatch.setattr("ufm._files.os.fsync", full)
+    monkeypatch.setattr("ufm._support.atomic_files.os.fsync", full)
     assert "No space left on device" in refused(capsys, *FIRST)
 
 

@@ -13,7 +13,7 @@ import yaml
 
 import ufm
 from ufm.cli import COMMANDS, main, parse
-from ufm.cli._examples import examples
+from ufm.cli.parsing.examples import examples
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,7 +75,7 @@ def test_help_imports_nothing_slow():
 
 def test_solving_and_its_table_import_neither_matplotlib_nor_optax():
     code = (
-        "import sys, ufm.verification, ufm.results, ufm.summary, ufm.report.latex\n"
+        "import sys, ufm.runs.many_starts, ufm.runs.run_folder, ufm.runs.loss_summary, ufm.report.runs.latex\n"
         "assert not {'matplotlib', 'optax'} & set(sys.modules)\n"
         "from ufm.report import figure_files\n"
         "assert 'matplotlib' in sys.modules\n"
@@ -85,7 +85,7 @@ def test_solving_and_its_table_import_neither_matplotlib_nor_optax():
 
 def test_every_program_is_kept_for_the_next_run(tmp_path):
     code = (
-        "from ufm.cli._jax import configure; configure()\n"
+        "from ufm.cli.parsing.jax import configure; configure()\n"
         "import jax, jax.numpy as jnp\n"
         "jax.jit(lambda x: x + 1.0)(jnp.zeros(3)).block_until_ready()\n"
     )

@@ -12,10 +12,10 @@ import pytest
 from images import write_images
 
 from sweeps import TINY, finished_store, written
-from ufm._json import dumps
-from ufm._text import command, plain, plain_lines
+from ufm._support.strict_json import dumps
+from ufm._support.text import command, plain, plain_lines
 from ufm.cli import main
-from ufm.cli._progress import progress, sweep_progress, waiting
+from ufm.cli.output.progress import progress, sweep_progress, waiting
 from ufm.sweep import Progress
 
 #: Markup of rich, a code of an emoji, control characters of seven and of eight bits, a line break,

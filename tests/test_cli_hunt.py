@@ -77,7 +77,7 @@ def test_none_is_a_statement_with_numbers(capsys):
 
 def interrupting(number: int):
     """A try that is interrupted when its number comes."""
-    from ufm.landscape.hunt import attempt
+    from ufm.counterexamples.hunt import attempt
 
     def stop(space, key, i):
         if i == number:
@@ -88,7 +88,7 @@ def interrupting(number: int):
 
 
 def test_an_interrupted_search_keeps_what_it_has(monkeypatch, capsys):
-    monkeypatch.setattr("ufm.landscape.hunt.attempt", interrupting(2))
+    monkeypatch.setattr("ufm.counterexamples.hunt.attempt", interrupting(2))
     assert main(["hunt", *NONE, "--out", "folder"]) == 130
     captured = capsys.readouterr()
     assert captured.err == "ufm: interrupted: 2 of 3 tries are done\n"
@@ -98,7 +98,7 @@ def test_an_interrupted_search_keeps_what_it_has(monkeypatch, capsys):
 
 
 def test_a_search_interrupted_at_once_writes_nothing(monkeypatch, capsys):
-    monkeypatch.setattr("ufm.landscape.hunt.attempt", interrupting(0))
+    monkeypatch.setattr("ufm.counterexamples.hunt.attempt", interrupting(0))
     assert main(["hunt", *NONE, "--out", "folder"]) == 130
     captured = capsys.readouterr()
     assert captured.err == "ufm: interrupted before the first try was done\n"
@@ -145,7 +145,7 @@ def test_a_folder_is_refused_before_the_search(capsys, monkeypatch):
     def never(*_):
         raise AssertionError("the search began")
 
-    monkeypatch.setattr("ufm.landscape.hunt.attempt", never)
+    monkeypatch.setattr("ufm.counterexamples.hunt.attempt", never)
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("")
     with pytest.raises(SystemExit) as stop:

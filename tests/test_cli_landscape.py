@@ -16,7 +16,7 @@ from model_oracle import objective_and_gradient
 
 from ufm import Params, load_classifier
 from ufm.cli import main
-from ufm.cli._landscape_output import conclusions, notes
+from ufm.cli.output.landscape_output import conclusions, notes
 from ufm.landscape.stored import census_entry
 
 #: The census of landscapes.py.

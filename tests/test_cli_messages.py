@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ufm.cli import main
-from ufm.cli._complaint import condense
+from ufm.cli.parsing.complaint import condense
 
 GOLDEN = {
     "--lam-w nan": "lam_w must be non-negative and finite, got nan",

@@ -96,7 +96,7 @@ def test_dense_at_an_imbalanced_origin(capsys):
 
 
 def test_many_eigenvalues_are_cut_in_the_middle(monkeypatch, capsys):
-    monkeypatch.setattr("ufm.cli._spectrum_output._MOST", 26)
+    monkeypatch.setattr("ufm.cli.output.spectrum_output._MOST", 26)
     point = init_params(make(CrossEntropy(), lam_b=1e-2), jax.random.key(0))
     file = stored(point)
     (entry,) = said(capsys, file)

@@ -14,7 +14,7 @@ import pytest
 
 from sweeps import SIZES, TINY, written
 from ufm.cli import main
-from ufm.cli._progress import duration
+from ufm.cli.output.progress import duration
 from ufm.sweep import open_store
 
 

@@ -188,7 +188,7 @@ def test_a_finished_folder_is_printed_without_training(monkeypatch, capsys):
 
 @pytest.mark.parametrize("at", [0, 3, 20, 75])
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, monkeypatch, capsys):
-    from ufm.networks.run import Run
+    from ufm.networks.training.run import Run
 
     advance, epochs = Run.advance, []
 

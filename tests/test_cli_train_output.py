@@ -1,7 +1,7 @@
 """What `ufm train` says of runs: notes below the table, and lines in a log."""
 
-from ufm.cli._progress import training_progress
-from ufm.cli._train_output import notes
+from ufm.cli.output.progress import training_progress
+from ufm.cli.output.train_output import notes
 from ufm.networks import PAPER_LOSSES, EpochReport
 
 ENTRY = {
@@ -46,7 +46,7 @@ def test_limits_are_said():
 
 
 def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
-    monkeypatch.setattr("ufm.cli._progress._LOG_EVERY", 0.0)
+    monkeypatch.setattr("ufm.cli.output.progress._LOG_EVERY", 0.0)
     numbers = {"train_accuracy": 0.987, "test_accuracy": 0.9, "nc1": 0.5, "nc2": 0.26, "nc3": 2e-3}
     with training_progress("CE") as show:
         show(EpochReport(epoch=1, epochs=300, loss=1.25, measured={}))

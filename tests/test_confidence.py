@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ufm.hessian.confidence import deviation, fraction_interval, kl
-from ufm.hessian.lanczos import advance, probe, quadrature
-from ufm.hessian.stieltjes import mass_beyond, mass_bounds
+from ufm.hessian.krylov.confidence import deviation, fraction_interval, kl
+from ufm.hessian.krylov.lanczos import advance, probe, quadrature
+from ufm.hessian.krylov.stieltjes import mass_beyond, mass_bounds
 
 
 @pytest.mark.parametrize(("rank", "size"), [(1, 30), (7, 30), (15, 30), (29, 30), (3, 900)])

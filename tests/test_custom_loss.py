@@ -9,7 +9,7 @@ import pytest
 from points import BALANCED, make
 
 from ufm import CustomLoss, Params, Reason, Verdict, certify
-from ufm.problem import Problem
+from ufm.model.problem import Problem
 
 
 def entropy(z, label):

@@ -27,7 +27,7 @@ from ufm import (
     solve,
     write_dossier,
 )
-from ufm.dossier import check_target
+from ufm.last_layer.dossier import check_target
 
 
 def stopped(problem: Problem) -> Params:

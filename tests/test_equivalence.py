@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ufm.networks.equivalence import Outcome, agreement, paired_equivalence
+from ufm.networks.sweeps.equivalence import Outcome, agreement, paired_equivalence
 
 #: Differences of 0, −0.2, 0.4, 0.1, 0.2: mean 0.1, variance 0.05, SE = 0.1.
 FIRST = [90.0, 89.8, 90.4, 90.1, 90.2]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ufm.networks import Outcome
-from ufm.report.phase import QUANTITIES
+from ufm.report.phase.diagram import QUANTITIES
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
 

@@ -126,7 +126,7 @@ def test_in_more_dimensions_the_same_points_have_the_indices_of_theory(name):
         same = many.points[int(np.argmin(np.abs(values - point.value)))]
         assert same.value == pytest.approx(point.value, abs=1e-11)
         V = point.params.W @ point.params.H + point.params.b[:, None]
-        G = jax.grad(lambda V: ufm.problem.data_loss(few.problem, V))(V)
+        G = jax.grad(lambda V: ufm.model.problem.data_loss(few.problem, V))(V)
         above = np.sum(np.linalg.svd(np.asarray(G), compute_uv=False) > mu * (1 + 1e-9))
         assert same.index == point.index + 6 * above
 

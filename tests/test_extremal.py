@@ -12,9 +12,9 @@ from points import BALANCED, SKEWED, cast, gaussian, make, origin
 
 import ufm
 from ufm import MSE, CrossEntropy, Focal, Params, extremal_eigenpairs, extremal_eigenpairs_of
-from ufm.hessian.block_lanczos import leading_eigenpairs
-from ufm.hessian.gauge import frame, without_gauge
-from ufm.hessian.trees import unflatten
+from ufm.hessian.krylov.block_lanczos import leading_eigenpairs
+from ufm.hessian.products.trees import unflatten
+from ufm.hessian.symmetry_zeros import frame, without_gauge
 
 
 def prescribed(values, seed=0) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import ufm
 from ufm import Problem
 from ufm.landscape import gradient_flow, small_start
-from ufm.params import norm
+from ufm.model.params import norm
 
 PROBLEM = Problem.balanced(
     loss=ufm.CrossEntropy(), num_classes=4, per_class=1, dim=4, lam_w=1e-2, lam_h=1e-2, lam_b=1e-2

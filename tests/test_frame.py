@@ -17,9 +17,9 @@ from ufm import (
     spectrum,
     symmetric_minimum,
 )
-from ufm.minimum import frame
-from ufm.problem import norm, value_and_gradient
-from ufm.symmetric import symmetric_frame
+from ufm.collapse.symmetric_solution import symmetric_frame
+from ufm.minimum.global_minimum import frame
+from ufm.model.problem import norm, value_and_gradient
 
 
 def slope(gamma: float, classes: int, s: float) -> float:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ufm import geometry, geometry_match, minimum
-from ufm.geometry import (
+from ufm.collapse import metrics as geometry
+from ufm.collapse.metrics import (
     class_means,
     nc_metrics,
     orthonormal_columns,
@@ -14,7 +14,9 @@ from ufm.geometry import (
     simplex_etf,
 )
 from ufm.losses import CrossEntropy, Focal, LabelSmoothing
-from ufm.problem import Params, Problem, _draw, init_params
+from ufm.minimum import geometry_match
+from ufm.minimum import global_minimum as minimum
+from ufm.model.problem import Params, Problem, _draw, init_params
 
 DIM = 4
 WEIGHTS = np.array([1.0, 3.0, 2.0, 1.0, 4.0, 2.0])

@@ -22,7 +22,7 @@ from ufm import (
     nc_metrics,
     nearest_minimiser,
 )
-from ufm.minimum import frame
+from ufm.minimum.global_minimum import frame
 
 
 def ids(value):

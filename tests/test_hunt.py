@@ -24,11 +24,11 @@ from ufm import (
     objective,
     spurious_interval,
 )
-from ufm.cli._hunt_output import _in_words, _of_interval
+from ufm.cli.output.hunt_output import _in_words, _of_interval
+from ufm.counterexamples.branch import scaled
+from ufm.counterexamples.hunt import attempt, examine, rate
+from ufm.counterexamples.reproducer import one_per_class, save
 from ufm.hessian import rotation_dimension
-from ufm.landscape.branch import scaled
-from ufm.landscape.hunt import attempt, examine, rate
-from ufm.landscape.reproduce import one_per_class, save
 
 mp.dps = 30
 #: The smallest K with a window of a few per cent for one γ below 10.
@@ -114,9 +114,9 @@ def test_a_saddle_is_told_from_a_minimum_and_both_from_what_is_neither():
     problem = SearchSpace((CrossEntropy(), CrossEntropy()), (4,), (5, 5), (0.5, 0.5)).draw(
         jax.random.key(0)
     )
-    small = ufm.class_means.reduced_problem(problem, problem.dim)
+    small = ufm.model.class_means.reduced_problem(problem, problem.dim)
     at_origin = ufm.origin(small)
-    best = ufm.minimum.frame(problem, small)
+    best = ufm.minimum.global_minimum.frame(problem, small)
     result = examine(problem, [("origin", at_origin), ("frame", best)])
     assert (result.lowest, result.saddles, result.undecided) == (1, 1, 0)
 
@@ -190,11 +190,11 @@ def _point(gamma, classes, dead, x):
     problem = ufm.Problem.balanced(
         loss=loss, num_classes=classes, per_class=1, dim=classes - 1, lam_w=x, lam_h=x, lam_b=None
     )
-    frame = ufm.geometry.simplex_basis(live) * rho**0.5
+    frame = ufm.collapse.metrics.simplex_basis(live) * rho**0.5
     W = np.zeros((classes, classes - 1))
     W[:live, : live - 1] = frame
     means = Params(jnp.asarray(W), jnp.asarray(W.T), None)
-    return ufm.landscape.hunt.SpuriousMinimum(
+    return ufm.counterexamples.hunt.SpuriousMinimum(
         problem, means, 0.0, 0.0, "", 0.0, 0, 0, 0, 0.0, live - 1, dead, ""
     )
 
@@ -247,7 +247,7 @@ def test_a_point_that_loses_rank_ends_where_the_one_of_lower_rank_changes_stabil
 
 def test_an_end_that_is_not_reached_is_no_number(found, monkeypatch):
     each = next(x for x in found.found if x.kind == "origin")
-    monkeypatch.setattr("ufm.landscape.interval._FARTHEST", 1.0001)
+    monkeypatch.setattr("ufm.counterexamples.interval._FARTHEST", 1.0001)
     ends = spurious_interval(each)
     assert not ends.lower.reached
     assert np.isnan(ends.lower.rate)
@@ -277,7 +277,9 @@ def test_what_lies_below_the_symmetric_points_is_not_followed(found):
 
 
 def _frame_of(problem):
-    return ufm.minimum.frame(problem, ufm.class_means.reduced_problem(problem, problem.dim))
+    return ufm.minimum.global_minimum.frame(
+        problem, ufm.model.class_means.reduced_problem(problem, problem.dim)
+    )
 
 
 def test_an_accuracy_that_is_none_is_refused(found):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from ufm.hessian.lanczos import GaussRule, advance, begin, gauss_rule, probe, quadrature
+from ufm.hessian.krylov.lanczos import GaussRule, advance, begin, gauss_rule, probe, quadrature
 
 SIZE = 40
 FOUR = (-1.0, 0.0, 0.5, 2.0)

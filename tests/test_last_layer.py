@@ -11,9 +11,9 @@ from scipy.optimize import minimize
 
 import ufm
 from ufm import MSE, CrossEntropy, Params, Problem, Verdict
-from ufm.duality import dual_state
-from ufm.networks.compression import compressed
-from ufm.networks.last_layer import ModelView, measure_last_layer
+from ufm.certificates.dual_bounds import dual_state
+from ufm.networks.measures.compression import compressed
+from ufm.networks.measures.last_layer import ModelView, measure_last_layer
 
 # d is more than 3K+1, so that all is measured in compressed coordinates.
 K, N_K, DIM = 4, 5, 14

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ufm import as_classifier, load_classifier, objective
-from ufm.layer_arrays import layouts
+from ufm.last_layer.arrays import layouts
 
 #: K = 3, d = 4, N = 6, not ordered by class.
 LABELS = np.array([2, 0, 1, 0, 2, 1])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from plain_model import plain_loss, plain_objective
 
+from ufm.collapse.symmetric_solution import margin_lower_bound, symmetric_minimum
 from ufm.losses import CrossEntropy, Focal, LabelSmoothing
-from ufm.problem import Problem
-from ufm.symmetric import margin_lower_bound, symmetric_minimum
+from ufm.model.problem import Problem
 
 CLASSES, PER_CLASS, DIM = 3, 2, 4
 #: c = λ √n (K−1) = 2.8 λ: twice below 1, once between 1 and the collapse of CE, once beyond it.

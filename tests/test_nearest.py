@@ -15,7 +15,7 @@ from ufm import (
     nearest_minimiser,
     objective,
 )
-from ufm.params import norm
+from ufm.model.params import norm
 
 
 def searched(problem: Problem, params: Params, bias: bool) -> float:

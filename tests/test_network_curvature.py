@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from ufm.hessian.trees import function_product
-from ufm.networks.curvature import TrainingObjective, network_curvature
+from ufm.hessian.products.trees import function_product
+from ufm.networks.measures.curvature import TrainingObjective, network_curvature
 
 KEY, DECAY, SAMPLES = jax.random.key(0), 5e-2, 23
 SIZES = (5, 4, 3)

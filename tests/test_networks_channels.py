@@ -7,9 +7,9 @@ import pytest
 from images import SIDE, raw_images, write_images
 
 from ufm.networks import load_data
-from ufm.networks.cell import images
-from ufm.networks.grid import DataTable
-from ufm.networks.sources import _channels_first
+from ufm.networks.data.sources import _channels_first
+from ufm.networks.sweeps.cell import images
+from ufm.networks.sweeps.grid import DataTable
 
 
 def colour_file(path: Path, *axes: int, **more) -> str:

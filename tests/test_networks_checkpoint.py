@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(epochs, data, whole, tmp_
 
 
 def test_a_diverged_run_stays_diverged(data, tmp_path, monkeypatch):
-    from ufm.networks.run import Run
+    from ufm.networks.training.run import Run
 
     monkeypatch.setattr(Run, "advance", lambda run: float("nan"))
     path = tmp_path / "run.npz"

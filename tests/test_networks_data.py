@@ -10,9 +10,9 @@ import pytest
 from images import CLASSES, PER_CLASS, SIDE, TEST_PER_CLASS, raw_images, small_data, write_images
 
 from ufm.networks import load_data, validation_split
-from ufm.networks.data import prepare
-from ufm.networks.idx import read_idx
-from ufm.networks.sources import fashion_mnist_folders
+from ufm.networks.data.idx import read_idx
+from ufm.networks.data.images import prepare
+from ufm.networks.data.sources import fashion_mnist_folders
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -107,7 +107,7 @@ def test_fashion_mnist_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch)
         "/usr/share/datasets/fashion-mnist",
         str(tmp_path / "cache" / "ufm" / "fashion-mnist"),
     ]
-    monkeypatch.setattr("ufm.networks.sources._DEBIAN", tmp_path / "nothing")
+    monkeypatch.setattr("ufm.networks.data.sources._DEBIAN", tmp_path / "nothing")
     with pytest.raises(ValueError, match="sudo apt install dataset-fashion-mnist") as error:
         load_data("fashion-mnist")
     assert "\n" not in str(error.value)

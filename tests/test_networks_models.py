@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from ufm.networks.architecture import Architecture, make_network
-from ufm.networks.convolution import Convolution, by_library, by_patches
-from ufm.networks.mlp import MLP
-from ufm.networks.model import he_normal
-from ufm.networks.normalisation import BatchNorm, GroupNorm, make_norm
-from ufm.networks.resnet import Block, ResNet, channels
+from ufm.networks.models.architecture import Architecture, make_network
+from ufm.networks.models.convolution import Convolution, by_library, by_patches
+from ufm.networks.models.mlp import MLP
+from ufm.networks.models.model import he_normal
+from ufm.networks.models.normalisation import BatchNorm, GroupNorm, make_norm
+from ufm.networks.models.resnet import Block, ResNet, channels
 
 F32 = jnp.float32
 

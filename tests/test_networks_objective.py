@@ -7,11 +7,11 @@ from images import small_data
 from scipy.special import log_softmax, softmax
 
 from ufm.networks import PAPER_LOSSES, TrainConfig, objective_specs, parse_objective
-from ufm.networks.epoch import epoch_order
-from ufm.networks.mlp import MLP
-from ufm.networks.objective import mean_gradient, mean_value
-from ufm.networks.optimiser import default_batch_size, rate_at
-from ufm.networks.run import Run
+from ufm.networks.models.mlp import MLP
+from ufm.networks.training.epoch import epoch_order
+from ufm.networks.training.objective import mean_gradient, mean_value
+from ufm.networks.training.optimiser import default_batch_size, rate_at
+from ufm.networks.training.run import Run
 
 
 def value_and_gradient(name: str, z: np.ndarray, labels: np.ndarray):

@@ -8,10 +8,10 @@ import pytest
 from network_sweeps import SMALL, loaded
 
 from ufm.networks import paired_equivalence
-from ufm.networks.columns import COLUMNS
-from ufm.networks.page_contents import page_data
-from ufm.networks.summary import conclusions, standing, summarise
-from ufm.report.network_page import render_networks
+from ufm.networks.sweeps.columns import COLUMNS
+from ufm.networks.sweeps.page_contents import page_data
+from ufm.networks.sweeps.summary import conclusions, standing, summarise
+from ufm.report.networks.page import render_networks
 from ufm.sweep.record import Record
 from ufm.sweep.writer import Writer, make_store
 

@@ -12,11 +12,11 @@ from network_sweeps import SMALL, loaded
 
 from sweeps import written
 from ufm.cli import main
-from ufm.networks import cell as cells_of
 from ufm.networks import train
-from ufm.networks.cell import Training, images
-from ufm.networks.columns import COLUMNS
-from ufm.networks.learning_rate import choose_learning_rate
+from ufm.networks.sweeps import cell as cells_of
+from ufm.networks.sweeps.cell import Training, images
+from ufm.networks.sweeps.columns import COLUMNS
+from ufm.networks.training.learning_rate import choose_learning_rate
 from ufm.sweep import open_store, parse_shard, run_sweep
 from ufm.sweep.writer import make_store
 

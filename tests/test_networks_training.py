@@ -19,10 +19,10 @@ from ufm.networks import (
     trial_epochs,
     validation_split,
 )
-from ufm.networks.epoch import run_epoch
-from ufm.networks.evaluation import outputs
-from ufm.networks.learning_rate import select
-from ufm.networks.run import Run
+from ufm.networks.measures.evaluation import outputs
+from ufm.networks.training.epoch import run_epoch
+from ufm.networks.training.learning_rate import select
+from ufm.networks.training.run import Run
 
 #: The network that these tests share.
 SMALL = TrainConfig(width=8, depth=1, epochs=6, batch_size=10, measurements=3)
@@ -83,7 +83,7 @@ def test_features_are_chunked_without_a_trace(data, monkeypatch):
     network, stats = run.state.network, run.state.stats
     features, _ = network.features(jax.numpy.asarray(data.images), stats, training=False)
     np.testing.assert_allclose(whole[0], features, atol=1e-6)
-    monkeypatch.setattr("ufm.networks.evaluation._CHUNK", 7)
+    monkeypatch.setattr("ufm.networks.measures.evaluation._CHUNK", 7)
     for array, expected in zip(outputs(run.state, data.images), whole, strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-6)
 
@@ -248,7 +248,7 @@ def test_trials_never_see_what_validates_them(data, monkeypatch):
             seen.append(rows.tolist())
             super().__init__(config, data, rows)
 
-    monkeypatch.setattr("ufm.networks.learning_rate.Run", Watched)
+    monkeypatch.setattr("ufm.networks.training.learning_rate.Run", Watched)
     fit, _ = validation_split(data, 0.2)
     assert choose_learning_rate(SMALL, data, (0.1, 0.01)) is not None
     assert seen == [fit.tolist()] * 2

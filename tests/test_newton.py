@@ -19,8 +19,8 @@ from ufm import (
     init_params,
     solve,
 )
-from ufm.class_means import from_class_means
-from ufm.linearisation import linearise
+from ufm.model.class_means import from_class_means
+from ufm.model.hessian_product import linearise
 from ufm.solvers import newton
 from ufm.solvers._loop import evaluate
 

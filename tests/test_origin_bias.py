@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Problem, objective, origin
-from ufm.class_means import reduced_problem
+from ufm.model.class_means import reduced_problem
 
 SHARES = np.array(SKEWED) / sum(SKEWED)
 

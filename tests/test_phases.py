@@ -12,7 +12,7 @@ from mpmath import mp, mpf
 from points import make, origin
 
 from ufm import Focal, collapse_threshold, dense_hessian, focal_phases, global_minimum
-from ufm.minimum import frame
+from ufm.minimum.global_minimum import frame
 
 mp.dps = 50
 

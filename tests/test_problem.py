@@ -13,8 +13,8 @@ from plain_model import plain_objective
 
 from ufm.hessian import hvp
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
-from ufm.problem import Params, Problem, init_params, objective, value_and_gradient
-from ufm.rounding import gradient_noise
+from ufm.model.problem import Params, Problem, init_params, objective, value_and_gradient
+from ufm.model.rounding import gradient_noise
 
 DIM = 4
 BALANCED, IMBALANCED = (2, 2, 2), (3, 2, 1)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ufm import certify, nc_metrics, solve
-from ufm._pytree import hyperparameter, require
+from ufm._support.pytree import hyperparameter, require
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
-from ufm.problem import Params, Problem, objective
+from ufm.model.problem import Params, Problem, objective
 
 COUNTS, DIM = (2, 2, 2), 4
 

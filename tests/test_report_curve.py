@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from phase_tables import DEFAULTS, NAN, table_of
 
 from ufm.report import diagram, plot_phase
-from ufm.report.phase_curve import known_threshold
-from ufm.report.phase_plane import plane, slices
+from ufm.report.phase.curve import known_threshold
+from ufm.report.phase.plane import plane, slices
 
 
 def test_the_threshold_is_marked_where_alpha_alone_varies():

@@ -12,9 +12,9 @@ from points import BALANCED, make
 
 from ufm import MSE, CrossEntropy, LabelSmoothing, init_params, verify
 from ufm.report import LossRecord, figure_files
-from ufm.report.latex import latex_table
-from ufm.summary import Summary, summarise
-from ufm.trajectory import trajectory
+from ufm.report.runs.latex import latex_table
+from ufm.runs.loss_summary import Summary, summarise
+from ufm.runs.trajectory import trajectory
 
 
 def record(loss, counts=BALANCED, dim=4) -> LossRecord:

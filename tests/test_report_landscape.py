@@ -14,16 +14,16 @@ from landscapes import problem, small_census
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
-from ufm.certificate import Verdict
+from ufm.certificates.certificate import Verdict
 from ufm.landscape import Descent, Flow
-from ufm.params import Params
-from ufm.report import landscape as drawn
+from ufm.model.params import Params
 from ufm.report import plot_curvature_ratio, plot_flow, plot_graph, plot_index, style
 from ufm.report._lines import Line, draw_lines
-from ufm.report.landscape_flow import flow_table, lingering, plot_flow_gradient
-from ufm.report.landscape_graph import edges, offsets
-from ufm.report.landscape_pages import landscape_files
-from ufm.report.landscape_table import landscape_table, point_table
+from ufm.report.landscape import census as drawn
+from ufm.report.landscape.flow import flow_table, lingering, plot_flow_gradient
+from ufm.report.landscape.graph import edges, offsets
+from ufm.report.landscape.pages import landscape_files
+from ufm.report.landscape.table import landscape_table, point_table
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ufm.report import network_files, plot_network_curve
-from ufm.report.network_grid import (
+from ufm.report.networks.curves import collapse_page, loss_looks, model_page
+from ufm.report.networks.grid import (
     accuracy_gaps,
     final_accuracies,
     forest_page,
     grid_page,
     plot_forest,
 )
-from ufm.report.networks import collapse_page, loss_looks, model_page
 
 mpl.use("Agg")
 

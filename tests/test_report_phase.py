@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from phase_tables import NAN, table_of
 
 from ufm.report import diagram, plot_phase
-from ufm.report.phase_axis import axis
-from ufm.report.phase_plane import plane, slices
+from ufm.report.phase.axis import axis
+from ufm.report.phase.plane import plane, slices
 
 
 def labels(ticked) -> dict[float, str]:

@@ -19,9 +19,9 @@ from sweeps import SIZES, loaded
 from ufm.cli import main
 from ufm.report import diagram, plot_phase, render_sweep
 from ufm.report._svg import inline
-from ufm.report.phase import QUANTITIES, VERDICTS
-from ufm.report.phase_view import limits
-from ufm.report.sweep_runs import same_problem
+from ufm.report.phase.diagram import QUANTITIES, VERDICTS
+from ufm.report.phase.view import limits
+from ufm.report.sweep.runs import same_problem
 from ufm.sweep import open_store, run_sweep
 
 GRID = f"""

@@ -10,9 +10,9 @@ import pytest
 from points import BALANCED, SKEWED, gaussian, make
 
 from ufm import CrossEntropy, Params, global_minimum, init_params, verify
-from ufm.report import convergence, feature_view, gram, singular_values
 from ufm.report._table import to_csv
-from ufm.trajectory import trajectory
+from ufm.report.runs import convergence, feature_view, gram, singular_values
+from ufm.runs.trajectory import trajectory
 
 
 @pytest.fixture(scope="module")

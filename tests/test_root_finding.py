@@ -9,7 +9,7 @@ from model_oracle import objective_and_gradient
 from ufm import CrossEntropy, CustomLoss, Params, Problem, dense_hessian, origin
 from ufm.landscape import RootStatus, find_roots
 from ufm.landscape.root_finding import CRITICAL
-from ufm.params import along
+from ufm.model.params import along
 
 PROBLEM = Problem.balanced(
     loss=CrossEntropy(), num_classes=4, per_class=1, dim=4, lam_w=1e-2, lam_h=1e-2, lam_b=1e-2

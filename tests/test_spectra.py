@@ -20,10 +20,10 @@ from ufm import (
     spectrum,
     spectrum_along,
 )
-from ufm.class_means import reduced_problem
-from ufm.cli._spectrum_output import conclusions
-from ufm.spectra import SpectrumRecord, class_means_at, escape_curvature
-from ufm.trajectory import trajectory
+from ufm.cli.output.spectrum_output import conclusions
+from ufm.model.class_means import reduced_problem
+from ufm.runs.trajectory import trajectory
+from ufm.spectra.spectra import SpectrumRecord, class_means_at, escape_curvature
 
 
 def eigenvalues(problem, params) -> np.ndarray:
@@ -111,5 +111,5 @@ def test_a_search_that_ended_early_says_so_wherever_it_is_shown(monkeypatch):
     assert not found.converged
     assert "NOT CONVERGED" in repr(found)
     assert conclusions(SpectrumRecord(problem, found))[0].startswith("WARNING: not converged")
-    monkeypatch.setattr("ufm.escape.extremal_eigenpairs", hasty)
+    monkeypatch.setattr("ufm.certificates.escape.extremal_eigenpairs", hasty)
     assert "NOT CONVERGED" in repr(saddle(problem, point, jax.random.key(0)))

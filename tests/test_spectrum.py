@@ -278,7 +278,7 @@ def test_what_is_too_large_for_a_matrix_gets_its_ends_and_its_counts(monkeypatch
     assert found.definite_modulo_gauge
     assert found.eigenvalues[-1] == pytest.approx(expected[-1], rel=1e-8)
     # Counts that rounding decides are none.
-    monkeypatch.setattr("ufm.hessian.counts.inertia", lambda *args: unsure(inertia(*args)))
+    monkeypatch.setattr("ufm.hessian.counts.inertia.inertia", lambda *args: unsure(inertia(*args)))
     assert spectrum(problem, point).counted is None
     monkeypatch.setattr(dense, "LARGEST", 12)
     with pytest.raises(ValueError, match=r"43 dimensions: as a matrix it would need 0\.0 GB"):

@@ -8,8 +8,8 @@ from model_oracle import dense_hessian
 
 import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params, Problem, spectrum
-from ufm.hessian.arrow import eigenvalue_counts
-from ufm.symmetric import supported
+from ufm.collapse.symmetric_solution import supported
+from ufm.hessian.counts.arrow import eigenvalue_counts
 
 
 def random_problem(rng: np.random.Generator) -> Problem:

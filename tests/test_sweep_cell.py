@@ -16,8 +16,8 @@ from sweeps import TIMES, TINY, loaded, written
 from ufm import Params, Status, Verdict, init_params, solve
 from ufm.solvers._solve import _solve
 from ufm.sweep import COLUMNS, open_store, parse_shard, run_cell, run_sweep
-from ufm.sweep.cell import Solving
-from ufm.sweep.config import KeepTable
+from ufm.sweep.problems.cell import Solving
+from ufm.sweep.problems.config import KeepTable
 
 BOTH = TINY.replace('["ce"]', '["ce", "mse"]')
 ALL = KeepTable(history=True, arrays=True, spectrum=True)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sweeps import SIZES, TINY, loaded, written
-from ufm import CrossEntropy, Problem, settings, symmetric_minimum
-from ufm.networks.grid import NetworkSweepConfig, expand
+from ufm import CrossEntropy, Problem, symmetric_minimum
+from ufm._support import settings
+from ufm.networks.sweeps.grid import NetworkSweepConfig, expand
 from ufm.sweep import load_sweep
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"

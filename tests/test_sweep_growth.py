@@ -15,8 +15,8 @@ from network_sweeps import loaded as loaded_networks
 
 from sweeps import TINY, finished_store, go_on, loaded
 from ufm import init_params, parse_loss, solve
-from ufm.networks.summary import cells_of
-from ufm.problem import Problem
+from ufm.model.problem import Problem
+from ufm.networks.sweeps.summary import cells_of
 from ufm.sweep import COLUMNS, open_store, parse_shard, run_sweep
 from ufm.sweep.growth import continued
 from ufm.sweep.writer import make_store

@@ -44,7 +44,7 @@ STAND_IN = """
 import time
 import numpy as np
 from ufm.sweep import COLUMNS, Record
-from ufm.sweep.cell import Solving
+from ufm.sweep.problems.cell import Solving
 
 def run(self, cells):
     return [run_cell(cell) for cell in cells]

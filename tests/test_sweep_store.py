@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
-from ufm import _files
+from ufm._support import atomic_files as _files
 from ufm.sweep import open_store, run_sweep
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sweeps import SIZES, loaded
-from ufm.cli._sweep_table import conclusions
+from ufm.cli.output.sweep_table import conclusions
 from ufm.sweep import open_store, run_sweep
-from ufm.sweep.summary import SHORT, UNCHECKED, claim, standing, summarise
+from ufm.sweep.problems.summary import SHORT, UNCHECKED, claim, standing, summarise
 
 
 def row(cells=4, proven=4, matches=4, differs=0, gap_tol=(1e-9, 1e-9)):

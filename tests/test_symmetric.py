@@ -9,9 +9,14 @@ import pytest
 from plain_model import plain_objective
 from scipy.optimize import brentq
 
+from ufm.collapse.symmetric_solution import (
+    collapse_threshold,
+    margin_lower_bound,
+    supported,
+    symmetric_minimum,
+)
 from ufm.losses import MSE, CrossEntropy, CustomLoss, Focal, LabelSmoothing
-from ufm.problem import Params, Problem
-from ufm.symmetric import collapse_threshold, margin_lower_bound, supported, symmetric_minimum
+from ufm.model.problem import Params, Problem
 
 LAMBDAS = np.logspace(-6, 0, 25)
 SOFTMAX = [CrossEntropy(), LabelSmoothing(0.1), *(Focal(g) for g in (0.5, 1.0, 3.0, 5.0))]

@@ -6,7 +6,7 @@ import pytest
 from points import BALANCED, make
 
 from ufm import CrossEntropy, init_params, solve
-from ufm.trajectory import trajectory
+from ufm.runs.trajectory import trajectory
 
 
 def problem_and_start():

@@ -8,7 +8,7 @@ from model_oracle import dense_hessian, objective_and_gradient
 from points import SKEWED, gaussian, make
 
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params
-from ufm.linearisation import linearise
+from ufm.model.hessian_product import linearise
 from ufm.solvers._line import along_ray, along_step, on_ray, scale_while_falling
 from ufm.solvers._model import minimise_model
 

@@ -16,23 +16,25 @@ metrics = ufm.nc_metrics(problem, solution.params)    # NC1–NC4
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ufm.certificate import Certificate as Certificate
-    from ufm.certificate import Reason as Reason
-    from ufm.certificate import Verdict as Verdict
-    from ufm.certificate import certify as certify
-    from ufm.classifier import Classifier as Classifier
-    from ufm.classifier import as_classifier as as_classifier
-    from ufm.classifier import load_classifier as load_classifier
-    from ufm.dossier import write_dossier as write_dossier
-    from ufm.escape import Saddle as Saddle
-    from ufm.escape import saddle as saddle
-    from ufm.examination import Examination as Examination
-    from ufm.examination import examine as examine
-    from ufm.geometry import NCMetrics as NCMetrics
-    from ufm.geometry import nc_metrics as nc_metrics
-    from ufm.geometry import simplex_etf as simplex_etf
-    from ufm.geometry_match import GeometryMatch as GeometryMatch
-    from ufm.geometry_match import compare_geometry as compare_geometry
+    from ufm.certificates.certificate import Certificate as Certificate
+    from ufm.certificates.certificate import Reason as Reason
+    from ufm.certificates.certificate import Verdict as Verdict
+    from ufm.certificates.certificate import certify as certify
+    from ufm.certificates.escape import Saddle as Saddle
+    from ufm.certificates.escape import saddle as saddle
+    from ufm.collapse.metrics import NCMetrics as NCMetrics
+    from ufm.collapse.metrics import nc_metrics as nc_metrics
+    from ufm.collapse.metrics import simplex_etf as simplex_etf
+    from ufm.collapse.origin import origin as origin
+    from ufm.collapse.symmetric_solution import collapse_threshold as collapse_threshold
+    from ufm.collapse.symmetric_solution import symmetric_minimum as symmetric_minimum
+    from ufm.counterexamples.hunt import Hunt as Hunt
+    from ufm.counterexamples.hunt import SpuriousMinimum as SpuriousMinimum
+    from ufm.counterexamples.hunt import hunt as hunt
+    from ufm.counterexamples.interval import spurious_interval as spurious_interval
+    from ufm.counterexamples.phases import FocalPhases as FocalPhases
+    from ufm.counterexamples.phases import focal_phases as focal_phases
+    from ufm.counterexamples.search_space import SearchSpace as SearchSpace
     from ufm.hessian import Eigenpairs as Eigenpairs
     from ufm.hessian import HessianOperator as HessianOperator
     from ufm.hessian import Histogram as Histogram
@@ -54,13 +56,12 @@ if TYPE_CHECKING:
     from ufm.landscape import explore as explore
     from ufm.landscape import find_roots as find_roots
     from ufm.landscape import gradient_flow as gradient_flow
-    from ufm.landscape.hunt import Hunt as Hunt
-    from ufm.landscape.hunt import SpuriousMinimum as SpuriousMinimum
-    from ufm.landscape.hunt import hunt as hunt
-    from ufm.landscape.interval import spurious_interval as spurious_interval
-    from ufm.landscape.phases import FocalPhases as FocalPhases
-    from ufm.landscape.phases import focal_phases as focal_phases
-    from ufm.landscape.search_space import SearchSpace as SearchSpace
+    from ufm.last_layer.dossier import write_dossier as write_dossier
+    from ufm.last_layer.examine import Examination as Examination
+    from ufm.last_layer.examine import examine as examine
+    from ufm.last_layer.read import Classifier as Classifier
+    from ufm.last_layer.read import as_classifier as as_classifier
+    from ufm.last_layer.read import load_classifier as load_classifier
     from ufm.losses import MSE as MSE
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
@@ -68,70 +69,69 @@ if TYPE_CHECKING:
     from ufm.losses import LabelSmoothing as LabelSmoothing
     from ufm.losses import Loss as Loss
     from ufm.losses import parse_loss as parse_loss
-    from ufm.mesh import init_sharded as init_sharded
-    from ufm.mesh import sample_mesh as sample_mesh
-    from ufm.mesh import shard_samples as shard_samples
-    from ufm.minimum import GlobalMinimum as GlobalMinimum
-    from ufm.minimum import global_minimum as global_minimum
-    from ufm.nearest import NearestMinimiser as NearestMinimiser
-    from ufm.nearest import nearest_minimiser as nearest_minimiser
-    from ufm.origin_bias import origin as origin
-    from ufm.problem import Params as Params
-    from ufm.problem import Problem as Problem
-    from ufm.problem import init_params as init_params
-    from ufm.problem import objective as objective
+    from ufm.minimum.geometry_match import GeometryMatch as GeometryMatch
+    from ufm.minimum.geometry_match import compare_geometry as compare_geometry
+    from ufm.minimum.global_minimum import GlobalMinimum as GlobalMinimum
+    from ufm.minimum.global_minimum import global_minimum as global_minimum
+    from ufm.minimum.nearest_minimiser import NearestMinimiser as NearestMinimiser
+    from ufm.minimum.nearest_minimiser import nearest_minimiser as nearest_minimiser
+    from ufm.model.problem import Params as Params
+    from ufm.model.problem import Problem as Problem
+    from ufm.model.problem import init_params as init_params
+    from ufm.model.problem import objective as objective
+    from ufm.model.sharding import init_sharded as init_sharded
+    from ufm.model.sharding import sample_mesh as sample_mesh
+    from ufm.model.sharding import shard_samples as shard_samples
+    from ufm.runs.many_starts import Verification as Verification
+    from ufm.runs.many_starts import verify as verify
     from ufm.solvers import History as History
     from ufm.solvers import Solution as Solution
     from ufm.solvers import Status as Status
     from ufm.solvers import polish as polish
     from ufm.solvers import solve as solve
     from ufm.solvers import solve_many as solve_many
-    from ufm.spectra import SpectrumPath as SpectrumPath
-    from ufm.spectra import SpectrumRecord as SpectrumRecord
-    from ufm.spectra import spectrum as spectrum
-    from ufm.spectra import spectrum_along as spectrum_along
+    from ufm.spectra.spectra import SpectrumPath as SpectrumPath
+    from ufm.spectra.spectra import SpectrumRecord as SpectrumRecord
+    from ufm.spectra.spectra import spectrum as spectrum
+    from ufm.spectra.spectra import spectrum_along as spectrum_along
     from ufm.sweep import load_sweep as load_sweep
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
-    from ufm.symmetric import collapse_threshold as collapse_threshold
-    from ufm.symmetric import symmetric_minimum as symmetric_minimum
-    from ufm.verification import Verification as Verification
-    from ufm.verification import verify as verify
 
 # Loaded on first use: `ufm --help` must not wait for JAX.
 _HOME = {
-    "Verification": "ufm.verification",
-    "verify": "ufm.verification",
+    "Verification": "ufm.runs.many_starts",
+    "verify": "ufm.runs.many_starts",
     "parse_loss": "ufm.losses",
-    "Certificate": "ufm.certificate",
-    "Classifier": "ufm.classifier",
-    "as_classifier": "ufm.classifier",
-    "load_classifier": "ufm.classifier",
-    "Examination": "ufm.examination",
-    "examine": "ufm.examination",
-    "write_dossier": "ufm.dossier",
-    "NearestMinimiser": "ufm.nearest",
-    "nearest_minimiser": "ufm.nearest",
+    "Certificate": "ufm.certificates.certificate",
+    "Classifier": "ufm.last_layer.read",
+    "as_classifier": "ufm.last_layer.read",
+    "load_classifier": "ufm.last_layer.read",
+    "Examination": "ufm.last_layer.examine",
+    "examine": "ufm.last_layer.examine",
+    "write_dossier": "ufm.last_layer.dossier",
+    "NearestMinimiser": "ufm.minimum.nearest_minimiser",
+    "nearest_minimiser": "ufm.minimum.nearest_minimiser",
     "CrossEntropy": "ufm.losses",
     "CustomLoss": "ufm.losses",
     "Focal": "ufm.losses",
-    "GeometryMatch": "ufm.geometry_match",
-    "GlobalMinimum": "ufm.minimum",
+    "GeometryMatch": "ufm.minimum.geometry_match",
+    "GlobalMinimum": "ufm.minimum.global_minimum",
     "History": "ufm.solvers",
     "LabelSmoothing": "ufm.losses",
     "Loss": "ufm.losses",
     "MSE": "ufm.losses",
-    "NCMetrics": "ufm.geometry",
-    "Params": "ufm.problem",
-    "Problem": "ufm.problem",
-    "Reason": "ufm.certificate",
+    "NCMetrics": "ufm.collapse.metrics",
+    "Params": "ufm.model.problem",
+    "Problem": "ufm.model.problem",
+    "Reason": "ufm.certificates.certificate",
     "Solution": "ufm.solvers",
     "Status": "ufm.solvers",
-    "Verdict": "ufm.certificate",
-    "certify": "ufm.certificate",
-    "collapse_threshold": "ufm.symmetric",
-    "compare_geometry": "ufm.geometry_match",
-    "global_minimum": "ufm.minimum",
+    "Verdict": "ufm.certificates.certificate",
+    "certify": "ufm.certificates.certificate",
+    "collapse_threshold": "ufm.collapse.symmetric_solution",
+    "compare_geometry": "ufm.minimum.geometry_match",
+    "global_minimum": "ufm.minimum.global_minimum",
     "Eigenpairs": "ufm.hessian",
     "Histogram": "ufm.hessian",
     "Inertia": "ufm.hessian",
@@ -145,11 +145,11 @@ _HOME = {
     "hessian_operator": "ufm.hessian",
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
-    "SpectrumPath": "ufm.spectra",
-    "SpectrumRecord": "ufm.spectra",
-    "spectrum_along": "ufm.spectra",
-    "spectrum": "ufm.spectra",
-    "origin": "ufm.origin_bias",
+    "SpectrumPath": "ufm.spectra.spectra",
+    "SpectrumRecord": "ufm.spectra.spectra",
+    "spectrum_along": "ufm.spectra.spectra",
+    "spectrum": "ufm.spectra.spectra",
+    "origin": "ufm.collapse.origin",
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",
     "spectral_density_of": "ufm.hessian",
@@ -158,26 +158,26 @@ _HOME = {
     "explore": "ufm.landscape",
     "find_roots": "ufm.landscape",
     "gradient_flow": "ufm.landscape",
-    "Hunt": "ufm.landscape.hunt",
-    "SpuriousMinimum": "ufm.landscape.hunt",
-    "hunt": "ufm.landscape.hunt",
-    "spurious_interval": "ufm.landscape.interval",
-    "FocalPhases": "ufm.landscape.phases",
-    "focal_phases": "ufm.landscape.phases",
-    "SearchSpace": "ufm.landscape.search_space",
-    "init_params": "ufm.problem",
-    "nc_metrics": "ufm.geometry",
-    "objective": "ufm.problem",
-    "simplex_etf": "ufm.geometry",
-    "Saddle": "ufm.escape",
-    "saddle": "ufm.escape",
+    "Hunt": "ufm.counterexamples.hunt",
+    "SpuriousMinimum": "ufm.counterexamples.hunt",
+    "hunt": "ufm.counterexamples.hunt",
+    "spurious_interval": "ufm.counterexamples.interval",
+    "FocalPhases": "ufm.counterexamples.phases",
+    "focal_phases": "ufm.counterexamples.phases",
+    "SearchSpace": "ufm.counterexamples.search_space",
+    "init_params": "ufm.model.problem",
+    "nc_metrics": "ufm.collapse.metrics",
+    "objective": "ufm.model.problem",
+    "simplex_etf": "ufm.collapse.metrics",
+    "Saddle": "ufm.certificates.escape",
+    "saddle": "ufm.certificates.escape",
     "polish": "ufm.solvers",
     "solve": "ufm.solvers",
     "solve_many": "ufm.solvers",
-    "symmetric_minimum": "ufm.symmetric",
-    "init_sharded": "ufm.mesh",
-    "sample_mesh": "ufm.mesh",
-    "shard_samples": "ufm.mesh",
+    "symmetric_minimum": "ufm.collapse.symmetric_solution",
+    "init_sharded": "ufm.model.sharding",
+    "sample_mesh": "ufm.model.sharding",
+    "shard_samples": "ufm.model.sharding",
     "load_sweep": "ufm.sweep",
     "open_store": "ufm.sweep",
     "run_sweep": "ufm.sweep",

@@ -12,16 +12,16 @@ from typing import Annotated, Any, NoReturn, Union, cast
 
 import tyro
 
-from ufm.cli import _config
-from ufm.cli._complaint import in_one_line
-from ufm.cli._examples import examples
-from ufm.cli._notes import warnings_as_notes
-from ufm.cli._print import flushed, tell, write
 from ufm.cli.certify import Certify
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
 from ufm.cli.landscape import Landscape
+from ufm.cli.output.notes import warnings_as_notes
+from ufm.cli.output.print import flushed, tell, write
+from ufm.cli.parsing import config as _config
+from ufm.cli.parsing.complaint import in_one_line
+from ufm.cli.parsing.examples import examples
 from ufm.cli.report import Report
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ufm.cli._print import write
+from ufm.cli.output.print import write
 
 if TYPE_CHECKING:
-    from ufm.classifier import Classifier
+    from ufm.last_layer.read import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Certify:
 
     def run(self) -> int:
         """Read, certify, write, print."""
-        from ufm.classifier import load_classifier
-        from ufm.cli._jax import configure
-        from ufm.dossier import check_target, dossier, write_dossier
-        from ufm.examination import examine
+        from ufm.cli.parsing.jax import configure
+        from ufm.last_layer.dossier import check_target, dossier, write_dossier
+        from ufm.last_layer.examine import examine
+        from ufm.last_layer.read import load_classifier
 
         configure()
         layer = load_classifier(
@@ -85,18 +85,18 @@ class Certify:
         examination = examine(layer, self.gap_tol)
         said = write_dossier(examination, folder, self._source())
         if self.json:
-            from ufm._json import dumps
+            from ufm._support.strict_json import dumps
 
             other = examination.centred
             write(dumps(said | {"centred": None if other is None else dossier(other)}))
         else:
-            from ufm.cli._summary import show
+            from ufm.cli.output.summary import show
 
             show(examination, folder)
         return 0
 
     def _centred(self, layer: "Classifier") -> "Classifier":
-        from ufm.centring import centred_layer
+        from ufm.last_layer.centring import centred_layer
 
         moved = centred_layer(layer)
         if moved is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ufm.cli._print import write
+from ufm.cli.output.print import write
 
 #: Words that a citation key skips, as the bibliographies of search engines do.
 _SKIPPED = {"a", "an", "the", "are", "on", "of"}

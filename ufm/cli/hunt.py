@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import tyro
 
-from ufm.cli._print import say, tell, write
+from ufm.cli.output.print import say, tell, write
 
 if TYPE_CHECKING:
-    from ufm.landscape.hunt import Hunt as Found
-    from ufm.landscape.hunt import SpuriousMinimum
-    from ufm.landscape.interval import Interval
-    from ufm.landscape.search_space import SearchSpace
+    from ufm.counterexamples.hunt import Hunt as Found
+    from ufm.counterexamples.hunt import SpuriousMinimum
+    from ufm.counterexamples.interval import Interval
+    from ufm.counterexamples.search_space import SearchSpace
 
 Range = Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")]
 
@@ -66,8 +66,8 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Search, follow, write, print. Ctrl-C ends the search; what was found is kept."""
         # Matrices here are small: threads of BLAS would fight XLA's for the same cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from ufm.cli import _hunt_output as output
-        from ufm.cli._jax import configure
+        from ufm.cli.output import hunt_output as output
+        from ufm.cli.parsing.jax import configure
 
         configure()
         space = self._space()
@@ -78,7 +78,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return 130
         text = output.as_json(found, intervals, self.tries)
         if self.out is not None:
-            from ufm.results import RunFolder
+            from ufm.runs.run_folder import RunFolder
 
             folder = RunFolder.open(self.out, self._configuration())
             files = output.files(found, text)
@@ -99,7 +99,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def _check_folder(self) -> None:
         """Refuse a folder for the results before the search rather than after it."""
-        from ufm.results import RunFolder
+        from ufm.runs.run_folder import RunFolder
 
         if self.out is None or not RunFolder.exists(self.out, self._configuration()):
             return
@@ -109,7 +109,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def _space(self) -> "SearchSpace":
         """Where to look. All that can be refused is refused here."""
-        from ufm.landscape.search_space import SearchSpace
+        from ufm.counterexamples.search_space import SearchSpace
         from ufm.losses import Focal, parse_loss, split_losses
 
         losses = split_losses(self.losses)
@@ -146,11 +146,11 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The tries that were finished, the intervals that were, and whether Ctrl-C came."""
         import jax
 
-        from ufm.cli._hunt_output import one_of_each_kind
-        from ufm.cli._progress import progress
-        from ufm.landscape.hunt import Hunt as Found
-        from ufm.landscape.hunt import attempt
-        from ufm.landscape.interval import spurious_interval
+        from ufm.cli.output.hunt_output import one_of_each_kind
+        from ufm.cli.output.progress import progress
+        from ufm.counterexamples.hunt import Hunt as Found
+        from ufm.counterexamples.hunt import attempt
+        from ufm.counterexamples.interval import spurious_interval
 
         attempts, intervals, interrupted = [], [], False
         key = jax.random.key(self.seed)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import tyro
 
-from ufm._text import command
-from ufm.cli._print import tell, write
+from ufm._support.text import command
+from ufm.cli.output.print import tell, write
 
 if TYPE_CHECKING:
     from ufm.landscape import Census
-    from ufm.problem import Problem
-    from ufm.results import RunFolder
+    from ufm.model.problem import Problem
+    from ufm.runs.run_folder import RunFolder
 
 #: Where the numbers go and how they are shown: they do not depend on it.
 _OUTPUT = ("config", "out", "figures", "points", "save_points", "json")
@@ -85,8 +85,8 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def run(self) -> int:
         """Search loss by loss; partial results survive an interruption."""
-        from ufm.cli._jax import configure
-        from ufm.results import RunFolder
+        from ufm.cli.parsing.jax import configure
+        from ufm.runs.run_folder import RunFolder
 
         configure()
         problems = self._problems()
@@ -109,7 +109,7 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.json:
             write(folder.as_json(results))
         else:
-            from ufm.cli._landscape_output import show
+            from ufm.cli.output.landscape_output import show
 
             show(next(iter(problems.values())), results, folder.path, self.points, self.figures)
         self._report(problems, results, folder)
@@ -117,7 +117,7 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def _problems(self) -> "dict[str, Problem]":
         """What to search, by name. All that can be refused is refused here: no folder is made."""
-        from ufm.cli._problems import build_problems
+        from ufm.cli.parsing.problems import build_problems
 
         return build_problems(self, self._check)
 
@@ -144,11 +144,11 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def _explore(self, name: str, problem: "Problem", folder: "RunFolder") -> dict[str, Any]:
         import jax
 
-        from ufm.cli._progress import stages
+        from ufm.cli.output.progress import stages
         from ufm.landscape import explore
         from ufm.landscape.stored import census_arrays, census_entry, point_columns
         from ufm.report._table import to_csv
-        from ufm.results import Clock, slug
+        from ufm.runs.run_folder import Clock, slug
 
         with stages(problem.loss.label()) as on_progress:
             clock = Clock()
@@ -172,10 +172,10 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         folder: "RunFolder",
     ) -> None:
         """table.tex, single points and figures. The numbers are printed and stored by now."""
-        from ufm.cli._landscape_output import draw, point_files
-        from ufm.cli._progress import waiting
-        from ufm.report.landscape_table import landscape_table
-        from ufm.results import slug
+        from ufm.cli.output.landscape_output import draw, point_files
+        from ufm.cli.output.progress import waiting
+        from ufm.report.landscape.table import landscape_table
+        from ufm.runs.run_folder import slug
 
         censuses = [
             self._stored(name, problem, result, folder)

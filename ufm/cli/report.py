@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ufm.cli._print import say
+from ufm.cli.output.print import say
 
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
@@ -31,9 +31,9 @@ class Report:
 
     def run(self) -> int:
         """Read, draw, write."""
-        from ufm._files import unwritable, write_whole
-        from ufm.cli._jax import configure
-        from ufm.cli._progress import waiting
+        from ufm._support.atomic_files import unwritable, write_whole
+        from ufm.cli.output.progress import waiting
+        from ufm.cli.parsing.jax import configure
         from ufm.sweep import open_store
 
         configure()
@@ -59,10 +59,10 @@ class Report:
 def _page(store: "SweepStore") -> str:
     if store.contents.kind == "networks":
         from ufm.networks import page_data
-        from ufm.report.network_page import render_networks
+        from ufm.report.networks.page import render_networks
 
         return render_networks(**page_data(store))
-    from ufm.report.sweep_page import render_sweep
+    from ufm.report.sweep.page import render_sweep
 
     return render_sweep(store)
 
@@ -70,7 +70,7 @@ def _page(store: "SweepStore") -> str:
 def _figures(store: "SweepStore") -> list[tuple[str, bytes]]:
     from ufm.networks import page_data
     from ufm.report import network_files
-    from ufm.results import slug
+    from ufm.runs.run_folder import slug
 
     files = []
     for each in page_data(store)["variants"]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import tyro
 
-from ufm._text import command
-from ufm.cli._print import tell, write
+from ufm._support.text import command
+from ufm.cli.output.print import tell, write
 
 if TYPE_CHECKING:
-    from ufm.problem import Problem
-    from ufm.results import LossResult, RunFolder
+    from ufm.model.problem import Problem
+    from ufm.runs.run_folder import LossResult, RunFolder
 
 
 class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,8 +79,8 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def run(self) -> int:
         """Run every loss; partial results survive an interruption."""
-        from ufm import results as storage
-        from ufm.cli._jax import configure
+        from ufm.cli.parsing.jax import configure
+        from ufm.runs import run_folder as storage
 
         configure()
         problems = self._problems()
@@ -103,7 +103,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.json:
             write(folder.as_json(results))
         else:
-            from ufm.cli._table import show
+            from ufm.cli.output.table import show
 
             show(next(iter(problems.values())), results, folder.path, drawn=self.figures)
         self._report(problems, results, folder)
@@ -111,13 +111,13 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _problems(self) -> "dict[str, Problem]":
         """What to solve, by name. All that can be refused is refused here: no folder is made."""
-        from ufm.cli._problems import build_problems
+        from ufm.cli.parsing.problems import build_problems
 
         return build_problems(self, lambda _: self._check())
 
     def _check(self) -> None:
         """Refuse what the problems themselves do not."""
-        from ufm.certificate import check_tolerance
+        from ufm.certificates.certificate import check_tolerance
         from ufm.solvers import check_options
 
         if self.starts < 1:
@@ -140,15 +140,15 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         self, problems: "dict[str, Problem]", results: "list[LossResult]", folder: "RunFolder"
     ) -> None:
         """table.tex, and the figures. The numbers are printed and stored by now."""
-        from ufm.report.latex import latex_table
-        from ufm.summary import summarise
+        from ufm.report.runs.latex import latex_table
+        from ufm.runs.loss_summary import summarise
 
         problem = next(iter(problems.values()))
         folder.add("table.tex", latex_table(problem, [*map(summarise, results)]).encode())
         if not self.figures:
             return
-        from ufm.cli._progress import waiting
-        from ufm.report.folder import figure_files
+        from ufm.cli.output.progress import waiting
+        from ufm.report.runs.folder import figure_files
 
         with waiting("drawing figures"):
             records = [
@@ -163,11 +163,11 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         import jax
         import jax.numpy as jnp
 
-        from ufm.minimum import global_minimum
-        from ufm.problem import init_params
-        from ufm.report.folder import LossRecord
-        from ufm.results import lowest
-        from ufm.trajectory import trajectory
+        from ufm.minimum.global_minimum import global_minimum
+        from ufm.model.problem import init_params
+        from ufm.report.runs.folder import LossRecord
+        from ufm.runs.run_folder import lowest
+        from ufm.runs.trajectory import trajectory
 
         best = lowest([run["value"] for run in result["runs"]])
         dtype = jnp.float32 if self.float32 else None
@@ -186,9 +186,9 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         import jax
         import jax.numpy as jnp
 
-        from ufm import results as storage
-        from ufm.cli._progress import progress
-        from ufm.verification import verify
+        from ufm.cli.output.progress import progress
+        from ufm.runs import run_folder as storage
+        from ufm.runs.many_starts import verify
 
         with progress(problem.loss.label(), self.starts) as advance:
             clock = storage.Clock()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import tyro
 
-from ufm.cli._print import say, write
+from ufm.cli.output.print import say, write
 
 if TYPE_CHECKING:
-    from ufm.problem import Problem
-    from ufm.spectra import SpectrumPath, SpectrumRecord
+    from ufm.model.problem import Problem
+    from ufm.spectra.spectra import SpectrumPath, SpectrumRecord
 
 #: What says which problem it is: a file brings its own.
 _PROBLEM = ("losses", "num_classes", "dim", "per_class", "counts", "lam_w", "lam_h", "lam_b")
@@ -91,8 +91,8 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def run(self) -> int:
         """Compute, write, print. Nothing is written unless all was computed."""
-        from ufm.cli import _spectrum_output as output
-        from ufm.cli._jax import configure
+        from ufm.cli.output import spectrum_output as output
+        from ufm.cli.parsing.jax import configure
 
         configure()
         self._check()
@@ -152,8 +152,8 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _records(self) -> "tuple[list[SpectrumRecord], tuple[str, ...]]":
         """The spectra, and what is to be said of the file."""
-        from ufm.cli._progress import waiting
-        from ufm.spectra import record_at, record_of
+        from ufm.cli.output.progress import waiting
+        from ufm.spectra.spectra import record_at, record_of
 
         if self.file is not None:
             layer = _load(self.file)
@@ -168,10 +168,10 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _paths(self) -> "list[tuple[Problem, SpectrumPath]]":
         import jax
 
-        from ufm.cli._progress import progress
-        from ufm.problem import init_params
-        from ufm.spectra import spectrum_along
-        from ufm.trajectory import trajectory
+        from ufm.cli.output.progress import progress
+        from ufm.model.problem import init_params
+        from ufm.runs.trajectory import trajectory
+        from ufm.spectra.spectra import spectrum_along
 
         found = []
         for problem in self._problems():
@@ -191,7 +191,7 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return found
 
     def _problems(self) -> "list[Problem]":
-        from ufm.cli._problems import build_problem, parse_losses
+        from ufm.cli.parsing.problems import build_problem, parse_losses
 
         return [build_problem(self, loss) for loss in parse_losses(self.losses).values()]
 
@@ -202,7 +202,7 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ) -> None:
         if self.out is None:
             return
-        from ufm.results import RunFolder
+        from ufm.runs.run_folder import RunFolder
 
         drawn = draw() if self.figures else []
         folder = RunFolder.open(self.out, self._configuration())
@@ -225,7 +225,7 @@ def _flag(name: str) -> str:
 
 
 def _load(path: Path):
-    from ufm.results import load_solution
+    from ufm.runs.run_folder import load_solution
 
     try:
         return load_solution(path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 import tyro
 
-from ufm.cli._print import say, write
+from ufm.cli.output.print import say, write
 
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
@@ -29,8 +29,8 @@ class Query:
 
     def run(self) -> int:
         """Print a table, or JSON."""
-        from ufm._json import dumps
-        from ufm.cli._query_table import show_cells
+        from ufm._support.strict_json import dumps
+        from ufm.cli.output.query_table import show_cells
 
         cells = _opened(self.store).query(self.where)
         if self.json:

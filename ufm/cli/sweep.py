@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import tyro
 
-from ufm._text import command
-from ufm.cli._print import tell, write
+from ufm._support.text import command
+from ufm.cli.output.print import tell, write
 
 if TYPE_CHECKING:
     from ufm.networks import NetworkSweep
@@ -45,7 +45,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def run(self) -> int:
         """Load, run, say what came out."""
-        from ufm.cli._jax import configure
+        from ufm.cli.parsing.jax import configure
         from ufm.sweep.provenance import continue_with_threads
 
         continue_with_threads(self._folder)
@@ -63,8 +63,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.out or Path("ufm-results") / self.file.stem
 
     def _run(self, sweep: "Loaded", shard: "Shard | None") -> int:
-        from ufm.cli._progress import sweep_progress
-        from ufm.cli._stop import stop_on_signal
+        from ufm.cli.output.progress import sweep_progress
+        from ufm.cli.parsing.stop import stop_on_signal
         from ufm.sweep import run_sweep
 
         last: list[Progress] = []
@@ -107,11 +107,11 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _show(self, store: "SweepStore") -> None:
         if store.contents.kind == "networks":
-            from ufm.cli._network_table import networks_json as as_json
-            from ufm.cli._network_table import show_networks as show
+            from ufm.cli.output.network_table import networks_json as as_json
+            from ufm.cli.output.network_table import show_networks as show
         else:
-            from ufm.cli._sweep_table import show
-            from ufm.cli._sweep_table import summary_json as as_json
+            from ufm.cli.output.sweep_table import show
+            from ufm.cli.output.sweep_table import summary_json as as_json
 
         if self.json:
             write(as_json(store))
@@ -119,8 +119,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             show(store)
 
     def _plan(self, sweep: "Loaded", shard: "Shard | None") -> int:
-        from ufm.cli._progress import progress
-        from ufm.cli._sweep_plan import plan_json, show_plan
+        from ufm.cli.output.progress import progress
+        from ufm.cli.output.sweep_plan import plan_json, show_plan
         from ufm.sweep import estimate
         from ufm.sweep.growth import continued
         from ufm.sweep.plan import by_program
@@ -142,7 +142,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def _load(file: Path) -> "Loaded":
     """The sweep of a file: over networks if it has a table of that name, else over problems."""
-    from ufm import settings
+    from ufm._support import settings
 
     if "network" in settings.read(file):
         from ufm.networks import load_network_sweep

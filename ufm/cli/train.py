@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import tyro
 
-from ufm._text import command
-from ufm.cli._print import tell, write
+from ufm._support.text import command
+from ufm.cli.output.print import tell, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ufm.networks import Choice, ImageData, TrainConfig, TrainResult
-    from ufm.results import RunFolder
+    from ufm.runs.run_folder import RunFolder
 
 #: Where the numbers go and how they are shown: they do not depend on it.
 _OUTPUT = ("config", "out", "json")
@@ -85,10 +85,10 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def run(self) -> int:
         """Train loss by loss; nothing that was trained is lost to an interruption."""
-        from ufm.cli._jax import configure
-        from ufm.cli._stop import stop_on_signal
-        from ufm.cli._train_output import failures
-        from ufm.results import RunFolder
+        from ufm.cli.output.train_output import failures
+        from ufm.cli.parsing.jax import configure
+        from ufm.cli.parsing.stop import stop_on_signal
+        from ufm.runs.run_folder import RunFolder
 
         configure()
         data, configs = self._checked()
@@ -109,7 +109,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.json:
             write(folder.as_json(results))
         else:
-            from ufm.cli._train_output import show
+            from ufm.cli.output.train_output import show
 
             show(data, next(iter(configs.values())), results, folder.path)
         failed = failures(results)
@@ -120,7 +120,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def _checked(self) -> "tuple[ImageData, dict[str, TrainConfig]]":
         """Data, and a run for each loss. All that can be refused is refused here."""
         from ufm.networks import TrainConfig, load_data, objective_specs, validation_split
-        from ufm.networks.learning_rate import VALIDATION_SHARE
+        from ufm.networks.training.learning_rate import VALIDATION_SHARE
 
         names = msgspec.structs.asdict(self)
         given = {name: names[name] for name in TrainConfig.__struct_fields__ if name in names}
@@ -155,10 +155,10 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         stopped: "Callable[[], bool]",
     ) -> dict[str, Any] | None:
         """The finished entry of a loss, stored; None where it was interrupted."""
-        from ufm.cli._progress import training_progress
-        from ufm.cli._train_output import entry, store
+        from ufm.cli.output.progress import training_progress
+        from ufm.cli.output.train_output import entry, store
         from ufm.networks import TrainStatus, beside_model, train
-        from ufm.results import slug
+        from ufm.runs.run_folder import slug
 
         label = config.objective(data.num_classes).loss.label()
         choice = None
@@ -194,9 +194,9 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         stopped: "Callable[[], bool]",
     ) -> "Choice | None":
         """The learning rate by the rule, or as it was chosen before; None where interrupted."""
-        from ufm.cli._progress import progress
+        from ufm.cli.output.progress import progress
         from ufm.networks import CANDIDATES, Choice, choose_learning_rate
-        from ufm.results import slug
+        from ufm.runs.run_folder import slug
 
         file = f"{slug(name)}.learning-rate.json"
         path = folder.path / file
@@ -216,7 +216,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def _curvature(self, label: str, result: "TrainResult", data: "ImageData") -> dict[str, Any]:
         import jax
 
-        from ufm.cli._progress import waiting
+        from ufm.cli.output.progress import waiting
         from ufm.networks import trained_curvature
 
         with waiting(f"{label}: Hessian"):

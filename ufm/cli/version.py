@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ufm.cli._print import say
+from ufm.cli.output.print import say
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """The spectrum of the Hessian at a point, by whichever method its structure allows.
 
-Places that theory knows have no need of a point: see `ufm.spectra`.
+Places that theory knows have no need of a point: see `ufm.spectra.spectra`.
 
 | method | where | what |
 |---|---|---|
@@ -16,21 +16,21 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm.class_means import to_class_means
-from ufm.hessian.closed_form import (
+from ufm.hessian.counts.inertia import with_counts
+from ufm.hessian.krylov.extremal import extremal_eigenpairs
+from ufm.hessian.products.dense import check_point, dense_spectrum
+from ufm.hessian.spectrum_result import Part, Spectrum, assemble
+from ufm.hessian.structured.closed_form import (
     PLACES,
     closed_form_spectrum,
     gram_matrices,
     has_frame,
 )
-from ufm.hessian.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
-from ufm.hessian.counts import with_counts
-from ufm.hessian.dense import check_point, dense_spectrum
-from ufm.hessian.extremal import extremal_eigenpairs
-from ufm.hessian.gauge import gauge
-from ufm.hessian.spectrum_result import Part, Spectrum, assemble
-from ufm.params import Params
-from ufm.problem import Problem, value_and_gradient
+from ufm.hessian.structured.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
+from ufm.hessian.symmetry_zeros import gauge
+from ufm.model.class_means import to_class_means
+from ufm.model.params import Params
+from ufm.model.problem import Problem, value_and_gradient
 
 METHODS = ("auto", "closed_form", "collapsed", "dense", "lanczos")
 #: Dimensions to which `auto` takes the dense way unasked: about ten seconds.

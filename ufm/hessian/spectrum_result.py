@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ufm.problem import Problem
+from ufm.model.problem import Problem
 
 #: Eigenvalues closer than this part of the largest, or of the smallest decay where that is less,
 #: are one eigenvalue unless told otherwise: λ_H is no zero, however small.

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from ufm.certificate import Verdict
+from ufm.certificates.certificate import Verdict
 from ufm.landscape.point import CriticalPoint
 from ufm.landscape.starts import KINDS
-from ufm.minimum import GlobalMinimum
-from ufm.problem import Problem
+from ufm.minimum.global_minimum import GlobalMinimum
+from ufm.model.problem import Problem
 
 #: Points are the same if f and the singular values of G/μ differ by less than this, relative to
 #: their size or to 1, and those of Z by less than this part of the largest, or by next to nothing:

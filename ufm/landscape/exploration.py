@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm._threads import one_blas_thread
+from ufm._support.threads import one_blas_thread
+from ufm.collapse.origin import origin
 from ufm.landscape.census import Census, Descent, Search, Tally, search_record
 from ufm.landscape.flow import gradient_flow, small_start
 from ufm.landscape.point import CriticalPoint, describe, signature
@@ -33,10 +34,9 @@ from ufm.landscape.point_space import PointSpace, search_space
 from ufm.landscape.root_finding import CRITICAL, Roots, RootStatus, find_roots
 from ufm.landscape.starts import minimum_in, search_starts, typical_sizes
 from ufm.landscape.structured import ladder, partition_cases, partition_points
-from ufm.minimum import global_minimum
-from ufm.origin_bias import origin
-from ufm.params import Params, along, norm
-from ufm.problem import Problem
+from ufm.minimum.global_minimum import global_minimum
+from ufm.model.params import Params, along, norm
+from ufm.model.problem import Problem
 from ufm.solvers import solve_many
 
 #: Length of the first step of a descent, relative to the point and to 1.

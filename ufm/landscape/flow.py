@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, Key
 from scipy.integrate import solve_ivp
 
 from ufm.hessian import dense_hessian
-from ufm.params import Params, norm
-from ufm.problem import Problem, init_params, value_and_gradient
+from ufm.model.params import Params, norm
+from ufm.model.problem import Problem, init_params, value_and_gradient
 
 RTOL = 1e-4
 #: Times are in units of 1/min(λ_W, λ_H), the slowest rate of decay.

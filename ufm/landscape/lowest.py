@@ -1,7 +1,7 @@
 r"""The steepest way down from a critical point, in coordinates that a descent respects.
 
 A point is rotated so that its row space is the first r axes. Directions within them and directions
-into the others decouple (`ufm.hessian.complement`); a descent along one of the second kind uses one
+into the others decouple (`ufm.hessian.structured.complement`); a descent along one of the second kind uses one
 more axis, and what is exactly zero beyond stays so: it ends at a point of rank r + 1 at most.
 """
 
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ufm.hessian import dense_hessian, hvp
-from ufm.params import Params, dot, norm
-from ufm.problem import Problem, feature_gradient, logit_gradient, logits
+from ufm.model.params import Params, dot, norm
+from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits
 
 
 def canonical(point: Params, rank: int) -> Params:

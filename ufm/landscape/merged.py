@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ufm._pytree import pytree
-from ufm.class_means import class_sizes
+from ufm._support.pytree import pytree
 from ufm.losses import Loss
-from ufm.params import Params
-from ufm.problem import Problem, matmul
+from ufm.model.class_means import class_sizes
+from ufm.model.params import Params
+from ufm.model.problem import Problem, matmul
 
 Blocks = tuple[tuple[int, ...], ...]
 Logits = Float[Array, " K"]

@@ -1,7 +1,7 @@
 r"""A critical point and all that is computed of it.
 
 Eigenvalues are those of ∇²f of the whole problem, all of them: the Hessian of the search space by
-LAPACK, and in closed form what lies outside it (`ufm.hessian.collapsed`, `ufm.hessian.complement`).
+LAPACK, and in closed form what lies outside it (`ufm.hessian.structured.collapsed`, `ufm.hessian.structured.complement`).
 """
 
 import dataclasses
@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ufm.certificate import Reason, Verdict, certify
-from ufm.class_means import deviations, to_class_means
-from ufm.curvature import escape_direction
-from ufm.duality import dual_state
+from ufm.certificates.certificate import Reason, Verdict, certify
+from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.second_order import escape_direction
 from ufm.hessian import (
     Spectrum,
     hessian_lipschitz,
@@ -25,8 +24,9 @@ from ufm.hessian import (
 )
 from ufm.landscape.lowest import canonical, lowest_eigenpair
 from ufm.landscape.point_space import PointSpace
-from ufm.params import Params, norm
-from ufm.problem import (
+from ufm.model.class_means import deviations, to_class_means
+from ufm.model.params import Params, norm
+from ufm.model.problem import (
     Problem,
     feature_gradient,
     logit_gradient,
@@ -152,7 +152,7 @@ def _verdict(
 ) -> tuple[Verdict, Reason, float]:
     """That of `certify`, unless the smallest eigenvalue proves a strict saddle nearby.
 
-    As in `ufm.curvature`: negative beyond its residual, and by more than the gradient leaves open.
+    As in `ufm.certificates.second_order`: negative beyond its residual, and by more than the gradient leaves open.
     """
     if space.of_means and not space.problem.loss.is_convex():
         # The scalar bound is for balanced samples, which weighted columns do not show.

@@ -2,7 +2,7 @@
 
 Every critical point has λ_W WᵀW = λ_H HHᵀ, so its rank is at most K, and in its own row space it is
 critical with as few dimensions. For a convex loss its features are equal within classes besides
-(`ufm.class_means`), so that K columns and min(d, K) dimensions hold every critical point up to
+(`ufm.model.class_means`), so that K columns and min(d, K) dimensions hold every critical point up to
 rotation, whatever n and d. For other losses the samples are kept where there are few enough.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from ufm.class_means import from_class_means, reduced_problem
-from ufm.params import Params
-from ufm.problem import Problem
+from ufm.model.class_means import from_class_means, reduced_problem
+from ufm.model.params import Params
+from ufm.model.problem import Problem
 
 #: Columns times dimensions up to which samples are kept for a loss that is not convex.
 _MOST_FEATURES = 1_000

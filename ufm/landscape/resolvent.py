@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ufm.problem import Params, Problem, feature_gradient, logit_gradient, logits, matmul
+from ufm.model.problem import Params, Problem, feature_gradient, logit_gradient, logits, matmul
 
 Scalar = Float[Array, ""]
 

@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ufm._pytree import pytree
-from ufm._threads import in_order, one_blas_thread
+from ufm._support.pytree import pytree
+from ufm._support.threads import in_order, one_blas_thread
 from ufm.landscape.resolvent import hessian_blocks, real_resolvent
-from ufm.linearisation import hessian_product, linearise
-from ufm.params import Params, along, dot, norm
-from ufm.problem import Problem, value_and_gradient
+from ufm.model.hessian_product import hessian_product, linearise
+from ufm.model.params import Params, along, dot, norm
+from ufm.model.problem import Problem, value_and_gradient
 
 #: Largest gradient norm of a critical point.
 CRITICAL = 1e-10

@@ -15,14 +15,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ufm.certificate import Reason, Verdict
+from ufm.certificates.certificate import Reason, Verdict
 from ufm.landscape.census import Census, Descent, Search
 from ufm.landscape.point import CriticalPoint
 from ufm.landscape.point_space import PointSpace, search_space
 from ufm.losses import loss_spec
-from ufm.minimum import global_minimum
-from ufm.params import Params
-from ufm.problem import Problem
+from ufm.minimum.global_minimum import global_minimum
+from ufm.model.params import Params
+from ufm.model.problem import Problem
 
 #: Fields of a point that are numbers, as JSON has them.
 _NUMBERS = (

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm.class_means import class_sizes
 from ufm.landscape.merged import Blocks, expand, merged_problem
 from ufm.landscape.partitions import block_structures
 from ufm.landscape.point_space import PointSpace, in_first_axes
 from ufm.landscape.starts import Sizes, random_points
-from ufm.params import Params
+from ufm.model.class_means import class_sizes
+from ufm.model.params import Params
 from ufm.solvers import solve_many
 
 #: Steps of one minimisation: what needs more is finished by the root finder.

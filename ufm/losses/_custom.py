@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ufm._pytree import hyperparameter, pytree, static
+from ufm._support.pytree import hyperparameter, pytree, static
 from ufm.losses._base import Label, Logits, Loss, Refutation, Scalar
 
 #: Random logits at which a new problem tests what its loss declares.
@@ -134,7 +134,7 @@ class CustomLoss(Loss):
 
 @jax.jit
 def _refutations(loss: CustomLoss, z: Any, labels: Any) -> Refutation:
-    # One after the other: batched factorisations must not be done in two threads (ufm._threads).
+    # One after the other: batched factorisations must not be done in two threads (ufm._support.threads).
     return jax.lax.map(lambda pair: loss.refutation(*pair), (z, labels))
 
 

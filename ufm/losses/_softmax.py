@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import xlogy
 
-from ufm._pytree import hyperparameter, pytree, require
+from ufm._support.pytree import hyperparameter, pytree, require
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show, total
 
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from ufm._pytree import hyperparameter, pytree, require
+from ufm._support.pytree import hyperparameter, pytree, require
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
 
 
@@ -50,7 +50,7 @@ class MSE(Loss):
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j γ_j²/(2 w_j) + M γ_k, w = κ on the label and 1 elsewhere."""
-        # One sum, so that every entry of γ enters with one value (see `ufm.rounding`).
+        # One sum, so that every entry of γ enters with one value (see `ufm.model.rounding`).
         target = jnp.where(label_mask(dual, label), jnp.asarray(self.target, dual.dtype), 0.0)
         return jnp.sum(dual * (0.5 * dual / self._weights(dual, label) + target))
 

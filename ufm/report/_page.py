@@ -11,8 +11,8 @@ import jinja2
 import matplotlib
 from markupsafe import Markup, escape
 
-from ufm._json import dumps
-from ufm._text import plain, plain_lines
+from ufm._support.strict_json import dumps
+from ufm._support.text import plain, plain_lines
 from ufm.report._style import style
 
 

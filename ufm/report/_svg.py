@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ufm._text import plain
+from ufm._support.text import plain
 
 #: Width and height of a panel in inches: a phone shows one beside nothing, a screen three or four.
 _PANEL = (2.9, 2.3)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.linearisation import Linearisation, curvature_product
-from ufm.problem import Params, Problem, data_loss, logits_from, matmul, penalty
+from ufm.model.hessian_product import Linearisation, curvature_product
+from ufm.model.problem import Params, Problem, data_loss, logits_from, matmul, penalty
 
 Function = Callable[[Array], Array]
 #: A factor of two, and no further than this many of them.

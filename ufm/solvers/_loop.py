@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ufm.problem import Params, Problem, norm, value_and_gradient
-from ufm.rounding import gradient_noise
+from ufm.model.problem import Params, Problem, norm, value_and_gradient
+from ufm.model.rounding import gradient_noise
 from ufm.solvers._solution import HISTORY_LENGTH, History, Solution, Status
 
 #: Steps without progress beyond rounding after which a run of a first-order method has stalled.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.params import along, dot
+from ufm.model.params import along, dot
 
 
 class ModelStep(NamedTuple):

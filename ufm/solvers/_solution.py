@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ufm._pytree import pytree
-from ufm.problem import Params
+from ufm._support.pytree import pytree
+from ufm.model.problem import Params
 
 #: Entries in every run's history, whatever its length.
 HISTORY_LENGTH = 256

@@ -11,9 +11,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
-from ufm._pytree import require
-from ufm._threads import in_order
-from ufm.problem import Params, Problem, check_shapes, init_params
+from ufm._support.pytree import require
+from ufm._support.threads import in_order
+from ufm.model.problem import Params, Problem, check_shapes, init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status, continued

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.problem import Problem, norm
+from ufm.model.problem import Problem, norm
 from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate, relaxed_promotion
 
 default_max_steps = 50_000

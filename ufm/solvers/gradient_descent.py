@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.problem import Problem, dot
+from ufm.model.problem import Problem, dot
 from ufm.solvers._line_search import sufficient_decrease
 from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.problem import Params, Problem, dot, norm
+from ufm.model.problem import Params, Problem, dot, norm
 from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate
 
 _HEAVY_BALL = 0.9

@@ -1,6 +1,6 @@
 r"""Trust-region Newton for the unconstrained feature model: class means and deviations apart.
 
-Split every matrix with a column per sample into class means and deviations (`ufm.class_means`).
+Split every matrix with a column per sample into class means and deviations (`ufm.model.class_means`).
 Where the deviations within classes are small, as they become in every run of a convex loss, the
 Hessian falls apart into
 
@@ -30,15 +30,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.class_means import deviations, from_class_means, reduced_problem, to_class_means
-from ufm.linearisation import (
+from ufm.model.class_means import deviations, from_class_means, reduced_problem, to_class_means
+from ufm.model.hessian_product import (
     Linearisation,
     curvature_product,
     hessian_product,
     linearise,
 )
-from ufm.params import along
-from ufm.problem import (
+from ufm.model.params import along
+from ufm.model.problem import (
     Params,
     Problem,
     dot,

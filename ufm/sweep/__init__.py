@@ -8,17 +8,17 @@
 those of another kind of sweep, see `work`); `writer`, `store` and `index` keep what was found.
 """
 
-from ufm.sweep.cell import run_cell as run_cell
-from ufm.sweep.columns import COLUMNS as COLUMNS
-from ufm.sweep.config import SweepConfig as SweepConfig
-from ufm.sweep.config import read_config as read_config
 from ufm.sweep.export import export_table as export_table
-from ufm.sweep.grid import Cell as Cell
-from ufm.sweep.grid import expand as expand
 from ufm.sweep.plan import Estimate as Estimate
 from ufm.sweep.plan import Shard as Shard
 from ufm.sweep.plan import estimate as estimate
 from ufm.sweep.plan import parse_shard as parse_shard
+from ufm.sweep.problems.cell import run_cell as run_cell
+from ufm.sweep.problems.columns import COLUMNS as COLUMNS
+from ufm.sweep.problems.config import SweepConfig as SweepConfig
+from ufm.sweep.problems.config import read_config as read_config
+from ufm.sweep.problems.grid import Cell as Cell
+from ufm.sweep.problems.grid import expand as expand
 from ufm.sweep.record import Record as Record
 from ufm.sweep.runner import Progress as Progress
 from ufm.sweep.runner import Sweep as Sweep

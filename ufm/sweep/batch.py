@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ufm._files import write_whole
-from ufm.archive import DAMAGED, read_arrays
+from ufm._support.atomic_files import write_whole
+from ufm._support.npz import DAMAGED, read_arrays
 from ufm.sweep.record import Columns, Record, pack, unpack
 
 FOLDER = "batches"

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from ufm._files import unwritable, write_whole
+from ufm._support.atomic_files import unwritable, write_whole
 from ufm.sweep.store import SweepStore
 
 

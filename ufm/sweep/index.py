@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ufm.settings import perhaps
+from ufm._support.settings import perhaps
 from ufm.sweep.batch import Batch, Batches, DamagedBatchError, ForeignBatchError
 from ufm.sweep.condition import authorise, check
 from ufm.sweep.record import Columns, rows

@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows: the file's entry alone decides
     fcntl = None
 
-from ufm._files import unwritable
+from ufm._support.atomic_files import unwritable
 
 #: Name of the lock that excludes all others.
 WHOLE = "whole"

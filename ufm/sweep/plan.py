@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from ufm._threads import cores
-from ufm.results import Clock
+from ufm._support.threads import cores
+from ufm.runs.run_folder import Clock
 from ufm.sweep.work import AnyCell, Program, Work
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ufm._threads import cores
-from ufm.results import environment
+from ufm._support.threads import cores
+from ufm.runs.run_folder import environment
 
 #: What can change the last bits of a number.
 _DECISIVE = ("ufm", "jax", "numpy", "backend", "processor", "threads", "commit")

@@ -15,16 +15,16 @@ from typing import Any
 
 import jax
 
-from ufm import settings
-from ufm.results import Clock
-from ufm.sweep.cell import Solving
+from ufm._support import settings
+from ufm.runs.run_folder import Clock
 from ufm.sweep.cluster import cluster_batches
-from ufm.sweep.columns import COLUMNS
-from ufm.sweep.config import SweepConfig, as_builtins, read_config
-from ufm.sweep.grid import Cell, expand
 from ufm.sweep.growth import continued
 from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
+from ufm.sweep.problems.cell import Solving
+from ufm.sweep.problems.columns import COLUMNS
+from ufm.sweep.problems.config import SweepConfig, as_builtins, read_config
+from ufm.sweep.problems.grid import Cell, expand
 from ufm.sweep.provenance import precision
 from ufm.sweep.record import Record
 from ufm.sweep.store import Contents, Earlier, StoreWarning, SweepStore
@@ -65,7 +65,7 @@ class Sweep:
 
 
 def load_sweep(path: Path | str) -> Sweep:
-    """Read a TOML file and expand its ranges (`ufm.sweep.config`).
+    """Read a TOML file and expand its ranges (`ufm.sweep.problems.config`).
 
     Raises `ValueError` that names the file and the field, `OSError` where it cannot be read.
     """

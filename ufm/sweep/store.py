@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 import numpy as np
 
-from ufm import settings
+from ufm._support import settings
 from ufm.sweep import index
 from ufm.sweep.batch import Batches
 from ufm.sweep.record import Columns

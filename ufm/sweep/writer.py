@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from ufm._files import PARTIAL, unwritable, write_whole
-from ufm._json import dumps
+from ufm._support.atomic_files import PARTIAL, unwritable, write_whole
+from ufm._support.strict_json import dumps
 from ufm.sweep import batch, index
 from ufm.sweep.lock import FOLDER as LOCKS
 from ufm.sweep.lock import locked

@@ -1,0 +1,313 @@
+r"""What a point is: global minimum, strict saddle, or honestly undecided.
+
+    gap = f(point) − (lower bound on f*)        rounding included, at any point, critical or not
+
+closes the question from above: GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The
+lower bound comes from convex duality (`ufm.certificates.dual_bounds`) for convex losses and from the scalar bound
+of `ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The tolerance is relative to the depth
+
+    D = max(f(0) − f(point), (f(0) − inf L)/1000),        1 in place of f(0) − inf L = 0,
+
+and never raised to what rounding needs: a gap that rounding keeps open is UNDECIDED.
+
+STRICT_SADDLE and LOCAL_MINIMUM rest on curvature (`ufm.certificates.second_order`), and are numerical statements
+about an exact critical point nearby. Whatever is not proved is UNDECIDED, with the reason.
+
+    >>> certificate = certify(problem, solution.params)
+    >>> certificate.verdict, certificate.gap
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from ufm._support.pytree import pytree, require
+from ufm.certificates.dual_bounds import (
+    Bound,
+    DualState,
+    dual_state,
+    duality_lower_bound,
+    region_lower_bound,
+)
+from ufm.certificates.second_order import Escape, escape_direction, is_descent, is_local_minimum
+from ufm.certificates.verdicts import REASONS as REASONS
+from ufm.certificates.verdicts import Reason as Reason
+from ufm.certificates.verdicts import Verdict as Verdict
+from ufm.collapse import symmetric_solution as symmetric
+from ufm.losses import Refutation
+from ufm.model.params import finite_or_zero
+from ufm.model.problem import Params, Problem, check_shapes, data_loss, norm
+from ufm.model.rounding import gradient_noise
+
+Scalar = Float[Array, ""]
+
+#: Default tolerance of the gap, relative to the depth.
+RELATIVE_TOLERANCE = 1e-6
+#: The depth is at least this fraction of f(0) − inf L: beyond the collapse threshold f(0) = f*.
+LEAST_DEPTH = 1e-3
+#: By default the gap may not exceed this fraction of f − inf L either, down to the second one as a
+#: fraction of f(0) − inf L: f* = inf L is possible.
+VALUE_TOLERANCE, LEAST_TOLERANCE = 1e-3, 1e-15
+#: Hessians of a declared convex loss are tested at so many samples that their eigenvalues take
+#: about this many operations, and at no fewer than the second number.
+_HESSIAN_WORK, _FEWEST_HESSIANS = 2e8, 16
+
+
+@pytree()
+class Certificate:
+    """The proof and its numbers.
+
+    `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
+    `tol` is absolute, and a fraction of `depth`. `region_gap` bounds f minus its minimum over the
+    convex region of the focal loss. `verdict` is a `Verdict` and `reason` a `Reason`, or their
+    integer codes in a batch.
+    `witness` is the column of H at which a custom loss contradicts what is declared of it, and what
+    it is there; None for other losses.
+    """
+
+    verdict: Any
+    reason: Any
+    value: Float[Array, "*batch"]
+    grad_norm: Float[Array, "*batch"]
+    dual_norm: Float[Array, "*batch"]
+    threshold: Float[Array, "*batch"]
+    lower_bound: Float[Array, "*batch"]
+    gap: Float[Array, "*batch"]
+    region_gap: Float[Array, "*batch"]
+    rounding: Float[Array, "*batch"]
+    tol: Float[Array, "*batch"]
+    depth: Float[Array, "*batch"]
+    critical_tol: Float[Array, "*batch"]
+    escape: Escape
+    witness: tuple[Int[Array, "*batch"], Refutation] | None
+
+    @property
+    def dtype(self) -> Any:
+        """The precision in which all of it was computed."""
+        return self.value.dtype
+
+    def explain(self) -> str:
+        """One or two sentences for a single point."""
+        verdict, reason = Verdict(int(self.verdict)), Reason(int(self.reason))
+        text = f"{verdict.name} ({self.dtype}): {REASONS[reason]}. "
+        text += (
+            f"f = {float(self.value):.10g}, gap {float(self.gap):.2e} (tol {float(self.tol):.1e})"
+        )
+        text += f", ‖∇f‖ = {float(self.grad_norm):.1e}"
+        text += f", ‖G‖₂/μ = {float(self.dual_norm / self.threshold):.10g}"
+        if verdict is Verdict.STRICT_SADDLE:
+            text += f", curvature {float(self.escape.curvature):.3e} along the escape direction"
+        if reason is Reason.TOLERANCE_BELOW_ROUNDING:
+            needed = 6.0 * float(self.rounding / self.depth)
+            text += f". Rounding {float(self.rounding):.1e}: "
+            text += f"tol={needed:.1g} resolves" if needed < 0.5 else "no tol below 1 resolves"
+            text += f" the gap in {self.dtype}"
+        if reason is Reason.DECLARATION_REFUTED and self.witness is not None:
+            column, found = self.witness
+            text += f". At column {int(column)} of H the loss {found.explain()}"
+        return text + "."
+
+
+def certify(problem: Problem, params: Params, tol: float | Scalar | None = None) -> Certificate:
+    """Decide what a point is, and prove it. Maps over batches of points with `jax.vmap`.
+
+    `tol` is the largest gap, relative to f(0) − f*, that counts as a global minimum; one below
+    the rounding error is refused (UNDECIDED, and the sentence says which would do). f(0) − f*
+    counts as no less than a thousandth of f(0) − inf L, for it is 0 beyond the collapse threshold.
+    `None` is 1e-6, lowered to a gap of 1e-3 (f − inf L) where that is smaller (tiny decays); in
+    float32 rounding needs more. Points of any origin: `params` need not be a solution. Raises
+    `ValueError` for tol outside [0, 1) and, or `TypeError`, for arrays that do not fit the problem.
+    For a single point of moderate size that would stay undecided, all curvatures are counted
+    (`ufm.inertia`), which can make it a LOCAL_MINIMUM; in a batch that is left out.
+    """
+    check_shapes(problem, params)
+    check_tolerance(tol)
+    relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
+    found = _certify(problem, params, relative)
+    if isinstance(found.verdict, Tracer):
+        return found
+    verdict, reason = Verdict(int(found.verdict)), Reason(int(found.reason))
+    if (
+        verdict is Verdict.UNDECIDED
+        and reason in _OPEN
+        and is_local_minimum(problem, params, float(found.grad_norm))
+    ):
+        verdict = Verdict.LOCAL_MINIMUM
+        # Without a bound a minimum cannot be told from a counterexample.
+        no_spurious = reason is Reason.GAP_OPEN and _no_spurious_minima(problem)
+        reason = Reason.LOCAL_AGAINST_THEORY if no_spurious else Reason.ALL_CURVATURES_POSITIVE
+    return dataclasses.replace(found, verdict=verdict, reason=reason)
+
+
+def check_tolerance(tol: float | Scalar | None) -> None:
+    """Raise `ValueError` for a gap tolerance that `certify` does not take."""
+    if tol is not None:
+        require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")
+
+
+#: Reasons after which a look at all curvatures can still say something.
+_OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
+
+
+def _no_spurious_minima(problem: Problem) -> bool:
+    """Does the theory exclude local minima that are not global?"""
+    loss, needed = problem.loss, problem.num_classes
+    free_bias = problem.lam_b is not None and float(problem.lam_b) == 0
+    if loss.shift_invariant or (loss.has_conjugate and free_bias):
+        needed -= 1
+    return bool(loss.is_convex()) and problem.dim >= needed
+
+
+@jax.jit
+def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
+    state = dual_state(problem, params)
+    bound, region = _lower_bound(problem, state), region_lower_bound(problem, state)
+    lower_bound, rounding = bound
+    gap, region_gap = state.value - lower_bound, state.value - region.lower
+    # In exact arithmetic a gap is not negative, so that no more than the gap itself is rounding.
+    rounding, region_rounding = (
+        jnp.maximum(jnp.minimum(bound, jnp.abs(found)), state.value_rounding)
+        for bound, found in ((rounding, gap), (region.rounding, region_gap))
+    )
+    tol, depth = _tolerance(problem, state, relative)
+    critical_tol = jnp.maximum(
+        1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, params)
+    )
+    escape, image = escape_direction(problem, state)
+    witness = _witness(problem, state)
+    # f falls below a bound on it only where that rests on something false.
+    refuted = gap < -state.value_rounding
+    if witness is not None:
+        refuted |= witness[1].refuted
+    facts = _Facts(
+        finite=jnp.isfinite(state.value) & jnp.isfinite(state.grad_norm),
+        refuted=refuted,
+        decayed=state.mu > 0,
+        critical=state.grad_norm <= critical_tol,
+        descends=is_descent(problem, state, escape, image),
+        closed=gap <= tol,
+        region_closed=(region_gap <= tol) & (tol >= region_rounding),
+        resolvable=tol >= rounding,
+    )
+    verdict, reason = _decide(problem, facts)
+    return Certificate(
+        verdict=verdict,
+        reason=reason,
+        value=state.value,
+        grad_norm=state.grad_norm,
+        dual_norm=state.dual_norm,
+        threshold=state.mu,
+        lower_bound=lower_bound,
+        gap=gap,
+        region_gap=region_gap,
+        rounding=rounding,
+        tol=tol,
+        depth=depth,
+        critical_tol=critical_tol,
+        escape=escape,
+        witness=witness,
+    )
+
+
+def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Scalar, Scalar]:
+    """The largest gap that closes the question, and the depth that it is relative to."""
+    infimum = problem.loss.infimum() or 0.0
+    origin = data_loss(problem, jnp.zeros_like(state.V))
+    height = jnp.where(origin > infimum, origin - infimum, 1.0)
+    depth = jnp.maximum(origin - state.value, LEAST_DEPTH * height)
+    # At tiny decays f* itself is tiny, and so are the differences between critical points.
+    small = jnp.maximum(VALUE_TOLERANCE * (state.value - infimum), LEAST_TOLERANCE * height)
+    by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, small)
+    return jnp.where(jnp.isnan(relative), by_default, relative * depth), depth
+
+
+def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
+    """The column at which the loss contradicts most what is declared of it; None without need."""
+    loss, columns = problem.loss, problem.num_columns
+    fewest = max(_FEWEST_HESSIANS, problem.num_classes)
+    affordable = max(fewest, int(_HESSIAN_WORK / problem.num_classes**3))
+    chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))
+    labels = jnp.asarray(problem.labels[chosen])
+    if jax.eval_shape(loss.refutation, state.V[:, 0], labels[0]) is None:
+        return None
+    found = jax.lax.map(
+        lambda sample: loss.refutation(*sample), (finite_or_zero(state.V.T[chosen]), labels)
+    )
+    worst = jnp.argmax(found.refuted)
+    return jnp.asarray(chosen)[worst], jax.tree.map(lambda x: x[worst], found)
+
+
+def _lower_bound(problem: Problem, state: DualState) -> Bound:
+    """The best proven bound: duality where g is convex, the scalar side for the focal loss."""
+    bound = duality_lower_bound(problem, state)
+    if _scalar_side(problem):
+        dtype = state.value.dtype
+        scalar = symmetric.margin_lower_bound(problem).astype(dtype)
+        eps = float(jnp.finfo(dtype).eps)
+        slack = 64 * eps * (jnp.abs(scalar) + 1.0) + state.value_rounding
+        bound = Bound(scalar - slack, slack)
+    known = (state.mu > 0) & ~jnp.isnan(bound.lower)
+    return Bound(jnp.where(known, bound.lower, -jnp.inf), bound.rounding)
+
+
+def _scalar_side(problem: Problem) -> bool:
+    loss = problem.loss
+    return problem.per_class is not None and loss.contrastive and not loss.is_convex()
+
+
+def _missing_bound(problem: Problem) -> Array:
+    """The code of why nothing can bound f from below; GAP_OPEN where something does."""
+    loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
+    if _scalar_side(problem) or (loss.is_convex() and loss.has_conjugate):
+        return bounded
+    if not loss.is_convex() or loss.infimum() is None:
+        return jnp.int32(Reason.CONVEXITY_UNKNOWN)
+    if not problem.has_bias:
+        return bounded
+    return jnp.where(jnp.asarray(problem.lam_b) == 0, jnp.int32(Reason.BIAS_UNBOUNDED), bounded)
+
+
+class _Facts(NamedTuple):
+    finite: Array
+    refuted: Array
+    decayed: Array
+    critical: Array
+    descends: Array
+    closed: Array
+    region_closed: Array
+    resolvable: Array
+
+
+def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
+    """The first line that applies decides."""
+    undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
+    lines = [
+        (~facts.finite, undecided, Reason.NON_FINITE),
+        (facts.refuted, undecided, Reason.DECLARATION_REFUTED),
+        (facts.critical & facts.descends, Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE),
+        (
+            facts.decayed & facts.closed & facts.resolvable,
+            Verdict.GLOBAL_MINIMUM,
+            Reason.GAP_CLOSED,
+        ),
+        (~facts.critical, Verdict.NOT_CRITICAL, Reason.GRADIENT_TOO_LARGE),
+        (~facts.decayed, undecided, Reason.NO_DECAY),
+        (
+            facts.region_closed & facts.resolvable,
+            Verdict.MINIMUM_ON_CONVEX_REGION,
+            Reason.REGION_GAP_CLOSED,
+        ),
+        (missing != int(Reason.GAP_OPEN), undecided, missing),
+        (~facts.resolvable, undecided, Reason.TOLERANCE_BELOW_ROUNDING),
+    ]
+    conditions = [line[0] for line in lines]
+    verdict = jnp.select(conditions, [jnp.int32(line[1]) for line in lines], jnp.int32(undecided))
+    reason = jnp.select(
+        conditions, [jnp.int32(line[2]) for line in lines], jnp.int32(Reason.GAP_OPEN)
+    )
+    return verdict, reason

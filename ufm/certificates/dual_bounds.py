@@ -1,0 +1,289 @@
+r"""Lower bounds on f* from any point, by convex duality, with their rounding errors.
+
+Over all factorisations f(W,H,b) ≥ g(Z + b1ᵀ) + μ‖Z‖_* + λ_b/2 ‖b‖², convex in (Z, b) when g is,
+so every dual point Γ (K×N) with ‖G‖₂ ≤ μ, G = Γ diag(1/√c), bounds f from below:
+
+    f ≥ −g*(Γ) − ‖r‖²/(2λ_b),   r = Γ1,   g*(Γ) = Σ_i ω_i L*(Γ_i/ω_i).
+
+The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimum it is optimal. Other cases:
+
+- no conjugate known, g convex, L ≥ ℓ₀:
+  f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
+- free bias (λ_b = 0), CE and LS: −‖r‖²/(2λ_b) becomes −θ ½‖r‖₁ B with B a bound on the range of an
+  optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
+- Γ − r ωᵀ has row sums 0, so that its bias term vanishes for every λ_b ≥ 0: always feasible for
+  MSE, for CE and LS while no probability turns negative; the better of the two bounds counts;
+- the focal loss on {p_y ≥ p*}, where it is convex: the bound without a conjugate holds for all
+  points of that region (`region_lower_bound`).
+
+Every number carries a bound on its own rounding error (`ufm.model.rounding`), versions of Γ that a
+compiler computes with different digits included. The dual norm is inflated before it is used.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm.losses import CrossEntropy
+from ufm.model.problem import (
+    Params,
+    Problem,
+    data_loss,
+    feature_gradient,
+    gradient_at,
+    logit_gradient,
+    logits,
+    matmul,
+    norm,
+    penalty,
+    per_column,
+    scale_by_weights,
+    weighted_sum,
+)
+from ufm.model.rounding import (
+    GradientVersions,
+    bounded_spectral_norm,
+    gradient_versions,
+    machine_epsilon,
+    row_sums,
+    value_rounding,
+)
+
+Scalar = Float[Array, ""]
+
+
+class DualState(NamedTuple):
+    """A point of the problem seen from its dual."""
+
+    params: Params
+    V: Float[Array, "K N"]
+    gamma: Float[Array, "K N"]
+    G: Float[Array, "K N"]
+    value: Scalar
+    #: Bound on the rounding error of `value`.
+    value_rounding: Scalar
+    #: How far two versions of Γ may lie apart.
+    versions: GradientVersions
+    grad_norm: Scalar
+    mu: Scalar
+    #: ‖G‖₂ as computed, and a bound that it certainly does not exceed.
+    dual_norm: Scalar
+    dual_norm_bound: Scalar
+    #: Top left and right singular vectors of G.
+    top_left: Float[Array, " K"]
+    top_right: Float[Array, " N"]
+
+
+class Bound(NamedTuple):
+    """A number that f never falls below, and how much of f minus it may be rounding.
+
+    `lower` is sound as it stands: all rounding has been taken off.
+    """
+
+    lower: Scalar
+    rounding: Scalar
+
+
+def no_bound(state: DualState) -> Bound:
+    """Nothing is known from below."""
+    return Bound(jnp.full_like(state.value, -jnp.inf), state.value_rounding)
+
+
+def dual_state(problem: Problem, params: Params) -> DualState:
+    """Evaluate everything the bounds need, once."""
+    V = logits(problem, params)
+    gamma = logit_gradient(problem, V)
+    G = feature_gradient(problem, gamma)
+    grad = gradient_at(problem, params, gamma)
+    versions = gradient_versions(problem, params, V)
+    sigma, bound, left, right = bounded_spectral_norm(G, norm_of_entries=jnp.linalg.norm(G))
+    return DualState(
+        params=params,
+        V=V,
+        gamma=gamma,
+        G=G,
+        value=data_loss(problem, V) + penalty(problem, params),
+        value_rounding=value_rounding(problem, params, V, gamma),
+        versions=versions,
+        grad_norm=norm(grad),
+        mu=problem.mu(V.dtype),
+        dual_norm=sigma,
+        dual_norm_bound=bound + versions.norm,
+        top_left=left,
+        top_right=right,
+    )
+
+
+def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
+    """A number that f never falls below anywhere; −∞ where no bound is known."""
+    if not problem.loss.is_convex():
+        return no_bound(state)
+    if problem.loss.has_conjugate:
+        return _conjugate_bound(problem, state)
+    lowest = problem.loss.infimum()
+    if lowest is None:
+        return no_bound(state)
+    return _tangent_bound(problem, state, lowest, free_bias=None)
+
+
+def region_lower_bound(problem: Problem, state: DualState) -> Bound:
+    """A bound on f over {p_y ≥ p* for every sample}, for points inside; −∞ elsewhere.
+
+    Only for a softmax loss with a known region of convexity (the focal loss).
+    """
+    threshold = problem.loss.convex_above()
+    if problem.loss.is_convex() or threshold is None or not problem.loss.contrastive:
+        return no_bound(state)
+    limit = -jnp.log(jnp.asarray(threshold, state.V.dtype))
+    worst = jnp.max(per_column(CrossEntropy().value, problem, state.V))
+    # Inside with room for the rounding of the logits and of p*.
+    room = 1e-6 + 1e3 * machine_epsilon(worst) * (1.0 + jnp.max(jnp.abs(state.V)))
+    # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.
+    bias_range = limit + state.value / state.mu * (2.0 / _smallest_class(problem, limit)) ** 0.5
+    bound = _tangent_bound(problem, state, 0.0, free_bias=bias_range)
+    inside = worst < limit - room
+    return Bound(jnp.where(inside, bound.lower, -jnp.inf), bound.rounding)
+
+
+def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
+    plain = _bound_from(problem, state, state.gamma, state.dual_norm, state.dual_norm_bound)
+    if not problem.has_bias:
+        return plain
+    # Row sums 0 make the bias drop out: at λ_b = 0 nothing else is feasible for MSE, and for the
+    # softmax losses it is first-order better, as long as no probability p − r turns negative.
+    share = scale_by_weights(problem, jnp.ones_like(state.gamma))
+    centred = state.gamma - jnp.sum(state.gamma, axis=1)[:, None] * share
+    # Centring subtracts: errors are those of the entries before, at most doubled.
+    sigma, sigma_bound, _, _ = bounded_spectral_norm(
+        feature_gradient(problem, centred), norm_of_entries=jnp.linalg.norm(state.G)
+    )
+    sigma_bound += 2 * state.versions.norm
+    # For a free bias row sums have to be exactly 0 (`_bias_term`): the way there counts.
+    _, error = row_sums(state.gamma, state.versions)
+    way = feature_gradient(problem, error[:, None] * share)
+    free = jnp.asarray(problem.lam_b, sigma.dtype) == 0
+    sigma_bound += jnp.where(free, jnp.linalg.norm(way), 0.0)
+    without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, is_centred=True)
+    better = without_bias.lower > plain.lower
+    return Bound(*(jnp.where(better, a, b) for a, b in zip(without_bias, plain, strict=True)))
+
+
+def _bound_from(
+    problem: Problem,
+    state: DualState,
+    gamma: Array,
+    sigma: Scalar,
+    sigma_bound: Scalar,
+    is_centred: bool = False,
+) -> Bound:
+    """The bound of the dual point θΓ, with θ as large as the inflated dual norm allows."""
+    loss = problem.loss
+    feasible = state.mu * (1.0 - 8 * machine_epsilon(gamma))
+    theta = jnp.minimum(1.0, feasible / jnp.where(sigma_bound > 0, sigma_bound, 1.0))
+    dual = theta * _per_sample(problem, gamma)
+    conjugate = weighted_sum(problem, per_column(loss.conjugate, problem, dual))
+    errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
+    rounding = machine_epsilon(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
+    rounding += state.value_rounding
+    bias, bias_rounding = _bias_term(problem, state, theta, dual if is_centred else None)
+    lower = -conjugate - bias - rounding
+    # What the inflated dual norm costs is rounding too, though it is in the bound already.
+    inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
+    inner = jnp.abs(jnp.sum(gamma * state.V)) + jnp.abs(state.value)
+    return Bound(lower, rounding + bias_rounding + jnp.maximum(inflation, 0.0) * inner)
+
+
+def _bias_term(
+    problem: Problem, state: DualState, theta: Scalar, centred: Array | None
+) -> tuple[Scalar, Scalar]:
+    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, and the part of it that is rounding.
+
+    `centred` is the dual point in units of a sample's, where centring made r zero up to the
+    rounding of the row sums, which is still charged.
+    """
+    if not problem.has_bias:
+        return jnp.zeros_like(theta), jnp.zeros_like(theta)
+    lam_b = jnp.asarray(problem.lam_b, theta.dtype)
+    r, error = row_sums(state.gamma, state.versions)
+    if centred is not None:
+        r = jnp.zeros_like(r)
+    decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
+    # Sums before the product: the range may be infinite, and row sums may be 0.
+    half_range = 0.5 * theta * _bias_range(problem, state)
+    free = jnp.sum(jnp.abs(r) + error) * half_range
+    free_rounding = jnp.sum(error) * half_range
+    if centred is not None:
+        # A dual point with row sums of exactly 0 is within the error of them. Going there costs no
+        # more than the slope of the conjugate, and needs no bound on the bias.
+        errors = jnp.broadcast_to(error[:, None], centred.shape)
+        slopes = per_column(problem.loss.conjugate_slope, problem, centred, errors)
+        free_rounding = jnp.minimum(free_rounding, theta * jnp.sum(error) * jnp.max(slopes))
+        free = free_rounding
+    return (
+        jnp.where(lam_b > 0, decayed, free),
+        jnp.where(lam_b > 0, decayed_rounding, free_rounding),
+    )
+
+
+def _bias_range(problem: Problem, state: DualState) -> Scalar:
+    """B, a bound on max b* − min b* at λ_b = 0 for points no higher than this one."""
+    slope = problem.loss.margin_slope()
+    if slope is None:
+        return jnp.full_like(state.value, jnp.inf)
+    value = state.value + state.value_rounding
+    smallest = _smallest_class(problem, value)
+    total = jnp.sum(problem.samples(value.dtype))
+    spread = value * total / (smallest * jnp.asarray(slope, value.dtype))
+    return spread + value / state.mu * (2.0 / smallest) ** 0.5
+
+
+def _decayed_bias(r: Array, error: Array, lam_b: Scalar) -> tuple[Scalar, Scalar]:
+    """‖r‖²/(2λ_b) with r known to within `error`: an upper bound, and its rounding part."""
+    safe = jnp.where(lam_b > 0, lam_b, 1.0)
+    size, slack = jnp.linalg.norm(r), jnp.linalg.norm(error)
+    return 0.5 * (size + slack) ** 2 / safe, (size + slack) * slack / safe
+
+
+def _tangent_bound(
+    problem: Problem, state: DualState, lowest: float, free_bias: Scalar | None
+) -> Bound:
+    """g(V) − ⟨Γ,V⟩ − bias term − (‖G‖₂−μ)₊ (f−ℓ₀)/μ, minus its rounding error."""
+    gamma, V, mu = state.gamma, state.V, state.mu
+    products = gamma * V
+    tangent = data_loss(problem, V) - jnp.sum(products)
+    terms = gamma.shape[0] * gamma.shape[1] + 16
+    # ‖Z*‖_* ≤ (f* − ℓ₀)/μ for a minimiser, so errors of Γ are charged at that distance.
+    radius = (state.value - lowest) / mu
+    excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * machine_epsilon(mu)), 0.0)
+    reach = radius + jnp.linalg.norm(matmul(state.params.W, state.params.H))
+    error = 64 * machine_epsilon(V) * jnp.linalg.norm(state.G) + state.versions.norm
+    rounding = terms * machine_epsilon(V) * jnp.sum(jnp.abs(products)) + error * reach
+    bias = bias_rounding = jnp.zeros_like(mu)
+    if problem.has_bias:
+        lam_b = jnp.asarray(problem.lam_b, mu.dtype)
+        r, error = row_sums(gamma, state.versions)
+        decayed, decayed_rounding = _decayed_bias(r, error, lam_b)
+        spread = jnp.full_like(mu, jnp.inf) if free_bias is None else free_bias
+        free = 0.5 * (jnp.sum(jnp.abs(r)) + jnp.sum(error)) * spread
+        bias = jnp.where(lam_b > 0, decayed, free)
+        bias_rounding = jnp.where(lam_b > 0, decayed_rounding, 0.5 * jnp.sum(error) * spread)
+    rounding += 2 * state.value_rounding
+    lower = tangent - bias - excess * radius - rounding
+    inflation = state.dual_norm_bound - state.dual_norm + 8 * machine_epsilon(mu) * mu
+    return Bound(lower, rounding + bias_rounding + inflation * radius)
+
+
+def _per_sample(problem: Problem, gamma: Array) -> Array:
+    """Γ_i/ω_i."""
+    if problem.column_weights is None:
+        return gamma * problem.num_columns
+    samples = problem.samples(gamma.dtype)
+    return gamma * (jnp.sum(samples) / samples)[None, :]
+
+
+def _smallest_class(problem: Problem, like: Array) -> Scalar:
+    samples = problem.samples(like.dtype)
+    labels = jnp.asarray(problem.labels)
+    return jnp.min(jax.ops.segment_sum(samples, labels, problem.num_classes))

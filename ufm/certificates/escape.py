@@ -1,0 +1,60 @@
+"""Which way down from a saddle: the Hessian's own direction, and the theory's beside it.
+
+>>> found = saddle(problem, params, jax.random.key(0))
+>>> found.smallest, found.escape.curvature, found.escape.predicted
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.second_order import Escape, escape_direction
+from ufm.hessian import extremal_eigenpairs, rank_of
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Saddle:
+    """The smallest eigenvalue of ∇²f with its eigenvector, and the escape direction of the theory.
+
+    `residual` is ‖∇²f v − λ v‖. No direction has less curvature than `smallest`; the theory's has
+    `escape.curvature`, which at critical points with rank W < d is
+    `escape.predicted` = −2(‖G‖₂−μ)μ/(λ_W+λ_H). The pair of ‖G‖₂ outside the row space,
+    (λ_W+λ_H)/2 − √(((λ_W−λ_H)/2)² + ‖G‖₂²) = `outside`, lies between the two: it is the best
+    combination of the same two vectors. None where W and the features leave no direction free.
+    """
+
+    smallest: float
+    direction: Params
+    residual: float
+    converged: bool
+    outside: float | None
+    escape: Escape
+
+    def __repr__(self) -> str:
+        doubt = "" if self.converged else ", NOT CONVERGED: there may be steeper ways down"
+        return (
+            f"Saddle(smallest={self.smallest:.10g} ± {self.residual:.1g}{doubt}, "
+            f"outside={self.outside}, escape={self.escape})"
+        )
+
+
+def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
+    """The steepest ways down from a point, if any. The key starts the search for eigenvectors."""
+    pairs = extremal_eigenpairs(problem, params, key, count=1, end="smallest")
+    state = dual_state(problem, params)
+    lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
+    free = rank_of(params) < problem.dim
+    spread = np.hypot((lam_w - lam_h) / 2, float(state.dual_norm))
+    return Saddle(
+        smallest=float(pairs.values[0]),
+        direction=jax.tree.map(lambda x: x[0], pairs.vectors),
+        residual=float(pairs.residuals[0]),
+        converged=pairs.converged,
+        outside=(lam_w + lam_h) / 2 - float(spread) if free else None,
+        escape=escape_direction(problem, state)[0],
+    )

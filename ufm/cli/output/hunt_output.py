@@ -1,0 +1,190 @@
+"""What `ufm hunt` prints and writes."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from ufm.cli.output.console import wide_console
+
+if TYPE_CHECKING:
+    from ufm.counterexamples.hunt import Hunt, SpuriousMinimum
+    from ufm.counterexamples.interval import End, Interval
+    from ufm.counterexamples.search_space import SearchSpace
+
+#: Minima and their intervals, or why there is none.
+Intervals = Sequence[tuple["SpuriousMinimum", "Interval | str"]]
+
+#: Minima printed; all are in hunt.json.
+_MOST = 15
+_FORMAT = 1
+
+
+def one_of_each_kind(found: "Sequence[SpuriousMinimum]") -> "list[SpuriousMinimum]":
+    """Origin, ETF, dead classes, others: the first of each, then the rest in order."""
+    first = {kind_of(each): each for each in reversed(found)}
+    chosen = sorted(first.values(), key=lambda each: each.attempt)
+    return chosen + [each for each in found if all(each is not other for other in chosen)]
+
+
+def kind_of(minimum: "SpuriousMinimum") -> str:
+    """The kind without its numbers."""
+    return "dead classes" if minimum.dead_classes and minimum.rank else minimum.kind
+
+
+def show(found: "Hunt", intervals: Intervals) -> None:
+    """The first minima in a table, the intervals, and how much was searched."""
+    console = wide_console(110)
+    if found.found:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for heading in ("try", "loss", "K", "n", "μ√n"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("local minimum")
+        for heading in ("f", "above lower", "λ_min > 0", "zeros", "|∇f|"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for each in found.found[:_MOST]:
+            table.add_row(*_row(each))
+        console.print(table, highlight=False)
+        if len(found.found) > _MOST:
+            console.print(f"… and {len(found.found) - _MOST} more: see --json or --out")
+    for minimum, interval in intervals:
+        p = minimum.problem
+        about = f"{p.loss.label()}, K={p.num_classes}, {minimum.kind}: "
+        console.print(about + _in_words(interval), highlight=False, soft_wrap=True)
+    console.print(found.explain(), highlight=False, soft_wrap=True)
+
+
+def _in_words(interval: "Interval | str") -> str:
+    if isinstance(interval, str):
+        return f"its interval is not known: {interval}"
+    digits = max(8, 2 - math.floor(math.log10(interval.accuracy)))
+    lower, upper = interval.lower, interval.upper
+    low = f"{lower.rate:.{digits}g}" if lower.reached else f"at most {lower.inside:.4g}"
+    high = f"{upper.rate:.{digits}g}" if upper.reached else f"at least {upper.inside:.4g}"
+    words = (
+        f"a local minimum that is not global for μ√n in ({low}, {high}); below "
+        f"{_event(lower)}, above {_event(upper)}"
+    )
+    if not interval.is_accurate:
+        error = max(end.error for end in (lower, upper) if end.reached)
+        words += f"; rounding leaves the ends uncertain by {error:.0e} of them"
+    return words
+
+
+def _event(end: "End") -> str:
+    return f"it {end.event}" if end.reached else "it was not followed further"
+
+
+def _row(each: "SpuriousMinimum") -> list[str]:
+    p = each.problem
+    return [
+        str(each.attempt),
+        p.loss.label(),
+        str(p.num_classes),
+        str(p.per_class),
+        f"{each.rate:.6g}",
+        each.kind,
+        f"{each.value:.8g}",
+        f"{each.excess:.2e}",
+        f"{each.smallest:.2e}",
+        f"{each.zeros:,}",
+        f"{each.grad_norm:.0e}",
+    ]
+
+
+def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
+    """Every minimum with every number, and how much was searched."""
+    from ufm._support.strict_json import dumps
+    from ufm.runs.run_folder import environment
+
+    ends = {id(minimum): _of_interval(interval) for minimum, interval in intervals}
+    minima = [
+        _of_minimum(each, name) | ends.get(id(each), {"interval": None})
+        for each, name in zip(found.found, _names(found), strict=True)
+    ]
+    return dumps(
+        {
+            "format": _FORMAT,
+            "environment": environment(),
+            "tries": len(found.attempts),
+            "tries_asked": asked,
+            "points": found.points,
+            "saddles": found.saddles,
+            "undecided": found.undecided,
+            "found": minima,
+        }
+    )
+
+
+def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
+    from ufm.losses import loss_spec
+
+    p = each.problem
+    numbers = ("value", "lower_value", "lower", "excess", "grad_norm", "index", "zeros", "smallest")
+    return {
+        "file": name,
+        "try": each.attempt,
+        "found_by": each.found_by,
+        "kind": each.kind,
+        "loss": loss_spec(p.loss),
+        "num_classes": p.num_classes,
+        "per_class": p.per_class,
+        "dim": p.dim,
+        "lam_w": float(p.lam_w),
+        "lam_h": float(p.lam_h),
+        "lam_b": None if p.lam_b is None else float(p.lam_b),
+        "rate": each.rate,
+        "rank": each.rank,
+        "dead_classes": each.dead_classes,
+        "zeros_by_symmetry": each.gauge_dimension,
+        **{number: getattr(each, number) for number in numbers},
+    }
+
+
+def _of_interval(interval: "Interval | str") -> dict[str, Any]:
+    """Ends that were not reached are null; `followed` is how far the point was followed."""
+    if isinstance(interval, str):
+        return {"interval": None, "interval_unknown": interval}
+    ends = {}
+    for name, event, end in (
+        ("lower", "below", interval.lower),
+        ("upper", "above", interval.upper),
+    ):
+        ends[name] = end.rate if end.reached else None
+        ends[f"{name}_error"] = end.error if end.reached else None
+        ends[event] = end.event
+    followed = [interval.lower.inside, interval.upper.inside]
+    return {"interval": ends | {"followed": followed, "accuracy": interval.accuracy}}
+
+
+def _names(found: "Hunt") -> list[str]:
+    return [f"spurious-{i:03d}.npz" for i, _ in enumerate(found.found)]
+
+
+def files(found: "Hunt", text: str) -> dict[str, bytes]:
+    """hunt.json, and a file for `ufm certify` of every minimum."""
+    from ufm.counterexamples.reproducer import reproducing_file
+
+    stored = zip(_names(found), found.found, strict=True)
+    return {
+        "hunt.json": text.encode(),
+        **{name: reproducing_file(each) for name, each in stored},
+    }
+
+
+def drawn(space: "SearchSpace") -> dict[str, bytes]:
+    """The phase diagram over γ at the largest K, and over K at the largest γ of the search."""
+    import jax.numpy as jnp
+
+    from ufm.cli.output.progress import waiting
+    from ufm.counterexamples.phases import focal_phases
+    from ufm.losses import Focal
+    from ufm.report import phases_files
+
+    gammas = [float(loss.gamma) for loss in space.losses if isinstance(loss, Focal)]
+    largest, classes = max(*gammas, 0.1), max(space.num_classes)
+    with waiting("drawing"):
+        over_gamma = focal_phases(jnp.linspace(0.05, 1.6 * largest, 200), float(classes))
+        over_classes = focal_phases(largest, jnp.geomspace(5.0, max(10.0 * classes, 1e3), 200))
+        return {f"figures/{name}": x for name, x in phases_files([over_gamma, over_classes])}

@@ -1,0 +1,227 @@
+"""What `ufm landscape` prints, and the files that it makes of a stored census."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from ufm._support.text import command
+from ufm.cli.output.console import wide_console
+from ufm.cli.output.table import headline
+
+if TYPE_CHECKING:
+    from ufm.landscape import Census
+    from ufm.model.problem import Problem
+
+Entry = dict[str, Any]
+
+#: Points of a loss that are printed without being asked for.
+_FEW = 20
+#: Scale and spread of the start of the flow that is drawn: small enough for plateaus to be seen.
+_START = (1e-3, 1e-3)
+_VERDICTS = (
+    ("GLOBAL_MINIMUM", "global minimum", "global minima"),
+    ("STRICT_SADDLE", "strict saddle", "strict saddles"),
+    ("LOCAL_MINIMUM", "local minimum", "local minima"),
+    ("MINIMUM_ON_CONVEX_REGION", "minimum over the convex region", "minima over the convex region"),
+    ("UNDECIDED", "undecided", "undecided"),
+    ("NOT_CRITICAL", "not critical", "not critical"),
+)
+
+
+# On the terminal -----------------------------------------------------------------------------
+
+
+def show(
+    problem: "Problem", results: Sequence[Entry], folder: Path, every_point: bool, drawn: bool
+) -> None:
+    """One row for each loss, what it means in words, and the points where they are few.
+
+    Unless figures are `drawn` anyway, the last line is the command that draws them.
+    """
+    console = wide_console(130)
+    console.print(headline(problem))
+    console.print(_overview(results), highlight=False)
+    for result in results:
+        for line in conclusions(result):
+            console.print(f"{result['label']}: {line}", highlight=False, soft_wrap=True)
+    for result in results:
+        if every_point or len(result["points"]) <= _FEW:
+            console.print()
+            console.print(result["label"], style="bold", highlight=False)
+            console.print(_points(result), highlight=False)
+    console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    if not drawn:
+        again = ("ufm", "landscape", "--config", folder / "config.json", "--out", folder)
+        line = f"Figures: {command(*again, '--figures')}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _table(words: Sequence[str], numbers: Sequence[str], last: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in words:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in last:
+        table.add_column(heading)
+    return table
+
+
+def _overview(results: Sequence[Entry]) -> Table:
+    highest = max(int(rank) for result in results for rank in result["ladder"])
+    ranks = f"of rank 0–{highest}" if highest else "of rank 0"
+    table = _table(
+        ("loss",), ("points", ranks, "saddles", "minima", "other", "unseen", "hit rate", "time")
+    )
+    for result in results:
+        counts = [point["rank"] for point in result["points"]]
+        verdicts = result["verdicts"]
+        minima = sum(count for name, count in verdicts.items() if "MINIMUM" in name)
+        roots = result["root_finder"]
+        table.add_row(
+            result["label"],
+            str(len(counts)),
+            " ".join(str(counts.count(rank)) for rank in range(highest + 1)),
+            str(verdicts["STRICT_SADDLE"]),
+            str(minima),
+            str(len(counts) - verdicts["STRICT_SADDLE"] - minima),
+            _percent(roots["unseen"]),
+            _percent(roots["hit_rate"]),
+            f"{result['seconds']:.1f} s",
+        )
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "—" if share is None or share != share else f"{100 * share:.3g} %"
+
+
+def conclusions(result: Entry) -> list[str]:
+    """What was found, in words, and what has to be known about it. No more than was computed."""
+    counted = [
+        f"{count} {one if count == 1 else many}"
+        for name, one, many in _VERDICTS
+        if (count := result["verdicts"][name])
+    ]
+    total = len(result["points"])
+    points = "critical point" if total == 1 else "critical points"
+    spurious = result["counterexamples"]
+    if spurious:
+        verb = "is a local minimum" if spurious == 1 else "are local minima"
+        rest = f"{spurious} of them {verb} that {'is' if spurious == 1 else 'are'} not global"
+    else:
+        rest = "no local minimum above the lowest was found"
+    return [f"{total} {points} found: {', '.join(counted)}; {rest}.", *notes(result)]
+
+
+def notes(result: Entry) -> list[str]:
+    """What limits the search, and what was counted apart."""
+    said = []
+    if not result["minimum"]["is_exact"]:
+        said.append(f"f* is not known: {result['minimum']['reason']}")
+    if not result["is_complete_space"]:
+        said.append(
+            "only points whose features are equal within classes were searched; a loss that is not "
+            "convex may have others"
+        )
+    searched, total = result["partitions"], result["partitions_total"]
+    if searched < total:
+        said.append(f"{searched:,} of {total:,} partitions were searched, drawn at random")
+    degenerate = sum(point["is_degenerate"] for point in result["points"])
+    if degenerate:
+        said.append(
+            f"{degenerate} {'point has' if degenerate == 1 else 'points have'} more zero "
+            "eigenvalues than symmetry forces, as in a continuum of points, which counts once"
+        )
+    flat = sum(search["gradient_flat"] for search in result["searches"])
+    unfinished = sum(search["unfinished"] for search in result["searches"])
+    starts = sum(search["starts"] for search in result["searches"])
+    ends = [
+        *([f"{flat} ended at gradient-flat points (∇²f ∇f = 0, ∇f ≠ 0)"] if flat else []),
+        *([f"{unfinished} {'' if flat else 'ended '}at no critical point"] if unfinished else []),
+    ]
+    if ends:
+        said.append(f"of {starts:,} searches, {' and '.join(ends)}: not counted")
+    return said + ([result["note"]] if result["note"] else [])
+
+
+def _points(result: Entry) -> Table:
+    exact = result["minimum"]["is_exact"]
+    heading = "f − f*" if exact else "f"
+    numbers = ("#", heading, "rank", "index", "zeros", "‖G‖₂/μ", "λ_min")
+    table = _table((), numbers, ("verdict", "found by"))
+    for number, point in enumerate(result["points"]):
+        table.add_row(
+            str(number),
+            f"{point['excess']:.4e}" if exact else f"{point['value']:.8g}",
+            *(f"{point[name]:,}" for name in ("rank", "index")),
+            f"{point['zero_modes']:,} ({point['gauge_modes']:,})",
+            f"{point['dual_ratio']:.5g}",
+            f"{point['smallest']:.3e}",
+            point["verdict"].lower().replace("_", " "),
+            _finders(point["hits"]),
+        )
+    table.caption = "zeros: zero eigenvalues, in parentheses those that symmetry forces"
+    table.caption_justify = "left"
+    return table
+
+
+def _finders(hits: dict[str, int]) -> str:
+    """The kinds of search that ended there, and how many of each."""
+    from ufm.landscape.starts import KINDS
+
+    merged: dict[str, int] = {}
+    for kind, count in hits.items():
+        name = "roots" if kind in KINDS else kind
+        merged[name] = merged.get(name, 0) + count
+    return ", ".join(f"{name} {count}" for name, count in merged.items())
+
+
+# As files ------------------------------------------------------------------------------------
+
+
+def point_files(census: "Census") -> Iterator[bytes]:
+    """An .npz for each point, with its problem, as `ufm certify` and `ufm spectrum` take it."""
+    import numpy as np
+
+    from ufm.losses import loss_spec
+
+    problem = census.problem
+    stored: dict[str, Any] = {
+        "loss": loss_spec(problem.loss),
+        "labels": problem.labels,
+        "lam_w": problem.lam_w,
+        "lam_h": problem.lam_h,
+    }
+    for point in census.points:
+        params = point.params
+        arrays = stored | {"W": params.W, "H": params.H}
+        if params.b is not None:
+            arrays |= {"b": params.b, "lam_b": problem.lam_b}
+        buffer = io.BytesIO()
+        plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez_compressed(buffer, **plain)
+        yield buffer.getvalue()
+
+
+def draw(censuses: "Sequence[Census]", seed: int) -> list[tuple[str, bytes]]:
+    """The figures' files; the flows in them are followed here."""
+    import jax
+
+    from ufm.cli.output.progress import progress, waiting
+    from ufm.landscape import gradient_flow, small_start
+    from ufm.landscape.point_space import search_space
+    from ufm.report import landscape_files
+
+    flows = []
+    with progress("flows", len(censuses), "losses") as advance:
+        for census in censuses:
+            means = search_space(census.problem).means
+            start = small_start(means, jax.random.key(seed), *_START)
+            flows.append(gradient_flow(means, start))
+            advance()
+    with waiting("drawing figures"):
+        return landscape_files(censuses, flows)

@@ -1,0 +1,120 @@
+"""What `ufm sweep` prints of networks: a row for each network, length of training and loss."""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from ufm._support.text import command
+from ufm.cli.output.console import wide_console
+from ufm.cli.output.sweep_table import plain_table
+
+if TYPE_CHECKING:
+    from ufm.networks.sweeps.equivalence import Equivalence
+    from ufm.networks.sweeps.summary import Group, LossRow
+    from ufm.sweep import SweepStore
+
+
+def show_networks(store: "SweepStore") -> None:
+    """The table, then what it means in words."""
+    from ufm.networks.sweeps.page_contents import normalisations
+    from ufm.networks.sweeps.summary import conclusions, summarise
+
+    console = wide_console()
+    groups = summarise(store)
+    names = _telling(groups)
+    console.width = max(console.width, 130)
+    numbers = (*names, "loss", "rate", "train", "test", "NC1", "NC2", "NC3", "test - ce", "")
+    table = plain_table((), numbers)
+    for group in groups:
+        for row in group.rows:
+            table.add_row(
+                *(_shown(group.settings[name]) for name in names),
+                row.loss,
+                f"{row.learning_rate:g}",
+                "—" if math.isnan(row.train_accuracy) else f"{row.train_accuracy:.1f}",
+                _accuracy(row),
+                *(
+                    "—" if math.isnan(fall) else f"÷{fall:.{1 if fall < 10 else 0}f}"
+                    for fall in row.falls
+                ),
+                *_against(row.against),
+            )
+    console.print(table)
+    for group in groups:
+        for row in group.rows:
+            if not row.is_whole:
+                where = ", ".join(f"{name} {_shown(group.settings[name])}" for name in names)
+                said = f"{row.loss}, {where}: {row.completed} of {row.runs} runs completed"
+                console.print(said, highlight=False, soft_wrap=True)
+    console.print(
+        "train: the worst run; test: mean ± standard deviation; NC1-NC3: the smallest fall since "
+        "the first epoch; test - ce: mean difference and 90 % interval, in points",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for line in (*conclusions(groups), normalisations(store)):
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
+    line = f"Report: {command('ufm', 'report', store.path)}"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _telling(groups: "list[Group]") -> list[str]:
+    """The settings that differ, or width and epochs."""
+    if not groups:
+        return []
+    varying = [
+        name for name in groups[0].settings if len({str(g.settings[name]) for g in groups}) > 1
+    ]
+    return varying or ["width", "epochs"]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _accuracy(row: "LossRow") -> str:
+    if math.isnan(row.test_accuracy):
+        return "—"
+    if math.isnan(row.test_deviation):
+        return f"{row.test_accuracy:.2f}"
+    return f"{row.test_accuracy:.2f} ± {row.test_deviation:.2f}"
+
+
+def _against(found: "Equivalence | None") -> tuple[str, str]:
+    if found is None:
+        return "", ""
+    interval = "" if math.isnan(found.low) else f" [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{found.difference:+.2f}{interval}", str(found.outcome)
+
+
+def networks_json(store: "SweepStore") -> str:
+    """The same as JSON."""
+    from ufm._support.strict_json import dumps
+    from ufm.networks.sweeps.page_contents import normalisations
+    from ufm.networks.sweeps.summary import conclusions, summarise
+
+    groups = summarise(store)
+    return dumps(
+        {
+            "folder": str(store.path),
+            "cells": store.num_cells,
+            "finished": len(store.finished()),
+            "conclusions": conclusions(groups),
+            "normalisation": normalisations(store),
+            "config": store.config,
+            "environments": store.environments() or [store.environment],
+            "groups": [
+                {
+                    "settings": group.settings,
+                    "losses": [
+                        dataclasses.asdict(row)
+                        | {"against": None if row.against is None else row.against.row()}
+                        for row in group.rows
+                    ],
+                }
+                for group in groups
+            ],
+        }
+    )

@@ -1,0 +1,48 @@
+"""What `ufm store query` prints: the cells, with the columns that tell them apart first."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from ufm.cli.output.console import wide_console
+
+#: Printed always; columns of the problem only where they differ between cells.
+_ALWAYS = (
+    "cell", "loss", "verdict", "reason", "value", "gap", "grad_norm", "train_accuracy",
+    "test_accuracy", "nc1", "nc2", "steps",
+)  # fmt: skip
+_WHERE_DIFFERENT = (
+    "num_classes", "dim", "class_counts", "lam_w", "lam_h", "lam_b", "method", "start_scale",
+    "data", "per_class", "model", "width", "depth", "norm", "epochs", "learning_rate", "seed",
+    "start", "status",
+)  # fmt: skip
+_MOST = 50
+
+
+def show_cells(cells: Sequence[dict[str, Any]]) -> None:
+    """At most fifty rows, and how many there are."""
+    console = wide_console(160)
+    if cells:
+        known = [name for name in _ALWAYS if name in cells[0]]
+        different = [
+            name
+            for name in _WHERE_DIFFERENT
+            if name in cells[0] and len({cell[name] for cell in cells}) > 1
+        ]
+        names = [*known[:2], *different, *known[2:]]
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        for name in names:
+            numeric = not isinstance(cells[0][name], str)
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        for cell in cells[:_MOST]:
+            table.add_row(*(_shown(cell[name]) for name in names))
+        console.print(table)
+    rest = f"; the first {_MOST} are shown, see --json or ufm store export" * (len(cells) > _MOST)
+    console.print(f"{len(cells):,} cells{rest}", highlight=False)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "—"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

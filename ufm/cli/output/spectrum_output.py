@@ -1,0 +1,285 @@
+"""What `ufm spectrum` prints and writes."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from ufm.cli.output.console import wide_console
+from ufm.cli.output.table import headline
+
+if TYPE_CHECKING:
+    from ufm.hessian import Spectrum
+    from ufm.model.problem import Problem
+    from ufm.spectra.spectra import SpectrumPath, SpectrumRecord
+
+Paths = Sequence[tuple["Problem", "SpectrumPath"]]
+
+#: Distinct eigenvalues printed of one spectrum, and how many of either end if there are more.
+_MOST, _ENDS = 30, 12
+_FORMAT = 1
+
+
+# On the terminal -----------------------------------------------------------------------------
+
+
+def show_spectra(records: "Sequence[SpectrumRecord]", notes: Sequence[str] = ()) -> None:
+    """A table for each spectrum, and what it means in one line."""
+    console = wide_console()
+    console.print(headline(records[0].problem))
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    for record in records:
+        console.print()
+        console.print(record.problem.loss.label(), style="bold", highlight=False)
+        console.print(_eigenvalues(record.spectrum), highlight=False)
+        for line in conclusions(record):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _eigenvalues(spectrum: "Spectrum") -> Table:
+    table = _table(("eigenvalue", "multiplicity", "error"), ("comes from",))
+    count = len(spectrum.eigenvalues)
+    rows = (
+        list(range(count)) if count <= _MOST else [*range(_ENDS), -1, *range(count - _ENDS, count)]
+    )
+    for i in rows:
+        if i < 0:
+            table.add_row("…", f"{count - 2 * _ENDS} more", "", "see --json or --out")
+            continue
+        value = float(spectrum.eigenvalues[i])
+        table.add_row(
+            "0" if abs(value) <= spectrum.zero_tol else f"{value:.6e}",
+            f"{int(spectrum.multiplicities[i]):,}",
+            f"{float(spectrum.residuals[i]):.0e}",
+            spectrum.labels[i],
+        )
+    return table
+
+
+def conclusions(record: "SpectrumRecord") -> list[str]:
+    """The numbers of signs with what explains the zeros, and, at a saddle, the way down."""
+    found = record.spectrum
+    parts = [f"dimension {found.dimension:,}"]
+    if found.negative is None:
+        parts.append("signs not counted")
+    else:
+        zeros, explained = found.zero or 0, min(found.zero or 0, found.gauge_dimension)
+        parts[0] += f": {found.negative:,} negative, {zeros:,} zero, {found.positive:,} positive"
+        parts.append(f"{_symmetries(record.problem)} explain {explained:,} of {zeros:,} zeros")
+    definite = {True: "yes", False: "no", None: "not decided"}[found.definite_modulo_gauge]
+    parts.append(f"positive definite modulo rotations: {definite}")
+    parts.append(f"method {found.method}" + (f", {found.note}" if found.note else ""))
+    lines = ["; ".join(parts)]
+    if not found.converged:
+        lines.insert(
+            0,
+            "WARNING: not converged: the eigenvalues of the ends are known to their errors only, "
+            "and others may lie beyond them",
+        )
+    smallest = float(found.eigenvalues[0])
+    if smallest < -found.zero_tol:
+        line = f"smallest eigenvalue {smallest:.6e}"
+        if record.escape is not None:
+            line += (
+                f"; along the theory's escape direction −2(‖G‖−μ)μ/(λ_W+λ_H) = {record.escape:.6e}"
+            )
+        lines.append(line)
+    return lines
+
+
+def _symmetries(problem: "Problem") -> str:
+    """What leaves f unchanged."""
+    free = problem.has_bias and float(problem.lam_b or 0.0) == 0.0
+    return "rotations and shifts of b" if free and problem.loss.shift_invariant else "rotations"
+
+
+def show_paths(paths: Paths) -> None:
+    """A table for each run."""
+    console = wide_console()
+    console.print(headline(paths[0][0]))
+    for problem, path in paths:
+        console.print()
+        console.print(problem.loss.label(), style="bold", highlight=False)
+        table = _table(("step", "f", "smallest", "largest", "negative", "zero", "positive"))
+        for i, step in enumerate(path.step):
+            counts = (path.negative[i], path.zero[i], path.positive[i])
+            table.add_row(
+                f"{int(step)}",
+                f"{float(path.value[i]):.8g}",
+                *(f"{float(x):.4e}" for x in (path.smallest[i], path.largest[i])),
+                *(f"{int(x):,}" for x in counts),
+            )
+        console.print(table, highlight=False)
+        console.print(
+            f"zero: within ±{path.zero_tol:.1e}; counts are exact"
+            + ("" if path.reliable else ", but an eigenvalue lies within rounding of that"),
+            highlight=False,
+        )
+
+
+def _table(numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in words:
+        table.add_column(heading)
+    return table
+
+
+# As JSON -------------------------------------------------------------------------------------
+
+
+def spectra_json(records: "Sequence[SpectrumRecord]") -> str:
+    """Every distinct eigenvalue and every number that is printed."""
+    return _json([_of_spectrum(record) for record in records])
+
+
+def _of_spectrum(record: "SpectrumRecord") -> dict[str, Any]:
+    found = record.spectrum
+    columns = zip(
+        found.eigenvalues.tolist(),
+        found.multiplicities.tolist(),
+        found.residuals.tolist(),
+        found.labels,
+        strict=True,
+    )
+    names = ("eigenvalue", "multiplicity", "residual", "label")
+    return {
+        **_of_problem(record.problem),
+        "dimension": found.dimension,
+        "negative": found.negative,
+        "zero": found.zero,
+        "positive": found.positive,
+        "zeros_by_symmetry": found.gauge_dimension,
+        "zero_tol": found.zero_tol,
+        "definite_modulo_rotations": found.definite_modulo_gauge,
+        "complete": found.complete,
+        "converged": found.converged,
+        "method": found.method,
+        "note": found.note,
+        "smallest": float(found.eigenvalues[0]),
+        "largest": float(found.eigenvalues[-1]),
+        "escape_curvature": record.escape,
+        "eigenvalues": [dict(zip(names, row, strict=True)) for row in columns],
+    }
+
+
+def paths_json(paths: Paths) -> str:
+    """Every run as columns over its moments."""
+    return _json(
+        [
+            {
+                **_of_problem(problem),
+                "zero_tol": path.zero_tol,
+                "reliable": path.reliable,
+                **{name: column.tolist() for name, column in _columns(path).items()},
+            }
+            for problem, path in paths
+        ]
+    )
+
+
+def _of_problem(problem: "Problem") -> dict[str, Any]:
+    from ufm.losses import loss_spec
+
+    return {
+        "loss": loss_spec(problem.loss),
+        "label": problem.loss.label(),
+        "class_counts": list(problem.class_counts),
+        "dim": problem.dim,
+        "lam_w": float(problem.lam_w),
+        "lam_h": float(problem.lam_h),
+        "lam_b": None if problem.lam_b is None else float(problem.lam_b),
+    }
+
+
+def _json(spectra: list[dict[str, Any]]) -> str:
+    from ufm._support.strict_json import dumps
+    from ufm.runs.run_folder import environment
+
+    return dumps({"format": _FORMAT, "environment": environment(), "spectra": spectra})
+
+
+# As files ------------------------------------------------------------------------------------
+
+
+def spectrum_files(records: "Sequence[SpectrumRecord]") -> dict[str, bytes]:
+    """spectrum.npz (one row for each distinct eigenvalue of each loss), .csv and .json."""
+    import numpy as np
+
+    columns: dict[str, Any] = {
+        name: np.concatenate([np.asarray(getattr(r.spectrum, name)) for r in records])
+        for name in ("eigenvalues", "multiplicities", "labels", "residuals")
+    }
+    columns["loss"] = _repeated([(r.problem, len(r.spectrum.eigenvalues)) for r in records])
+    tables = [{"loss": r.problem.loss.label(), **_csv_columns(r.spectrum)} for r in records]
+    return _files(columns, tables, spectra_json(records))
+
+
+def _csv_columns(spectrum: "Spectrum") -> dict[str, Any]:
+    return {
+        "eigenvalue": spectrum.eigenvalues,
+        "multiplicity": spectrum.multiplicities,
+        "residual": spectrum.residuals,
+        "label": spectrum.labels,
+    }
+
+
+def path_files(paths: Paths) -> dict[str, bytes]:
+    """The same three, with one row for each moment of each run."""
+    import numpy as np
+
+    columns = {
+        name: np.concatenate([_columns(path)[name] for _, path in paths])
+        for name in _columns(paths[0][1])
+    }
+    columns["loss"] = _repeated([(problem, len(path.step)) for problem, path in paths])
+    tables = [{"loss": problem.loss.label(), **_columns(path)} for problem, path in paths]
+    return _files(columns, tables, paths_json(paths))
+
+
+def _columns(path: "SpectrumPath") -> dict[str, Any]:
+    names = ("step", "products", "value", "smallest", "largest", "error")
+    return {name: getattr(path, name) for name in (*names, "negative", "zero", "positive")}
+
+
+def _repeated(counts: "list[tuple[Problem, int]]") -> Any:
+    import numpy as np
+
+    from ufm.losses import loss_spec
+
+    return np.concatenate([np.full(count, loss_spec(problem.loss)) for problem, count in counts])
+
+
+def _files(columns: dict[str, Any], tables: list[dict[str, Any]], text: str) -> dict[str, bytes]:
+    import numpy as np
+
+    from ufm.report._table import to_csv
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **columns)
+    return {
+        "spectrum.npz": buffer.getvalue(),
+        "spectrum.csv": to_csv(tables).encode(),
+        "spectrum.json": text.encode(),
+    }
+
+
+def draw_spectra(records: "Sequence[SpectrumRecord]") -> list[tuple[str, bytes]]:
+    """The figure's files."""
+    from ufm.cli.output.progress import waiting
+    from ufm.report import spectrum_files as figure
+
+    with waiting("drawing"):
+        return figure(records)
+
+
+def draw_paths(paths: Paths) -> list[tuple[str, bytes]]:
+    """The figure's files."""
+    from ufm.cli.output.progress import waiting
+    from ufm.report import spectrum_path_files
+
+    with waiting("drawing"):
+        return spectrum_path_files([(problem.loss.label(), path) for problem, path in paths])

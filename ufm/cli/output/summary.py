@@ -1,0 +1,117 @@
+"""What `ufm certify` prints about one point."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, SupportsFloat
+
+from rich.table import Table
+
+from ufm._support.text import command
+from ufm.cli.output.console import PlainConsole, wide_console
+from ufm.cli.output.table import headline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ufm.last_layer.examine import Examination
+
+
+def show(examination: "Examination", folder: Path) -> None:
+    """The problem, what was assumed, the verdict with its numbers, and where the proof is.
+
+    The same for the layer with centred features, where that is another point.
+    """
+    console = wide_console()
+    notes, other = examination.layer.notes, examination.centred
+    if other is not None:
+        console.print("The layer as given", style="bold")
+    _show_view(console, examination, notes, _rows(examination) + _metric_rows(examination))
+    if other is not None:
+        console.print()
+        console.print("The same layer with centred features", style="bold")
+        _show_view(console, other, [x for x in other.layer.notes if x not in notes], _rows(other))
+        console.print()
+        console.print(
+            "The certificate is of the layer as given; --centred writes that of the other.",
+            highlight=False,
+        )
+    check = f"{command('python', folder / 'verify.py')} checks it with NumPy alone"
+    console.print(f"Certificate: {folder} ({check})", highlight=False, soft_wrap=True)
+
+
+def _show_view(
+    console: PlainConsole,
+    examination: "Examination",
+    notes: "Iterable[str]",
+    rows: list[tuple[str, str, str]],
+) -> None:
+    problem = examination.layer.problem
+    console.print(f"{problem.loss.label()}, {headline(problem)}")
+    for note in notes:
+        console.print(f"note: {note}", highlight=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, highlight=False)
+
+
+def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
+    from ufm.certificates.certificate import REASONS, Reason, Verdict
+
+    found, minimum, nearest = examination.certificate, examination.minimum, examination.nearest
+    verdict = Verdict(int(found.verdict))
+    closeness = f"f - (a proven lower bound); tolerance {float(found.tol):.1e}"
+    star = ("f*", "unknown", minimum.reason)
+    if minimum.is_exact:
+        excess = float(found.value) - minimum.value
+        star = ("f*", f"{minimum.value:.10g}", f"{minimum.kind}; f - f* = {excess:.2e}")
+    rows = [
+        ("verdict", verdict.name, REASONS[Reason(int(found.reason))]),
+        ("f", f"{float(found.value):.10g}", ""),
+        star,
+        ("gap", _short(found.gap), closeness),
+        ("|grad f|", _short(found.grad_norm), f"critical up to {float(found.critical_tol):.1e}"),
+        (
+            "|G|/mu",
+            f"{float(found.dual_norm / found.threshold):.8g}",
+            "1 at every minimum but the origin",
+        ),
+    ]
+    if nearest is not None:
+        relative = float(nearest.relative)
+        text = f"to the nearest minimiser ({minimum.kind})"
+        if math.isfinite(relative):
+            text += f": {relative:.3g} of its norm"
+        rows.append(("distance", _short(nearest.distance), text))
+    if verdict is Verdict.STRICT_SADDLE:
+        text = "curvature along the escape direction (escape_W, escape_H in arrays.npz)"
+        rows.append(("escape", f"{float(found.escape.curvature):.3e}", text))
+    return rows
+
+
+def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
+    metrics = examination.metrics
+    return [
+        ("NC1", _short(metrics.nc1), "variability within classes"),
+        ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
+        ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
+        ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
+    ]
+
+
+def _expected(examination: "Examination", name: str) -> str:
+    """What the nearest minimiser itself has, where that is no simplex ETF."""
+    from ufm.collapse.metrics import nc_metrics
+
+    if examination.nearest is None or examination.minimum.kind in ("simplex ETF", "origin"):
+        return ""
+    value = float(getattr(nc_metrics(examination.layer.problem, examination.nearest.params), name))
+    return f"; {value:.3g} at the minimiser"
+
+
+def _short(number: SupportsFloat) -> str:
+    value = float(number)
+    return f"{value:.2e}" if math.isfinite(value) else "—"

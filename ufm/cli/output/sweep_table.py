@@ -1,0 +1,80 @@
+"""What `ufm sweep` prints when it has ended."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from ufm._support.text import command
+from ufm.cli.output.console import wide_console
+
+if TYPE_CHECKING:
+    from ufm.sweep import SweepStore
+
+
+def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Columns of text, then of numbers."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for heading in texts:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def show(store: "SweepStore") -> None:
+    """One row for each loss (the worst of its runs), then what it means in words."""
+    from ufm.sweep.problems.summary import summarise
+
+    console = wide_console()
+    rows = summarise(store)
+    table = plain_table(
+        ("loss",), ("cells", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "steps")
+    )
+    for row in rows:
+        numbers = (row["max_gap"], row["max_excess"], row["nc1"], row["nc2"], row["nc3"])
+        table.add_row(
+            row["loss"],
+            f"{row['cells']:,}",
+            f"{row['global']:,}",
+            *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
+            f"{row['steps']:.0f}",
+        )
+    console.print(table)
+    for line in conclusions(store, rows):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
+    line = f"Report: {command('ufm', 'report', store.path)}"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The verdict in a sentence, and what fell short."""
+    from ufm.sweep.problems.summary import SHORT, claim
+
+    lines = [claim(rows, store.num_cells)]
+    for row in rows:
+        if row["others"]:
+            listed = ", ".join(f"{count:,} {name}" for name, count in row["others"].items())
+            lines.append(f"{row['loss']}: {listed}")
+    if any(row["others"] or row["differs"] for row in rows):
+        lines.append(f'Which: ufm store query "{SHORT}" --store {command(store.path)}')
+    return lines
+
+
+def summary_json(store: "SweepStore") -> str:
+    """The same as JSON."""
+    from ufm._support.strict_json import dumps
+    from ufm.sweep.problems.summary import claim, summarise
+
+    rows = summarise(store)
+    return dumps(
+        {
+            "folder": str(store.path),
+            "cells": store.num_cells,
+            "finished": sum(row["cells"] for row in rows),
+            "claim": claim(rows, store.num_cells),
+            "losses": rows,
+        }
+    )

@@ -1,0 +1,96 @@
+"""The table that `ufm solve` prints."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ufm._support.text import command
+from ufm.cli.output.console import wide_console
+
+if TYPE_CHECKING:
+    from ufm.model.problem import Problem
+    from ufm.runs.run_folder import LossResult
+
+
+def show(
+    problem: "Problem", results: "list[LossResult]", folder: Path, *, drawn: bool = False
+) -> None:
+    """One row per loss (the worst of its runs), then what it means in words.
+
+    Unless figures are `drawn` anyway, the last line is the command that draws them.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for heading in ("loss", "minimum"):
+        table.add_column(heading)
+    for heading in ("global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(*_row(result))
+    conclusions = _conclusions(results)  # before anything is printed: a stored result may be bad
+    console = wide_console()
+    console.print(headline(problem))
+    console.print(table)
+    for line in conclusions:
+        console.print(line, highlight=False)
+    console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    if not drawn:
+        again = ("ufm", "solve", "--config", folder / "config.json", "--out", folder)
+        line = f"Figures: {command(*again, '--figures')}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def headline(problem: "Problem") -> str:
+    """Sizes and decays of a problem on one line."""
+    n = problem.per_class
+    counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
+    bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"
+    return (
+        f"K={problem.num_classes}, d={problem.dim}, {counts}, "
+        f"λ_W={problem.lam_w:g}, λ_H={problem.lam_h:g}, {bias}"
+    )
+
+
+def _row(result: "LossResult") -> list[str]:
+    from ufm.runs.loss_summary import summarise
+
+    row = summarise(result)
+    numbers = (row.max_gap, row.distance, row.nc1, row.nc2, row.nc3)
+    return [
+        row.label,
+        row.minimum,
+        f"{row.num_global}/{row.num_starts}",
+        *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
+        f"{row.seconds:.1f} s",
+    ]
+
+
+def _conclusions(results: "list[LossResult]") -> list[str]:
+    total = sum(result["starts"] for result in results)
+    certified = sum(result["verdicts"]["GLOBAL_MINIMUM"] for result in results)
+    matching = sum(result["geometry_matches"] for result in results)
+    lines = [
+        f"{certified} of {total} runs ended at a proven global minimum; "
+        f"{matching} of {total} have its predicted geometry."
+    ]
+    for result in results:
+        others = {
+            name: count
+            for name, count in result["verdicts"].items()
+            if count and name != "GLOBAL_MINIMUM"
+        }
+        if others:
+            listed = ", ".join(f"{count} {name}" for name, count in others.items())
+            reasons = {run["reason"] for run in result["runs"] if run["verdict"] in others}
+            lines.append(f"{result['label']}: {listed} ({', '.join(sorted(reasons))})")
+        unfinished = {run["status"] for run in result["runs"]} - {"CONVERGED"}
+        if unfinished:
+            count = sum(run["status"] in unfinished for run in result["runs"])
+            lines.append(
+                f"{result['label']}: {count} runs ended as {', '.join(sorted(unfinished))}; "
+                "see results.json"
+            )
+        if not result["minimum"]["is_exact"]:
+            lines.append(f"{result['label']}: f* is not known: {result['minimum']['reason']}")
+    return lines

@@ -1,0 +1,119 @@
+r"""The critical point W = H = 0, with the bias that is best there.
+
+Logits are b for every sample, so that what is left is a function of K numbers,
+
+    φ(b) = Σ_k (n_k/N) L(b, k) + λ_b/2 ‖b‖²,      ∇φ(b) = Σ_k (n_k/N) ∇L(b, k) + λ_b b = 0,
+
+minimised by Newton steps. With ∇φ = 0 the point is critical whatever the class counts: the
+gradients GHᵀ and WᵀG vanish with H and W. Cross-entropy with a free bias has log priors,
+b_k = log(n_k/N) up to a shift; MSE has b_k = (n_k/N)/(1 + λ_b).
+
+    >>> origin(problem).b
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ufm.model.class_means import class_sizes
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+
+_MOST_STEPS = 100
+#: Eigenvalues of ∇²φ below this part of the largest are those of a shift that changes nothing.
+_FLAT = 1e-13
+
+
+def origin(problem: Problem) -> Params:
+    """W = 0 (K×d), H = 0 (d×N) and the best bias, or none where the problem has none."""
+    dtype = jnp.result_type(float)
+    return Params(
+        jnp.zeros((problem.num_classes, problem.dim), dtype),
+        jnp.zeros((problem.dim, problem.num_columns), dtype),
+        origin_bias(problem) if problem.has_bias else None,
+    )
+
+
+def origin_bias(problem: Problem) -> Float[Array, " K"]:
+    """A stationary b of φ, a minimum where the loss is convex; sums to 0 where a shift is free.
+
+    Raises `ValueError` where Newton's steps do not get there.
+    """
+    b = np.zeros(problem.num_classes)
+    value, gradient, curvature = _derivatives(problem, b)
+    for _ in range(_MOST_STEPS):
+        size = float(np.linalg.norm(gradient))
+        if not np.all(np.isfinite(curvature)):
+            raise ValueError(
+                "the second derivatives of the loss are not finite at equal logits: the origin "
+                "has no Hessian, and its bias is not found"
+            )
+        sizes, vectors = np.linalg.eigh(curvature)
+        steep = np.abs(sizes) > _FLAT * np.max(np.abs(sizes))
+        # |λ| makes a step downhill where the focal loss is not convex.
+        inverse = np.where(steep, 1.0 / np.where(steep, np.abs(sizes), 1.0), 0.0)
+        step = -vectors @ (inverse * (vectors.T @ gradient))
+        slope = float(gradient @ step)
+        length = 1.0
+        while True:
+            trial = b + length * step
+            after = _derivatives(problem, trial)
+            enough = value + 1e-4 * length * slope
+            # Close to the end φ changes by less than its rounding: there the gradient decides.
+            if after[0] <= enough or (after[0] <= enough + 1e-14 and _norm(after[1]) < size):
+                break
+            length /= 2.0
+            if length < 1e-10:
+                return _arrived(b, size)
+        b, (value, gradient, curvature) = trial, after
+        if _norm(gradient) >= 0.5 * size and size <= _small(b):
+            break
+    return _arrived(b, _norm(gradient))
+
+
+def _arrived(b: np.ndarray, size: float) -> Float[Array, " K"]:
+    if not size <= _small(b):
+        raise ValueError(
+            f"the bias at the origin was not found: the gradient stays at {size:.1e}. Is the loss "
+            "bounded from below, and smooth?"
+        )
+    return jnp.asarray(b)
+
+
+def _small(b: np.ndarray) -> float:
+    """Gradients that rounding leaves: terms of order 1 and λ_b b, added up K times."""
+    return 1e-12 * (1.0 + float(np.max(np.abs(b))))
+
+
+def _norm(x: np.ndarray) -> float:
+    return float(np.linalg.norm(x))
+
+
+def _derivatives(problem: Problem, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    value, gradient, curvature = _at(problem, jnp.asarray(b))
+    return float(value), np.asarray(gradient), np.asarray(curvature)
+
+
+@jax.jit
+def _at(
+    problem: Problem, b: Float[Array, " K"]
+) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+    """φ, ∇φ and ∇²φ; one class after another, so that K matrices are never held at once."""
+    sizes = class_sizes(problem, b.dtype)
+    shares = sizes / jnp.sum(sizes)
+    lam_b = jnp.asarray(problem.lam_b, b.dtype)
+
+    def add(total, item):
+        share, label = item
+        loss = problem.loss
+        terms = (loss.value(b, label), loss.gradient(b, label), loss.hessian(b, label))
+        return jax.tree.map(lambda x, y: x + share * y, total, terms), None
+
+    classes = problem.num_classes
+    start = (
+        0.5 * lam_b * jnp.sum(b**2),
+        lam_b * b,
+        lam_b * jnp.eye(classes, dtype=b.dtype),
+    )
+    return jax.lax.scan(add, start, (shares, jnp.arange(classes)))[0]

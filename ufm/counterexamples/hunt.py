@@ -1,0 +1,322 @@
+r"""A hunt for counterexamples: local minima that are not global.
+
+Every try draws a problem (`ufm.counterexamples.search_space`) from `fold_in(key, i)`, so that any try
+reruns alone, and looks at
+
+- the origin, and the symmetric critical point with ρ > 0 (`ufm.minimum.global_minimum.frame`),
+- the ends of Newton runs from random starts at several scales,
+- the ends of runs from the frame with the rows and features of some classes set to zero ("dead").
+
+All of it in the problem of class means: nothing depends on n. A point counts as found if
+
+    ‖∇f‖ ≤ 1e-10,   all eigenvalues of ∇²f positive but as many zeros as rotations force,
+    f > (the value of another point in hand) · (1 + 1e-8),
+
+eigenvalues as in `ufm.certificates.second_order`, over all features: a numerical statement about a critical point
+nearby, as LOCAL_MINIMUM is. That it is not global rests on a point with a lower value, not on a
+bound.
+
+    >>> hunt(SearchSpace(), jax.random.key(0), tries=50).explain()
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm.certificates.second_order import all_positive, curvature_margin, means_spectrum
+from ufm.collapse.origin import origin
+from ufm.counterexamples.search_space import SearchSpace
+from ufm.hessian import Spectrum, has_frame, rank_of
+from ufm.minimum.global_minimum import frame
+from ufm.model.class_means import from_class_means, reduced_problem
+from ufm.model.params import Params, norm
+from ufm.model.problem import Problem, init_params, value_and_gradient
+from ufm.solvers import solve
+
+#: Largest gradient norm of a critical point.
+CRITICAL = 1e-10
+#: A local minimum is spurious if f exceeds a lower value by more than this part of it.
+EXCESS = 1e-8
+#: Standard deviations of random starts: at small ones runs go where the origin sends them.
+_SCALES = (0.1, 1.0, 3.0)
+#: Starts with dead classes in every try, and the size of their noise relative to the frame's.
+_DEAD_STARTS, _NOISE = 2, 1e-2
+#: Features, or differences of features, shorter than this part of the longest are none.
+_DEAD = 0.1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpuriousMinimum:
+    """A local minimum that is not global.
+
+    `means` are W, √n_k h̄_k (d×K) and b. `index`, `zeros` and `smallest` (the smallest eigenvalue
+    that is no zero) are of ∇²f over all N features; rotations force `gauge_dimension` zeros.
+    `lower_value` is f at another point of the same problem, `lower` says which.
+    """
+
+    problem: Problem
+    means: Params
+    value: float
+    lower_value: float
+    lower: str
+    grad_norm: float
+    index: int
+    zeros: int
+    gauge_dimension: int
+    smallest: float
+    rank: int
+    dead_classes: int
+    found_by: str
+    attempt: int = -1
+
+    @property
+    def params(self) -> Params:
+        """W, H (d×N) and b."""
+        means = self.means
+        return Params(means.W, from_class_means(self.problem, means.H), means.b)
+
+    @property
+    def excess(self) -> float:
+        """f minus the lower value."""
+        return self.value - self.lower_value
+
+    @property
+    def rate(self) -> float:
+        """μ√n, on which alone the landscape of the class means depends."""
+        return rate(self.problem)
+
+    @property
+    def kind(self) -> str:
+        """The geometry in words."""
+        if self.rank == 0:
+            return "origin"
+        if self.dead_classes:
+            return f"{self.dead_classes} dead classes"
+        return "simplex ETF" if self.rank == self.problem.num_classes - 1 else f"rank {self.rank}"
+
+    def explain(self) -> str:
+        """One line."""
+        p = self.problem
+        return (
+            f"{p.loss.label()}, K={p.num_classes}, n={p.per_class}, μ√n={self.rate:.6g}: "
+            f"{self.kind}, f={self.value:.10g} is {self.excess:.3g} above {self.lower}; "
+            f"{self.index} negative, {self.zeros} zero ({self.gauge_dimension} by rotations), "
+            f"smallest other {self.smallest:.3e}, |grad f|={self.grad_norm:.1e}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attempt:
+    """What one try looked at: its problem, and how many points of each kind it found.
+
+    `lowest`: at the lowest value; `saddles`: above it, with a negative eigenvalue; `undecided`:
+    above it and neither a proven saddle nor a minimum, or not critical to 1e-10.
+    """
+
+    number: int
+    problem: Problem
+    lowest: int
+    saddles: int
+    undecided: int
+    found: tuple[SpuriousMinimum, ...]
+    points: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hunt:
+    """All tries of a hunt."""
+
+    space: SearchSpace
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def found(self) -> tuple[SpuriousMinimum, ...]:
+        """Every local minimum that is not global, in the order of the tries."""
+        return tuple(each for attempt in self.attempts for each in attempt.found)
+
+    @property
+    def points(self) -> int:
+        """Points looked at."""
+        return sum(attempt.points for attempt in self.attempts)
+
+    @property
+    def undecided(self) -> int:
+        """Points about which nothing could be said."""
+        return sum(attempt.undecided for attempt in self.attempts)
+
+    @property
+    def saddles(self) -> int:
+        """Critical points with a negative eigenvalue, above the lowest value."""
+        return sum(attempt.saddles for attempt in self.attempts)
+
+    def explain(self) -> str:
+        """How much was searched, and what was found, in one sentence."""
+        successful = sum(bool(attempt.found) for attempt in self.attempts)
+        what = f"{len(self.found)} local minima that are not global, in {successful} tries"
+        return (
+            f"{what if self.found else 'no local minimum that is not global'}: "
+            f"{len(self.attempts)} tries, {self.points} points, {self.saddles} of them saddles, "
+            f"{self.undecided} undecided"
+        )
+
+
+def hunt(
+    space: SearchSpace,
+    key: Key[Array, ""],
+    tries: int = 50,
+    on_done: Callable[[Attempt], None] = lambda _: None,
+) -> Hunt:
+    """Look for local minima that are not global; `on_done` after each try.
+
+    Raises `ValueError` unless there is a try to make.
+    """
+    if tries < 1:
+        raise ValueError(f"tries must be at least 1, got {tries}")
+    attempts = []
+    for number in range(tries):
+        attempts.append(attempt(space, key, number))
+        on_done(attempts[-1])
+    return Hunt(space, tuple(attempts))
+
+
+def attempt(space: SearchSpace, key: Key[Array, ""], number: int) -> Attempt:
+    """Try `number` of the hunt with this key, alone."""
+    draw, look = jax.random.split(jax.random.fold_in(key, number))
+    problem = space.draw(draw)
+    found = examine(problem, candidates(problem, look))
+    spurious = tuple(dataclasses.replace(each, attempt=number) for each in found.found)
+    return dataclasses.replace(found, number=number, found=spurious)
+
+
+def candidates(problem: Problem, key: Key[Array, ""]) -> Iterator[tuple[str, Params]]:
+    """Points of the K-column problem at which to look, and where they come from."""
+    small = reduced_problem(problem, problem.dim)
+    yield "origin", origin(small)
+    base = frame(problem, small) if has_frame(problem) else None
+    if base is not None:
+        yield "frame", base
+    for i, scale in enumerate(_SCALES):
+        start = init_params(small, jax.random.fold_in(key, i), scale)
+        yield f"run from scale {scale:g}", solve(small, start).params
+    for i in range(_DEAD_STARTS):
+        local = jax.random.fold_in(key, len(_SCALES) + i)
+        start = init_params(small, local, 1.0) if base is None else base
+        dead = int(jax.random.randint(local, (), 1, max(problem.num_classes - 1, 2)))
+        start = without_classes(start, dead, local)
+        yield f"run from {dead} dead classes", solve(small, start).params
+
+
+def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
+    """A point with the rows and features of some random classes at zero, and a little noise."""
+    order, noise = jax.random.split(key)
+    classes = point.W.shape[0]
+    alive = jnp.ones(classes).at[jax.random.permutation(order, classes)[:dead]].set(0.0)
+    point = Params(point.W * alive[:, None], point.H * alive[None, :], point.b)
+    leaves, structure = jax.tree.flatten(point)
+    keys = jax.random.split(noise, len(leaves))
+    moved = [
+        x + _NOISE * jnp.max(jnp.abs(x)) * jax.random.normal(k, x.shape, x.dtype)
+        for x, k in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, moved)
+
+
+def converged(small: Problem, start: Params) -> Params:
+    """The end of a Newton run, a thousand times closer than a solver goes by itself.
+
+    What the gradient leaves open is its square root: see `ufm.certificates.second_order.curvature_margin`.
+    """
+    return solve(small, start, tol=1e-3 * float(jnp.minimum(1e-10, 1e-6 * small.mu()))).params
+
+
+def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
+    """Sort points of the K-column problem into lowest, saddles, spurious minima and undecided."""
+    small = reduced_problem(problem, problem.dim)
+    values = [(_value_and_grad_norm(small, point)[0], by, point) for by, point in points]
+    best = min(value for value, _, _ in values)
+    lower = next(by for value, by, _ in values if value - best <= EXCESS * abs(best))
+    kinds: list[str] = []
+    found: list[SpuriousMinimum] = []
+    for value, found_by, point in values:
+        if value - best > EXCESS * abs(best):
+            point = converged(small, point)
+        value, grad_norm = _value_and_grad_norm(small, point)
+        if value - best <= EXCESS * abs(best):
+            kinds.append("lowest")
+            continue
+        spectrum = means_spectrum(problem, point)
+        kind = classify(small, point, grad_norm, spectrum)
+        kinds.append(kind)
+        rank = rank_of(point)
+        known = any(abs(x.value - value) <= EXCESS * abs(value) and x.rank == rank for x in found)
+        if kind == "minimum" and spectrum is not None and not known:
+            found.append(
+                SpuriousMinimum(
+                    problem=problem,
+                    means=point,
+                    value=value,
+                    lower_value=best,
+                    lower=lower,
+                    grad_norm=grad_norm,
+                    index=spectrum.negative or 0,
+                    zeros=spectrum.zero or 0,
+                    gauge_dimension=spectrum.gauge_dimension,
+                    smallest=smallest_nonzero(spectrum),
+                    rank=rank,
+                    dead_classes=dead_classes(point),
+                    found_by=found_by,
+                )
+            )
+    return Attempt(
+        number=-1,
+        problem=problem,
+        lowest=kinds.count("lowest"),
+        saddles=kinds.count("saddle"),
+        undecided=kinds.count("undecided"),
+        found=tuple(found),
+        points=len(values),
+    )
+
+
+def _value_and_grad_norm(problem: Problem, point: Params) -> tuple[float, float]:
+    value, gradient = value_and_gradient(problem, point)
+    return float(value), float(norm(gradient))
+
+
+def classify(small: Problem, point: Params, grad_norm: float, spectrum: Spectrum | None) -> str:
+    """Is it a "minimum" or a "saddle", beyond what the gradient leaves open, or "undecided"?"""
+    if spectrum is None or not grad_norm <= CRITICAL:
+        return "undecided"
+    margin = curvature_margin(small, point, grad_norm)
+    if all_positive(spectrum, margin):
+        return "minimum"
+    down = float(np.min(spectrum.eigenvalues + spectrum.residuals))
+    return "saddle" if down < -margin else "undecided"
+
+
+def smallest_nonzero(spectrum: Spectrum) -> float:
+    """The eigenvalue next to 0 that is no zero of the rotations."""
+    nonzero = spectrum.eigenvalues[np.abs(spectrum.eigenvalues) > spectrum.zero_tol]
+    return float(nonzero[np.argmin(np.abs(nonzero))])
+
+
+def dead_classes(point: Params) -> int:
+    """Classes with features next to nothing, or next to those of another class, beside the longest.
+
+    A few dead classes have none; more of them share one, opposite to the mean of the others.
+    """
+    products = np.asarray(point.H.T @ point.H)
+    squares = np.diag(products)
+    apart = squares[:, None] + squares[None, :] - 2.0 * products
+    np.fill_diagonal(apart, np.inf)
+    short = _DEAD**2 * np.max(squares)
+    return int(np.sum((squares < short) | (np.min(apart, axis=1) < short)))
+
+
+def rate(problem: Problem) -> float:
+    """μ√n of a balanced problem."""
+    return float(problem.mu()) * (problem.num_columns / problem.num_classes) ** 0.5

@@ -1,0 +1,77 @@
+r"""Where the origin and the simplex ETF are minima under the focal loss, and where they tie.
+
+On points of equal margins the loss is φ(s) = ψ(log(1 + (K−1)e^{−s})), concave below the margin s_c
+at which p_k = p*(γ) and convex above it. In terms of x = μ√n, for d ≥ K−1 and no bias or a small
+decay (so that the symmetric minimum is global, see `ufm.collapse.symmetric_solution`):
+
+| curve | at x = | what happens |
+|---|---|---|
+| `origin` | −φ'(0)/(K−1) = ψ'(log K)/K | ‖G‖₂ = μ: above it the origin is a local minimum |
+| `tie` | c/(K−1), φ(s) + cs = φ(0), c = −φ'(s) | below it the ETF is global, above it the origin |
+| `frame` | −φ'(s_c)/(K−1) | above it there is no ETF: χ₁ = 0, its spinodal |
+
+with origin < tie < frame where 1/K < p*(γ): between `origin` and `frame` both are local minima, and
+one of them is spurious. Where 1/K ≥ p*(γ) all three are one curve, and the transition is
+continuous. φ depends on K through s − log(K−1) alone, so that K is a number like any other here.
+
+    >>> focal_phases(jnp.linspace(0.1, 5.0, 100), 100).tie
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm._support.pytree import pytree
+from ufm.collapse.symmetric_solution import MarginLoss, bisect
+from ufm.losses import Focal
+
+Numbers = Float[Array, "*batch"]
+
+
+@pytree()
+class FocalPhases:
+    """The curves of the module, in units of μ√n, over γ and K; `jumps` where they differ."""
+
+    gamma: Numbers
+    num_classes: Numbers
+    origin: Numbers
+    tie: Numbers
+    frame: Numbers
+    jumps: Any
+
+
+def focal_phases(gamma: Any, num_classes: Any) -> FocalPhases:
+    """The three curves for arrays of γ > 0 and K ≥ 2 that broadcast against each other.
+
+    Raises `ValueError` for other numbers.
+    """
+    dtype = jnp.result_type(float)
+    both = jnp.asarray(gamma, dtype), jnp.asarray(num_classes, dtype)
+    g, K = jnp.broadcast_arrays(*both)
+    if not bool(jnp.all((g > 0) & jnp.isfinite(g))):
+        raise ValueError("gamma must be positive and finite: at 0 the loss is cross-entropy")
+    if not bool(jnp.all((K >= 2) & jnp.isfinite(K))):
+        raise ValueError("num_classes must be at least 2 and finite")
+    origin, tie, frame, jumps = (
+        x.reshape(g.shape) for x in jax.vmap(_curves)(g.ravel(), K.ravel())
+    )
+    return FocalPhases(g, K, origin, tie, frame, jumps)
+
+
+@jax.jit
+def _curves(gamma: Array, classes: Array) -> tuple[Array, Array, Array, Array]:
+    phi = MarginLoss(Focal(gamma), 2)
+    zero = -jnp.log(classes - 1.0)  # the margin 0 of K classes, as one of two
+    bend = jnp.maximum(phi.inflection(), zero)
+    jumps = phi.inflection() > zero
+
+    def beyond(s: Array) -> Array:
+        """Is the ETF at s, with the decay that makes it critical, no higher than the origin?"""
+        return phi.value(s) - (s - zero) * phi.slope(s) <= phi.value(zero)
+
+    tie = bisect(beyond, bend, jnp.full_like(bend, 1e4))
+    tie = jnp.where(jumps, tie, zero)
+    origin, tie, frame = (-phi.slope(s) / (classes - 1.0) for s in (zero, tie, bend))
+    return origin, tie, frame, jumps

@@ -1,0 +1,68 @@
+r"""The smallest file that shows a spurious minimum: `ufm certify FILE.npz` checks it again.
+
+The landscape of the class means depends on n through μ√n alone: with n = 1 and
+
+    λ' = λ√n,   W' = W n^{-1/4},   H' = Ĥ n^{-1/4},
+
+Ĥ the class means times √n, logits and f are the same. What is a minimum over all features is one
+over the class means, so that one sample in each class is enough.
+
+    >>> save(found, "spurious.npz")
+"""
+
+import dataclasses
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ufm._support.atomic_files import write_whole
+from ufm.counterexamples.hunt import SpuriousMinimum
+from ufm.losses import loss_spec
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+
+
+def one_per_class(minimum: SpuriousMinimum) -> tuple[Problem, Params]:
+    """The same minimum with one sample in each class, in K − 1 dimensions, or K + 1 for K."""
+    problem, means = minimum.problem, minimum.means
+    classes = problem.num_classes
+    root = (problem.num_columns / classes) ** 0.5
+    # A square H does not say how it is stored.
+    spare = 1 if problem.dim == classes else 0
+    small = dataclasses.replace(
+        problem,
+        class_counts=(1,) * classes,
+        dim=problem.dim + spare,
+        lam_w=problem.lam_w * root,
+        lam_h=problem.lam_h * root,
+    )
+    W = jnp.pad(means.W, ((0, 0), (0, spare))) / root**0.5
+    H = jnp.pad(means.H, ((0, spare), (0, 0))) / root**0.5
+    return small, Params(W, H, means.b)
+
+
+def reproducing_file(minimum: SpuriousMinimum) -> bytes:
+    """An .npz as `ufm certify` reads it: W, H (d×K), labels, loss and decays, and b if there is."""
+    problem, point = one_per_class(minimum)
+    arrays: dict[str, Any] = {
+        "W": point.W,
+        "H": point.H,
+        "labels": problem.labels,
+        "loss": loss_spec(problem.loss),
+        "lam_w": float(problem.lam_w),
+        "lam_h": float(problem.lam_h),
+    }
+    if point.b is not None:
+        arrays |= {"b": point.b, "lam_b": float(problem.lam_b or 0.0)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def save(minimum: SpuriousMinimum, path: str | os.PathLike[str]) -> None:
+    """Write the file, whole or not at all."""
+    write_whole(Path(path), reproducing_file(minimum))

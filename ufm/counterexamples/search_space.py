@@ -1,0 +1,96 @@
+r"""Where to look for a counterexample: ranges of losses, decays, K and n, and a draw from them.
+
+Balanced classes; the dimension is the smallest for which convex losses have no spurious minima,
+d = K − 1, or K where the loss is not shift-invariant and the bias not free. Decays are placed
+relative to the one at which the minimum collapses (`ufm.collapse_threshold`), where the landscape
+of the focal loss changes.
+
+    >>> SearchSpace((Focal(1.0), Focal(5.0)), num_classes=(100,)).draw(jax.random.key(0))
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from ufm.collapse.symmetric_solution import collapse_threshold
+from ufm.losses import MSE, Focal, Loss
+from ufm.model.problem import Problem
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """Ranges, ends included.
+
+    `losses`: two losses of one family, between whose hyperparameters one is drawn uniformly; one
+    loss twice is that loss. `num_classes`: the values of K to choose from (every K is a
+    compilation). `per_class`: n, uniformly. `decay`: √(λ_W λ_H) over the collapse threshold,
+    uniformly. `ratio`: λ_W/λ_H, log-uniformly. `lam_b` as for `Problem`. Raises `ValueError` for
+    what is no range.
+    """
+
+    losses: tuple[Loss, Loss] = (Focal(0.5), Focal(5.0))
+    num_classes: tuple[int, ...] = (10, 24, 50, 100)
+    per_class: tuple[int, int] = (1, 10)
+    decay: Range = (0.9, 1.05)
+    ratio: Range = (0.1, 10.0)
+    lam_b: float | None = None
+
+    def __post_init__(self) -> None:
+        first, last = self.losses
+        if type(first) is not type(last):
+            raise ValueError(
+                f"losses must be two of one family, the ends of a range, got {first.label()} and "
+                f"{last.label()}"
+            )
+        if not (first.contrastive or isinstance(first, MSE)):
+            raise ValueError(f"the search is for CE, LS, FL and MSE, got {first.label()}")
+        if not self.num_classes or min(self.num_classes) < 2:
+            raise ValueError(f"num_classes must list numbers of at least 2, got {self.num_classes}")
+        for name in ("per_class", "decay", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ValueError(
+                    f"{name} must be two positive numbers, ascending, got {low} {high}"
+                )
+
+    def draw(self, key: Key[Array, ""]) -> Problem:
+        """One problem; the same for the same key."""
+        keys = jax.random.split(key, 5)
+        first, last = self.losses
+        part = jax.random.uniform(keys[0])
+        loss = jax.tree.map(lambda a, b: float(a + part * (b - a)), first, last)
+        chosen = int(jax.random.randint(keys[1], (), 0, len(self.num_classes)))
+        classes = self.num_classes[chosen]
+        low, high = self.per_class
+        n = int(jax.random.randint(keys[2], (), low, high + 1))
+        decay = _uniform(keys[3], self.decay)
+        balance = math.exp(
+            0.5 * _uniform(keys[4], (math.log(self.ratio[0]), math.log(self.ratio[1])))
+        )
+        problem = Problem.balanced(
+            loss=loss,
+            num_classes=classes,
+            per_class=n,
+            dim=smallest_dimension(loss, classes, self.lam_b),
+            lam_w=1.0,
+            lam_h=1.0,
+            lam_b=self.lam_b,
+        )
+        mu = decay * float(collapse_threshold(problem).mu)
+        return dataclasses.replace(problem, lam_w=mu * balance, lam_h=mu / balance)
+
+
+def smallest_dimension(loss: Loss, num_classes: int, lam_b: float | None) -> int:
+    """The d from which on convex losses have no spurious minima (see `ufm.certificates.certificate`)."""
+    free = lam_b is not None and float(lam_b) == 0.0
+    return num_classes - 1 if loss.shift_invariant or free else num_classes
+
+
+def _uniform(key: Key[Array, ""], ends: Range) -> float:
+    low, high = ends
+    return low + (high - low) * float(jax.random.uniform(key, dtype=jnp.result_type(float)))

@@ -1,0 +1,183 @@
+"""Counts of eigenvalues in intervals, exact at any point; the method is in `ufm.hessian.counts.arrow`.
+
+Counting at shift ± tol never factors at an eigenvalue that symmetry forces (rotation zeros at 0); a
+shift that hits an eigenvalue of a block is moved away, and the shifts used are returned.
+
+    >>> counts = inertia(problem, params)                      # negative, zero, positive
+    >>> eigenvalue_histogram(problem, params, np.linspace(-0.1, 0.1, 51)).counts
+    >>> eigenvalue_bracket(problem, params, 0)                 # the smallest eigenvalue
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ufm._support.pytree import pytree
+from ufm.hessian.counts.arrow import Arrow, arrow, border_size, eigenvalue_counts
+from ufm.hessian.products.dense import LARGEST
+from ufm.hessian.spectrum_result import Part, Spectrum
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+
+#: Shifts that one pass of the bisection counts at: passes cost more than shifts.
+_SECTIONS = 7
+_MOST_PASSES = 60
+
+
+@pytree()
+class Inertia:
+    """Eigenvalues of the Hessian below, within and above shift ± tol.
+
+    `lower`, `upper` are the two shifts at which was counted: shift ∓ tol, moved where one hit an
+    eigenvalue of a block. `reliable` is False where an eigenvalue lies within rounding of a shift.
+    """
+
+    negative: int
+    zero: int
+    positive: int
+    lower: float
+    upper: float
+    reliable: bool
+
+
+def inertia(
+    problem: Problem, params: Params, shift: float = 0.0, tol: float | None = None
+) -> Inertia:
+    """Count the eigenvalues of ∇²f below, within and above shift ± tol, exactly.
+
+    Two factorisations of size Kd + K, and N of size min(K, d). `tol=None` is 1e-6 (λ_W + λ_H).
+    Raises `ValueError` for a point that is not finite, a tol that is not positive, and where
+    Kd + K exceeds 10,000.
+    """
+    width = 1e-6 * float(problem.lam_w + problem.lam_h) if tol is None else float(tol)
+    if tol is None and not width > 0:
+        raise ValueError("tol must be given where lam_w and lam_h are 0: it has no default there")
+    if not width > 0:
+        raise ValueError(f"tol must be positive (at 0 itself counts go wrong), got {width}")
+    ends = np.array([shift - width, shift + width])
+    found = eigenvalue_counts(problem, params, ends, away=np.array([-1.0, 1.0]))
+    below, not_above = (int(x) for x in found.below)
+    return Inertia(
+        below,
+        not_above - below,
+        problem.num_parameters - not_above,
+        float(found.shifts[0]),
+        float(found.shifts[1]),
+        bool(np.all(found.reliable)),
+    )
+
+
+def with_counts(
+    found: Spectrum,
+    problem: Problem,
+    params: Params,
+    known: Sequence[Part] = (),
+    shift: float = 0.0,
+) -> Spectrum:
+    """A spectrum that lists some eigenvalues only, with exact numbers of signs, if there are.
+
+    Those of ∇²f at a point, of a problem that may be a part of the whole, plus those of `known`
+    parts. Zero is then what lies within the shifts at which was counted: ±1e-6 (λ_W + λ_H), more
+    where symmetry or the error `shift` of the point leaves more open.
+    """
+    if border_size(problem) > LARGEST:
+        return found
+    tol = max(1e-6 * float(problem.lam_w + problem.lam_h), 2.0 * shift)
+    if found.gauge_residual <= 10.0 * tol:
+        tol = max(tol, 2.0 * found.gauge_residual)
+    if not tol > 0:
+        return found
+    means = inertia(problem, params, 0.0, tol)
+    if not means.reliable:
+        return found
+    total = np.array([means.negative, means.zero, means.positive])
+    for part in known:
+        signs = (part.values >= means.lower).astype(int) + (part.values >= means.upper)
+        total += part.multiplicity * np.bincount(signs, minlength=3)
+    negative, zero, positive = (int(x) for x in total)
+    return dataclasses.replace(
+        found,
+        counted=(negative, zero, positive),
+        zero_tol=max(means.upper, -means.lower),
+        note=f"{found.note}; all are counted",
+    )
+
+
+class Histogram(NamedTuple):
+    """Eigenvalues in the intervals between consecutive edges, and outside all of them.
+
+    `edges` are those that were used (see `Inertia`); `reliable` holds for every edge.
+    """
+
+    edges: Float[np.ndarray, " e"]
+    counts: Int[np.ndarray, " e-1"]
+    below: int
+    above: int
+    reliable: bool
+
+
+def eigenvalue_histogram(
+    problem: Problem, params: Params, edges: Float[np.ndarray, " e"]
+) -> Histogram:
+    """Exact numbers of eigenvalues between ascending edges: a histogram without a bandwidth.
+
+    Put no edge on an eigenvalue that structure forces, such as 0, λ_W or λ_H: which side it falls
+    on would be rounding, and `reliable` would be False.
+    """
+    asked = np.asarray(edges, float)
+    if asked.ndim != 1 or len(asked) < 2 or not np.all(np.diff(asked) > 0):
+        raise ValueError("edges must be two or more ascending numbers")
+    found = eigenvalue_counts(problem, params, asked)
+    return Histogram(
+        found.shifts,
+        np.diff(found.below),
+        int(found.below[0]),
+        problem.num_parameters - int(found.below[-1]),
+        bool(np.all(found.reliable)),
+    )
+
+
+def eigenvalue_bracket(
+    problem: Problem, params: Params, index: int, tol: float | None = None
+) -> tuple[float, float]:
+    """An interval no longer than tol that holds the eigenvalue number `index`, 0 the smallest.
+
+    By counts at seven shifts at a time; `tol=None` is 1e-9 of a bound on the spectral radius.
+    Counts within rounding of an eigenvalue are left out, so the interval can be longer than tol;
+    what is returned holds the eigenvalue. Raises `ValueError` for an index that there is not.
+    """
+    total = problem.num_parameters
+    if not -total <= index < total:
+        raise ValueError(f"index must be in [{-total}, {total}), got {index}")
+    index %= total
+    ready = arrow(problem, params)
+    low, high = _all_eigenvalues(ready, index)
+    width = 1e-9 * max(abs(low), abs(high)) if tol is None else float(tol)
+    if not width > 0:
+        raise ValueError(f"tol must be positive, got {width}")
+    for _ in range(_MOST_PASSES):
+        if high - low <= width:
+            break
+        inside = np.linspace(low, high, _SECTIONS + 2)[1:-1]
+        found = ready.counts(inside)
+        sure = found.reliable & (found.shifts > low) & (found.shifts < high)
+        lower = found.shifts[sure & (found.below <= index)]
+        upper = found.shifts[sure & (found.below > index)]
+        before = (low, high)
+        low, high = np.max(lower, initial=low), np.min(upper, initial=high)
+        if (low, high) == before:
+            break
+    return float(low), float(high)
+
+
+def _all_eigenvalues(ready: Arrow, index: int) -> tuple[float, float]:
+    """An interval about 0 with eigenvalue number `index` inside, found by growing it."""
+    radius = float(ready.problem.lam_w + ready.problem.lam_h) + 1e-3
+    while True:
+        found = ready.counts(np.array([-radius, radius]), np.array([-1.0, 1.0]))
+        if found.below[0] <= index < found.below[1] and bool(np.all(found.reliable)):
+            return float(found.shifts[0]), float(found.shifts[1])
+        radius *= 8.0

@@ -1,0 +1,146 @@
+r"""The density of the Hessian's eigenvalues, from products alone, in intervals that hold it.
+
+The spectral measure of ∇²f (n×n) is (1/n) Σ_i δ(λ_i). For v uniform on the unit sphere the
+measure Σ_i (u_iᵀv)² δ(λ_i) has it as its mean, and m products give the Gauss rule of the latter
+(`ufm.hessian.krylov.lanczos`). With probes v_1, …, v_P, their nodes θ_pk and weights w_pk,
+
+    φ_σ(x) = (1/P) Σ_p Σ_k w_pk N(x; θ_pk, σ²).
+
+This is stochastic Lanczos quadrature: Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017);
+for networks Ghorbani, Krishnan and Xiao, ICML 2019. Two errors add up, and every interval allows
+for both: that of the probes (`ufm.hessian.krylov.confidence`), and what m products leave open of a
+probe's measure (`ufm.hessian.krylov.stieltjes`). The second does not show in the spread of the probes:
+eigenvalues that no rule resolves are misplaced by all of them alike.
+
+    >>> density = spectral_density(problem, params, jax.random.key(0))
+    >>> value, lower, upper = density.cumulative(-1e-6)     # fraction of negative eigenvalues
+    >>> spectral_density_of(loss, weights, jax.random.key(0))     # any network
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, Int, Key
+
+from ufm.hessian.krylov.lanczos import GaussRule, Lanczos, advance, probe, quadrature
+from ufm.hessian.krylov.measure import (
+    SpectralDensity,
+    checked_confidence,
+    checked_smoothing,
+    smoothed,
+    whole,
+)
+from ufm.hessian.products.trees import array_tree, check_memory, check_tree, flat, function_product
+from ufm.model.hessian_product import Linearisation, hessian_product, linearise
+from ufm.model.params import Params
+from ufm.model.problem import Problem, check_shapes
+
+
+def spectral_density(
+    problem: Problem,
+    params: Params,
+    key: Key[Array, ""],
+    *,
+    num_probes: int = 10,
+    num_matvecs: int = 100,
+    grid: Any = None,
+    width: float | None = None,
+    confidence: float = 0.95,
+    max_bytes: int = 2**32,
+) -> SpectralDensity:
+    """The density of the eigenvalues of ∇²f at any point (W, H, b).
+
+    Costs num_probes · num_matvecs products, fewer where the Hessian has fewer distinct
+    eigenvalues, and holds num_matvecs · num_parameters numbers. Probe i depends on `key` and i
+    alone. `num_matvecs` is capped at the number of parameters. `width=None` is 1/100 of the
+    spectrum where every probe is resolved, else π/2 · spectrum/num_matvecs, the distance of
+    Chebyshev nodes and so about the resolution. `grid=None` covers the whole spectrum. Every
+    interval of the density holds the truth with at least `confidence`.
+
+    Raises `ValueError` for a point that is not finite or of wrong shape, less than one probe or
+    product, a basis of more than `max_bytes`, a bad grid,
+    width or confidence.
+    """
+    check_shapes(problem, params)
+    checked_smoothing(grid, width)  # before the products, not after
+    confidence = checked_confidence(confidence)
+    num_matvecs, size = _check(params, num_probes, num_matvecs, max_bytes)
+    at = linearise(problem, params)
+    rules = _rules(
+        lambda run, until: _advance_problem(problem, at, run, until),
+        *(params, key, num_probes, num_matvecs),
+    )
+    return smoothed(rules, size, num_matvecs, confidence, grid, width)
+
+
+def spectral_density_of(
+    function: Callable[..., Any],
+    point: Any,
+    key: Key[Array, ""],
+    *,
+    args: Any = (),
+    num_probes: int = 10,
+    num_matvecs: int = 100,
+    grid: Any = None,
+    width: float | None = None,
+    confidence: float = 0.95,
+    max_bytes: int = 2**32,
+) -> SpectralDensity:
+    """The density of the eigenvalues of ∇²function at a tree of float arrays, a network's say.
+
+    `function(point, *args)` is a scalar; products are forward over reverse. Data that the function
+    closes over is compiled in, so pass it as `args`, a tuple, or else the only one. One compilation
+    per function and shapes.
+    Everything else, errors included, as in `spectral_density`; `ValueError` too for leaves that
+    are not float32 or float64, all the same.
+    """
+    point = array_tree(point)
+    checked_smoothing(grid, width)  # before the products, not after
+    confidence = checked_confidence(confidence)
+    num_matvecs, size = _check(point, num_probes, num_matvecs, max_bytes)
+    rules = _rules(
+        lambda run, until: _advance_function(function, point, args, run, until),
+        *(point, key, num_probes, num_matvecs),
+    )
+    return smoothed(rules, size, num_matvecs, confidence, grid, width)
+
+
+@functools.partial(jax.jit, donate_argnames="run")
+def _advance_problem(
+    problem: Problem, at: Linearisation, run: Lanczos, until: Int[Array, ""]
+) -> Lanczos:
+    return advance(
+        flat(lambda direction: hessian_product(problem, at, direction), at.params), run, until
+    )
+
+
+@functools.partial(jax.jit, static_argnames="function", donate_argnames="run")
+def _advance_function(
+    function: Callable[..., Any], point: Any, args: Any, run: Lanczos, until: Int[Array, ""]
+) -> Lanczos:
+    return advance(flat(function_product(function, point, args), point), run, until)
+
+
+def _rules(
+    step: Callable[[Lanczos, Int[Array, ""]], Lanczos],
+    point: Any,
+    key: Key[Array, ""],
+    num_probes: int,
+    num_matvecs: int,
+) -> list[GaussRule]:
+    """One probe after another: side by side they would hold every basis at once."""
+    leaves = jax.tree.leaves(point)
+    size, dtype = sum(leaf.size for leaf in leaves), leaves[0].dtype
+    keys = (jax.random.fold_in(key, i) for i in range(num_probes))
+    return [quadrature(step, probe(k, size, dtype), num_matvecs) for k in keys]
+
+
+def _check(point: Any, num_probes: int, num_matvecs: int, max_bytes: int) -> tuple[int, int]:
+    """num_matvecs, capped at the number of parameters, and that number."""
+    size, dtype = check_tree(point)
+    whole("num_probes", num_probes, 1, "random vectors to average over")
+    num_matvecs = min(whole("num_matvecs", num_matvecs, 1, "products per probe"), size)
+    check_memory("num_matvecs", num_matvecs, 1, size, dtype, max_bytes)
+    return num_matvecs, size

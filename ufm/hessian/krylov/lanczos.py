@@ -1,0 +1,201 @@
+r"""Lanczos tridiagonalisation with full reorthogonalisation, and the Gauss rule that it yields.
+
+From a unit vector v, m products with a symmetric A give orthonormal rows Q (m×n) and
+
+    A Qᵀ = Qᵀ T + β_m q_{m+1} e_mᵀ,     T = tridiag(β; α; β),   q_1 = v.
+
+With T = S diag(θ) Sᵀ, the nodes θ_k and the weights S_{1k}² are the Gauss rule of v's spectral
+measure Σ_i (u_iᵀv)² δ(λ_i) over A's eigenpairs: Σ_k S_{1k}² θ_kᵖ = vᵀ Aᵖ v for p ≤ 2m − 1 (Golub
+and Meurant, Matrices, Moments and Quadrature with Applications, 2010, chapters 4 and 6).
+
+**The end.** A with few distinct eigenvalues has an invariant Krylov space after as many steps, and
+the rule is then the measure itself. Rounding hides that: what follows is copies of eigenvalues
+already found, or, once β is nothing but rounding, directions that are not orthogonal to the
+former ones, whose nodes are no eigenvalues of anything. Nodes within δ of each other are therefore
+one, C their clusters, and
+
+    W₁(rule, measure) ≤ δ (1 + √#C) + Σ_C r_C,     r_C = β_m |Σ_{k∈C} S_{1k} S_{mk}|.
+
+For a 1-Lipschitz f and y_C = Σ_{k∈C} S_{1k} Qᵀs_k, so that v = Σ_C y_C, the difference of the
+integrals of f is δ at most for moving the nodes to θ_C, plus Σ_C vᵀ(f(A) − f(θ_C)) y_C; in A's
+eigenbasis |f(λ_i) − f(θ_C)| ≤ |λ_i − θ_C|, and so a term is ‖(A − θ_C) y_C‖ at most. The
+iteration ends when Σ r_C ≤ δ and the nodes that are no eigenvalues to within δ (r_C > δ‖y_C‖) have
+no more than δ/‖A‖ of the weight; these are left out.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+from scipy.linalg import eigh_tridiagonal
+
+from ufm.hessian.products.trees import NOT_FINITE
+from ufm.model.problem import matmul
+
+#: An off-diagonal element below this many ε‖A‖ is rounding: that of a product and of the
+#: projections. Cutting there moves a node by no more (Weyl).
+_ROUNDING = 100
+#: δ/‖A‖ in float64. Runs end with gradients of 1e-10 (`ufm.solve`): eigenvalues that symmetry
+#: makes equal at the minimum are so to about 1e-8 of the largest. In float32 rounding is larger.
+_RESOLUTION = 1e-8
+#: Rows of the basis that one step of the reorthogonalisation reads.
+_ROWS = 16
+#: Steps between two looks at the rule, at least.
+_LOOK = 8
+
+
+class Lanczos(NamedTuple):
+    """An unfinished run: Q, α, β filled up to `step`, the next row q, the largest ‖A q‖ so far."""
+
+    step: Int[Array, ""]
+    basis: Float[Array, "rows n"]
+    alpha: Float[Array, " m"]
+    beta: Float[Array, " m"]
+    q: Float[Array, " n"]
+    scale: Float[Array, ""]
+    going: Bool[Array, ""]
+
+
+class GaussRule(NamedTuple):
+    """Ascending nodes, weights; `resolved`: it is v's measure to within a few δ.
+
+    `alpha`, `beta` are T's, and T is that of a matrix within `rounding` of A: the run is backward
+    stable. `delta` is the distance below which nodes are one.
+    """
+
+    nodes: Float[np.ndarray, " k"]
+    weights: Float[np.ndarray, " k"]
+    resolved: bool
+    alpha: Float[np.ndarray, " m"]
+    beta: Float[np.ndarray, " m"]
+    rounding: float
+    delta: float
+
+
+def probe(key: Key[Array, ""], size: int, dtype: Any) -> Float[Array, " n"]:
+    """A vector uniform on the unit sphere.
+
+    Its law knows no basis, so errors depend on the eigenvalues alone. Signs (Rademacher) miss
+    sparse eigenvectors: (e_1 − e_2)/√2 with probability ½.
+    """
+    x = jax.random.normal(key, (size,), dtype)
+    return x / _length(x)
+
+
+def begin(start: Float[Array, " n"], num_matvecs: int) -> Lanczos:
+    """From a unit vector, room for `num_matvecs` ≤ n steps: as many times n numbers."""
+    dtype = start.dtype
+    # Whole blocks of rows: those not yet filled are zero, and project onto nothing.
+    rows = -(-num_matvecs // _ROWS) * _ROWS if num_matvecs > _ROWS else num_matvecs
+    # Two arrays: a donated buffer cannot be donated twice.
+    alpha, beta = (jnp.zeros(num_matvecs, dtype) for _ in range(2))
+    basis = jnp.zeros((rows, start.size), dtype)
+    return Lanczos(jnp.int32(0), basis, alpha, beta, start, jnp.zeros((), dtype), jnp.asarray(True))
+
+
+def advance(
+    product: Callable[[Float[Array, " n"]], Float[Array, " n"]],
+    run: Lanczos,
+    until: Int[Array, ""],
+) -> Lanczos:
+    """Steps up to number `until`, or to the first β that is rounding, which becomes 0."""
+    rows = min(_ROWS, len(run.basis))
+    threshold = jnp.asarray(_ROUNDING * jnp.finfo(run.q.dtype).eps, run.q.dtype)
+
+    def project_out(basis: Array, x: Array, step: Array) -> Array:
+        def block(i: Array, x: Array) -> Array:
+            part = jax.lax.dynamic_slice_in_dim(basis, i * rows, rows)
+            return x - matmul(matmul(part, x), part)
+
+        return jax.lax.fori_loop(0, step // rows + 1, block, x)
+
+    def body(run: Lanczos) -> Lanczos:
+        step, basis, alpha, beta, q, scale, _ = run
+        basis = basis.at[step].set(q)
+        image = product(q)
+        diagonal = matmul(q, image)
+        scale = jnp.maximum(scale, _length(image))
+        # Twice is enough (Giraud, Langou and Rozložník 2005). The first time only the last two
+        # rows have more than rounding to take away, so the second alone reads the whole basis.
+        before = jnp.maximum(step - 1, 0)
+        rest = image - diagonal * q - beta[before] * basis[before]
+        rest = project_out(basis, rest, step)
+        off = _length(rest)
+        going = off > threshold * scale
+        return Lanczos(
+            step + 1,
+            basis,
+            alpha.at[step].set(diagonal),
+            beta.at[step].set(jnp.where(going, off, jnp.zeros_like(off))),
+            rest / jnp.where(going, off, jnp.ones_like(off)),
+            scale,
+            going,
+        )
+
+    return jax.lax.while_loop(lambda run: (run.step < until) & run.going, body, run)
+
+
+def _length(x: Float[Array, " n"]) -> Float[Array, ""]:
+    """‖x‖, without squaring numbers whose squares underflow."""
+    largest = jnp.max(jnp.abs(x))
+    unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2))
+
+
+def quadrature(
+    step: Callable[[Lanczos, Int[Array, ""]], Lanczos],
+    start: Float[Array, " n"],
+    num_matvecs: int,
+) -> GaussRule:
+    """The rule of v = `start` with at most `num_matvecs` nodes; `step` is a compiled `advance`.
+
+    Raises `ValueError` where a product is not finite.
+    """
+    run, until = begin(start, num_matvecs), 0
+    while True:
+        # A look costs the eigenvalues of T, which steps that grow with it keep negligible.
+        until = min(num_matvecs, max(until + _LOOK, until + until // 4))
+        run = step(run, jnp.int32(until))
+        size = int(run.step)
+        alpha, beta = (np.asarray(x, np.float64)[:size] for x in (run.alpha, run.beta))
+        if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(beta))):
+            raise ValueError(NOT_FINITE)
+        rule = gauss_rule(alpha, beta, float(jnp.finfo(start.dtype).eps))
+        if size == start.size:  # as many rows as dimensions: the space has no more
+            rule = rule._replace(resolved=True, beta=np.append(beta[:-1], 0.0))
+        if rule.resolved or size == num_matvecs:
+            return rule
+
+
+def gauss_rule(
+    alpha: Float[np.ndarray, " m"], beta: Float[np.ndarray, " m"], eps: float
+) -> GaussRule:
+    """Nodes and weights of T; its last β couples it to the rest. `eps`: of the products' dtype."""
+    # numpy.linalg.eigh has threads that fight XLA's for the cores: 13 ms for 100 rows, not 0.6.
+    theta, S = eigh_tridiagonal(alpha, beta[:-1])
+    relative = max(_RESOLUTION, _ROUNDING * eps)
+    largest = float(np.max(np.abs(theta)))
+    delta = relative * largest
+    starts, first = [0], theta[0]
+    for k, node in enumerate(theta):
+        if node - first > delta:
+            starts.append(k)
+            first = node
+    origin = np.repeat(theta[starts], np.diff([*starts, len(theta)]))
+    weights = np.add.reduceat(S[0] ** 2, starts)
+    shifts = np.add.reduceat(S[0] ** 2 * (theta - origin), starts)
+    nodes = theta[starts] + shifts / np.maximum(weights, np.finfo(float).tiny)
+    residuals = beta[-1] * np.abs(np.add.reduceat(S[0] * S[-1], starts))
+    # A node whose residual, for a vector of length 1, is more than δ is no eigenvalue yet.
+    early = residuals > delta * np.sqrt(weights)
+    resolved = np.sum(residuals) <= delta and np.sum(weights[early]) <= relative
+    # Components of eigenvectors are right to ε: a smaller one is a node that v does not see.
+    kept = weights > eps**2
+    if resolved:
+        kept &= ~early
+    weights = weights[kept] / np.sum(weights[kept])
+    rounding = _ROUNDING * eps * largest
+    return GaussRule(nodes[kept], weights, bool(resolved), alpha, beta, rounding, delta)

@@ -1,0 +1,340 @@
+"""What a stochastic Lanczos quadrature says of a spectrum, in intervals that hold the truth.
+
+The formulas are in `ufm.hessian.krylov.density`.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ufm._support.pytree import pytree, static
+from ufm.hessian.krylov.confidence import deviation, fraction_interval, kl
+from ufm.hessian.krylov.lanczos import GaussRule
+from ufm.hessian.krylov.stieltjes import mass_beyond, mass_bounds
+
+Grid = Float[np.ndarray, " points"]
+
+#: Steps of the default grid per width: the trapezoid rule then integrates a normal density to
+#: 1 within 2 exp(−2π² 4²).
+_POINTS_PER_WIDTH = 4
+#: Widths that the default grid goes beyond the outermost nodes: 2e-9 of the mass is farther out.
+_TAIL = 6.0
+#: Widths in the spectrum where the rule resolves everything: fine enough for a figure.
+_WIDTHS = 100
+#: A spectrum narrower than this, relative to its largest eigenvalue, is one peak: it may be
+#: nothing but float32's resolution.
+_NARROW = 1e-4
+_MAX_POINTS = 2**20
+#: Statements behind an interval, at most: both ends of the spectrum, both sides by the range, the
+#: sum of squares, both sides by that. Each may fail with (1 − confidence)/7.
+_STATEMENTS = 7
+_BISECTIONS = 20
+
+
+class Estimate(NamedTuple):
+    """A value, and an interval that holds the truth with the density's `confidence`.
+
+    It allows for the choice of the probes and for what their quadratures leave open.
+    """
+
+    value: Any
+    lower: Any
+    upper: Any
+
+
+@pytree()
+class SpectralDensity:
+    """A stochastic Lanczos quadrature; NumPy arrays in float64.
+
+    `nodes`, `weights` (probes, m): each probe's rule, ascending, filled up with weight 0 beyond
+    `num_nodes`. `resolved`: the probe's rule is its spectral measure, up to 1e-8 ‖∇²f‖ (1e-5 in
+    float32; `ufm.hessian.krylov.lanczos` has the bound), and eigenvalues closer than that are one node.
+    `dimension`: n. `num_matvecs`: products per probe, at most. `density` on `grid`: φ_σ of `width`
+    σ, between `lower` and `upper`; it integrates to 1, and n · φ_σ counts eigenvalues.
+
+    Every interval holds the truth with at least `confidence`, each for itself.
+    """
+
+    rules: tuple[GaussRule, ...]
+    dimension: int = static()
+    num_matvecs: int = static()
+    confidence: float = static()
+    grid: Grid
+    density: Grid
+    lower: Grid
+    upper: Grid
+    width: float
+
+    @property
+    def num_nodes(self) -> Int[np.ndarray, " probes"]:
+        return np.array([len(rule.nodes) for rule in self.rules])
+
+    @property
+    def resolved(self) -> Bool[np.ndarray, " probes"]:
+        return np.array([rule.resolved for rule in self.rules])
+
+    @property
+    def nodes(self) -> Float[np.ndarray, "probes m"]:
+        most = int(np.max(self.num_nodes))
+        return np.stack(
+            [np.pad(r.nodes, (0, most - len(r.nodes)), mode="edge") for r in self.rules]
+        )
+
+    @property
+    def weights(self) -> Float[np.ndarray, "probes m"]:
+        most = int(np.max(self.num_nodes))
+        return np.stack([np.pad(r.weights, (0, most - len(r.weights))) for r in self.rules])
+
+    def cumulative(self, x: Any) -> Estimate:
+        """The fraction of eigenvalues ≤ x; x a number or an array.
+
+        The interval is of fractions k/n and holds the truth at each x with the density's
+        `confidence`. Its `value` is the middle of what the quadrature leaves open. To count the
+        eigenvalues at λ, ask above it: they are known to 100 ε ‖∇²f‖ at best.
+        """
+        low, high = self._bounds(x)
+        n = self.dimension
+        lower, upper = fraction_interval(
+            low, high, n * len(self.rules), math.log(2.0 / (1.0 - self.confidence))
+        )
+        # The truth is one of 0, 1/n, …, 1; sums are right to a millionth of 1/n.
+        lower, upper = np.ceil(n * lower - 1e-6) / n, np.floor(n * upper + 1e-6) / n
+        value = np.clip(0.5 * (low + high), lower, upper)
+        return Estimate(*(part.reshape(np.shape(x))[()] for part in (value, lower, upper)))
+
+    def cumulative_bounds(self, x: Any) -> tuple[Any, Any]:
+        """What the exact spectral measures of these probes, averaged, have up to x: at least and at
+        most.
+
+        The sharpest bounds that the products allow (`ufm.hessian.krylov.stieltjes`), certain, but of the
+        probes: `cumulative` says what follows for the spectrum.
+        """
+        low, high = (part.reshape(np.shape(x))[()] for part in self._bounds(x))
+        return low, high
+
+    def _bounds(self, x: Any) -> Float[np.ndarray, "2 points"]:
+        row = np.asarray(x, np.float64).ravel()
+        return np.mean([mass_bounds(rule, row) for rule in self.rules], axis=0)
+
+    def extremes(self) -> tuple[float, float]:
+        """An interval that holds all eigenvalues with at least `confidence`.
+
+        One eigenvalue beyond x has more than so much of the probes' measures, by chance as small
+        as what the runs can have missed there (`ufm.hessian.krylov.confidence`). Infinite where nothing
+        follows.
+        """
+        return _extremes(self.rules, self.dimension, math.log(2.0 / (1.0 - self.confidence)))
+
+    def moment(self, k: int) -> Estimate:
+        """(1/n) Σ λᵏ = tr((∇²f)ᵏ)/n.
+
+        No error of the quadrature: m nodes are exact up to k = 2m − 1. Raises `ValueError` beyond,
+        unless every probe is resolved.
+        """
+        k = whole("k", k, 0, "a moment's order")
+        last = 2 * self.num_matvecs - 1
+        if np.all(self.resolved):
+            last = max(last, 2 * k)
+        if k > last:
+            raise ValueError(
+                f"moment {k} needs num_matvecs={k // 2 + 1}; this quadrature is exact to {last}"
+            )
+        if k == 0:
+            return Estimate(1.0, 1.0, 1.0)
+        log_odds = math.log(_STATEMENTS / (1.0 - self.confidence))
+        low, high = _extremes(self.rules, self.dimension, log_odds)
+        value = self._mean_power(k)
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return Estimate(value, -np.inf if k % 2 else 0.0, np.inf)
+        lower, upper = self._by_range(k, value, low, high, log_odds)
+        if k % 2:  # what has both signs varies less than its range lets one expect
+            n, largest = self.dimension, max(abs(low), abs(high))
+            even = min(2 * k, last - last % 2)
+            squares = self._by_range(even, self._mean_power(even), low, high, log_odds)[1]
+            off = deviation(
+                largest**k,
+                n * squares * largest ** (2 * k - even),
+                len(self.rules),
+                log_odds,
+            )
+            lower, upper = max(lower, value - off / n), min(upper, value + off / n)
+        return Estimate(value, float(min(lower, value)), float(max(upper, value)))
+
+    def _mean_power(self, k: int) -> float:
+        return float(np.mean([np.sum(rule.weights * rule.nodes**k) for rule in self.rules]))
+
+    def _by_range(
+        self, k: int, value: float, low: float, high: float, log_odds: float
+    ) -> tuple[float, float]:
+        """An interval for the mean of λᵏ from that of the probes, all λ in [low, high]."""
+        ends = sorted((low**k, high**k))
+        first = 0.0 if k % 2 == 0 and low < 0.0 < high else ends[0]
+        span = ends[1] - first
+        if not span > 0:
+            return ends[0], ends[1]
+        part = np.clip(np.array([(value - first) / span]), 0.0, 1.0)
+        lower, upper = fraction_interval(part, part, self.dimension * len(self.rules), log_odds)
+        return first + span * float(lower[0]), first + span * float(upper[0])
+
+    def trace(self) -> Estimate:
+        """tr ∇²f."""
+        return _times(self.dimension, self.moment(1))
+
+    def squared_frobenius_norm(self) -> Estimate:
+        """‖∇²f‖_F² = Σ λ². Needs two products per probe."""
+        return _times(self.dimension, self.moment(2))
+
+    def smoothed(self, grid: Any = None, width: float | None = None) -> "SpectralDensity":
+        """The same quadrature with another grid or width; no products are needed.
+
+        Raises `ValueError` as `spectral_density` does.
+        """
+        return smoothed(self.rules, self.dimension, self.num_matvecs, self.confidence, grid, width)
+
+
+def checked_smoothing(grid: Any, width: Any) -> tuple[Grid | None, float | None]:
+    """Grid and width as numbers; raises `ValueError` for what are none."""
+    if width is not None:
+        width = float(width)
+        if not (width > 0 and np.isfinite(width)):
+            raise ValueError(f"width must be positive and finite, got {width}")
+    if grid is not None:
+        grid = np.asarray(grid, np.float64)
+        if grid.ndim != 1 or not grid.size or not np.all(np.isfinite(grid)):
+            raise ValueError(f"grid must be a row of finite numbers, got {grid!r}")
+    return grid, width
+
+
+def checked_confidence(confidence: Any) -> float:
+    """Raises `ValueError` for what is no probability short of certainty."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    return float(confidence)
+
+
+def smoothed(
+    rules: Sequence[GaussRule],
+    size: int,
+    num_matvecs: int,
+    confidence: float,
+    grid: Any,
+    width: Any,
+) -> SpectralDensity:
+    grid, width = checked_smoothing(grid, width)
+    low, high = min(r.nodes[0] for r in rules), max(r.nodes[-1] for r in rules)
+    resolved = all(rule.resolved for rule in rules)
+    if width is None:
+        width = _default_width(low, high, None if resolved else num_matvecs)
+    if grid is None:
+        grid = _default_grid(low, high, width)
+    kernel = np.zeros(grid.size)
+    # Node after node: memory for the grid only.
+    for rule in rules:
+        for node, weight in zip(rule.nodes, rule.weights, strict=True):
+            kernel += weight * np.exp(-0.5 * ((grid - node) / width) ** 2)
+    kernel /= len(rules)
+    log_odds = math.log(_STATEMENTS / (1.0 - confidence))
+    extremes = _extremes(rules, size, log_odds)
+    error = _kernel_error(rules, *extremes, width)
+    lower, upper = fraction_interval(
+        np.clip(kernel - error, 0.0, 1.0),
+        np.clip(kernel + error, 0.0, 1.0),
+        *(size * len(rules), log_odds),
+    )
+    peak = 1.0 / (width * np.sqrt(2 * np.pi))
+    return SpectralDensity(
+        *(tuple(rules), size, num_matvecs, confidence),
+        *(grid, peak * kernel, peak * lower, peak * upper, width),
+    )
+
+
+def _kernel_error(rules: Sequence[GaussRule], low: float, high: float, width: float) -> float:
+    """How far a rule may be from v's measure in the mean of exp(−(λ−x)²/2σ²), whatever x.
+
+    A rule of m nodes is exact for polynomials of degree N = 2m − 1, so that the error is at most
+    twice the distance to those on the spectrum; on the ellipse with semi-axes h cosh u, h sinh u
+    about it, h half its length, the kernel is at most exp(h² sinh²u/2σ²), and the distance at most
+    2 exp(h² sinh²u/2σ² − Nu)/(e^u − 1) (Trefethen, Approximation Theory, 2013, theorem 8.2). Nodes
+    that are one, rounding, and the measure itself where it is resolved, move by less than
+    (5 + √m) δ each, and the kernel by 1/(σ√e) times that.
+    """
+    moved = max((5.0 + np.sqrt(len(rule.nodes))) * rule.delta for rule in rules)
+    error = moved / (width * np.sqrt(np.e))
+    if not all(rule.resolved for rule in rules):
+        if not np.isfinite(high - low):
+            return 1.0
+        u = np.geomspace(1e-4, 10.0, 400)
+        degree = 2 * min(len(rule.alpha) for rule in rules) - 1
+        with np.errstate(over="ignore"):
+            logarithm = 0.5 * (0.5 * (high - low) / width * np.sinh(u)) ** 2 - degree * u
+            error += 4.0 * float(np.min(np.exp(np.minimum(logarithm, 700.0)) / np.expm1(u)))
+    return min(float(error), 1.0)
+
+
+def _extremes(rules: Sequence[GaussRule], size: int, log_odds: float) -> tuple[float, float]:
+    """The smallest interval with no eigenvalue outside, each side at its own odds."""
+    low, high = (_extreme(rules, size, sign, log_odds) for sign in (-1, 1))
+    return -low, high
+
+
+def _extreme(rules: Sequence[GaussRule], size: int, sign: int, log_odds: float) -> float:
+    """The end of the spectrum on one side, times `sign`: infinite where nothing follows."""
+    slack = np.finfo(float).eps * max(len(rule.alpha) for rule in rules)
+    outermost = max(float(sign * rule.nodes[-1 if sign > 0 else 0]) for rule in rules)
+
+    def empty(beyond: float) -> bool:
+        """Would the probes have shown an eigenvalue there?"""
+        x = sign * (outermost + beyond)
+        seen = slack + float(np.mean([mass_beyond(rule, x, sign) for rule in rules]))
+        odds = 0.5 * len(rules) * size * float(kl(1.0 / size, min(seen, 1.0)))
+        return bool(seen < 1.0 / size and odds > log_odds)
+
+    rounding = max(rule.rounding for rule in rules)
+    if all(rule.beta[-1] == 0.0 for rule in rules):
+        return outermost + rounding
+    scale = max(float(np.max(np.abs(rule.alpha)) + np.max(rule.beta)) for rule in rules)
+    inside, outside = 0.0, 1e-3 * scale
+    while not empty(outside):
+        inside, outside = outside, 4.0 * outside
+        if outside > 1e12 * scale:
+            return np.inf
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (inside + outside)
+        inside, outside = (inside, middle) if empty(middle) else (middle, outside)
+    return outermost + outside + rounding
+
+
+def _default_width(low: float, high: float, num_matvecs: int | None) -> float:
+    """`num_matvecs` is None where every probe is resolved."""
+    extent, largest = high - low, max(abs(low), abs(high))
+    if extent <= _NARROW * largest:
+        return (largest or 1.0) / _WIDTHS
+    return extent / _WIDTHS if num_matvecs is None else 0.5 * np.pi * extent / num_matvecs
+
+
+def _default_grid(low: float, high: float, width: float) -> Grid:
+    low, high = low - _TAIL * width, high + _TAIL * width
+    points = _POINTS_PER_WIDTH * (high - low) / width + 1
+    if points > _MAX_POINTS:
+        raise ValueError(
+            f"width={width} is too fine for a grid over [{low:.3g}, {high:.3g}]: pass a grid"
+        )
+    return np.linspace(low, high, int(np.ceil(points)))
+
+
+def _times(factor: int, of: Estimate) -> Estimate:
+    return Estimate(*(factor * number for number in of))
+
+
+def whole(name: str, value: Any, least: int, why: str) -> int:
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = least - 1
+    if whole < least:
+        raise ValueError(f"{name} must be a whole number ≥ {least} ({why}), got {value!r}")
+    return whole

@@ -1,0 +1,54 @@
+"""Hessian-vector products in closed form; the formula is in `ufm.model.hessian_product`.
+
+>>> hvp(problem, params, direction)
+>>> hvp(problem, params, direction, part="gauss_newton")
+>>> H = hessian_operator(problem, params)      # for many products at one point
+>>> H(direction)
+"""
+
+import functools
+
+import jax
+
+from ufm._support.pytree import pytree, static
+from ufm.hessian.products.split import part_product
+from ufm.model.hessian_product import Linearisation, linearise
+from ufm.model.params import Params
+from ufm.model.problem import Problem, check_shapes
+
+
+def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
+    """∇²f(params), or one part of it, applied to a direction of the same shapes.
+
+    The parts, "gauss_newton", "residual" and "decay", are those of `ufm.hessian.products.split` and add up.
+    """
+    check_shapes(problem, params)
+    check_shapes(problem, direction)
+    return part_product(problem, linearise(problem, params), direction, part)
+
+
+@pytree()
+class HessianOperator:
+    """direction ↦ ∇²f direction at one point, with what all products share computed once.
+
+    Calls are compiled, and it can itself be an argument of compiled functions.
+    """
+
+    problem: Problem
+    at: Linearisation
+    part: str = static()
+
+    def __call__(self, direction: Params) -> Params:
+        check_shapes(self.problem, direction)
+        return _apply(self.problem, self.at, direction, part=self.part)
+
+
+def hessian_operator(problem: Problem, params: Params, part: str = "all") -> HessianOperator:
+    """The Hessian at a point, or one part of it, as a function: see `HessianOperator`."""
+    check_shapes(problem, params)
+    return HessianOperator(problem, linearise(problem, params), part)
+
+
+@functools.partial(jax.jit, static_argnames="part")
+def _apply(problem: Problem, at: Linearisation, direction: Params, *, part: str) -> Params:
+    return part_product(problem, at, direction, part)

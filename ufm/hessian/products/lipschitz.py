@@ -1,0 +1,31 @@
+r"""How fast the Hessian changes: what separates a curvature from the error of a critical point.
+
+Along a unit direction (A, B, c) the logits move by t q_i + t² A b̂_i/√c_i, so
+
+    |d³f/dt³| ≤ Σ_i ω_i (l₃ ‖q_i‖³ + 6 l₂ ‖q_i‖ ‖A b̂_i‖/√c_i),
+    ‖q_i‖ ≤ m_i = √(‖h_i‖² + ‖W‖₂²/c_i + 1),
+
+with l₂, l₃ bounds on the second and third derivative of the loss.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm.model.params import Params, finite_or_zero
+from ufm.model.problem import Problem, features
+
+
+def hessian_lipschitz(problem: Problem, params: Params) -> Float[Array, ""]:
+    """A bound on the third derivative of f along unit directions at a point."""
+    params = finite_or_zero(params)
+    dtype = params.W.dtype
+    second, third = (jnp.asarray(x, dtype) for x in problem.loss.smoothness())
+    spectral = jnp.linalg.svd(params.W, compute_uv=False)[0]
+    lengths = jnp.linalg.norm(features(problem, params), axis=0)
+    samples = problem.samples(dtype)
+    weights = samples / jnp.sum(samples)
+    m = jnp.sqrt(lengths**2 + spectral**2 / samples + 1.0)
+    cubic = third * jnp.sum(weights * m**3)
+    # Σ ω_i m_i ‖b̂_i‖/√c_i over ‖B‖ ≤ 1, by Cauchy–Schwarz.
+    mixed = 6.0 * second * jnp.sqrt(jnp.sum((weights * m) ** 2 / samples))
+    return cubic + mixed

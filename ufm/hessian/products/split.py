@@ -1,0 +1,53 @@
+r"""The Hessian as Gauss–Newton part, residual part and decay.
+
+    ∇²f = JᵀSJ + 2⟨G, AB⟩ + diag(λ_W, λ_H, λ_b),
+
+with J the derivative of the logits and S the curvature of the losses at every column: the first
+part is what Gauss–Newton keeps (positive semidefinite for convex losses), the second comes from
+the product WH and carries every negative eigenvalue that a convex loss can give.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ufm.model.hessian_product import Linearisation, hessian_product
+from ufm.model.params import Params
+from ufm.model.problem import Problem, matmul
+
+
+def part_product(
+    problem: Problem, at: Linearisation, direction: Params, part: str = "all"
+) -> Params:
+    """One part of ∇²f applied to a direction. Raises `ValueError` for an unknown part."""
+    if part == "all":
+        return hessian_product(problem, at, direction)
+    if part == "decay":
+        return _decay(problem, direction)
+    if part == "residual":
+        return _residual(at, direction)
+    if part != "gauss_newton":
+        raise ValueError(f"part must be 'all', 'gauss_newton', 'residual' or 'decay', got {part!r}")
+    flat = at._replace(G=jnp.zeros_like(at.G))
+    return jax.tree.map(
+        jnp.subtract, hessian_product(problem, flat, direction), _decay(problem, direction)
+    )
+
+
+def _residual(at: Linearisation, direction: Params) -> Params:
+    """(G Bᵀ, AᵀG, 0)."""
+    return Params(
+        matmul(at.G, direction.H.T),
+        matmul(direction.W.T, at.G),
+        None if direction.b is None else jnp.zeros_like(direction.b),
+    )
+
+
+def _decay(problem: Problem, direction: Params) -> Params:
+    dtype = direction.W.dtype
+    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
+    b = direction.b
+    return Params(
+        lam_w * direction.W,
+        lam_h * direction.H,
+        None if b is None else jnp.asarray(problem.lam_b, dtype) * b,
+    )

@@ -1,0 +1,35 @@
+"""The whole spectrum at a point that is zero beyond its first dimensions, from those alone.
+
+The point need not be collapsed, nor critical: dimensions that neither W nor the features use
+decouple (`ufm.hessian.structured.complement`).
+"""
+
+import numpy as np
+
+from ufm.hessian.products.dense import dense_hessian, rounding
+from ufm.hessian.spectrum_result import Part, Spectrum, assemble
+from ufm.hessian.structured.complement import complement_parts
+from ufm.hessian.symmetry_zeros import gauge
+from ufm.model.params import Params
+from ufm.model.problem import (
+    Problem,
+    feature_gradient,
+    logit_gradient,
+    logits,
+    value_and_gradient,
+)
+
+
+def padded_spectrum(problem: Problem, small: Problem, point: Params) -> Spectrum:
+    """All eigenvalues of ∇²f of `problem` at a point of `small`, the same in fewer dimensions."""
+    values = np.linalg.eigvalsh(dense_hessian(small, point))
+    _, gradient = value_and_gradient(small, point)
+    G = feature_gradient(small, logit_gradient(small, logits(small, point)))
+    sizes = np.linalg.svd(np.asarray(G), compute_uv=False)
+    noise = rounding(values)
+    return assemble(
+        [Part("", values, 1, noise), *complement_parts(problem, sizes, small.dim, noise)],
+        problem=problem,
+        gauge=gauge(problem, point, gradient),
+        method="dense",
+    )

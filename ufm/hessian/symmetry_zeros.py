@@ -1,0 +1,106 @@
+r"""Directions along which f is constant by symmetry, and the zeros that they force.
+
+f(WQ, QᵀH, b) = f(W, H, b) for every rotation Q, so with X = [W; Hᵀ] = UΣQᵀ (K+N rows, d columns)
+the tangent space of the orbit is {XΩ : Ωᵀ = −Ω}, and in the basis Q its elements
+
+    t_ab = (σ_a u_a q_bᵀ − σ_b u_b q_aᵀ) / √(σ_a² + σ_b²),   a < b, a ≤ r = rank X
+
+are orthonormal: r(d−r) + r(r−1)/2 of them. Differentiating ∇f(XQ) = ∇f(X)Q gives
+∇²f[XΩ] = ∇f(X) Ω, so that along unit tangents ‖∇²f t‖ ≤ √2 ‖∇f‖/σ_r: zero at critical points. With
+a free bias and a shift-invariant loss b + c1 is one direction more, exactly flat.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from ufm.hessian.spectrum_result import Gauge
+from ufm.model.params import Params, finite_or_zero
+from ufm.model.problem import Problem, matmul
+
+#: Rotations are taken for zeros of ∇²f if ‖∇²f t‖ is at most this part of λ_W + λ_H along them.
+_FLAT = 1e-5
+
+
+class Frame(NamedTuple):
+    """[W; Hᵀ] = U diag(σ) Qᵀ, cut at the rank: U (K+N, r), σ (r,), Q (d, r)."""
+
+    left: Any
+    sizes: Any
+    right: Any
+
+    @property
+    def rank(self) -> int:
+        return len(self.sizes)
+
+
+def frame(params: Params) -> Frame:
+    """The singular value decomposition of [W; Hᵀ] without what is no part of a point's rank."""
+    point = finite_or_zero(params)
+    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
+    left, sizes, right = np.linalg.svd(stacked, full_matrices=False)
+    # A part of size s rotates with curvature ‖∇f‖/s: below 1e-7 that is no zero of anything.
+    rank = int(np.sum(sizes > max(1e-6 * float(sizes[0]), 1e-7)))
+    return Frame(left[:, :rank], sizes[:rank], right[:rank].T)
+
+
+def rank_of(params: Params) -> int:
+    """The rank of [W; Hᵀ], parts below 1e-6 of the largest apart."""
+    return frame(params).rank
+
+
+def rotation_dimension(problem: Problem, params: Params) -> int:
+    """Dimension of the orbit: zero eigenvalues that symmetry forces at critical points."""
+    return orbit_dimension(problem, frame(params).rank)
+
+
+def orbit_dimension(problem: Problem, rank: int) -> int:
+    """r(d−r) + r(r−1)/2, plus one where the mean of a free bias changes nothing."""
+    return rank * (problem.dim - rank) + rank * (rank - 1) // 2 + int(shift_is_free(problem))
+
+
+def shift_is_free(problem: Problem) -> bool:
+    """Does f ignore b → b + c1?"""
+    free = problem.has_bias and float(problem.lam_b or 0.0) == 0.0
+    return free and problem.loss.shift_invariant
+
+
+def gauge(problem: Problem, params: Params, gradient: Params) -> Gauge:
+    """The orbit's dimension, and a bound on ‖∇²f t‖ over its unit tangents t."""
+    found = frame(params)
+    stacked = np.vstack([np.asarray(gradient.W), np.asarray(gradient.H).T])
+    residual = 0.0
+    if found.rank:
+        residual = 2**0.5 * float(np.linalg.norm(stacked, 2)) / float(found.sizes[-1])
+    return gauge_of(problem, found.rank, residual)
+
+
+def gauge_of(problem: Problem, rank: int, residual: float) -> Gauge:
+    """Is the orbit as flat as at a critical point, measured by the decays?"""
+    flat = residual <= _FLAT * float(problem.lam_w + problem.lam_h)
+    return Gauge(orbit_dimension(problem, rank), residual, flat)
+
+
+def without_gauge(frame: Frame, free_shift: Bool[Array, ""], direction: Params) -> Params:
+    """The part of a direction that is orthogonal to the orbit: (I − T Tᵀ)(A, B, c).
+
+    With Y = [A; Bᵀ] and M = diag(σ) UᵀY the coefficient along t_ab is that of the skew part of MQ,
+    divided by √(σ_a² + σ_b²), and along rotations out of the row space that of M(I − QQᵀ), divided
+    by σ_a: nothing of the size of T is formed.
+    """
+    c = direction.b
+    if c is not None:
+        c = c - jnp.where(free_shift, jnp.mean(c), 0.0)
+    if not frame.rank:
+        return Params(direction.W, direction.H, c)
+    U, sizes, Q = (jnp.asarray(x) for x in frame)
+    classes = direction.W.shape[0]
+    Y = jnp.concatenate([direction.W, direction.H.T])
+    inner = sizes[:, None] * matmul(U.T, Y)
+    within = matmul(inner, Q)
+    skew = (within - within.T) / (sizes[:, None] ** 2 + sizes[None, :] ** 2)
+    outward = (inner - matmul(within, Q.T)) / sizes[:, None] ** 2
+    Y = Y - matmul(U * sizes[None, :], matmul(skew, Q.T) + outward)
+    return Params(Y[:classes], Y[classes:].T, c)

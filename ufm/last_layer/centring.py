@@ -1,0 +1,73 @@
+r"""A layer with the mean of its features moved into the bias: the same logits, a better point.
+
+With the mean h̄ of the features,
+
+    H̃ = H − h̄1ᵀ,   b̃ = b + Wh̄,   WH̃ + b̃1ᵀ = WH + b1ᵀ,   ‖H̃‖² = ‖H‖² − N‖h̄‖².
+
+No logit changes, so neither does the data term; f changes by −λ_H N‖h̄‖²/2 + λ_b(‖b̃‖² − ‖b‖²)/2.
+
+With a free bias (λ_b = 0) the move never raises f, and every critical point with λ_H > 0 has h̄ = 0:
+G1 = 0, so 0 = WᵀG1 = −λ_H H1. Features after a ReLU are not negative and cannot have h̄ = 0, so
+that a layer on top of them is never critical there, however collapsed. `centred_layer` is therefore
+a point of the problem whose bias is *free*, whatever decay b had; where it had none and λ_H was
+given, that is the layer's own problem. λ_H is kept if it was given; if it was inferred it is
+inferred anew, from ‖H̃‖, since it is at the centred point that λ_W‖W‖² = λ_H‖H‖² has to hold.
+
+With λ_b > 0 the two problems differ: the move may raise f there, and critical points have
+H1 = λ_b Wᵀb/λ_H. The least f with a free bias is at most that with a decayed bias, or with none.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from ufm.last_layer.read import Classifier, inferred_decay, inferred_note
+from ufm.model.params import Params
+from ufm.model.problem import matmul
+
+
+def centred(params: Params) -> Params:
+    """(W, H − h̄1ᵀ, b + Wh̄): the same logits from features of mean 0. A bias of None counts as 0.
+
+    H is (d, N) with unweighted columns.
+    """
+    mean = jnp.mean(params.H, axis=1)
+    shift = matmul(params.W, mean)
+    bias = shift if params.b is None else params.b + shift
+    return Params(params.W, params.H - mean[:, None], bias)
+
+
+def centred_layer(layer: Classifier) -> Classifier | None:
+    """The layer with centred features in the problem with a free bias, which its notes say.
+
+    None where there is nothing to move or nothing else: a mean that adds less to ‖H‖² than rounding
+    does, or features that are all the same.
+    """
+    problem, params = layer.problem, centred(layer.params)
+    size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
+    mean = jnp.mean(layer.params.H, axis=1)
+    moved = problem.num_columns * float(jnp.sum(mean**2))
+    eps = float(jnp.finfo(params.H.dtype).eps)
+    if not (moved > eps * size and left > eps * size):
+        return None
+    lam_h = float(problem.lam_h)
+    notes = [note for note in layer.notes if note != inferred_note(lam_h)]
+    own = "" if problem.has_bias else ", which the layer itself does not have"
+    said = (
+        f"the mean of the features, {100 * moved / size:.3g} % of |H|^2, is moved into the bias"
+        f"{own}: no logit changes, and the verdict concerns this point"
+    )
+    if layer.lam_h_inferred:
+        lam_h = inferred_decay(float(problem.lam_w), np.asarray(params.W), np.asarray(params.H))
+        notes.insert(0, inferred_note(lam_h))
+    if problem.lam_b is not None and float(problem.lam_b) == 0 and not layer.lam_h_inferred:
+        said += f" of the layer's own problem, where f is lower by {0.5 * lam_h * moved:.3g}"
+    else:
+        said += " of the problem with a free bias (lam_b = 0)"
+    return dataclasses.replace(
+        layer,
+        problem=dataclasses.replace(problem, lam_b=0.0, lam_h=lam_h),
+        params=params,
+        notes=(said, *notes),
+    )

@@ -1,0 +1,201 @@
+"""Write the folder: whole or not at all."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.resources
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ufm._support.atomic_files import unwritable
+from ufm._support.strict_json import dumps
+from ufm.certificates.certificate import REASONS, Reason, Verdict
+from ufm.last_layer.examine import Examination
+from ufm.losses import loss_spec
+
+_FORMAT = 1
+#: What a certificate's folder holds, and nothing else.
+_FILES = ("arrays.npz", "certificate.json", "verify.py")
+#: Products of smaller decays underflow, and rounding errors of them have no bounds.
+_SMALLEST_DECAY = 1e-150
+#: Claims that verify.py wants to be numbers, and what they are of.
+_FINITE = {
+    "value": "f",
+    "grad_norm": "the norm of the gradient",
+    "critical_tol": "the tolerance of the gradient",
+    "dual_norm": "the dual norm",
+}
+
+
+def write_dossier(
+    examination: Examination,
+    folder: str | os.PathLike[str],
+    source: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Write certificate.json, arrays.npz and verify.py; returns what certificate.json says.
+
+    The folder is made beside its final place and renamed, so that it is there whole or not at all;
+    an older certificate there is replaced. `source` is recorded as it is. Raises `ValueError` for
+    a custom loss, for single precision, for a folder of something else and for one that cannot be
+    written.
+    """
+    path = Path(folder)
+    check_target(path)
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, allow_pickle=False, **_arrays(examination))
+    content = arrays.getvalue()
+    said = dossier(examination) | {
+        "source": dict(source or {}),
+        "arrays_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    script = importlib.resources.files("ufm.last_layer.dossier").joinpath("verify.py").read_bytes()
+    files = {
+        "arrays.npz": content,
+        "certificate.json": dumps(said).encode(),
+        "verify.py": script,
+    }
+    try:
+        _replace_folder(path, files)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    return json.loads(files["certificate.json"])
+
+
+def check_target(folder: str | os.PathLike[str]) -> None:
+    """Raise `ValueError` where a certificate cannot be written: before anything is computed."""
+    path = Path(folder)
+    if path.exists():
+        foreign = not path.is_dir() or set(os.listdir(path)) - set(_FILES)
+        if foreign:
+            raise ValueError(f"{path} exists and is no certificate of ufm: choose another --out")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        # Asking os.access would not know of read-only file systems.
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above))
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def dossier(examination: Examination) -> dict[str, Any]:
+    """What certificate.json says but for the arrays' digest; NaN and infinity are null in it.
+
+    Raises `ValueError` for what verify.py could not check: a custom loss, single precision,
+    weighted columns, and numbers that overflow or underflow.
+    """
+    layer, certificate = examination.layer, examination.certificate
+    problem, metrics = layer.problem, examination.metrics
+    _check_written(examination)
+    verdict, reason = Verdict(int(certificate.verdict)), Reason(int(certificate.reason))
+    claims: dict[str, Any] = {
+        name: float(getattr(certificate, name))
+        for name in (
+            "value", "lower_bound", "gap", "tol", "grad_norm", "critical_tol", "dual_norm",
+            "threshold",
+        )
+    }  # fmt: skip
+    saddle = verdict is Verdict.STRICT_SADDLE
+    curvature = certificate.escape.curvature
+    claims["escape_curvature"] = float(curvature) if saddle else None
+    claims |= {
+        field.name: float(getattr(metrics, field.name)) for field in dataclasses.fields(metrics)
+    }
+    minimum, nearest = examination.minimum, examination.nearest
+    claims |= {
+        "minimum": None if nearest is None else minimum.value,
+        "distance": None if nearest is None else float(nearest.distance),
+        "relative_distance": None if nearest is None else float(nearest.relative),
+    }
+    return {
+        "format": _FORMAT,
+        "problem": {
+            "loss": loss_spec(problem.loss),
+            "class_counts": problem.class_counts,
+            "dim": problem.dim,
+            **{
+                name: None if decay is None else float(decay)
+                for name in ("lam_w", "lam_h", "lam_b")
+                for decay in [getattr(problem, name)]
+            },
+        },
+        "lam_h_inferred": layer.lam_h_inferred,
+        "tol": examination.tol,
+        "claims": {"verdict": verdict.name, **claims},
+        "reason": REASONS[reason],
+        "rounding": float(certificate.rounding),
+        "notes": layer.notes,
+        "minimum_geometry": minimum.kind,
+        "minimum_reason": minimum.reason,
+        "environment": {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy")},
+    }
+
+
+def _check_written(examination: Examination) -> None:
+    """Raise `ValueError` for numbers that a certificate cannot hold."""
+    layer, certificate = examination.layer, examination.certificate
+    problem, params = layer.problem, layer.params
+    arrays = [x for x in (certificate.value, params.W, params.H, params.b) if x is not None]
+    if any(x.dtype != np.float64 for x in arrays):
+        raise ValueError(
+            'a certificate needs double precision: jax.config.update("jax_enable_x64", True), then '
+            "as_classifier, which takes arrays to float64 exactly"
+        )
+    if problem.column_weights is not None:
+        raise ValueError("a certificate needs samples: repeat the columns that have weights")
+    for name in ("lam_w", "lam_h", "lam_b"):
+        decay = getattr(problem, name)
+        if decay is not None and 0 < float(decay) < _SMALLEST_DECAY:
+            raise ValueError(
+                f"{name} is {float(decay):g}, whose products underflow: a certificate needs 0, or "
+                f"{_SMALLEST_DECAY:g} or more"
+            )
+    for name, what in _FINITE.items():
+        size = float(getattr(certificate, name))
+        if not math.isfinite(size):
+            raise ValueError(
+                f"{what} is {size} at this point: entries of W and H are too large, rescale"
+            )
+
+
+def _arrays(examination: Examination) -> dict[str, np.ndarray]:
+    layer, certificate = examination.layer, examination.certificate
+    labels = layer.problem.labels
+    arrays: dict[str, Any] = {"labels": labels, "order": layer.order, "W": layer.params.W}
+    arrays |= {"H": layer.params.H, "b": layer.params.b}
+    if certificate.verdict is Verdict.STRICT_SADDLE:
+        direction = certificate.escape.direction
+        arrays |= {"escape_W": direction.W, "escape_H": direction.H}
+    if examination.nearest is not None:
+        minimiser = examination.nearest.params
+        # The features of a class are equal: one column of each says all.
+        firsts = np.unique(labels, return_index=True)[1]
+        arrays |= {"minimum_W": minimiser.W, "minimum_H": minimiser.H[:, firsts]}
+        # The nearest one may be shifted by a number so large that nothing is left of b*.
+        arrays["minimum_b"] = examination.minimum.bias
+    return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+
+
+def _replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        new, old = partial / "new", partial / "old"
+        new.mkdir()
+        for name, content in files.items():
+            with open(new / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if path.exists():
+            os.rename(path, old)
+        os.rename(new, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""All that can be said of somebody's last layer: what it is, and how far from the prediction.
+
+>>> examination = examine(load_classifier("last_layer.npz"))
+>>> examination.certificate.verdict, examination.metrics.nc1, examination.nearest.relative
+"""
+
+import dataclasses
+import math
+
+from ufm.certificates.certificate import Certificate, certify, check_tolerance
+from ufm.collapse.metrics import NCMetrics, nc_metrics
+from ufm.last_layer.centring import centred_layer
+from ufm.last_layer.read import Classifier
+from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
+from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
+from ufm.model.problem import objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """A last layer with its certificate, NC metrics and predicted minimum.
+
+    `tol` is the relative tolerance asked for, None the default of `certify`. `nearest` is None
+    where no minimiser is known (`minimum.reason` says why).
+
+    All of it concerns `layer` as given. `centred` is the same of the layer with the mean of its
+    features moved into a free bias, which changes no logit and no NC metric (`ufm.last_layer.centring`): None
+    where features have no mean, or nothing but one. On top of a ReLU it is the one to look at.
+    """
+
+    layer: Classifier
+    tol: float | None
+    certificate: Certificate
+    metrics: NCMetrics
+    minimum: GlobalMinimum
+    nearest: NearestMinimiser | None
+    centred: "Examination | None" = None
+
+
+def examine(layer: Classifier, tol: float | None = None) -> Examination:
+    """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
+
+    The layer as given, and with centred features. `tol` as for `certify`, whose errors it raises;
+    `ValueError` too where f overflows.
+    """
+    check_tolerance(tol)
+    value = float(objective(layer.problem, layer.params))
+    if not math.isfinite(value):
+        raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
+    metrics = nc_metrics(layer.problem, layer.params)
+    moved = centred_layer(layer)
+    centred = None if moved is None else _examined(moved, tol, metrics)
+    return dataclasses.replace(_examined(layer, tol, metrics), centred=centred)
+
+
+def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
+    problem, params = layer.problem, layer.params
+    minimum = global_minimum(problem)
+    return Examination(
+        layer=layer,
+        tol=tol,
+        certificate=certify(problem, params, tol),
+        metrics=metrics,
+        minimum=minimum,
+        nearest=nearest_minimiser(problem, params, minimum),
+    )

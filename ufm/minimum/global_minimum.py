@@ -1,0 +1,286 @@
+r"""The global minimum of a problem, with its proof.
+
+Averaging the features of a class never raises f when the loss is convex, so f* is the minimum of
+a K-column problem whose columns carry the class sizes as weights, whatever N. It is
+
+- in closed form (or one bisection) for balanced classes and the losses of the paper;
+- computed by a solver and certified by duality for any class counts and a convex loss (minority
+  collapse and SELI geometry: Fang et al., 2021; Thrampoulidis et al., 2022);
+- unknown otherwise: then `is_exact` is False, `value` is the best value found, `reason` says why.
+
+It is attained when d ≥ rank Z*; for smaller d only the bound holds.
+
+    >>> minimum = global_minimum(problem)
+    >>> minimum.value, minimum.is_exact, minimum.rho
+    >>> minimum.params(jax.random.key(0))
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ufm._support.pytree import pytree, static
+from ufm.certificates.certificate import Certificate, Verdict, certify
+from ufm.collapse import symmetric_solution as symmetric
+from ufm.collapse.metrics import centering, orthonormal_columns
+from ufm.hessian import NO_FRAME
+from ufm.losses import Focal
+from ufm.model.class_means import class_sizes, reduced_problem
+from ufm.model.problem import Params, Problem, init_params, matmul, without_loss
+from ufm.solvers import solve
+
+#: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
+#: square of their accuracy in W and H.
+_RANK_CUTOFF = 1e-7
+#: The same of f*/μ, the most that ‖Z*‖_* can be: all of Z* is zero below it.
+_NOTHING = 1e-16
+#: Starts tried where nothing but the best value found can be reported.
+_TRIES = 8
+
+
+@pytree()
+class GlobalMinimum:
+    """The minimum value, a proven lower bound, and one minimiser up to rotation.
+
+    There may be others: `tied` says that the origin and the simplex ETF have the same value up to
+    rounding, as under the focal loss at the decay where its minimiser jumps.
+
+    `logits[:, k]` is W h̄_k (without the bias) for class k. `rho`, `tau` and `bias_level` are the
+    scalars of the symmetric solution Z = (ρP + (τ/K)11ᵀ)⊗1ᵀ, b = b₀1, NaN where it is not
+    symmetric. `value` is proven to be f* within `value − lower_bound` if `is_exact`.
+    """
+
+    value: float
+    lower_bound: float
+    is_exact: bool
+    logits: Float[Array, "K K"]
+    bias: Float[Array, " K"] | None
+    rho: float
+    tau: float
+    bias_level: float
+    rank: int
+    problem: Problem
+    reason: str = static(default="")
+    tied: bool = static(default=False)
+
+    @property
+    def kind(self) -> str:
+        """The geometry in words: simplex ETF, orthogonal frame, origin, …"""
+        if not self.is_exact:
+            return "unknown"
+        if self.rank == 0:
+            return "origin"
+        if np.isnan(self.rho):
+            return "imbalanced"
+        if self.tau == 0.0:
+            return "simplex ETF"
+        return (
+            "orthogonal frame"
+            if np.isclose(self.tau, self.rho, rtol=1e-9, atol=0)
+            else "shifted frame"
+        )
+
+    def params(self, key: Key[Array, ""], dtype: Any = None) -> Params:
+        """W, H, b with f = `value`, in a uniformly random orientation.
+
+        A minimiser if `is_exact`, else the best point found. Raises `ValueError` where there is
+        none (no decay).
+        """
+        if not np.isfinite(self.value):
+            raise ValueError(f"no minimiser is known: {self.reason}")
+        problem = without_loss(self.problem)
+        turned = _factorise(problem, self.logits, self.bias, key, rank=self.rank)
+        return turned if dtype is None else jax.tree.map(lambda x: x.astype(dtype), turned)
+
+
+@functools.partial(jax.jit, static_argnames="rank")
+def _factorise(
+    problem: Problem,
+    table: Float[Array, "K K"],
+    bias: Float[Array, " K"] | None,
+    key: Key[Array, ""],
+    *,
+    rank: int,
+) -> Params:
+    """The balanced factors of Z* with the logits `table`, in a random orientation."""
+    sizes = class_sizes(problem)
+    U, S, Vt = jnp.linalg.svd(table * jnp.sqrt(sizes)[None, :])
+    U, S, Vt = U[:, :rank], S[:rank], Vt[:rank]
+    frame = orthonormal_columns(key, problem.dim, rank)
+    balance = (jnp.asarray(problem.lam_h, S.dtype) / jnp.asarray(problem.lam_w, S.dtype)) ** 0.25
+    W = balance * matmul(U * jnp.sqrt(S)[None, :], frame.T)
+    per_class = matmul(frame, jnp.sqrt(S)[:, None] * Vt) / balance
+    labels = jnp.asarray(problem.labels)
+    share = jnp.sqrt(problem.samples(S.dtype) / sizes[labels])
+    return Params(W, per_class[:, labels] * share[None, :], bias)
+
+
+def frame(problem: Problem, into: Problem | None = None) -> Params:
+    """W, H, b at the symmetric critical point with ρ > 0, a minimum in ρ, global or not.
+
+    As a point of `into` if given: of the K-column problem `reduced_problem(problem, d)`. Raises
+    `ValueError` where there is none, and as `symmetric_minimum`.
+    """
+    scalars = symmetric.symmetric_frame(problem)
+    rho, tau = float(scalars.rho), float(scalars.tau)
+    if np.isnan(rho):
+        raise ValueError(NO_FRAME)
+    rank = problem.num_classes - 1 + (tau > 0)
+    if problem.dim < rank:
+        raise ValueError(
+            f"the frame has rank {rank}, which dim={problem.dim} has no room for: set dim to "
+            f"{rank} or more"
+        )
+    target = without_loss(problem if into is None else into)
+    return _factorise(target, *_symmetric_logits(problem, scalars), jax.random.key(0), rank=rank)
+
+
+def _symmetric_logits(
+    problem: Problem, scalars: symmetric.SymmetricMinimum
+) -> tuple[Float[Array, "K K"], Float[Array, " K"] | None]:
+    """W h̄_k of every class, and the bias."""
+    table = scalars.rho * centering(problem.num_classes) + scalars.tau / problem.num_classes
+    bias = jnp.full(problem.num_classes, scalars.bias_level) if problem.has_bias else None
+    return table, bias
+
+
+def global_minimum(problem: Problem) -> GlobalMinimum:
+    """f*, proven where a proof exists; see the module. Not for use inside transformations."""
+    if not float(problem.mu()) > 0:
+        return _nothing(problem, "with lam_w or lam_h = 0 a minimum may not exist")
+    if symmetric.supported(problem):
+        return _symmetric(problem)
+    if problem.loss.is_convex():
+        return _solved(problem)
+    return _best_found(
+        problem,
+        problem.dim,
+        _infimum(problem),
+        "no lower bound is known for this loss and these class counts; value is the best found "
+        f"in {_TRIES} runs",
+    )
+
+
+def _nothing(problem: Problem, reason: str) -> GlobalMinimum:
+    classes = problem.num_classes
+    blank = jnp.full((classes, classes), jnp.nan)
+    bias = jnp.full(classes, jnp.nan) if problem.has_bias else None
+    nan = float("nan")
+    return GlobalMinimum(
+        nan, _infimum(problem), False, blank, bias, nan, nan, nan, 0, problem, reason
+    )
+
+
+def _infimum(problem: Problem) -> float:
+    """All that is known of f from below where nothing else is: the loss's own bound."""
+    lowest = problem.loss.infimum()
+    return -np.inf if lowest is None else lowest
+
+
+def _symmetric(problem: Problem) -> GlobalMinimum:
+    scalars = symmetric.symmetric_minimum(problem)
+    rho, tau, level = (float(x) for x in (scalars.rho, scalars.tau, scalars.bias_level))
+    classes = problem.num_classes
+    table, bias = _symmetric_logits(problem, scalars)
+    rank = (classes - 1) * (rho > 0) + (tau > 0)
+    value = float(scalars.value)
+    found = GlobalMinimum(
+        value, value, True, table, bias, rho, tau, level, rank, problem, "closed form"
+    )
+    eps = float(jnp.finfo(scalars.value.dtype).eps)
+    if problem.loss.is_convex():
+        certificate = _reduced_certificate(found)
+        bound = float(certificate.lower_bound)
+        proven = certificate.verdict is Verdict.GLOBAL_MINIMUM
+        why = f"the symmetric minimum was not certified: {certificate.explain()}"
+    else:
+        bound = float(symmetric.margin_lower_bound(problem))
+        bound -= 64 * eps * (1.0 + abs(bound))
+        proven = value - bound <= max(1e-9, 256 * eps) * (1.0 + abs(value))
+        why = (
+            "the scalar lower bound stays below the best symmetric value (focal loss with a "
+            "trained bias at a large decay)"
+        )
+    if not proven:
+        return _replace(found, lower_bound=bound, is_exact=False, reason=why)
+    if problem.dim >= rank:
+        tied = isinstance(problem.loss, Focal) and bool(_tie(problem))
+        why = "symmetric minimum, proven by its bound"
+        why += "; the origin and the simplex ETF tie" if tied else ""
+        return _replace(found, lower_bound=bound, reason=why, tied=tied)
+    return _too_few_dimensions(problem, rank, bound)
+
+
+@jax.jit
+def _tie(problem: Problem) -> Array:
+    """Do the origin and a frame beyond the bend of φ have one value, up to rounding?
+
+    Under the focal loss where 1/K < p*(γ), at the decay at which the minimiser jumps.
+    """
+    phi = symmetric.MarginLoss(problem.loss, problem.num_classes)
+    root = (problem.num_columns / problem.num_classes) ** 0.5
+    slope, bend = problem.mu() * root * (problem.num_classes - 1), phi.inflection()
+    s = phi.stationary(slope, jnp.maximum(bend, 0.0))
+    origin = phi.value(jnp.zeros_like(s))
+    apart = jnp.abs(phi.value(s) + slope * s - origin)
+    return (bend > 0) & (s > bend) & (apart <= 64 * float(jnp.finfo(s.dtype).eps) * (1.0 + origin))
+
+
+def _reduced_certificate(found: GlobalMinimum) -> Certificate:
+    small = reduced_problem(found.problem)
+    return certify(small, _replace(found, problem=small).params(jax.random.key(0)))
+
+
+def _solved(problem: Problem) -> GlobalMinimum:
+    """Imbalanced or custom, convex: d = K has no spurious minima, and duality certifies."""
+    small = reduced_problem(problem)
+    # Full rank, so off every saddle of lower rank; the key only fixes an orientation.
+    start = init_params(small, jax.random.key(0))
+    solution = solve(small, start, tol=1e-3 * float(min(1e-10, 1e-6 * problem.mu())))
+    certificate = certify(small, solution.params)
+    found = _from_reduced(problem, small, solution.params, float(solution.value))
+    bound = float(certificate.lower_bound)
+    exact = certificate.verdict is Verdict.GLOBAL_MINIMUM
+    if not exact:
+        why = f"the reduced problem was not certified: {certificate.explain()}"
+        return _replace(found, lower_bound=bound, is_exact=False, reason=why)
+    if problem.dim < found.rank:
+        return _too_few_dimensions(problem, found.rank, bound)
+    return _replace(found, lower_bound=bound, reason="reduced problem, certified by duality")
+
+
+def _too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinimum:
+    return _best_found(
+        problem,
+        problem.dim,
+        bound,
+        f"the lower bound is attained only in dimension {rank} or more, and dim={problem.dim}; "
+        f"value is the best found in {_TRIES} runs",
+    )
+
+
+def _best_found(problem: Problem, dim: int, bound: float, reason: str) -> GlobalMinimum:
+    small = reduced_problem(problem, min(dim, problem.num_classes))
+    starts = [init_params(small, jax.random.key(i)) for i in range(_TRIES)]
+    runs = [solve(small, start) for start in starts]
+    best = min(runs, key=lambda run: float(run.value))
+    found = _from_reduced(problem, small, best.params, float(best.value))
+    return _replace(found, lower_bound=bound, is_exact=False, reason=reason)
+
+
+def _from_reduced(problem: Problem, small: Problem, params: Params, value: float) -> GlobalMinimum:
+    Z = matmul(params.W, params.H)
+    sizes = np.linalg.svd(np.asarray(Z), compute_uv=False)
+    rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], _NOTHING * value / float(small.mu()))))
+    table = Z * jax.lax.rsqrt(small.samples(Z.dtype))[None, :]
+    nan = float("nan")
+    return GlobalMinimum(value, value, True, table, params.b, nan, nan, nan, rank, problem, "")
+
+
+def _replace(minimum: GlobalMinimum, **changes: Any) -> GlobalMinimum:
+    return dataclasses.replace(minimum, **changes)

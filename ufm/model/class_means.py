@@ -1,0 +1,77 @@
+r"""The K-column problem that stands for the classes, and the maps between it and the samples.
+
+With sizes n_k = Σ_{i∈k} c_i and the unit vectors u_k, u_ki = √(c_i/n_k) on the columns of class k,
+a matrix with a column per sample splits into X = Y Uᵀ + X_⊥, Y = XU: class means, times √n_k, and
+deviations from them, orthogonal to each other. On points without deviations f is the objective
+of `reduced_problem`, whose columns carry the n_k as weights; for a convex loss these points contain
+all critical ones, because each feature minimises a strictly convex function of its own.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ufm.model.problem import Problem, matmul
+
+
+def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:
+    """n_k: samples of each class, counting column weights."""
+    dtype = dtype or jnp.result_type(float)
+    if problem.column_weights is None:
+        return jnp.asarray(problem.class_counts, dtype)
+    labels = jnp.asarray(problem.labels)
+    return jax.ops.segment_sum(problem.samples(dtype), labels, problem.num_classes)
+
+
+def reduced_problem(problem: Problem, dim: int | None = None) -> Problem:
+    """The K-column problem with the class sizes as weights, in K dimensions unless told others."""
+    return Problem(
+        loss=problem.loss,
+        class_counts=(1,) * problem.num_classes,
+        dim=dim or problem.num_classes,
+        lam_w=problem.lam_w,
+        lam_h=problem.lam_h,
+        lam_b=problem.lam_b,
+        column_weights=class_sizes(problem),
+    )
+
+
+def to_class_means(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m K"]:
+    """XU: for features, √n_k times the mean of each class."""
+    classes, rows = problem.num_classes, X.shape[0]
+    weighted = X * _shares(problem, X)[None, :]
+    if _equal_counts(problem):
+        return jnp.sum(weighted.reshape(rows, classes, -1), axis=2)
+    # A product with the indicators: scatter-adds are far slower on every backend.
+    indicators = jax.nn.one_hot(jnp.asarray(problem.labels), classes, dtype=X.dtype)
+    return matmul(weighted, indicators)
+
+
+def from_class_means(problem: Problem, Y: Float[Array, "m K"]) -> Float[Array, "m N"]:
+    """YUᵀ, the transpose of `to_class_means`, and its inverse on points without deviations."""
+    shares = _shares(problem, Y)
+    if _equal_counts(problem):
+        per_class = shares.reshape(1, problem.num_classes, -1)
+        return (Y[:, :, None] * per_class).reshape(Y.shape[0], problem.num_columns)
+    return Y[:, jnp.asarray(problem.labels)] * shares[None, :]
+
+
+def deviations(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m N"]:
+    """X(I − UUᵀ)."""
+    return X - from_class_means(problem, to_class_means(problem, X))
+
+
+def _equal_counts(problem: Problem) -> bool:
+    return len(set(problem.class_counts)) == 1
+
+
+def _shares(problem: Problem, like: Array) -> Float[Array, " N"]:
+    """√(c_i/n_k)."""
+    if problem.column_weights is None:
+        counts = np.repeat(problem.class_counts, problem.class_counts)
+        return jnp.asarray(1.0 / np.sqrt(counts), like.dtype)
+    sizes = class_sizes(problem, like.dtype)
+    return jnp.sqrt(problem.samples(like.dtype) / sizes[jnp.asarray(problem.labels)])

@@ -1,0 +1,48 @@
+"""A point of the model, and the inner product of points."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ufm._support.pytree import pytree
+
+Scalar = Float[Array, ""]
+
+
+@pytree()
+class Params:
+    """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes."""
+
+    W: Float[Array, "*batch K d"]
+    H: Float[Array, "*batch d N"]
+    b: Float[Array, "*batch K"] | None
+
+
+def dot(x: Any, y: Any) -> Scalar:
+    """⟨x, y⟩ over all parameters, or over any two trees of arrays of the same shape."""
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)
+    return functools.reduce(jnp.add, jax.tree.leaves(products))
+
+
+def norm(x: Any) -> Scalar:
+    """‖x‖ over all parameters."""
+    return jnp.sqrt(dot(x, x))
+
+
+def along(length: Any, direction: Any, origin: Any) -> Any:
+    """origin + length · direction."""
+    return jax.tree.map(lambda d, x: x + length * d, direction, origin)
+
+
+def finite_or_zero(x: Any) -> Any:
+    """The point, or zeros if any of its numbers is not finite.
+
+    LAPACK's singular value decomposition never returns from an infinite entry. What depends on a
+    point that is not finite has to be decided elsewhere.
+    """
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]
+    finite = functools.reduce(jnp.logical_and, leaves)
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0.0), x)

@@ -1,0 +1,349 @@
+r"""The problem: classifier, free features and bias under weight decay.
+
+    f(W, H, b) = g(WH + b1ᵀ) + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖²,
+    g(V) = (1/N) Σ_i L(v_i, y_i)
+
+with W (K×d), H (d×N) with samples ordered by class, b (K). Gradient, with G = ∇g(V) (K×N):
+
+    ∂_W = G Hᵀ + λ_W W,   ∂_H = Wᵀ G + λ_H H,   ∂_b = G 1 + λ_b b.
+
+**Weighted columns.** Column i may stand for c_i identical samples. Then H holds ĥ_i = √c_i h_i,
+which keeps the penalty λ_H/2 ‖H‖², and
+
+    v_i = W ĥ_i / √c_i + b,   g(V) = Σ_i ω_i L(v_i, y_i),   ω_i = c_i / Σ c.
+
+Objective, gradient norm and Hessian form are those of the repeated columns they stand for.
+`G` is always the gradient in Z = WĤ, the matrix whose spectral norm the certificates compare
+with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
+
+    >>> problem = Problem.balanced(loss=CrossEntropy(), num_classes=4, per_class=5, dim=6,
+    ...                            lam_w=5e-3, lam_h=5e-3, lam_b=1e-2)
+    >>> params = init_params(problem, jax.random.key(0))
+    >>> objective(problem, params)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from ufm._support.pytree import hyperparameter, pytree, require, static
+from ufm.losses import CrossEntropy, Hyper, Loss
+from ufm.model.params import Params as Params
+from ufm.model.params import dot as dot
+from ufm.model.params import norm as norm
+
+Scalar = Float[Array, ""]
+
+if TYPE_CHECKING:
+    Whole = int
+    Counts = tuple[int, ...]
+    Weights = Array
+else:
+    # What the constructor takes, and normalises to the types above.
+    Whole = int | np.integer
+    Counts = tuple[Whole, ...] | list[Whole] | Int[np.ndarray, " K"]
+    Weights = Float[Array, "*batch N"] | Shaped[np.ndarray, "*batch N"] | list
+
+#: Accelerators multiply float32 matrices in reduced precision unless told otherwise.
+matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+@pytree()
+class Problem:
+    """An instance of the unconstrained feature model.
+
+    `class_counts` (n_1, …, n_K) and `dim` (d) are static; the loss's hyperparameters and the
+    decays are traced. `lam_b=None` means no bias, `lam_b=0.0` a free one. `column_weights` (N,)
+    makes column i stand for that many samples. Raises `ValueError` or `TypeError`, naming the
+    field, for anything that is no problem.
+    """
+
+    loss: Loss
+    class_counts: Counts = static()
+    dim: Whole = static()
+    lam_w: Hyper
+    lam_h: Hyper
+    lam_b: Hyper | None
+    column_weights: Weights | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loss, Loss):
+            raise TypeError(
+                f"loss must be a ufm loss such as ufm.CrossEntropy(), got {self.loss!r}"
+            )
+        if isinstance(self.class_counts, str) or not isinstance(self.class_counts, Iterable):
+            raise TypeError(
+                f"class_counts must list the samples of each class, got {self.class_counts!r}"
+            )
+        counts = tuple(_count("class_counts", n) for n in self.class_counts)
+        if len(counts) < 2:
+            raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
+        self.loss.probe(len(counts))
+        object.__setattr__(self, "class_counts", counts)
+        object.__setattr__(self, "dim", _count("dim", self.dim))
+        for name in ("lam_w", "lam_h", "lam_b"):
+            if name == "lam_b" and self.lam_b is None:
+                continue
+            decay = hyperparameter(name, getattr(self, name))
+            require(name, decay, lambda x: x >= 0, "non-negative and finite")
+            object.__setattr__(self, name, decay)
+        if self.column_weights is not None:
+            try:
+                weights = jnp.asarray(self.column_weights, jnp.result_type(float))
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"column_weights must be an array of numbers, got {self.column_weights!r}"
+                ) from None
+            if weights.shape[-1:] != (sum(counts),):
+                raise ValueError(
+                    f"column_weights needs one weight for each of the {sum(counts)} columns, "
+                    f"got shape {weights.shape}"
+                )
+            largest = float(jnp.finfo(weights.dtype).max) / sum(counts)
+            wanted = "positive, with a sum that is a finite number"
+            require("column_weights", weights, lambda x: (x > 0) & (x <= largest), wanted)
+            object.__setattr__(self, "column_weights", weights)
+
+    @classmethod
+    def balanced(
+        cls,
+        *,
+        loss: Loss,
+        num_classes: int,
+        per_class: int,
+        dim: int,
+        lam_w: Hyper,
+        lam_h: Hyper,
+        lam_b: Hyper | None,
+    ) -> "Problem":
+        """K classes of n samples each."""
+        counts = (_count("per_class", per_class),) * _count("num_classes", num_classes)
+        return cls(loss=loss, class_counts=counts, dim=dim, lam_w=lam_w, lam_h=lam_h, lam_b=lam_b)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_counts)
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of H; the number of samples N unless columns are weighted."""
+        return sum(self.class_counts)
+
+    @property
+    def labels(self) -> Int[np.ndarray, " N"]:
+        """Label of every column, ordered by class."""
+        return np.repeat(np.arange(self.num_classes, dtype=np.int32), self.class_counts)
+
+    @property
+    def has_bias(self) -> bool:
+        return self.lam_b is not None
+
+    @property
+    def per_class(self) -> int | None:
+        """n if the classes are balanced and columns unweighted, else None."""
+        balanced = len(set(self.class_counts)) == 1 and self.column_weights is None
+        return self.class_counts[0] if balanced else None
+
+    @property
+    def num_parameters(self) -> int:
+        """Kd + dN (+ K)."""
+        classes, columns = self.num_classes, self.num_columns
+        return self.dim * (classes + columns) + (classes if self.has_bias else 0)
+
+    def mu(self, dtype: Any = None) -> Float[Array, "*batch"]:
+        """μ = √(λ_W λ_H)."""
+        dtype = dtype or jnp.result_type(float)
+        # Roots first: the product of two decays of 1e-25 underflows in float32.
+        return jnp.sqrt(jnp.asarray(self.lam_w, dtype)) * jnp.sqrt(jnp.asarray(self.lam_h, dtype))
+
+    def samples(self, dtype: Any) -> Float[Array, " N"]:
+        """c: samples that each column stands for."""
+        if self.column_weights is None:
+            return jnp.ones(self.num_columns, dtype)
+        return jnp.asarray(self.column_weights, dtype)
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        whole = int(value)
+        exact = whole == value and not isinstance(value, bool)
+    except (TypeError, ValueError):
+        exact, whole = False, 0
+    if not exact or whole < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    return whole
+
+
+def without_loss(problem: Problem) -> Problem:
+    """The problem with a loss that has no parameters in place of its own.
+
+    What never looks at the loss is then compiled once for all losses.
+    """
+    return dataclasses.replace(problem, loss=CrossEntropy())
+
+
+def check_shapes(problem: Problem, params: Params) -> None:
+    """Raise `ValueError` for wrong shapes, `TypeError` unless all is float32 or all is float64."""
+    classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
+    expected: dict[str, tuple[int, ...]] = {"W": (classes, dim), "H": (dim, columns)}
+    if problem.has_bias:
+        expected["b"] = (classes,)
+    elif params.b is not None:
+        raise ValueError("params.b is given but the problem has no bias: set lam_b, or b=None")
+    for name, shape in expected.items():
+        found = getattr(getattr(params, name), "shape", None)
+        if found != shape:
+            raise ValueError(f"params.{name} must have shape {shape} for this problem, got {found}")
+    kinds = sorted({str(getattr(params, name).dtype) for name in expected})
+    if kinds not in (["float32"], ["float64"]):
+        found, cast = " and ".join(kinds), "jax.tree.map(lambda x: jax.numpy.asarray(x, float), …)"
+        raise TypeError(f"params must be all float32 or all float64, got {found}: use {cast}")
+
+
+def logits_from(problem: Problem, Z: Float[Array, "K N"], b: Any) -> Float[Array, "K N"]:
+    """V = Z diag(1/√c) + b1ᵀ."""
+    if problem.column_weights is not None:
+        Z = Z * jax.lax.rsqrt(problem.samples(Z.dtype))[None, :]
+    return Z if b is None else Z + b[:, None]
+
+
+def logits(problem: Problem, params: Params) -> Float[Array, "K N"]:
+    """V, the logits of every column, shape (K, N)."""
+    return logits_from(problem, matmul(params.W, params.H), params.b)
+
+
+def per_column(function: Any, problem: Problem, *arrays: Float[Array, "K N"]) -> Any:
+    """Map a method of the loss, `function(z, label, *rest)`, over the columns."""
+    first, *rest = arrays
+    mapped = jax.vmap(function, in_axes=(1, 0) + (1,) * len(rest), out_axes=-1)
+    return mapped(first, jnp.asarray(problem.labels), *rest)
+
+
+def weighted_sum(problem: Problem, values: Float[Array, " N"]) -> Scalar:
+    """Σ_i ω_i x_i, the average over samples."""
+    if problem.column_weights is None:
+        return jnp.mean(values)
+    samples = problem.samples(values.dtype)
+    return jnp.sum(samples * values) / jnp.sum(samples)
+
+
+@jax.jit
+def data_loss(problem: Problem, V: Float[Array, "K N"]) -> Scalar:
+    """g(V)."""
+    return weighted_sum(problem, per_column(problem.loss.value, problem, V))
+
+
+@jax.jit
+def logit_gradient(problem: Problem, V: Float[Array, "K N"]) -> Float[Array, "K N"]:
+    """Γ = ∇g(V): column i is ω_i ∇L(v_i, y_i)."""
+    return scale_by_weights(problem, per_column(problem.loss.gradient, problem, V))
+
+
+def scale_by_weights(problem: Problem, X: Float[Array, "K N"]) -> Float[Array, "K N"]:
+    """Multiply column i by ω_i."""
+    if problem.column_weights is None:
+        return X / problem.num_columns
+    samples = problem.samples(X.dtype)
+    return X * (samples / jnp.sum(samples))[None, :]
+
+
+def feature_gradient(problem: Problem, gamma: Float[Array, "K N"]) -> Float[Array, "K N"]:
+    """G = Γ diag(1/√c), the gradient in Z."""
+    if problem.column_weights is None:
+        return gamma
+    return gamma * jax.lax.rsqrt(problem.samples(gamma.dtype))[None, :]
+
+
+def penalty(problem: Problem, params: Params) -> Scalar:
+    """λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖²."""
+    dtype = params.W.dtype
+    total = 0.5 * jnp.asarray(problem.lam_w, dtype) * jnp.sum(params.W**2)
+    total += 0.5 * jnp.asarray(problem.lam_h, dtype) * jnp.sum(params.H**2)
+    if params.b is not None:
+        total += 0.5 * jnp.asarray(problem.lam_b, dtype) * jnp.sum(params.b**2)
+    return total
+
+
+def objective(problem: Problem, params: Params) -> Scalar:
+    """f(W, H, b)."""
+    check_shapes(problem, params)
+    return data_loss(problem, logits(problem, params)) + penalty(problem, params)
+
+
+def gradient_at(problem: Problem, params: Params, gamma: Float[Array, "K N"]) -> Params:
+    """The gradient of f, given Γ at the point."""
+    dtype = params.W.dtype
+    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
+    G = feature_gradient(problem, gamma)
+    grad_b = None
+    if params.b is not None:
+        grad_b = jnp.sum(gamma, axis=1) + jnp.asarray(problem.lam_b, dtype) * params.b
+    return Params(
+        matmul(G, params.H.T) + lam_w * params.W,
+        matmul(params.W.T, G) + lam_h * params.H,
+        grad_b,
+    )
+
+
+@jax.jit
+def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params]:
+    """f and its gradient, a `Params`, from one pass over the columns."""
+    check_shapes(problem, params)
+    V = logits(problem, params)
+    value = data_loss(problem, V) + penalty(problem, params)
+    return value, gradient_at(problem, params, logit_gradient(problem, V))
+
+
+def init_params(
+    problem: Problem,
+    key: Key[Array, ""],
+    scale: Hyper = 0.1,
+    num_starts: int | None = None,
+    dtype: Any = None,
+) -> Params:
+    """Gaussian entries of standard deviation `scale` in W, the features and b.
+
+    `num_starts` adds a leading axis; start i depends on `key` and i alone, so a longer batch
+    begins with the shorter one.
+    """
+    if num_starts is not None:
+        num_starts = _count("num_starts", num_starts)
+    scale = hyperparameter("scale", scale)
+    require("scale", scale, lambda x: x >= 0, "non-negative and finite")
+    size = jnp.asarray(scale, dtype or jnp.result_type(float))
+    return _draw(without_loss(problem), key, size, num_starts=num_starts)
+
+
+@functools.partial(jax.jit, static_argnames="num_starts")
+def _draw(
+    problem: Problem, key: Key[Array, ""], size: Scalar, *, num_starts: int | None = None
+) -> Params:
+    """One start, or a batch of them, as one program."""
+    if num_starts is not None:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_starts))
+        return jax.vmap(lambda k: _draw(problem, k, size))(keys)
+    dtype = size.dtype
+    key_w, key_h, key_b = jax.random.split(key, 3)
+    shape_w = (problem.num_classes, problem.dim)
+    W = size * jax.random.normal(key_w, shape_w, dtype)
+    H = size * jax.random.normal(key_h, (problem.dim, problem.num_columns), dtype)
+    if problem.column_weights is not None:
+        H = H * jnp.sqrt(problem.samples(dtype))[None, :]
+    b = None
+    if problem.has_bias:
+        b = size * jax.random.normal(key_b, (problem.num_classes,), dtype)
+    return Params(W, H, b)
+
+
+def features(problem: Problem, params: Params) -> Float[Array, "d N"]:
+    """The features h_i themselves: H, or Ĥ diag(1/√c) with weighted columns."""
+    if problem.column_weights is None:
+        return params.H
+    return params.H * jax.lax.rsqrt(problem.samples(params.H.dtype))[None, :]

@@ -1,0 +1,69 @@
+"""One big problem over many devices: samples are spread, class-sized arrays are everywhere.
+
+H (d×N) is cut along its samples; W and b are on every device. Solvers, `objective`, `certify` and
+`nc_metrics` take such a point as it is: the compiler (GSPMD) sums over devices where the formulas
+sum over samples. Results are those of one device up to the order of sums.
+
+    >>> mesh = sample_mesh()
+    >>> start = init_sharded(problem, jax.random.key(0), mesh)
+    >>> solution = solve(problem, start)      # solution.params.H is spread as start.H is
+
+Over several processes, call `jax.distributed.initialize` first, and the same program in each.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
+
+from ufm.losses import Hyper
+from ufm.model.params import Params
+from ufm.model.problem import Problem, init_params
+
+_AXIS = "samples"
+
+
+def sample_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of one axis over the devices; None: all, those of other processes included."""
+    chosen = jax.devices() if devices is None else list(devices)
+    # Explicit axes, the default of `jax.make_mesh`, would ask every operation for its sharding.
+    return Mesh(np.array(chosen), (_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def shardings(problem: Problem, mesh: Mesh) -> Params:
+    """Where W, H and b of a point live, as a tree like it.
+
+    Raises `ValueError` where the samples do not divide by the devices.
+    """
+    count = mesh.size
+    if problem.num_columns % count:
+        raise ValueError(
+            f"{problem.num_columns} samples do not divide by {count} devices: choose other class "
+            "counts, or fewer devices with sample_mesh(devices)"
+        )
+    everywhere: Any = NamedSharding(mesh, PartitionSpec())
+    spread: Any = NamedSharding(mesh, PartitionSpec(None, _AXIS))
+    shapes = jax.eval_shape(lambda: init_params(problem, jax.random.key(0)))
+    places = [everywhere, spread, everywhere][: 2 + problem.has_bias]
+    return jax.tree.unflatten(jax.tree.structure(shapes), places)
+
+
+def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
+    """The same point, its samples spread over the mesh."""
+    return jax.tree.map(jax.device_put, params, shardings(problem, mesh))
+
+
+def init_sharded(
+    problem: Problem, key: Key[Array, ""], mesh: Mesh, scale: Hyper = 0.1, dtype: Any = None
+) -> Params:
+    """`init_params` drawn where it lives, equal to rounding: no device holds all of H."""
+    kind = dtype or jnp.result_type(float)
+    draw = jax.jit(
+        lambda k: init_params(problem, k, scale, dtype=kind),
+        out_shardings=shardings(problem, mesh),
+    )
+    return draw(key)

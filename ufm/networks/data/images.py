@@ -1,0 +1,212 @@
+r"""Images of balanced classes, standardised, in the order that the model wants: class by class.
+
+    x ← (x − mean_c) / deviation_c,   mean and deviation of channel c over the training images only.
+
+Training images are as many of every class, since the symmetric theory is about balanced classes,
+and sorted by class; within a class they are in random order, so that the first of each class are a
+random sample of it. Test images are all of them.
+
+    >>> data = load_data("digits", per_class=50)
+    >>> data.images.shape, data.num_classes
+    ((500, 8, 8, 1), 10)
+"""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from ufm.networks.data.sources import RawImages, read_source
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """Standardised images and their labels 0, …, K−1; training images sorted by class.
+
+    `mean` and `deviation` (one number a channel) are those that images were standardised by.
+    `notes` are sentences on how the source was read.
+    """
+
+    name: str
+    images: Float32[np.ndarray, "N h w c"]
+    labels: Int32[np.ndarray, " N"]
+    test_images: Float32[np.ndarray, "M h w c"]
+    test_labels: Int32[np.ndarray, " M"]
+    mean: Float32[np.ndarray, " c"]
+    deviation: Float32[np.ndarray, " c"]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return int(self.labels[-1]) + 1
+
+    @property
+    def per_class(self) -> int:
+        """n, training images of each class."""
+        return len(self.labels) // self.num_classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c)."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
+    def fingerprint(self) -> str:
+        """Hash of all that training and testing depend on."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels, self.test_images, self.test_labels):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def load_data(source: str = "digits", per_class: int | None = None, seed: int = 0) -> ImageData:
+    """Read a source (`ufm.networks.data.sources`) and choose `per_class` training images of each class.
+
+    The seed chooses which. `None` takes as many as the smallest class has. Raises `ValueError`, in
+    one line that names the array or the option, for data that cannot be trained on.
+    """
+    return prepare(source, read_source(source), per_class, seed)
+
+
+def prepare(name: str, raw: RawImages, per_class: int | None, seed: int) -> ImageData:
+    """Check, choose, sort and standardise. Raises `ValueError` as `load_data` does."""
+    images = _checked_images("images", raw.images)
+    labels = _checked_labels("labels", raw.labels, len(images))
+    test_images = _checked_images("test_images", raw.test_images)
+    test_labels = _checked_labels("test_labels", raw.test_labels, len(test_images))
+    if images.shape[1:] != test_images.shape[1:]:
+        raise ValueError(
+            f"test_images are of shape {test_images.shape[1:]} and images of {images.shape[1:]}: "
+            "they must agree"
+        )
+    counts = _class_counts(labels)
+    outside = np.setdiff1d(test_labels, np.arange(len(counts)))
+    if len(outside):
+        raise ValueError(f"test_labels has class {outside[0]}, which labels does not: remove it")
+    chosen = _balanced(labels, counts, per_class, seed)
+    images, labels = images[chosen], labels[chosen]
+    mean, deviation = _moments(images)
+    return ImageData(
+        name=name,
+        images=_standardised(images, mean, deviation),
+        labels=labels,
+        test_images=_standardised(test_images, mean, deviation),
+        test_labels=test_labels,
+        mean=mean.astype(np.float32),
+        deviation=deviation.astype(np.float32),
+        notes=raw.notes,
+    )
+
+
+def validation_split(
+    data: ImageData, share: float
+) -> tuple[Int32[np.ndarray, " fit"], Int32[np.ndarray, " validation"]]:
+    """Rows of the training images to fit on and to validate on, balanced both.
+
+    Raises `ValueError` where a class has too few images for one of either.
+    """
+    held = round(share * data.per_class)
+    if not 1 <= held < data.per_class:
+        raise ValueError(
+            f"{data.per_class} training images of each class cannot be split into fit and "
+            "validation: take more (--per-class), or give the learning rate (--learning-rate)"
+        )
+    rows = np.arange(len(data.labels), dtype=np.int32).reshape(data.num_classes, data.per_class)
+    # Within a class the order is random already.
+    return rows[:, held:].reshape(-1), rows[:, :held].reshape(-1)
+
+
+def _checked_images(name: str, images: np.ndarray) -> np.ndarray:
+    """(N, h, w, c), real and finite."""
+    if images.ndim not in (3, 4):
+        raise ValueError(
+            f"{name} must be (N, h, w), (N, h, w, c) or (N, c, h, w), got shape {images.shape}"
+        )
+    if images.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be real numbers, got dtype {images.dtype}")
+    if images.size == 0:
+        raise ValueError(f"{name} is empty, of shape {images.shape}: add images")
+    if images.dtype.kind == "f" and not np.all(np.isfinite(images)):
+        raise ValueError(f"{name} has entries that are NaN or infinite: remove those images")
+    return images if images.ndim == 4 else images[..., None]
+
+
+def _checked_labels(name: str, labels: np.ndarray, samples: int) -> np.ndarray:
+    """(N,), whole numbers, as int32."""
+    if labels.shape != (samples,):
+        raise ValueError(
+            f"{name} must be one whole number for each of the {samples} images, got shape "
+            f"{labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be whole numbers, got dtype {labels.dtype}")
+    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= 2**31):
+        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise ValueError(f"{name} must be 0, 1, …, K-1, got {wrong}")
+    return labels.astype(np.int32)
+
+
+def _class_counts(labels: np.ndarray) -> np.ndarray:
+    if labels.min() < 0:
+        raise ValueError(f"labels must be 0, 1, …, K-1, got {labels.min()}")
+    if labels.max() >= len(labels):
+        raise ValueError(
+            f"labels must be 0, 1, …, K-1, got {labels.max()} among {len(labels)} images"
+        )
+    counts = np.bincount(labels)
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        hint = ": number the classes from 0" if empty.tolist() == [0] else ""
+        raise ValueError(f"labels has no image of class {empty[0]}, of 0..{len(counts) - 1}{hint}")
+    if len(counts) < 2:
+        raise ValueError("labels needs at least 2 classes, got 1")
+    return counts
+
+
+def _balanced(
+    labels: np.ndarray, counts: np.ndarray, per_class: int | None, seed: int
+) -> np.ndarray:
+    """Rows of as many images of every class, class by class, at random within each."""
+    smallest = int(counts.min())
+    wanted = smallest if per_class is None else per_class
+    if wanted < 2:
+        raise ValueError(f"per_class must be at least 2, got {wanted}")
+    if wanted > smallest:
+        raise ValueError(
+            f"per_class = {wanted} is more than class {int(counts.argmin())} has: {smallest} "
+            "training images"
+        )
+    rng = np.random.default_rng(seed)
+    members = (np.flatnonzero(labels == label) for label in range(len(counts)))
+    return np.concatenate([rng.permutation(rows)[:wanted] for rows in members])
+
+
+def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of every channel, in double precision."""
+    axes = (0, 1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
+        mean = np.asarray(np.mean(images, axis=axes, dtype=np.float64))
+        deviation = np.asarray(np.std(images, axis=axes, dtype=np.float64))
+    if not np.all(np.isfinite(deviation)):
+        raise ValueError("images are too large to be standardised: scale them to about 1")
+    least = 1e-12 * np.max(np.abs(images), axis=axes)
+    if not np.all(deviation > least):
+        channel = int(np.argmin(deviation - least))
+        raise ValueError(f"images are constant in channel {channel}: remove it")
+    return mean, deviation
+
+
+def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    # In double precision, or an offset would drown what varies; a part at a time, for the memory.
+    parts = [
+        ((images[begin : begin + _AT_ONCE] - mean) / deviation).astype(np.float32)
+        for begin in range(0, len(images), _AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+#: Images that are in double precision at a time.
+_AT_ONCE = 4096

@@ -1,0 +1,53 @@
+r"""A last layer in 3K+1 dimensions that the model cannot tell from the one in d.
+
+A network has d = 512 features where the model's quantities live in the few directions of
+
+    span(B) ⊇ row(W) + span(h̄_1, …, h̄_K) + col(HGᵀ),     B: d×3K, orthonormal columns.
+
+With H = B BᵀH + H_⊥, the rest H_⊥ has W H_⊥ = 0, class means 0 and H_⊥Gᵀ = 0. So logits, G, the
+gradients G Hᵀ + λ_W W and WᵀG + λ_H H, class means, NC1–NC4 and the distance to points whose
+features are equal within classes know of it nothing but ‖H_⊥‖_F; and so does whatever is made
+of these. One row in place of the d − 3K others is enough, if it is as long and has no product with
+G and the classes either: any row of H_⊥ itself, rescaled. Hence
+
+    W' = [WB, 0]  (K × 3K+1),    H' = [BᵀH; (‖H_⊥‖_F/‖r‖) r]  (3K+1 × N),    r a row of H_⊥.
+
+Moving the mean of all features into the bias (`ufm.networks.measures.last_layer`) does not leave span(B).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ufm.collapse.metrics import class_means
+from ufm.model.params import Params
+from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits, matmul
+
+
+def compressed(problem: Problem, params: Params) -> tuple[Problem, Params]:
+    """The problem and the point in 3K+1 dimensions; both unchanged where d is no more."""
+    dim = 3 * problem.num_classes + 1
+    if problem.dim <= dim:
+        return problem, params
+    return dataclasses.replace(problem, dim=dim), _compressed(problem, params)
+
+
+@jax.jit
+def _compressed(problem: Problem, params: Params) -> Params:
+    W, H = params.W, params.H
+    G = feature_gradient(problem, logit_gradient(problem, logits(problem, params)))
+    spanning = jnp.concatenate([W.T, class_means(problem, params), matmul(H, G.T)], axis=1)
+    # Columns may be dependent (at collapse they are): Householder's Q spans them all the same.
+    basis, _ = jnp.linalg.qr(spanning)
+    inside = matmul(basis.T, H)
+    outside = H - matmul(basis, inside)
+    sizes = jnp.linalg.norm(outside, axis=1)
+    row = jnp.argmax(sizes)
+    size = sizes[row]
+    scale = jnp.where(size > 0, jnp.linalg.norm(sizes) / jnp.where(size > 0, size, 1.0), 0.0)
+    return Params(
+        jnp.pad(matmul(W, basis), ((0, 0), (0, 1))),
+        jnp.concatenate([inside, scale * outside[row][None, :]]),
+        params.b,
+    )

@@ -1,0 +1,156 @@
+r"""What a network makes of many images, and what is measured of it: accuracy, loss, NC1–NC4.
+
+Networks are evaluated in chunks of one size, so that one program serves training and test images
+of any number, and without reduced precision: features that have collapsed to 1e-6 of their size
+would drown in the rounding of an accelerator's fast products.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float32, Int32
+
+from ufm.collapse.metrics import nc_metrics
+from ufm.last_layer.read import Classifier, as_classifier
+from ufm.losses import CrossEntropy, Loss, loss_spec
+from ufm.model.problem import Params, Problem
+from ufm.networks.training.epoch import State
+from ufm.networks.training.objective import Objective, mean_value
+
+#: Images that are evaluated at once.
+_CHUNK = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class LastLayer:
+    """The last layer of a trained network over all training images: a point of the model.
+
+    W (K, d), H (d, N) with columns sorted by class, b (K,), in float32 as the network has them, and
+    in double precision in what is made of them. `lam_w` and `lam_b` are the decays with the
+    library's `loss`, λ/c (`ufm.networks.training.objective`).
+    """
+
+    W: Float32[np.ndarray, "K d"]
+    H: Float32[np.ndarray, "d N"]
+    b: Float32[np.ndarray, " K"]
+    labels: Int32[np.ndarray, " N"]
+    loss: Loss
+    lam_w: float
+    lam_b: float
+
+    def classifier(self) -> Classifier:
+        """Problem and point, λ_H inferred from balance as λ_W ‖W‖²/‖H‖² (`ufm.last_layer.read`).
+
+        Raises `ValueError` where H is zero, as in a network that has died.
+        """
+        return as_classifier(
+            self.W,
+            self.H,
+            self.labels,
+            loss=self.loss,
+            lam_w=self.lam_w,
+            b=self.b,
+            lam_b=self.lam_b,
+            features="columns",
+            classifier="rows",
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """What `ufm certify` reads from an .npz."""
+        return {
+            "W": self.W,
+            "H": self.H,
+            "b": self.b,
+            "labels": self.labels,
+            "loss": np.array(loss_spec(self.loss)),
+            "lam_w": np.array(self.lam_w),
+            "lam_b": np.array(self.lam_b),
+        }
+
+
+def outputs(
+    state: State, images: Float32[np.ndarray, "N h w c"]
+) -> tuple[Float32[np.ndarray, "N d"], Float32[np.ndarray, "N K"]]:
+    """Features and logits of images, with the running statistics of batch normalisation."""
+    features, logits = [], []
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        size = len(chunk)
+        padded = np.pad(chunk, ((0, _CHUNK - size), (0, 0), (0, 0), (0, 0)))
+        h, z = _chunk_outputs(state, padded)
+        features.append(np.asarray(h)[:size])
+        logits.append(np.asarray(z)[:size])
+    return np.concatenate(features), np.concatenate(logits)
+
+
+@jax.jit
+def _chunk_outputs(
+    state: State, images: Float32[Array, "C h w c"]
+) -> tuple[Float32[Array, "C d"], Float32[Array, "C K"]]:
+    with jax.default_matmul_precision("highest"):
+        features, _ = state.network.features(images, state.stats, training=False)
+        return features, state.network.logits(features)
+
+
+_mean_value = jax.jit(mean_value)
+
+
+def loss_and_accuracy(
+    objective: Objective,
+    logits: Float32[np.ndarray, "N K"],
+    labels: Int32[np.ndarray, " N"],
+) -> tuple[float, float]:
+    """Mean of the training loss over the samples, without decay, and share of right answers."""
+    loss = _mean_value(objective.loss, objective.factor, logits, labels)
+    return float(loss), float(np.mean(np.argmax(logits, axis=1) == labels))
+
+
+def loss_of_zero(objective: Objective) -> float:
+    """The training loss of the answer z = 0."""
+    logits = np.zeros((1, objective.num_classes), np.float32)
+    return loss_and_accuracy(objective, logits, np.zeros(1, np.int32))[0]
+
+
+def last_layer(
+    state: State,
+    features: Float32[np.ndarray, "N d"],
+    labels: Int32[np.ndarray, " N"],
+    objective: Objective,
+    weight_decay: float,
+) -> LastLayer:
+    """The classifier and the features of all training images."""
+    decay = objective.decay(weight_decay)
+    return LastLayer(
+        W=np.asarray(state.network.classifier.weight),
+        H=np.ascontiguousarray(features.T),
+        b=np.asarray(state.network.classifier.bias),
+        labels=labels,
+        loss=objective.loss,
+        lam_w=decay,
+        lam_b=decay,
+    )
+
+
+def collapse(layer: LastLayer) -> dict[str, float]:
+    """NC1–NC4 and the norms of W and H, in double precision where JAX has it."""
+    dtype = jax.numpy.result_type(float)
+    problem = Problem(
+        loss=CrossEntropy(),  # the metrics never look at it, nor at the decays
+        class_counts=tuple(np.bincount(layer.labels).tolist()),
+        dim=layer.W.shape[1],
+        lam_w=0.0,
+        lam_h=0.0,
+        lam_b=0.0,
+    )
+    point = Params(*(jax.numpy.asarray(x, dtype) for x in (layer.W, layer.H, layer.b)))
+    metrics = nc_metrics(problem, point)
+    return {
+        "nc1": float(metrics.nc1),
+        "nc2": float(metrics.nc2),
+        "nc3": float(metrics.nc3),
+        "nc4": float(metrics.nc4),
+        "weight_norm": float(np.linalg.norm(layer.W.astype(np.float64))),
+        "feature_norm": float(np.linalg.norm(layer.H.astype(np.float64))),
+    }

@@ -1,0 +1,108 @@
+"""All that `ufm.report` shows of a sweep over networks, as plain data."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ufm.networks.sweeps.equivalence import ALPHA, MARGIN
+from ufm.networks.sweeps.grid import NetworkCell
+from ufm.networks.sweeps.summary import (
+    Group,
+    cell_settings,
+    cells_of,
+    conclusions,
+    standing,
+    summarise,
+)
+from ufm.networks.training.objective import parse_objective
+from ufm.networks.training.optimiser import drops
+from ufm.sweep.store import SweepStore
+
+#: Axes of the figures; groups that differ in anything else are drawn apart.
+_AXES = ("width", "epochs")
+
+
+def page_data(store: SweepStore) -> dict[str, Any]:
+    """The arguments of `ufm.report.networks.page.render_networks`.
+
+    Raises `ValueError` where no run is finished yet.
+    """
+    groups = summarise(store)
+    if not any(row.finished for group in groups for row in group.rows):
+        raise ValueError(f"{store.path} has no finished run yet: run the sweep first")
+    return {
+        "title": store.config["title"] or store.path.name,
+        "conclusions": conclusions(groups),
+        "standing": standing(groups),
+        "rows": [_worded(group, row) for group in groups for row in group.rows],
+        "variants": variants(store, groups),
+        "normalisation": normalisations(store),
+        "margin": MARGIN,
+        "alpha": ALPHA,
+        "config": store.config,
+        "environments": store.environments() or [store.environment],
+    }
+
+
+def _worded(group: Group, row: Any) -> dict[str, Any]:
+    against = None if row.against is None else row.against.row()
+    return {**dataclasses.asdict(row), "settings": group.settings, "against": against}
+
+
+def variants(store: SweepStore, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """What is drawn together: completed runs and comparisons of one variant of the network.
+
+    Each has a `label`, empty where there is only one.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    names = _telling(groups)
+    for group in groups:
+        label = _label(group.settings, names)
+        part = found.setdefault(label, {"label": label, "runs": [], "comparisons": []})
+        place = {name: group.settings[name] for name in _AXES}
+        part["comparisons"] += [
+            {**row.against.row(), "loss": row.loss, **place}
+            for row in group.rows
+            if row.against is not None
+        ]
+    completed = {row["cell"] for row in store.query("status = 'completed'")}
+    for cell in cells_of(store):
+        if cell.index in completed:
+            found[_label(cell_settings(cell), names)]["runs"].append(_run(store, cell))
+    return list(found.values())
+
+
+def _telling(groups: Sequence[Group]) -> list[str]:
+    """Settings beside the axes that differ between groups."""
+    first = groups[0].settings
+    return [
+        name
+        for name in first
+        if name not in _AXES and len({str(group.settings[name]) for group in groups}) > 1
+    ]
+
+
+def _label(settings: dict[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_short(settings[name])}" for name in names)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _run(store: SweepStore, cell: NetworkCell) -> dict[str, Any]:
+    config = cell.config
+    own = {"loss": cell.loss, **{name: getattr(config, name) for name in (*_AXES, "seed")}}
+    arrays = store.arrays(cell.index)
+    history = {name.removeprefix("history_"): column for name, column in arrays.items()}
+    return own | history | {"drops": drops(config.epochs)}
+
+
+def normalisations(store: SweepStore) -> str:
+    """How losses are normalised that are not the plain mean; to stand beside their numbers."""
+    classes = [row["num_classes"] for row in store.query("cell >= 0")]
+    count = int(classes[0]) if classes else 2
+    losses = dict.fromkeys(cell.loss for cell in cells_of(store))
+    objectives = [parse_objective(loss, count) for loss in losses]
+    return ". ".join(each.normalisation for each in objectives if not math.isclose(each.factor, 1))

@@ -1,0 +1,228 @@
+"""A sweep over networks in a few rows, and what it says: do all losses collapse, and agree?
+
+A group is what shares everything but loss and seed: one network, trained in one way. All numbers
+are of runs that completed; a loss that has others, diverged, dead or not finished, is not compared,
+and its group neither collapses nor agrees: runs that survive are no fair sample.
+
+    >>> groups = summarise(store)
+    >>> print(*conclusions(groups), sep="\\n")
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ufm._support import settings
+from ufm.networks.sweeps.equivalence import (
+    ALPHA,
+    MARGIN,
+    Agreement,
+    Equivalence,
+    Outcome,
+    agreement,
+)
+from ufm.networks.sweeps.grid import NetworkCell, NetworkSweepConfig, expand
+from ufm.sweep.growth import numbered
+from ufm.sweep.store import SweepStore
+
+#: What the losses are compared with.
+REFERENCE = "ce"
+#: A fall of NC1, NC2 and NC3 from the first epoch by this factor is called collapse.
+COLLAPSE_FACTOR = 10.0
+_COMPLETED = "completed"
+#: What tells groups apart, and is no axis of a figure when it is the same everywhere.
+_SETTINGS = ("width", "depth", "norm", "epochs", "weight_decay", "momentum", "batch_size")
+Table = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossRow:
+    """The runs of a loss in a group; accuracies in points, `test_accuracies` by seed.
+
+    `runs` are those that the sweep has, `finished` those that ended, `completed` those that ended
+    well: of these are all numbers, NaN where there are none. `nc` are the medians of NC1, NC2 and
+    NC3 at the end, `minimum_nc2` is NC2 of the model's own minimiser. `falls` are the smallest
+    factors, over the runs, by which NC1, NC2 and NC3 fell since the first epoch. `against` compares
+    with the reference: None for itself, and where either has runs that did not complete.
+    """
+
+    loss: str
+    runs: int
+    finished: int
+    completed: int
+    learning_rate: float
+    train_accuracy: float
+    test_accuracy: float
+    test_deviation: float
+    test_accuracies: dict[int, float]
+    nc: tuple[float, float, float]
+    falls: tuple[float, float, float]
+    minimum_nc2: float
+    dual_ratio: float
+    shape_distance: float
+    seconds: float
+    against: Equivalence | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Has every run completed?"""
+        return self.completed == self.runs
+
+    @property
+    def collapsed(self) -> bool:
+        """Did NC1-NC3 fall by the factor in every run?"""
+        return self.is_whole and all(fall >= COLLAPSE_FACTOR for fall in self.falls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """One network trained in one way: `settings` tells it from others."""
+
+    settings: dict[str, Any]
+    rows: tuple[LossRow, ...]
+    agreement: Agreement | None
+
+    @property
+    def collapsed(self) -> bool:
+        """Did NC1–NC3 fall by the factor in every run of every loss?"""
+        return all(row.collapsed for row in self.rows)
+
+    @property
+    def agrees(self) -> bool | None:
+        """Is every loss shown equivalent to the reference? None where that was not tested."""
+        if self.agreement is None or not all(row.is_whole for row in self.rows):
+            return None
+        return self.agreement.all_agree_with_reference
+
+    @property
+    def is_fitted(self) -> bool:
+        """Is every training image classified rightly by every run?"""
+        return all(row.is_whole and row.train_accuracy == 100.0 for row in self.rows)
+
+
+def summarise(store: SweepStore) -> list[Group]:
+    """The groups in the order of the cells."""
+    table = store.table()
+    groups: dict[tuple[Any, ...], list[NetworkCell]] = {}
+    for cell in cells_of(store):
+        groups.setdefault(tuple(cell_settings(cell).items()), []).append(cell)
+    return [_group(dict(key), cells, table) for key, cells in groups.items()]
+
+
+def cells_of(store: SweepStore) -> tuple[NetworkCell, ...]:
+    """All runs of the sweep, finished or not."""
+    return numbered(expand(settings.convert(x, NetworkSweepConfig)) for x in store.configs)
+
+
+def cell_settings(cell: NetworkCell) -> dict[str, Any]:
+    """All but loss and seed; the learning rate only where it is given, not chosen for each loss."""
+    names = _SETTINGS if cell.trial is not None else (*_SETTINGS, "learning_rate")
+    return {name: getattr(cell.config, name) for name in names}
+
+
+def _group(chosen: dict[str, Any], cells: Sequence[NetworkCell], table: Table) -> Group:
+    by_loss: dict[str, list[int]] = {}
+    for cell in cells:
+        by_loss.setdefault(cell.loss, []).append(cell.index)
+    parts = {loss: _rows(table, numbers) for loss, numbers in by_loss.items()}
+    whole = {
+        loss: _accuracies(part)
+        for loss, part in parts.items()
+        if np.sum(part["status"] == _COMPLETED) == len(by_loss[loss])
+    }
+    found = None
+    if REFERENCE in whole and len(whole) > 1:
+        found = agreement(whole, REFERENCE, are_points=True)
+    rows = [_row(loss, len(by_loss[loss]), part, found) for loss, part in parts.items()]
+    return Group(chosen, tuple(rows), found)
+
+
+def _rows(table: Table, cells: Sequence[int]) -> Table:
+    mask = np.isin(table["cell"], cells)
+    return {name: column[mask] for name, column in table.items()}
+
+
+def _accuracies(part: Table) -> dict[int, float]:
+    values = (100.0 * part["test_accuracy"]).tolist()
+    return dict(zip(part["seed"].tolist(), values, strict=True))
+
+
+def _row(loss: str, runs: int, part: Table, found: Agreement | None) -> LossRow:
+    completed = part["status"] == _COMPLETED
+    done = {name: column[completed] for name, column in part.items()}
+    falls = [_fall(done[f"first_{name}"], done[name]) for name in ("nc1", "nc2", "nc3")]
+    accuracies = _accuracies(done)
+    test = np.array(list(accuracies.values()))
+    return LossRow(
+        loss=loss,
+        runs=runs,
+        finished=len(part["cell"]),
+        completed=int(completed.sum()),
+        learning_rate=_median(part["learning_rate"]),
+        train_accuracy=100.0 * float(np.min(done["train_accuracy"])) if test.size else math.nan,
+        test_accuracy=float(np.mean(test)) if test.size else math.nan,
+        test_deviation=float(np.std(test, ddof=1)) if test.size > 1 else math.nan,
+        test_accuracies=accuracies,
+        nc=(_median(done["nc1"]), _median(done["nc2"]), _median(done["nc3"])),
+        falls=(falls[0], falls[1], falls[2]),
+        minimum_nc2=_median(done["minimum_nc2"]),
+        dual_ratio=_median(done["centred_dual_ratio"]),
+        shape_distance=_median(done["centred_shape_distance"]),
+        seconds=float(np.sum(part["seconds"])),
+        against=None if found is None else found.against_reference.get(loss),
+    )
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if values.size else math.nan
+
+
+def _fall(first: np.ndarray, last: np.ndarray) -> float:
+    """The smallest factor."""
+    return float(np.min(first / last)) if first.size else math.nan
+
+
+def conclusions(groups: Sequence[Group]) -> list[str]:
+    """In sentences: which groups collapse, and in which the losses agree."""
+    rows = [row for group in groups for row in group.rows]
+    runs, finished, completed = (
+        sum(getattr(row, name) for row in rows) for name in ("runs", "finished", "completed")
+    )
+    if not finished:
+        return [f"None of {runs:,} runs is finished."]
+    unfinished = f", {runs - finished:,} are not finished" * (finished < runs)
+    broken = f", {finished - completed:,} diverged or died" * (completed < finished)
+    where = "setting" if len(groups) == 1 else "settings"
+    collapsed = sum(group.collapsed for group in groups)
+    lines = [
+        f"{completed:,} of {runs:,} runs completed{broken}{unfinished}. NC1-NC3 fell at least "
+        f"{COLLAPSE_FACTOR:g}-fold since the first epoch in every run of every loss in "
+        f"{collapsed} of {len(groups)} {where}."
+    ]
+    tested = [group for group in groups if group.agrees is not None]
+    if tested:
+        lines.append(_agreement_in_words(tested, len(groups)))
+    return lines
+
+
+def _agreement_in_words(tested: Sequence[Group], total: int) -> str:
+    agree = sum(bool(group.agrees) for group in tested)
+    comparisons = [row.against for group in tested for row in group.rows if row.against]
+    differ = sum(x.outcome is Outcome.DIFFERENT for x in comparisons)
+    untested = f" ({total - len(tested)} could not be tested)" * (len(tested) < total)
+    return (
+        f"Test accuracies of all losses are equivalent to {REFERENCE}'s within {MARGIN:g} point "
+        f"(paired TOST, alpha = {ALPHA:g}) in {agree} of {len(tested)}{untested}. Of "
+        f"{len(comparisons)} single comparisons {differ} find a difference and no equivalence, "
+        "each at that level."
+    )
+
+
+def standing(groups: Sequence[Group]) -> str:
+    """ "holds" where all settings collapse and agree, "short" where one does not, else "open"."""
+    if any(row.finished < row.runs for group in groups for row in group.rows):
+        return "open"
+    return "holds" if all(group.collapsed and group.agrees for group in groups) else "short"

@@ -1,0 +1,90 @@
+"""A sweep over networks, for `ufm.sweep.run_sweep`: the same batches, store, shards and cluster.
+
+>>> store = run_sweep(load_network_sweep("sweeps/networks.toml"), "ufm-results/networks")
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ufm._support import settings
+from ufm.networks.data.images import validation_split
+from ufm.networks.sweeps.cell import Training, images
+from ufm.networks.sweeps.columns import COLUMNS
+from ufm.networks.sweeps.grid import DataTable, NetworkCell, NetworkSweepConfig, expand
+from ufm.networks.training.learning_rate import VALIDATION_SHARE
+from ufm.sweep.problems.axes import checked_seed
+from ufm.sweep.provenance import precision
+from ufm.sweep.store import Contents, Earlier
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSweep:
+    """A file and its cells; `run_sweep` runs it."""
+
+    config: NetworkSweepConfig
+    cells: tuple[NetworkCell, ...]
+    before: tuple[Earlier, ...] = ()
+
+    @property
+    def work(self) -> Training:
+        """Train."""
+        return Training()
+
+    @property
+    def contents(self) -> Contents:
+        """What its store is for."""
+        config = msgspec.to_builtins(self.config)
+        return Contents("networks", config, len(self.cells), COLUMNS, precision(), self.before)
+
+    def of(self, config: Mapping[str, Any]) -> "NetworkSweep":
+        """The sweep of another file, as a store remembers it."""
+        found = settings.convert(config, NetworkSweepConfig)
+        return NetworkSweep(found, expand(found))
+
+    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "NetworkSweep":
+        """The same in a folder that had other files before, which number its cells."""
+        return dataclasses.replace(self, before=before, cells=tuple(cells))
+
+
+def load_network_sweep(path: Path | str) -> NetworkSweep:
+    """Read a TOML file and expand its lists and ranges.
+
+    The images are read too. Raises `ValueError` that names the file and the field, `OSError` where
+    the file cannot be read.
+    """
+    path = Path(path)
+    values = settings.read(path)
+    try:
+        config = settings.convert(values, NetworkSweepConfig)
+        # A sweep goes on with the images it began with, or not at all.
+        config = msgspec.structs.replace(config, data=_pinned(config.data))
+        sweep = NetworkSweep(config, expand(config))
+        _check_data(sweep)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return sweep
+
+
+def _pinned(data: DataTable) -> DataTable:
+    """With the hash of the images. Raises `ValueError` for images that cannot be trained on."""
+    checked_seed("data.seed", data.seed)
+    try:
+        return msgspec.structs.replace(data, sha256=images(data).fingerprint())
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
+
+
+def _check_data(sweep: NetworkSweep) -> None:
+    """Raise `ValueError` for too few images."""
+    data = images(sweep.config.data)
+    try:
+        for config in {cell.config for cell in sweep.cells}:
+            config.batch(len(data.labels))
+    except ValueError as error:
+        raise ValueError(f"training.{error}") from None
+    if any(cell.trial is not None for cell in sweep.cells):
+        validation_split(data, VALIDATION_SHARE)

@@ -1,0 +1,108 @@
+"""The pages of `ufm landscape`: of each a PNG, a PDF, and its data as CSV."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ufm.landscape import Census, Flow
+from ufm.landscape.stored import point_columns
+from ufm.report._style import COLUMN
+from ufm.report._table import Table
+from ufm.report.landscape.census import (
+    legend_handles,
+    plot_curvature_ratio,
+    plot_index,
+    plot_least_curvature,
+)
+from ufm.report.landscape.flow import flow_table, plot_flow, plot_flow_gradient
+from ufm.report.landscape.graph import edges, plot_graph
+from ufm.report.runs.folder import Page, page_files
+
+#: A census, and a flow of its problem.
+Followed = tuple[Census, Flow]
+
+
+def landscape_files(
+    censuses: Sequence[Census], flows: Sequence[Flow] = ()
+) -> list[tuple[str, bytes]]:
+    """Names and contents of index, curvature, connections, and, with a flow for each, flow."""
+    files = [
+        *page_files("index", index_page, censuses),
+        *page_files("curvature", curvature_page, censuses),
+        *page_files("connections", graph_page, censuses),
+    ]
+    if flows:
+        files += page_files("flow", flow_page, list(zip(censuses, flows, strict=True)))
+    return files
+
+
+def index_page(censuses: Sequence[Census]) -> Page:
+    """A panel for each loss, two beside each other where there are several."""
+    figure, panels = _panels(len(censuses), 1.95)
+    for axes, census in zip(panels, censuses, strict=True):
+        plot_index(census, axes)
+        axes.set_ylabel(f"{census.problem.loss.label()}\nindex")
+    return _with_legend(figure, censuses), list(map(point_columns, censuses))
+
+
+def curvature_page(censuses: Sequence[Census]) -> Page:
+    """One column wide: all losses together, and below it how far λ_min is from the theory's."""
+    figure = Figure(figsize=(COLUMN, 3.6))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    plot_least_curvature(censuses, above).set_xlabel("")
+    plot_curvature_ratio(censuses, below)
+    handles, labels = above.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return figure, list(map(point_columns, censuses))
+
+
+def graph_page(censuses: Sequence[Census]) -> Page:
+    """A panel for each loss, two beside each other where there are several."""
+    figure, panels = _panels(len(censuses), 2.6)
+    for axes, census in zip(panels, censuses, strict=True):
+        plot_graph(census, axes)
+        axes.set_title(census.problem.loss.label(), pad=2)
+    return _with_legend(figure, censuses), list(map(edge_table, censuses))
+
+
+def edge_table(census: Census) -> Table:
+    """One row for each edge, with the numbers of its ends as in `ufm landscape`."""
+    ways = edges(census.descents)
+    return {
+        "loss": census.problem.loss.label(),
+        "source": [edge.source for edge in ways],
+        "target": [edge.target for edge in ways],
+        "descents": [edge.descents for edge in ways],
+        "f_source": [census.points[edge.source].value for edge in ways],
+        "f_target": [census.points[edge.target].value for edge in ways],
+    }
+
+
+def flow_page(followed: Sequence[Followed]) -> Page:
+    """f above and ‖∇f‖ below, the losses beside each other."""
+    count = len(followed)
+    figure = Figure(figsize=(COLUMN if count == 1 else 2.2 * count, 3.2))
+    grid = figure.subplots(2, count, sharex="col", squeeze=False, height_ratios=(3, 2))
+    for (above, below), (census, flow) in zip(grid.T, followed, strict=True):
+        plot_flow(census, flow, above)
+        plot_flow_gradient(flow, below)
+        above.set_title(census.problem.loss.label(), pad=2)
+    return figure, [flow_table(c.problem.loss.label(), flow) for c, flow in followed]
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(COLUMN * columns, 0.45 + height * rows))
+    grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for unused in grid[count:]:
+        unused.set_axis_off()
+    return figure, grid[:count]
+
+
+def _with_legend(figure: Figure, censuses: Sequence[Census]) -> Figure:
+    handles = legend_handles(censuses)
+    narrow = figure.get_figwidth() < 1.5 * COLUMN
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 if narrow else 5)
+    return figure

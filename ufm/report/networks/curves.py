@@ -1,0 +1,216 @@
+"""Networks along training: collapse, accuracy, and the last layer beside the model's minimiser.
+
+A run is plain data: a mapping with `loss` (as `parse_loss` reads it), `width`, `epochs`, `seed`,
+and arrays with an entry for each measured epoch: `epoch`, `nc1`, `nc2`, `nc3`, `train_accuracy` and
+`test_accuracy` (shares of right answers), and, for the model's page, `dual_ratio` and `distance`.
+Where there are `centred_dual_ratio` and `centred_distance`, they are drawn too, and the epochs
+`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick.
+
+    with style():
+        figure, axes = plt.subplots()
+        plot_network_curve(runs, "nc1", axes)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ufm.losses import parse_loss
+from ufm.report._style import COLUMN
+from ufm.report._table import Table
+from ufm.report.runs.convergence import Curve, median_curve, positive
+from ufm.report.runs.folder import Page
+
+Run = Mapping[str, Any]
+
+#: Losses have one colour everywhere: that of their place in `ufm solve`.
+_COLOURS = {"ce": "C0", "ls": "C1", "fl": "C2", "mse": "C3"}
+#: For a second loss of a kind.
+_SPARE = ("C4", "C5", "C6")
+#: Share of the training after which accuracies set the limits of their axis.
+_EARLY = 0.1
+
+
+class Quantity(NamedTuple):
+    """An array of a run as a figure shows it; `goal` is the model's minimum."""
+
+    name: str
+    label: str
+    log: bool = True
+    scale: float = 1.0
+    goal: float | None = None
+
+
+COLLAPSE = (Quantity("nc1", "NC1"), Quantity("nc2", "NC2"), Quantity("nc3", "NC3"))
+ACCURACY = Quantity("test_accuracy", "test accuracy\n(points)", log=False, scale=100.0)
+MODEL = (
+    Quantity("dual_ratio", r"$\|G\|_2/\mu$", goal=1.0),
+    Quantity("distance", "distance"),
+    Quantity("centred_dual_ratio", "$\\|G\\|_2/\\mu$,\ncentred", goal=1.0),
+    Quantity("centred_distance", "distance,\ncentred"),
+)
+
+
+class Look(NamedTuple):
+    """How a loss is named and coloured."""
+
+    label: str
+    colour: str
+
+
+def loss_looks(runs: Sequence[Run]) -> dict[str, Look]:
+    """Name and colour of every loss, in the order of `ufm solve`, others behind."""
+    specs = list(dict.fromkeys(str(run["loss"]) for run in runs))
+    kinds = {spec: parse_loss(spec).label() for spec in specs}
+    order = list(_COLOURS)
+    specs.sort(key=lambda spec: order.index(spec.partition(":")[0]))
+    looks, spare, taken = {}, iter(_SPARE), set()
+    for spec in specs:
+        colour = _COLOURS[spec.partition(":")[0]]
+        colour = next(spare, "0.5") if colour in taken else colour
+        taken.add(colour)
+        looks[spec] = Look(kinds[spec], colour)
+    return looks
+
+
+def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes) -> Axes:
+    """One array of every run against the epoch, one colour for each loss.
+
+    `quantity` may be the name of one of this module's. What a logarithmic axis cannot show (zeros,
+    NaN where training diverged) is left out.
+    """
+    shown = _quantity(quantity)
+    for spec, (label, colour) in loss_looks(runs).items():
+        curves = [_curve(run, shown) for run in runs if str(run["loss"]) == spec]
+        for curve in curves:
+            axes.plot(*_visible(curve, shown.log), color=colour, alpha=0.35, linewidth=0.4)
+        median = _visible(median_curve(curves), shown.log)
+        axes.plot(*median, color=colour, linewidth=1.3, label=label)
+    for epoch in _drops(runs):
+        axes.axvline(epoch, color="0.8", linewidth=0.5, linestyle=(0, (4, 3)), zorder=0.5)
+    if shown.log:
+        # Without a number that a logarithm shows, as of distances where no minimiser is known.
+        if any(_visible(_curve(run, shown), True)[0].size for run in runs):
+            axes.set_yscale("log")
+    elif len(runs):
+        _zoom(axes, [_curve(run, shown) for run in runs])
+    if shown.goal is not None:
+        axes.axhline(shown.goal, color="0.6", linewidth=0.5, linestyle=":", zorder=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(shown.label)
+    return axes
+
+
+def collapse_page(runs: Sequence[Run]) -> Page:
+    """NC1–NC3 and test accuracy, a column for each width at its longest training."""
+    return _page(runs, (*COLLAPSE, ACCURACY))
+
+
+def model_page(runs: Sequence[Run]) -> Page:
+    """‖G‖₂/μ and the distance to the nearest minimiser, as trained and, if there, centred."""
+    return _page(runs, tuple(each for each in MODEL if all(each.name in run for run in runs)))
+
+
+def run_table(run: Run) -> Table:
+    """Every array of the run that these pages may show, one row for each measured epoch."""
+    own = {name: run[name] for name in ("loss", "width", "epochs", "seed", "epoch")}
+    names = [each.name for each in (*COLLAPSE, *MODEL)]
+    shown = ("train_accuracy", "test_accuracy", "learning_rate", *names)
+    blank = np.full(len(run["epoch"]), np.nan)
+    return own | {name: np.asarray(run.get(name, blank), np.float64) for name in shown}
+
+
+def longest_of_each_width(runs: Sequence[Run]) -> dict[Any, list[Run]]:
+    """Width → its runs with the most epochs, in ascending order of width."""
+    widths = sorted({run["width"] for run in runs})
+    longest = {w: max(run["epochs"] for run in runs if run["width"] == w) for w in widths}
+    return {
+        width: [run for run in runs if (run["width"], run["epochs"]) == (width, epochs)]
+        for width, epochs in longest.items()
+    }
+
+
+def checked_runs(runs: Sequence[Run]) -> Sequence[Run]:
+    """The runs; raises `ValueError`, naming the run, for arrays missing or of unequal length."""
+    if not runs:
+        raise ValueError("no runs: nothing to draw")
+    for i, run in enumerate(runs):
+        needed = ("loss", "width", "epochs", "seed", "epoch", "train_accuracy", "test_accuracy")
+        missing = [name for name in (*needed, "nc1", "nc2", "nc3") if name not in run]
+        if missing:
+            raise ValueError(f"run {i} has no {', '.join(missing)}")
+        table = {name: x for name, x in run_table(run).items() if np.ndim(x) == 1}
+        lengths = {name: len(x) for name, x in table.items()}
+        if len(set(lengths.values())) != 1 or not lengths["epoch"]:
+            raise ValueError(f"run {i} has arrays of different length, or none: {lengths}")
+        if np.any(np.asarray(run["test_accuracy"]) > 1):
+            raise ValueError(f"run {i}: accuracies are shares of right answers, at most 1")
+    return runs
+
+
+def _page(runs: Sequence[Run], quantities: Sequence[Quantity]) -> Page:
+    columns = longest_of_each_width(checked_runs(runs))
+    count = len(columns)
+    size = (COLUMN if count == 1 else 0.6 + 1.9 * count, 0.5 + 1.05 * len(quantities))
+    figure = Figure(figsize=size)
+    shape = {"sharex": "col", "sharey": "row", "squeeze": False}
+    grid = figure.subplots(len(quantities), count, **shape)
+    for column, (width, shown) in zip(grid.T, columns.items(), strict=True):
+        for axes, quantity in zip(column, quantities, strict=True):
+            plot_network_curve(shown, quantity, axes)
+            axes.label_outer()
+        if count > 1:
+            column[0].set_title(f"width {width:g}", pad=3)
+    looks = loss_looks(runs)
+    handles = [_handle(grid, look) for look in looks.values()]
+    figure.legend(
+        handles, [look.label for look in looks.values()], loc="outside upper center", ncols=4
+    )
+    return figure, list(map(run_table, runs))
+
+
+def _handle(grid: Any, look: Look) -> Any:
+    """The first median of a loss: it may be absent from the first column."""
+    lines = (line for axes in grid.ravel() for line in axes.lines)
+    return next(line for line in lines if line.get_label() == look.label)
+
+
+def _quantity(name: Quantity | str) -> Quantity:
+    if isinstance(name, Quantity):
+        return name
+    known = {each.name: each for each in (*COLLAPSE, ACCURACY, *MODEL)}
+    if name not in known:
+        raise ValueError(f"unknown quantity {name!r}: choose {', '.join(known)}")
+    return known[name]
+
+
+def _curve(run: Run, quantity: Quantity) -> Curve:
+    values = quantity.scale * np.asarray(run[quantity.name], np.float64)
+    return np.column_stack([np.asarray(run["epoch"], np.float64), values])
+
+
+def _visible(curve: Curve, log: bool) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    return positive(curve) if log else (curve[:, 0], curve[:, 1])
+
+
+def _drops(runs: Sequence[Run]) -> list[int]:
+    """After how many epochs the learning rate of any run falls."""
+    return sorted({int(epoch) for run in runs for epoch in run.get("drops", ())})
+
+
+def _zoom(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Limits by what comes after the first epochs, beside which all else would be one line."""
+    late = [curve[curve[:, 0] >= _EARLY * curve[-1, 0], 1] for curve in curves]
+    values = np.concatenate(late)
+    values = values[np.isfinite(values)]
+    if values.size:
+        low, high = float(np.min(values)), float(np.max(values))
+        room = max(0.06 * (high - low), 0.1)
+        old = axes.get_ylim() if axes.get_autoscaley_on() is False else (np.inf, -np.inf)
+        axes.set_ylim(min(low - room, old[0]), max(high + room, old[1]))

@@ -1,0 +1,206 @@
+"""Do losses agree? Accuracies over width × epochs, and the equivalence tests behind the verdict.
+
+A comparison is plain data, such as `Equivalence.row()` of `ufm.networks` with three more names:
+`loss`, `width`, `epochs`, and `difference`, `low`, `high` (the interval), `margin` in points of
+accuracy, loss minus cross-entropy, and `outcome` in words.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from ufm.report._style import COLUMN
+from ufm.report._table import Table
+from ufm.report.networks.curves import Run, checked_runs, loss_looks
+from ufm.report.runs.folder import Page
+
+Comparison = Mapping[str, Any]
+
+REFERENCE = "ce"
+#: Darkest where accuracies differ most; text is white above this share of the scale.
+_SHADES, _DARK = "Blues", 0.6
+#: Outcomes for which the test showed equivalence, and those for which it found a difference.
+_EQUIVALENT = ("equivalent", "equivalent though different")
+_DIFFERENT = ("different", "equivalent though different")
+
+
+class Gaps(NamedTuple):
+    """|mean Acc_CE − mean Acc_loss| in points over widths (rows) × epochs, NaN where not run."""
+
+    widths: list[Any]
+    epochs: list[Any]
+    values: Float[np.ndarray, "W E"]
+
+
+def final_accuracies(runs: Sequence[Run]) -> dict[tuple[str, Any, Any], dict[Any, float]]:
+    """(loss, width, epochs) → seed → last test accuracy, in points: what the tests compare."""
+    found: dict[tuple[str, Any, Any], dict[Any, float]] = {}
+    for run in runs:
+        cell = found.setdefault((str(run["loss"]), run["width"], run["epochs"]), {})
+        cell[run["seed"]] = 100.0 * float(run["test_accuracy"][-1])
+    return found
+
+
+def accuracy_gaps(runs: Sequence[Run], loss: str) -> Gaps:
+    """The gaps of one loss to cross-entropy, over the seeds that both have in a cell."""
+    accuracies = final_accuracies(runs)
+    widths = sorted({run["width"] for run in runs})
+    epochs = sorted({run["epochs"] for run in runs})
+    values = np.full((len(widths), len(epochs)), np.nan)
+    for i, width in enumerate(widths):
+        for j, length in enumerate(epochs):
+            own, other = (accuracies.get((x, width, length), {}) for x in (loss, REFERENCE))
+            seeds = sorted(own.keys() & other.keys())
+            if seeds:
+                values[i, j] = abs(np.mean([own[seed] - other[seed] for seed in seeds]))
+    return Gaps(widths, epochs, values)
+
+
+def gap_limit(gaps: Iterable[Gaps]) -> float:
+    """The darkest gap: the largest, but no less than a point, lest nothing look like much."""
+    return max(1.0, *(float(np.nanmax(each.values, initial=0.0)) for each in gaps))
+
+
+def plot_accuracy_gap(
+    gaps: Gaps, axes: Axes, outcomes: Mapping[tuple[Any, Any], str], limit: float
+) -> Axes:
+    """One loss: colours from 0 to `limit`, numbers in the cells, the tests' outcomes marked.
+
+    `outcomes[width, epochs]` as of a comparison: a frame where equivalence was shown, a star where
+    the difference is significant.
+    """
+    axes.imshow(gaps.values, cmap=_SHADES, vmin=0.0, vmax=limit, aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(gaps.values):
+        outcome = outcomes.get((gaps.widths[i], gaps.epochs[j]), "")
+        if np.isnan(value):
+            axes.text(j, i, "–", ha="center", va="center", color="0.6")
+            continue
+        star = "*" if outcome in _DIFFERENT else ""
+        colour = "white" if value > _DARK * limit else "black"
+        axes.text(j, i, f"{value:.2f}{star}", ha="center", va="center", color=colour, fontsize=7)
+        if outcome in _EQUIVALENT:
+            corner = (j - 0.44, i - 0.42)
+            axes.add_patch(Rectangle(corner, 0.88, 0.84, fill=False, color="black", linewidth=1.1))
+    axes.set_xticks(range(len(gaps.epochs)), [f"{x:g}" for x in gaps.epochs])
+    axes.set_yticks(range(len(gaps.widths)), [f"{x:g}" for x in gaps.widths])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("width")
+    return axes
+
+
+def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
+    """A panel for each loss but cross-entropy, one scale of colours for all."""
+    looks = loss_looks(checked_runs(runs))
+    losses = [spec for spec in looks if spec != REFERENCE]
+    if REFERENCE not in looks or not losses:
+        raise ValueError(f"runs of {REFERENCE!r} and of another loss are needed")
+    gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
+    limit = gap_limit(gaps.values())
+    first = gaps[losses[0]]
+    wide = 0.45 + max(0.5 * len(first.epochs), 1.3)
+    figure = Figure(figsize=(0.7 + wide * len(losses), 0.95 + 0.32 * max(len(first.widths), 3)))
+    row = figure.subplots(1, len(losses), sharey=True, squeeze=False)[0]
+    for axes, loss in zip(row, losses, strict=True):
+        outcomes = {
+            (each["width"], each["epochs"]): str(each["outcome"])
+            for each in comparisons
+            if str(each["loss"]) == loss
+        }
+        plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
+        axes.set_title(looks[loss].label, pad=3)
+        axes.label_outer()
+    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), _SHADES), ax=list(row), aspect=14)
+    bar.set_label("points")
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
+    if comparisons:
+        margin = float(comparisons[0]["margin"])
+        handles = [
+            Patch(fill=False, edgecolor="black", linewidth=1.1, label=f"equivalent, ±{margin:g}"),
+            Line2D([], [], linestyle="", marker="$*$", color="black", label="different from 0"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure, [gap_table(loss, each) for loss, each in gaps.items()]
+
+
+def gap_table(loss: str, gaps: Gaps) -> Table:
+    """One row for each cell."""
+    rows, columns = np.indices(gaps.values.shape)
+    return {
+        "loss": loss,
+        "width": np.array(gaps.widths)[rows.ravel()],
+        "epochs": np.array(gaps.epochs)[columns.ravel()],
+        "gap_in_points": gaps.values.ravel(),
+    }
+
+
+def forest_page(comparisons: Sequence[Comparison]) -> Page:
+    """Every comparison with its interval, the margin as a band, and the outcome in words."""
+    ordered = sorted(comparisons, key=lambda each: (each["width"], each["epochs"]))
+    figure = Figure(figsize=(1.45 * COLUMN, 0.75 + 0.17 * len(ordered)))
+    plot_forest(ordered, figure.subplots())
+    looks = loss_looks(ordered).values()
+    handles = [
+        Line2D([], [], color=look.colour, marker="o", markersize=3, label=look.label)
+        for look in looks
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    return figure, [_comparison_table(each) for each in ordered]
+
+
+def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
+    """From above, in the order given; comparisons of one width and epochs share a label.
+
+    A hollow mark has no interval: too few seeds, or none of them differs from another.
+    """
+    looks = loss_looks(comparisons)
+    margin = float(comparisons[0]["margin"])
+    axes.axvspan(-margin, margin, color="0.93", linewidth=0, zorder=0)
+    axes.axvline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
+    labels: dict[tuple[Any, Any], list[int]] = {}
+    for i, each in enumerate(comparisons):
+        colour = looks[str(each["loss"])].colour
+        low, high = float(each["low"]), float(each["high"])
+        bare = not high > low
+        if not bare:
+            axes.plot([low, high], [i, i], color=colour, linewidth=1.2, solid_capstyle="butt")
+        face = "white" if bare else colour
+        axes.plot(
+            float(each["difference"]), i, marker="o", markersize=3.2, color=colour,
+            markerfacecolor=face, linestyle="",
+        )  # fmt: skip
+        axes.annotate(
+            str(each["outcome"]), (1.02, i), xycoords=("axes fraction", "data"), fontsize=6,
+            va="center",
+        )  # fmt: skip
+        labels.setdefault((each["width"], each["epochs"]), []).append(i)
+    ends = [rows[-1] + 0.5 for rows in labels.values()]
+    for end in ends[:-1]:
+        axes.axhline(end, color="0.8", linewidth=0.4)
+    axes.set_yticks(
+        [float(np.mean(rows)) for rows in labels.values()],
+        [f"width {width:g}\n{epochs:g} epochs" for width, epochs in labels],
+        fontsize=6,
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(comparisons) - 0.5, -0.5)
+    alpha = float(comparisons[0].get("alpha", 0.05))
+    axes.set_xlabel(f"test accuracy less that of CE, points ({100 * (1 - 2 * alpha):g} % interval)")
+    return axes
+
+
+def _comparison_table(comparison: Comparison) -> Table:
+    first = ("loss", "width", "epochs", "difference", "low", "high", "margin", "outcome")
+    others = sorted(name for name in comparison if name not in first)
+    return {name: np.atleast_1d(comparison[name]) for name in (*first, *others)}

@@ -1,0 +1,230 @@
+r"""The theory's curve in a phase diagram: where the decay √(λ_W λ_H) is the collapse threshold.
+
+At and above the threshold the origin W = H = 0 is the global minimum, and below it is not. For
+convex losses that holds in every dimension d ≥ 1: the threshold is ‖∇g(0)‖₂, above it the convex
+bound f ≥ g + μ‖Z‖_* is attained at the origin, and below it a direction of negative curvature needs
+one dimension. The focal loss has it in every dimension too (the margin bound) where the transition
+is continuous; where it jumps, the frame that ties with the origin needs d ≥ K−1. With a bias its
+bound is exact for (K−1)√n μ ≤ 1. Nothing is drawn beyond what is proven.
+
+    >>> threshold_curve(table, axis(table, "gamma"), None)     # one row for each crossing
+"""
+
+import functools
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+
+from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.losses import parse_loss
+from ufm.model.problem import Problem
+from ufm.report.phase.axis import DECAYS, Axis, Table, Values
+
+Curve = Float[np.ndarray, "_ 2"]
+Row = dict[str, Any]
+
+_HYPERPARAMETERS = ("alpha", "gamma", "scale", "target")
+#: What the threshold is a function of.
+_FACTS = ("family", *_HYPERPARAMETERS, "class_counts", "dim", "lam_b")
+#: Points along a field, and those between which a crossing is looked for.
+_ALONG, _SCAN = 61, 33
+
+
+def known_threshold(row: Row) -> float:
+    """The decay at which the minimum leaves the origin, NaN where none is proven (see the module).
+
+    `row` has the columns of a sweep's table that say what the problem is.
+    """
+    return _threshold(*(_plain(row[name]) for name in _FACTS))
+
+
+def _plain(value: Any) -> Any:
+    # One key for every NaN: they are not equal, and would be computed anew.
+    return None if value != value else value
+
+
+@functools.lru_cache(maxsize=65536)
+def _threshold(family: str, *facts: Any) -> float:
+    *numbers, counts, dim, lam_b = facts
+    given = ",".join(repr(float(x)) for x in numbers if x is not None)
+    sizes = tuple(map(int, str(counts).split()))
+    decay = None if lam_b is None else float(lam_b)
+    problem = Problem(parse_loss(f"{family}:{given}"), sizes, int(dim), 1.0, 1.0, decay)
+    if not supported(problem):
+        return math.nan
+    found = collapse_threshold(problem)
+    mu = float(found.mu)
+    return mu if _is_proven(problem, mu, bool(found.jumps)) else math.nan
+
+
+def _is_proven(problem: Problem, mu: float, jumps: bool) -> bool:
+    if problem.loss.is_convex():
+        return True
+    rank = problem.num_classes - 1
+    exact = not problem.has_bias or rank * math.sqrt(problem.per_class or 0) * mu <= 1
+    return exact and (problem.dim >= rank or not jumps)
+
+
+def threshold_curve(table: Table, x: Axis, y: Axis | None, ratio: float | None = None) -> Curve:
+    """Points (x, y) on the threshold, (x, 0) where `y` is None; rows of NaN part its branches.
+
+    `ratio` is λ_H/λ_W where that is the same in all rows. Across cells of a discrete field the
+    curve is a step; between its levels, a crossing is at the edge. Empty where no curve is proven,
+    or where a field that is no axis moves it.
+    """
+    if np.isnan(table["threshold"]).all():
+        return np.zeros((0, 2))
+    model = _Model(table, x, y, ratio)
+    if not model.agrees():
+        return np.zeros((0, 2))
+    if y is None:
+        places = list(model.crossings(None))
+        return np.column_stack([places, np.zeros(len(places))])
+    return _joined([(place, list(model.crossings(at))) for place, at in _lines(y)], x.low)
+
+
+def _lines(y: Axis) -> Iterator[tuple[float, float]]:
+    """Ordinates to draw at, and the place at which the problem is taken."""
+    if y.discrete:
+        for i, level in enumerate(y.levels.tolist()):
+            yield float(y.edges[i]), level
+            yield float(y.edges[i + 1]), level
+        return
+    inner = y.numbers
+    low, high = (y.low, float(y.edges[-1])) if y.name in DECAYS else (inner[0], inner[-1])
+    if y.log or (y.name in DECAYS and low > 0):
+        places = np.geomspace(low, high, _ALONG)
+    else:
+        places = np.linspace(low, high, _ALONG)
+    places[[0, -1]] = low, high
+    for place in places.tolist():
+        if place > 0 or y.name not in DECAYS:
+            yield place, place
+
+
+def _joined(lines: Iterable[tuple[float, list[float]]], low: float) -> Curve:
+    """Branch j is the j-th crossing from the left of every line."""
+    found = [(place, [x for x in crossings if x >= low]) for place, crossings in lines]
+    most = max((len(crossings) for _, crossings in found), default=0)
+    rows: list[tuple[float, float]] = []
+    for j in range(most):
+        branch = [(c[j] if j < len(c) else math.nan, place) for place, c in found]
+        rows += [*branch, (math.nan, math.nan)]
+    # No break at the ends, nor two in a row.
+    kept = [
+        row
+        for i, row in enumerate(rows)
+        if not math.isnan(row[0]) or (i > 0 and not math.isnan(rows[i - 1][0]))
+    ]
+    while kept and math.isnan(kept[-1][0]):
+        kept.pop()
+    return np.array(kept, float).reshape(-1, 2)
+
+
+class _Model:
+    """The problem at any point of the plane: a row that stands there, its numbers changed."""
+
+    def __init__(self, table: Table, x: Axis, y: Axis | None, ratio: float | None) -> None:
+        self._table, self._x, self._y, self._ratio = table, x, y, ratio
+        self._apart = [axis for axis in (x, y) if axis is not None and axis.discrete]
+        places = zip(*(axis.at.tolist() for axis in self._apart), strict=True)
+        #: The first row at every combination of discrete levels.
+        self._first: dict[tuple[float, ...], int] = {} if self._apart else {(): 0}
+        for i, key in enumerate(places):
+            self._first.setdefault(key, i)
+
+    def agrees(self) -> bool:
+        """Do decay and threshold of every row follow from its place?"""
+        for i in self._distinct_rows():
+            row, place = self._row(i), self._place(i)
+            if place is None:
+                continue  # a decay of 0 is not on the scale
+            model = self._at(*place)
+            assert model is not None  # a row stands there
+            for own, other in ((_decay(row), _decay(model)), _thresholds(row, model)):
+                if not np.isclose(own, other, rtol=1e-9, atol=0.0, equal_nan=True):
+                    return False
+        return True
+
+    def crossings(self, at: float | None) -> Iterator[float]:
+        """The abscissae at which the decay crosses the threshold, ascending, at one ordinate."""
+        x = self._x
+        if x.name in DECAYS:
+            yield from self._decay_at(at)
+            return
+        places = x.levels if x.discrete else np.linspace(x.numbers[0], x.numbers[-1], _SCAN)
+        excess = [self._excess(place, at) for place in places.tolist()]
+        for i in range(len(places) - 1):
+            left, right = excess[i : i + 2]
+            if math.isnan(left + right) or (left >= 0) == (right >= 0):
+                continue
+            if x.discrete:
+                yield float(x.edges[i + 1])
+            else:
+                ends = float(places[i]), float(places[i + 1])
+                root: Any = brentq(lambda place: self._excess(place, at), *ends)
+                if abs(self._excess(root, at)) < 1e-6:  # else a break, and no crossing
+                    yield float(root)
+
+    def _decay_at(self, at: float | None) -> Iterator[float]:
+        row = self._at(float(self._x.numbers[0]), at)
+        if row is None:
+            return
+        mu, other = known_threshold(row), row["lam_h" if self._x.name == "lam_w" else "lam_w"]
+        if self._ratio is not None:
+            yield from (x for x in [mu / math.sqrt(self._ratio)] if not math.isnan(x))
+        elif other > 0 and not math.isnan(mu):
+            yield mu**2 / float(other)
+
+    def _excess(self, x: float, y: float | None) -> float:
+        """μ over the threshold, less one; NaN where there is no problem or no threshold."""
+        row = self._at(x, y)
+        return math.nan if row is None else _decay(row) / known_threshold(row) - 1.0
+
+    def _at(self, x: float, y: float | None) -> Row | None:
+        given = [(self._x, x)]
+        if self._y is not None and y is not None:
+            given.append((self._y, y))
+        first = self._first.get(tuple(at for axis, at in given if axis.discrete))
+        if first is None:
+            return None
+        changed: Row = {axis.name: at for axis, at in given if not axis.discrete}
+        if self._ratio is not None and "lam_w" in changed:
+            changed["lam_h"] = self._ratio * changed["lam_w"]
+        return self._row(first) | changed
+
+    def _row(self, i: int) -> Row:
+        return {name: self._table[name][i].item() for name in (*_FACTS, *DECAYS)}
+
+    def _place(self, i: int) -> tuple[float, float | None] | None:
+        axes = [axis for axis in (self._x, self._y) if axis is not None]
+        if any(not axis.discrete and axis.at[i] < axis.low for axis in axes):
+            return None
+        return float(self._x.at[i]), None if self._y is None else float(self._y.at[i])
+
+    def _distinct_rows(self) -> list[int]:
+        codes = [
+            np.unique(self._table[name], return_inverse=True)[1] for name in (*_FACTS, *DECAYS)
+        ]
+        places = [np.unique(axis.at, return_inverse=True)[1] for axis in (self._x, self._y) if axis]
+        columns = np.column_stack([*codes, *places])
+        return np.unique(columns, axis=0, return_index=True)[1].tolist()
+
+
+def _decay(row: Row) -> float:
+    return math.sqrt(row["lam_w"]) * math.sqrt(row["lam_h"])
+
+
+def _thresholds(row: Row, other: Row) -> tuple[float, float]:
+    return known_threshold(row), known_threshold(other)
+
+
+def common_ratio(values: Values) -> float | None:
+    """The common value of ratios, None where they differ or are none."""
+    known = np.isfinite(values) & (values > 0)
+    same = known.all() and np.ptp(values) <= 1e-9 * values[0]
+    return float(values[0]) if same else None

@@ -1,0 +1,149 @@
+r"""Phase diagrams: what the runs of a loss found over two fields of its problems.
+
+Over λ_W × λ_H, or over a decay and α, γ or any other field that the sweep varies. Every point shows
+the worst of its runs (of all starts, and of whatever else varies there); of ρ the mean. The curve
+is the theory's: where √(λ_W λ_H) is the collapse threshold (`phase_curve`).
+
+    >>> diagram(table, "gap").value
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from ufm.certificates.certificate import Verdict
+from ufm.report.phase.axis import Table, Values
+from ufm.report.phase.plane import Plane, plane
+
+#: Verdicts from best to worst, in colours of Okabe & Ito that colour-blind readers tell apart.
+VERDICTS = {
+    Verdict.GLOBAL_MINIMUM: ("global minimum", "#0072B2"),
+    Verdict.MINIMUM_ON_CONVEX_REGION: ("min. on convex region", "#56B4E9"),
+    Verdict.LOCAL_MINIMUM: ("local minimum", "#E69F00"),
+    Verdict.STRICT_SADDLE: ("strict saddle", "#D55E00"),
+    Verdict.NOT_CRITICAL: ("not critical", "#CC79A7"),
+    Verdict.UNDECIDED: ("undecided", "#999999"),
+}
+_ORDER = [verdict.name for verdict in VERDICTS]
+
+_ORIGIN = "undefined: the origin has no geometry"
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """A column of the table as a diagram shows it.
+
+    `blank` says why there may be no number. Quantities with the same `colours` share a scale of
+    colours, over all losses unless they are `per_loss`: sizes differ between losses by nature.
+    """
+
+    column: str
+    title: str
+    unit: str
+    log: bool
+    colours: str
+    blank: str = ""
+    per_loss: bool = False
+    mean: bool = False
+
+    @property
+    def needs_shape(self) -> bool:
+        """Has it no meaning where the minimum is the origin?"""
+        return self.blank == _ORIGIN
+
+
+QUANTITIES = {
+    each.column: each
+    for each in (
+        Quantity("verdict", "Verdict", "", False, "verdict"),
+        Quantity(
+            "gap", "Certified gap", r"$f-$ lower bound", True, "gap", "no lower bound is known"
+        ),
+        Quantity(
+            "rho", "Size ρ of the solution, measured", r"$\rho$, mean margin", False, "rho",
+            per_loss=True, mean=True,
+        ),
+        Quantity(
+            "rho_star", "Size ρ* of the minimum, theory", r"$\rho^\star$", False, "rho",
+            "no symmetric minimum is proven", per_loss=True, mean=True,
+        ),
+        Quantity("nc1", "NC1, within-class variability", "NC1", True, "nc1", _ORIGIN),
+        Quantity("nc2", "NC2, classifier against simplex ETF", "NC2", True, "nc2", _ORIGIN),
+        Quantity("nc3", "NC3, classifier against class means", "NC3", True, "nc3", _ORIGIN),
+        Quantity(
+            "nc4", "NC4, samples whose nearest class mean disagrees", "NC4, share of samples",
+            False, "nc4", _ORIGIN,
+        ),
+        Quantity(
+            "norm_w", "Norm of the classifier", r"$\|W\|_F$", True, "norm_w", _ORIGIN,
+            per_loss=True,
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagram:
+    """A value at each point of a plane.
+
+    `value` is NaN where the quantity is unknown or undefined, as geometry at the origin; for
+    verdicts it is the place in `VERDICTS`.
+    """
+
+    quantity: Quantity
+    plane: Plane
+    value: Values
+
+    @property
+    def x(self) -> Values:
+        """Abscissae of the points."""
+        return self.plane.points[:, 0]
+
+    @property
+    def y(self) -> Values:
+        """Their ordinates, 0 where one field varies."""
+        return self.plane.points[:, 1]
+
+    @property
+    def curve(self) -> Float[np.ndarray, "_ 2"]:
+        """The threshold, empty where none is proven."""
+        return self.plane.curve
+
+
+def diagram(
+    table: Table, name: str, set_tol: bool = False, over: Plane | None = None
+) -> Diagram | None:
+    """The diagram of a quantity over the cells of one loss; None where no field varies.
+
+    `set_tol` as in `plane`; `over` is that plane, where it is known already. Raises `ValueError`
+    for an unknown quantity and as `plane`.
+    """
+    if name not in QUANTITIES:
+        raise ValueError(f"name has to be one of {', '.join(QUANTITIES)}, got {name!r}")
+    quantity, place = QUANTITIES[name], over or plane(table, set_tol)
+    if place is None:
+        return None
+    order = np.argsort(place.point_of, kind="stable")
+    ends = np.cumsum(np.bincount(place.point_of))[:-1]
+    runs = np.split(_numbers(table, quantity)[order], ends)
+    return Diagram(quantity, place, np.array([_combined(each, quantity) for each in runs]))
+
+
+def _numbers(table: Table, quantity: Quantity) -> Values:
+    column = table[quantity.column]
+    if quantity.column == "verdict":
+        return np.array([_ORDER.index(name) for name in column.tolist()], float)
+    numbers = np.where(np.isfinite(column), column, np.nan)
+    if quantity.column == "rho_star":
+        return np.where(table["minimum_exact"] == 1, numbers, np.nan)
+    return np.where(table["kind"] == "origin", np.nan, numbers) if quantity.needs_shape else numbers
+
+
+def _combined(values: Values, quantity: Quantity) -> float:
+    """The worst, or the mean, of what is known."""
+    known = values[~np.isnan(values)]
+    # Where a run has no bound, the largest gap is not that of the others.
+    if not known.size or (quantity.column == "gap" and known.size < values.size):
+        return float("nan")
+    return float(np.mean(known) if quantity.mean else np.max(known))

@@ -1,0 +1,94 @@
+r"""The table of a run for a paper: booktabs, one row for each loss.
+
+\usepackage{booktabs}
+\input{table.tex}
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from ufm.model.problem import Problem
+from ufm.runs.loss_summary import Summary
+
+_HEADINGS = (
+    "loss",
+    "minimiser",
+    "global",
+    r"$\max$ gap",
+    r"$\lvert f-f^\star\rvert$",
+    r"$\mathcal{NC}_1$",
+    r"$\mathcal{NC}_2$",
+    r"$\mathcal{NC}_3$",
+)
+
+
+def latex_table(problem: Problem, rows: Sequence[Summary]) -> str:
+    """A `tabular` with the problem in a comment above it; `problem` is any of the losses'."""
+    comments = [
+        f"{described(problem)}. Needs \\usepackage{{booktabs}}.",
+        "global: runs proven to end at a global minimum. Numbers are the largest of all runs.",
+    ]
+    return tabular("llcrrrrr", _HEADINGS, map(_cells, rows), comments)
+
+
+def tabular(
+    columns: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    comments: Sequence[str] = (),
+) -> str:
+    """The rows under their headings, with the comments above."""
+    lines = [
+        *(f"% {comment}" for comment in comments),
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _row(headings),
+        r"\midrule",
+        *map(_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def described(problem: Problem) -> str:
+    """Sizes and decays of a problem, in ASCII."""
+    n = problem.per_class
+    counts = f"n={n}" if n is not None else f"n_k={','.join(map(str, problem.class_counts))}"
+    bias = "no bias" if problem.lam_b is None else f"lambda_b={float(problem.lam_b):g}"
+    return (
+        f"K={problem.num_classes}, d={problem.dim}, {counts}, lambda_W={float(problem.lam_w):g}, "
+        f"lambda_H={float(problem.lam_h):g}, {bias}"
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _cells(row: Summary) -> list[str]:
+    numbers = (row.max_gap, row.distance, row.nc1, row.nc2, row.nc3)
+    return [
+        label_in_tex(row.label),
+        row.minimum,
+        f"{row.num_global}/{row.num_starts}",
+        *map(number_in_tex, numbers),
+    ]
+
+
+def label_in_tex(label: str) -> str:
+    r"""LS(α=0.1) as LS ($\alpha=0.1$)."""
+    name, parenthesis, values = label.rstrip(")").partition("(")
+    for letter, command in (("α", r"\alpha"), ("γ", r"\gamma"), ("κ", r"\kappa")):
+        values = values.replace(letter, command)
+    values = re.sub(r"e([+-]\d+)", lambda e: rf"\cdot10^{{{int(e[1])}}}", values)
+    return f"{name} (${values}$)" if parenthesis else name
+
+
+def number_in_tex(value: float) -> str:
+    r"""3.3e-10 as $3.3\cdot10^{-10}$."""
+    if math.isnan(value):
+        return "--"
+    digits, exponent = f"{value:.1e}".split("e")
+    return rf"${digits}\cdot10^{{{int(exponent)}}}$" if value else "$0$"

@@ -1,0 +1,103 @@
+"""Singular values of Z = WH beside those of the minimiser, and of G = ∇g(Z) beside μ.
+
+At a simplex ETF Z has K−1 of them, all ρ√n. At every critical point but the origin μ is among
+those of G, and for a convex loss none above μ is what proves a global minimum.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ufm.minimum.global_minimum import GlobalMinimum, class_sizes
+from ufm.model.problem import Params, Problem, feature_gradient, logit_gradient, logits, matmul
+from ufm.report._table import Table
+
+Values = Float[np.ndarray, " _"]
+
+
+def logit_singular_values(params: Params) -> Values:
+    """σ_j(WH), descending; zeros are left out beyond min(K, N)."""
+    return _singular_values(matmul(params.W, params.H))
+
+
+def gradient_singular_values(problem: Problem, params: Params) -> Values:
+    """σ_j(G), descending."""
+    return _singular_values(_gradient(problem, params))
+
+
+@jax.jit
+def _gradient(problem: Problem, params: Params) -> Float[Array, "K N"]:
+    return feature_gradient(problem, logit_gradient(problem, logits(problem, params)))
+
+
+def predicted_singular_values(minimum: GlobalMinimum) -> Values:
+    """σ_j(Z*) of the minimiser, NaN where none is known."""
+    if not minimum.is_exact:
+        return np.full(minimum.problem.num_classes, np.nan)
+    sizes = np.asarray(class_sizes(minimum.problem))
+    return _singular_values(np.asarray(minimum.logits) * np.sqrt(sizes)[None, :])
+
+
+def _singular_values(matrix: object) -> Values:
+    values = np.asarray(matrix)
+    if not np.isfinite(values).all():  # LAPACK may never return
+        return np.full(min(values.shape), np.nan)
+    return np.linalg.svd(values, compute_uv=False)
+
+
+def singular_value_table(problem: Problem, minimum: GlobalMinimum, params: Params) -> Table:
+    """σ_j of Z, Z* and G, and μ; j from 1."""
+    values = logit_singular_values(params)
+    return {
+        "loss": problem.loss.label(),
+        "index": np.arange(1, len(values) + 1),
+        "logits": values,
+        "predicted_logits": predicted_singular_values(minimum),
+        "gradient": gradient_singular_values(problem, params),
+        "mu": float(problem.mu()),
+    }
+
+
+def plot_logit_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
+    """σ_j(Z), one colour per loss, on rings at those of the minimiser."""
+    for i, table in enumerate(tables):
+        x = _beside(table, i, len(tables))
+        axes.plot(x, table["logits"], ".", color=f"C{i}", ms=3.5, label=table["loss"])
+        axes.plot(
+            x,
+            table["predicted_logits"],
+            "o",
+            mfc="none",
+            mec="0.45",
+            ms=5,
+            mew=0.6,
+            label="minimiser" if i == len(tables) - 1 else None,
+        )
+    axes.set_ylabel(r"$\sigma_j(Z)$")
+    return _index_axis(axes)
+
+
+def plot_gradient_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
+    """σ_j(G)/μ, one colour per loss, and the line at 1 that no global minimum passes."""
+    axes.axhline(1.0, color="0.45", linewidth=0.6)
+    for i, table in enumerate(tables):
+        mu = table["mu"]
+        ratio = table["gradient"] / mu if mu > 0 else np.full_like(table["gradient"], np.nan)
+        axes.plot(_beside(table, i, len(tables)), ratio, ".", color=f"C{i}", ms=3.5)
+    axes.set_ylabel(r"$\sigma_j(G)\,/\,\mu$")
+    return _index_axis(axes)
+
+
+def _beside(table: Table, position: int, count: int) -> Float[np.ndarray, " _"]:
+    """Abscissae: losses that agree stand side by side instead of over each other."""
+    return table["index"] + (position - (count - 1) / 2) * 0.6 / max(count, 1)
+
+
+def _index_axis(axes: Axes) -> Axes:
+    axes.set_xlabel("$j$")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes

@@ -1,0 +1,107 @@
+"""The pages of `ufm spectrum`: spectra below each other, and eigenvalues along runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ufm.report._style import COLUMN
+from ufm.report._table import Table
+from ufm.report.runs.folder import Page, page_files
+from ufm.report.spectra.spectrum import (
+    common_limits,
+    legend_handles,
+    plot_spectrum,
+    spectrum_table,
+    theory_lines,
+)
+from ufm.spectra.spectra import SpectrumPath, SpectrumRecord
+
+#: The name of a loss, and the run of it.
+LabelledPath = tuple[str, SpectrumPath]
+
+
+def spectrum_files(records: Sequence[SpectrumRecord]) -> list[tuple[str, bytes]]:
+    """spectrum.csv, .png and .pdf: one row of the figure for each record."""
+    return page_files("spectrum", spectrum_page, records)
+
+
+def spectrum_path_files(paths: Sequence[LabelledPath]) -> list[tuple[str, bytes]]:
+    """spectrum-along.csv, .png and .pdf."""
+    return page_files("spectrum-along", path_page, paths)
+
+
+def spectrum_page(records: Sequence[SpectrumRecord]) -> Page:
+    """One column wide; the spectra share their abscissa."""
+    figure = Figure(figsize=(COLUMN, 0.7 + 1.4 * len(records)))
+    rows = figure.subplots(len(records), 1, sharex=True, squeeze=False)[:, 0]
+    spectra = [record.spectrum for record in records]
+    limits = common_limits(spectra)
+    for axes, record in zip(rows, records, strict=True):
+        lines = theory_lines(record.problem, record.spectrum, record.escape)
+        plot_spectrum(record.spectrum, axes, lines, limits)
+        axes.set_ylabel(f"{record.problem.loss.label()}\nmultiplicity")
+    for axes in rows[:-1]:
+        axes.set_xlabel("")
+    handles = legend_handles(spectra)
+    crowded = {"columnspacing": 0.8, "handletextpad": 0.2} if len(handles) > 3 else {}
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 4), **crowded
+    )
+    return figure, [spectrum_table(r.problem.loss.label(), r.spectrum) for r in records]
+
+
+def path_table(label: str, path: SpectrumPath) -> Table:
+    """One row for each moment of a run."""
+    return {
+        "loss": label,
+        "step": path.step,
+        "gradient_evaluations": path.products,
+        "value": path.value,
+        "smallest": path.smallest,
+        "largest": path.largest,
+        "error": path.error,
+        "negative": path.negative,
+        "zero": path.zero,
+        "positive": path.positive,
+    }
+
+
+def path_page(paths: Sequence[LabelledPath]) -> Page:
+    """The largest eigenvalue, the smallest, and how many are negative, against the step."""
+    figure = Figure(figsize=(COLUMN, 4.4))
+    largest, smallest, index = figure.subplots(3, 1, sharex=True)
+    for i, (label, path) in enumerate(paths):
+        look = {"color": f"C{i}", "marker": "os^Dvp"[i % 6], "markersize": 2.5, "linewidth": 0.8}
+        largest.plot(path.step, path.largest, label=label, **look)
+        smallest.plot(path.step, path.smallest, **look)
+        index.plot(path.step, path.negative, **look)
+    largest.set_yscale("log")
+    largest.set_ylabel(r"$\lambda_{\max}$")
+    _signed(smallest, [path for _, path in paths])
+    smallest.set_ylabel(r"$\lambda_{\min}$")
+    index.set_yscale("symlog", linthresh=1.0)
+    most = max(int(np.max(path.negative)) for _, path in paths)
+    index.set_ylim(-0.3, 2.0 * max(most, 1))
+    index.set_ylabel("negative\neigenvalues")
+    index.set_xlabel("step")
+    index.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = largest.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+    return figure, [path_table(*each) for each in paths]
+
+
+def _signed(axes: Axes, paths: Sequence[SpectrumPath]) -> None:
+    """A logarithmic axis on both sides of 0, linear near where eigenvalues count as zero."""
+    largest = max(float(np.max(np.abs(path.smallest))) for path in paths)
+    # Finer than that there is nothing to see.
+    linear = max(max(path.zero_tol for path in paths), 1e-4 * largest)
+    linear = 10.0 ** np.ceil(np.log10(linear))
+    axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
+    axes.axhline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
+    low = min(float(np.min(path.smallest)) for path in paths)
+    high = max(float(np.max(path.smallest)) for path in paths)
+    # Room for whole markers at either end.
+    axes.set_ylim(2.0 * min(low, -0.75 * linear), 2.0 * max(high, 0.75 * linear))

@@ -1,0 +1,118 @@
+"""One problem of each loss of a sweep: its runs' convergence, and its Hessian's spectrum."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from ufm.losses import parse_loss
+from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
+from ufm.model.problem import Problem
+from ufm.report._svg import panel
+from ufm.report.phase.axis import Table
+from ufm.report.runs.convergence import plot_gap, plot_gradient_norm
+from ufm.report.spectra.spectrum import legend_handles, plot_spectrum
+from ufm.solvers import History
+from ufm.spectra.spectra import record_at
+from ufm.sweep.store import SweepStore
+
+#: Columns that say what the problem of a run is.
+_PROBLEM = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Runs:
+    """Stored runs of one problem, as `ufm.report.runs.convergence` takes them."""
+
+    problem: Problem
+    minimum: GlobalMinimum
+    history: History
+
+
+def thumbnails(store: SweepStore, number: int, cells: Table) -> dict[str, Any]:
+    """Convergence and spectrum of the hardest problem of a loss, the page's `number`-th."""
+    first = _hardest(cells)
+    row = {name: column[first] for name, column in cells.items()}
+    same = same_problem(cells, first)
+    problem = Problem(
+        parse_loss(str(row["loss"])),
+        tuple(map(int, str(row["class_counts"]).split())),
+        int(row["dim"]),
+        float(row["lam_w"]),
+        float(row["lam_h"]),
+        None if np.isnan(row["lam_b"]) else float(row["lam_b"]),
+    )
+    return {
+        "label": problem.loss.label(),
+        "row": {name: row[name].item() for name in ("cell", "dim", "lam_w", "lam_h", "lam_b")},
+        "counts": row["class_counts"].item(),
+        "count": int(same.sum()),
+        "figures": list(_convergence(store, number, problem, cells["cell"][same])),
+        "spectrum": _spectrum(problem, number),
+    }
+
+
+def _hardest(cells: Table) -> int:
+    """A run that fell short if there is one, else the longest that did not end at the origin."""
+    short = np.flatnonzero(cells["verdict"] != "GLOBAL_MINIMUM")
+    if short.size:
+        return int(short[0])
+    steps = np.where(cells["kind"] == "origin", -1, cells["steps"])
+    return int(np.argmax(steps))
+
+
+def same_problem(cells: Table, position: int) -> Bool[np.ndarray, " r"]:
+    """Which runs are of the problem of the run at `position`. No bias is no bias: NaN is NaN."""
+    equal = []
+    for name in _PROBLEM:
+        column = cells[name]
+        mine = column[position]
+        equal.append(np.isnan(column) if mine != mine else column == mine)
+    return np.all(equal, axis=0)
+
+
+def _convergence(
+    store: SweepStore, number: int, problem: Problem, cells: np.ndarray
+) -> Iterator[Markup]:
+    histories = [store.arrays(int(cell)) for cell in cells]
+    if not all("history_step" in arrays for arrays in histories):
+        return
+    runs = _Runs(problem, global_minimum(problem), _stacked(histories))
+    for name, plot in (("gap", plot_gap), ("gradient norm", plot_gradient_norm)):
+        yield panel(
+            f"runs-{name}-{number}",
+            f"{name} along the runs",
+            lambda axes, plot=plot: plot([runs], axes),
+        )
+
+
+def _stacked(histories: list[dict[str, np.ndarray]]) -> History:
+    """Histories of different lengths as one, filled up as the solvers do."""
+    longest = max(len(arrays["history_step"]) for arrays in histories)
+
+    def column(name: str, missing: Any) -> np.ndarray:
+        pieces = [arrays[f"history_{name}"] for arrays in histories]
+        return np.stack([np.pad(x, (0, longest - len(x)), constant_values=missing) for x in pieces])
+
+    columns = {"step": -1, "products": -1, "value": np.nan, "grad_norm": np.nan}
+    return History(**{name: jnp.asarray(column(name, x)) for name, x in columns.items()})
+
+
+def _spectrum(problem: Problem, number: int) -> Markup | None:
+    """The Hessian's spectrum at the global minimum, where theory or K columns give it."""
+    try:
+        spectrum = record_at(problem).spectrum
+    except ValueError:
+        return None
+
+    def draw(axes: Axes) -> None:
+        plot_spectrum(spectrum, axes)
+        handles = legend_handles([spectrum])
+        axes.figure.legend(handles=handles, loc="outside upper center", ncols=2)
+
+    return panel(f"spectrum-{number}", "eigenvalues of the Hessian at the minimum", draw)

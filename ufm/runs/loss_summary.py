@@ -1,0 +1,58 @@
+"""One loss in one row: the worst of its runs, for whoever prints a table.
+
+A number is NaN where a run has none: a table that dropped it would show the others as the worst.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ufm.runs.run_folder import LossResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A row. `max_gap` is the largest certified gap, `distance` the largest |f − f*|.
+
+    `distance` is NaN where f* is not known. `nc1`, `nc2`, `nc3` are the largest of all runs.
+    """
+
+    label: str
+    minimum: str
+    num_global: int
+    num_starts: int
+    max_gap: float
+    distance: float
+    nc1: float
+    nc2: float
+    nc3: float
+    seconds: float
+
+
+def summarise(result: LossResult) -> Summary:
+    """The row of a stored result."""
+    minimum = result["minimum"]
+    star = minimum["value"] if minimum["is_exact"] else np.nan
+    return Summary(
+        label=result["label"],
+        minimum=minimum["kind"],
+        num_global=result["verdicts"]["GLOBAL_MINIMUM"],
+        num_starts=result["starts"],
+        max_gap=_worst(_column(result, "gap")),
+        distance=_worst(_column(result, "value") - star),
+        nc1=_worst(_column(result, "nc1")),
+        nc2=_worst(_column(result, "nc2")),
+        nc3=_worst(_column(result, "nc3")),
+        seconds=result["seconds"],
+    )
+
+
+def _column(result: LossResult, name: str) -> Any:
+    values = [run[name] for run in result["runs"]]
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _worst(values: Any) -> float:
+    """The largest modulus; NaN if any is not finite."""
+    return float(np.max(np.abs(values))) if np.isfinite(values).all() else float("nan")

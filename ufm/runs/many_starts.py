@@ -1,0 +1,110 @@
+"""The paper's claim, put to the test on one problem: many starts, a verdict for each.
+
+>>> verification = verify(problem, jax.random.key(0), num_starts=20)
+>>> verification.num_global, verification.worst_gap
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from ufm._support.pytree import pytree, static
+from ufm.certificates.certificate import Certificate, Verdict, certify
+from ufm.collapse.metrics import NCMetrics, nc_metrics
+from ufm.minimum.geometry_match import GeometryMatch, compare_geometry
+from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
+from ufm.model.problem import Problem
+from ufm.solvers import DEFAULT_METHOD, History, Solution, polish, solve_many
+
+
+@pytree()
+class Verification:
+    """Runs from random starts, each certified; arrays have a leading axis over the starts."""
+
+    problem: Problem
+    minimum: GlobalMinimum
+    solutions: Solution
+    certificates: Certificate
+    metrics: NCMetrics
+    geometry: tuple[GeometryMatch, ...] = static()
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict of every run."""
+        return [Verdict(int(code)) for code in np.asarray(self.certificates.verdict)]
+
+    @property
+    def history(self) -> History:
+        """Value and gradient norm along every run."""
+        return self.solutions.history
+
+    @property
+    def num_starts(self) -> int:
+        return len(self.geometry)
+
+    @property
+    def num_global(self) -> int:
+        """Runs certified to be at a global minimum."""
+        return sum(verdict is Verdict.GLOBAL_MINIMUM for verdict in self.verdicts)
+
+    @property
+    def num_matching(self) -> int:
+        """Runs with the predicted geometry (`compare_geometry`)."""
+        return sum(bool(match.matches) for match in self.geometry)
+
+    @property
+    def worst_gap(self) -> float:
+        """The largest certified gap f − (lower bound)."""
+        return float(np.max(np.asarray(self.certificates.gap)))
+
+
+def verify(
+    problem: Problem,
+    key: Key[Array, ""],
+    num_starts: int = 20,
+    *,
+    scale: float = 0.1,
+    method: str = DEFAULT_METHOD,
+    tol: float | None = None,
+    gap_tol: float | None = None,
+    max_steps: int | None = None,
+    dtype: Any = None,
+    on_done: Callable[[int], None] | None = None,
+) -> Verification:
+    """Solve from `num_starts` random starts and certify where each run ended.
+
+    `tol`, `method`, `max_steps`, `dtype` as in `solve_many`; `gap_tol` as in `certify`. Runs in
+    float32 are finished in float64, where JAX has it, because certificates need it.
+    """
+    minimum = global_minimum(problem)
+    solutions = solve_many(
+        problem,
+        key,
+        num_starts=num_starts,
+        scale=scale,
+        method=method,
+        tol=tol,
+        max_steps=max_steps,
+        dtype=dtype,
+        on_done=on_done,
+    )
+    if solutions.params.W.dtype != jnp.result_type(float):
+        solutions = polish(problem, solutions, tol=tol, max_steps=max_steps)
+    points = [jax.tree.map(lambda x, i=i: x[i], solutions.params) for i in range(num_starts)]
+    return Verification(
+        problem=problem,
+        minimum=minimum,
+        solutions=solutions,
+        certificates=_stack([certify(problem, point, gap_tol) for point in points]),
+        metrics=_stack([nc_metrics(problem, point) for point in points]),
+        geometry=tuple(compare_geometry(problem, point, minimum) for point in points),
+    )
+
+
+def _stack(items: list[Any]) -> Any:
+    # On the host: a stack of twenty arrays is a program to compile for every shape.
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *items)

@@ -1,0 +1,89 @@
+"""One run, seen at increasing numbers of steps: how W, H and b collapse on the way.
+
+A solver's history has numbers only; points would fill the memory of a batch. But a run is a pure
+function of its start, so stopping it after t steps shows where it was. The stopped runs use the
+program of the whole one, with another `max_steps`, and are its prefixes bit for bit.
+
+>>> path = trajectory(problem, init_params(problem, jax.random.key(0)))
+>>> path.step, path.metrics.nc1
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ufm._support.pytree import pytree
+from ufm._support.threads import in_order
+from ufm.collapse.metrics import NCMetrics, nc_metrics
+from ufm.model.problem import Params, Problem
+from ufm.solvers import DEFAULT_METHOD, Solution, solve
+
+#: Points of a trajectory. Newton's runs have about 20 steps; longer runs are thinned to this.
+NUM_POINTS = 32
+
+
+@pytree()
+class Trajectory:
+    """Points of one run; every array has a leading axis over the T moments.
+
+    `params` at step t is what a run of at most t steps returns: the best point until then.
+    `products` counts passes over the data, as in `Solution`.
+    """
+
+    step: Int[Array, " T"]
+    products: Int[Array, " T"]
+    value: Float[Array, " T"]
+    metrics: NCMetrics
+    params: Params
+
+    def point(self, moment: int) -> Params:
+        """W, H, b at one moment; −1 is the end."""
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[moment]), self.params)
+
+
+def trajectory(
+    problem: Problem,
+    start: Params,
+    *,
+    method: str = DEFAULT_METHOD,
+    tol: float | None = None,
+    max_steps: int | None = None,
+    num_points: int = NUM_POINTS,
+) -> Trajectory:
+    """The run that `solve` makes from `start`, at up to `num_points` moments of its history.
+
+    The first moment is the start, the last is the solution. Costs about `num_points` / 2 runs.
+    """
+    if num_points < 2:
+        raise ValueError(f"num_points must be at least 2, got {num_points}")
+    options: dict[str, Any] = {"method": method, "tol": tol}
+    end = solve(problem, start, max_steps=max_steps, **options)
+    steps = _thin(np.asarray(end.history.step), num_points)
+
+    def stopped(moment: int) -> Solution:
+        last = int(steps[moment])
+        return jax.block_until_ready(solve(problem, start, max_steps=last, **options))
+
+    solutions = [*in_order(stopped, len(steps) - 1), end]
+    points = [solution.params for solution in solutions]
+    return Trajectory(
+        step=jnp.asarray(steps),
+        products=_stack([solution.num_products for solution in solutions]),
+        value=_stack([solution.value for solution in solutions]),
+        metrics=_stack([nc_metrics(problem, point) for point in points]),
+        params=_stack(points),
+    )
+
+
+def _thin(steps: Int[np.ndarray, " S"], count: int) -> Int[np.ndarray, " T"]:
+    """The steps that a history has, evenly thinned: dense at first, like the history itself."""
+    used = steps[steps >= 0]
+    return used[np.unique(np.linspace(0, len(used) - 1, count).round().astype(int))]
+
+
+def _stack(items: list[Any]) -> Any:
+    # On the host: every length would be a compilation.
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *items)

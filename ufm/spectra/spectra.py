@@ -1,0 +1,233 @@
+"""Spectra at the places that theory knows, and along a run.
+
+At the global minimum and at the origin of any problem, from K columns: in closed form where there
+is one (`ufm.hessian.structured.closed_form`), else from the class means of the certified minimum or of the
+origin (`ufm.hessian.structured.collapsed`). Along a run nothing is collapsed and nothing critical, but counts
+of eigenvalues are exact all the same, and the smallest and the largest are found by counting.
+
+    >>> spectrum(problem, at="origin").negative
+    >>> spectrum_along(problem, trajectory(problem, start, num_points=12)).smallest
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.second_order import escape_direction
+from ufm.collapse.origin import origin
+from ufm.collapse.symmetric_solution import supported, symmetric_frame, symmetric_minimum
+from ufm.hessian import (
+    METHODS,
+    PLACES,
+    Spectrum,
+    closed_form_spectrum,
+    eigenvalue_bracket,
+    inertia,
+    spectrum_of,
+    spectrum_of_means,
+)
+from ufm.minimum.global_minimum import frame, global_minimum
+from ufm.model.class_means import reduced_problem
+from ufm.model.params import Params, norm
+from ufm.model.problem import Problem, value_and_gradient
+from ufm.runs.trajectory import Trajectory
+
+#: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
+#: zeros in `ufm.hessian.symmetry_zeros`.
+_CRITICAL = 1e-5
+
+
+def spectrum(
+    problem: Problem,
+    params: Params | None = None,
+    method: str = "auto",
+    *,
+    at: str = "minimum",
+    cluster_tol: float | None = None,
+    count: int = 6,
+    key: Key[Array, ""] | None = None,
+) -> Spectrum:
+    """Eigenvalues of ∇²f with multiplicities, at a point or at a place that theory knows.
+
+    Without `params`, `at` the global minimum or the origin of a problem with any class counts, or
+    the frame of a balanced one (the symmetric critical point with ρ > 0, global or not). By auto,
+    closed_form and collapsed nothing with N columns is built, and `note` says which point it is:
+    where the minimum is not proven, the best one found. `method`: "auto", by structure;
+    "closed_form"; "collapsed"; "dense", to 10,000 dimensions; "lanczos", both ends and counts of
+    signs (`ufm.hessian.spectrum`). `cluster_tol` is the width within which eigenvalues are one
+    (None: 1e-9 of the largest, and less for small decays). `count` and `key` are for lanczos:
+    eigenvalues at either end, and the random vectors that it starts from (None: fixed ones;
+    values do not depend on them beyond their residuals).
+
+    Raises `ValueError` where a method does not apply to the point, and without decays.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if at not in PLACES:
+        raise ValueError(f"at must be one of {', '.join(PLACES)}, got {at!r}")
+    if cluster_tol is not None and not cluster_tol >= 0:
+        raise ValueError(f"cluster_tol must be non-negative, got {cluster_tol}")
+    if params is None:
+        if method == "closed_form" or (method == "auto" and _has_closed_form(problem, at)):
+            return closed_form_spectrum(problem, at, cluster_tol)
+        if method in ("auto", "collapsed"):
+            means, which = class_means_at(problem, at)
+            found = spectrum_of_means(problem, means, cluster_tol)
+            return dataclasses.replace(found, note="; ".join(filter(None, (which, found.note))))
+        params = _point_at(problem, at)
+    return spectrum_of(problem, params, method, cluster_tol=cluster_tol, count=count, key=key)
+
+
+def _point_at(problem: Problem, at: str) -> Params:
+    if at == "origin":
+        return origin(problem)
+    if at == "frame":
+        return frame(problem)
+    return global_minimum(problem).params(jax.random.key(0))
+
+
+def _has_closed_form(problem: Problem, at: str) -> bool:
+    """Where there is none for want of a decay, the closed form says so."""
+    if not supported(problem) or not float(problem.mu()) > 0:
+        return supported(problem)
+    return at == "origin" or problem.dim >= _symmetric_rank(problem, at)
+
+
+def _symmetric_rank(problem: Problem, at: str) -> int:
+    scalars = symmetric_minimum(problem) if at == "minimum" else symmetric_frame(problem)
+    rho, tau = float(scalars.rho), float(scalars.tau)
+    return (problem.num_classes - 1) * (rho > 0) + (tau > 0)
+
+
+def class_means_at(problem: Problem, at: str) -> tuple[Params, str]:
+    """W, √n_k h̄_k (d×K) and b at a place, and which point that is."""
+    small = reduced_problem(problem, problem.dim)
+    if at == "origin":
+        return origin(small), "at the origin"
+    if at == "frame":
+        return frame(problem, small), "at the frame"
+    minimum = global_minimum(problem)
+    means = dataclasses.replace(minimum, problem=small).params(jax.random.key(0))
+    if minimum.is_exact:
+        return means, "at the minimum"
+    return means, f"at the best point found, which is not proven minimal: {minimum.reason}"
+
+
+def escape_curvature(problem: Problem, params: Params) -> float | None:
+    """−2(‖G‖₂ − μ)μ/(λ_W + λ_H): the Rayleigh quotient along the theory's escape direction.
+
+    It bounds the smallest eigenvalue from above at critical points of rank < d (Zhou et al., 2022).
+    None where ‖G‖₂ ≤ μ or W has full rank d: there the theory names no direction. A point of the
+    K-column problem will do.
+    """
+    state = dual_state(problem, params)
+    sizes = np.linalg.svd(np.asarray(params.W), compute_uv=False)
+    rank = int(np.sum(sizes > 1e-9 * max(float(sizes[0]), 1e-300)))
+    if rank >= problem.dim or not float(state.dual_norm) > float(state.mu) * (1 + 1e-9):
+        return None
+    escape, _ = escape_direction(problem, state)
+    return float(escape.predicted)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpectrumRecord:
+    """A spectrum, its problem, and the theory's escape curvature where there is one."""
+
+    problem: Problem
+    spectrum: Spectrum
+    escape: float | None = None
+
+
+def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> SpectrumRecord:
+    """The spectrum at a place by any method of `ufm.spectrum`, with the escape curvature there.
+
+    auto, closed_form and collapsed build nothing with N columns.
+    """
+    found = spectrum(problem, method=method, at=at)
+    if found.negative is not None and not found.negative:
+        return SpectrumRecord(problem, found)
+    means, _ = class_means_at(problem, at)
+    small = reduced_problem(problem, problem.dim)
+    return SpectrumRecord(problem, found, escape_curvature(small, means))
+
+
+def record_of(problem: Problem, params: Params, method: str = "auto") -> SpectrumRecord:
+    """The same at any point; there is an escape curvature at critical ones only."""
+    found = spectrum(problem, params, method)
+    _, gradient = value_and_gradient(problem, params)
+    critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)
+    escapes = critical and (found.negative is None or found.negative > 0)
+    return SpectrumRecord(problem, found, escape_curvature(problem, params) if escapes else None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpectrumPath:
+    """Eigenvalues of ∇²f at T moments of one run.
+
+    `negative`, `zero` and `positive` count them below, within and above ±`zero_tol`; `smallest` and
+    `largest` are known to ±`error`. Away from critical points rotations are no zeros: their
+    eigenvalues come to lie within ±`zero_tol` as the gradient vanishes.
+    """
+
+    step: Int[np.ndarray, " T"]
+    products: Int[np.ndarray, " T"]
+    value: Float[np.ndarray, " T"]
+    negative: Int[np.ndarray, " T"]
+    zero: Int[np.ndarray, " T"]
+    positive: Int[np.ndarray, " T"]
+    smallest: Float[np.ndarray, " T"]
+    largest: Float[np.ndarray, " T"]
+    error: Float[np.ndarray, " T"]
+    zero_tol: float
+    reliable: bool
+
+
+def spectrum_along(
+    problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
+) -> SpectrumPath:
+    """Exact counts and the two ends at every moment of a trajectory; `on_done` after each.
+
+    About 20 passes over the samples a moment, each linear in N. Raises `ValueError` for a run that
+    left the finite numbers, and where Kd + K exceeds 10,000.
+    """
+    counts, ends = [], []
+    for moment in range(len(np.asarray(path.step))):
+        point = path.point(moment)
+        try:
+            counts.append(inertia(problem, point))
+            ends.append([_bracket(problem, point, index) for index in (0, -1)])
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"at step {int(path.step[moment])} the Hessian's entries overflow: start the run "
+                "at a smaller scale"
+            ) from None
+        on_done()
+    low, high = np.asarray(ends).transpose(2, 0, 1)
+    return SpectrumPath(
+        step=np.asarray(path.step),
+        products=np.asarray(path.products),
+        value=np.asarray(path.value),
+        negative=np.array([found.negative for found in counts]),
+        zero=np.array([found.zero for found in counts]),
+        positive=np.array([found.positive for found in counts]),
+        smallest=(low[:, 0] + high[:, 0]) / 2,
+        largest=(low[:, 1] + high[:, 1]) / 2,
+        error=np.max(high - low, axis=1) / 2,
+        zero_tol=max(max(found.upper, -found.lower) for found in counts),
+        reliable=all(found.reliable for found in counts),
+    )
+
+
+def _bracket(problem: Problem, point: Params, index: int) -> tuple[float, float]:
+    """An interval about an eigenvalue: to a hundredth of the decays, finer if it is near zero."""
+    decays = float(problem.lam_w + problem.lam_h)
+    if not decays > 0:
+        return eigenvalue_bracket(problem, point, index)
+    low, high = eigenvalue_bracket(problem, point, index, tol=1e-2 * decays)
+    if min(abs(low), abs(high)) > 20 * (high - low):
+        return low, high
+    return eigenvalue_bracket(problem, point, index, tol=1e-6 * decays)

@@ -1,0 +1,142 @@
+"""The values of every field of a sweep's file, whatever they were given as."""
+
+import dataclasses
+import math
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ufm.losses import loss_spec, parse_loss
+from ufm.sweep.problems.config import LossTable, Range, StartTable, SweepConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """A multiple of the collapse threshold, which depends on the rest of the problem."""
+
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """The values of one field; `path` is how the file calls it."""
+
+    path: str
+    values: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def loss_axes(config: SweepConfig, position: int) -> list[Axis]:
+    """The hyperparameters of one entry of `loss` after its name."""
+    entry, path = config.loss[position], f"loss[{position}]"
+    if isinstance(entry, str):
+        try:
+            spec = loss_spec(parse_loss(entry))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        name, _, numbers = spec.partition(":")
+        fields = {"ls": ("alpha",), "fl": ("gamma",), "mse": ("scale", "target")}.get(name, ())
+        values = [float(x) for x in numbers.split(",")] if numbers else []
+        given: Mapping[str, Any] = dict(zip(fields, values, strict=True))
+    else:
+        name, given = _name(entry), msgspec.structs.asdict(entry)
+    axes = [axis(config, f"{path}.{field}", value) for field, value in given.items()]
+    return [Axis(path, (name,)), *axes]
+
+
+def _name(entry: LossTable) -> str:
+    return str(entry.__struct_config__.tag)
+
+
+def size_axes(config: SweepConfig) -> list[Axis]:
+    """The sizes of the classes."""
+    problem = config.problem
+    if problem.class_counts is None:
+        assert problem.num_classes is not None  # as the schema checks
+        assert problem.per_class is not None
+        return [
+            axis(config, "problem.num_classes", problem.num_classes, whole=True),
+            axis(config, "problem.per_class", problem.per_class, whole=True),
+        ]
+    lists = [entry for entry in problem.class_counts if isinstance(entry, list)]
+    counts = [tuple(entry) for entry in lists] if lists else [tuple(problem.class_counts)]
+    return [Axis("problem.class_counts", tuple(counts))]
+
+
+def axis(
+    config: SweepConfig, path: str, given: Any, *, whole: bool = False, relative: bool = False
+) -> Axis:
+    """One field of a sweep over problems."""
+    # Where ranges advance together, a value may stand beside another one each time.
+    seed, once = _first_seed(config.start), config.combine == "product"
+    if isinstance(given, Range) and given.times is not None and relative:
+        plain = msgspec.structs.replace(given, times=None)
+        return Axis(path, tuple(Times(float(x)) for x in listed(path, plain, seed, once=once)))
+    return Axis(path, tuple(listed(path, given, seed, whole=whole, once=once)))
+
+
+def listed(
+    path: str, given: Any, seed: int, *, whole: bool = False, once: bool = True
+) -> list[Any]:
+    """The values of a field given as one value, a list or a `Range`; random ones by the seed.
+
+    With `once` every value counts once: of whole numbers made of spaced ones the distinct ones are
+    kept, and a value that is written twice is refused. Raises `ValueError`, naming the field.
+    """
+    if isinstance(given, list):
+        values = list(given)
+    elif isinstance(given, Range):
+        if given.times is not None:
+            raise ValueError(f"{path}: only lam_w and lam_h can be multiples of the threshold")
+        values = given.numbers([seed, zlib.crc32(path.encode())])
+    else:
+        values = [given]
+    if not values:
+        raise ValueError(f"{path}: a list needs at least one value")
+    if whole:
+        rounded = isinstance(given, Range) and given.is_rounded
+        values = [x if x is None else _whole(path, x, rounded) for x in values]
+        if rounded and once:
+            values = list(dict.fromkeys(values))
+    if once:
+        for value, count in Counter(values).items():
+            if count > 1:
+                raise ValueError(f"{path}: {value} is there {_times(count)}: give every value once")
+    return values
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+def _whole(path: str, value: int | float, rounded: bool) -> int:
+    if not math.isfinite(value) or not (rounded or value == round(value)):
+        raise ValueError(f"{path}: needs whole numbers, got {value}")
+    return round(value)
+
+
+def _first_seed(start: StartTable) -> int:
+    """What random ranges are drawn with; a random range of seeds is drawn with 0."""
+    return first_seed("start.seed", start.seed)
+
+
+def first_seed(path: str, given: int | list[int] | Range) -> int:
+    """The first of the seeds, 0 where they are a range. Raises `ValueError` for no seed."""
+    if isinstance(given, Range):
+        return 0
+    if isinstance(given, list):
+        given = given[0] if given else 0  # an empty list is refused as one
+    return checked_seed(path, given)
+
+
+def checked_seed(path: str, seed: int) -> int:
+    """The seed. Raises `ValueError` outside of [0, 2^32)."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{path}: it must be in [0, 2^32), got {seed}")
+    return seed

@@ -1,0 +1,273 @@
+"""One cell: solve, certify, measure.
+
+On a CPU every number comes from the program of a single instance. So a cell has the same bits
+alone, in any batch and in any process, on one type of processor, one version and one number of
+threads. On an accelerator, which one instance does not fill, a fixed number of cells is solved in
+lock step: each has the same bits whatever the others are. What depends on the problem only, its
+minimum and collapse threshold, is computed once for all starts of a problem.
+
+    >>> record = run_cell(cells[7])
+    >>> record.row["verdict"], record.row["gap"]
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ufm.certificates.certificate import Reason, Verdict, certify
+from ufm.collapse.metrics import nc_metrics
+from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.losses import parse_loss
+from ufm.minimum.geometry_match import compare_geometry
+from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
+from ufm.model.params import Params
+from ufm.model.problem import Problem, init_params
+from ufm.runs.run_folder import HISTORY, Clock
+from ufm.solvers import Solution, Status, solve, solve_in_lock_step
+from ufm.spectra.spectra import spectrum
+from ufm.sweep.problems.config import KeepTable
+from ufm.sweep.problems.grid import Cell
+from ufm.sweep.record import Record
+
+#: Cells that an accelerator solves in lock step.
+_LANES = 64
+#: Dimensions up to which a spectrum that has no structure is computed: a tenth of a second.
+_DENSE = 500
+
+
+def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
+    """The run of a cell. It never raises for a run that falls short: the row says so."""
+    problem = cell.problem()
+    clock = Clock()
+    solution = jax.block_until_ready(
+        solve(problem, _start(cell), method=cell.method, tol=cell.tol, max_steps=cell.max_steps)
+    )
+    return _record(cell, keep or KeepTable(), solution, clock.seconds())
+
+
+def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list[Record]:
+    """The runs of up to `lanes` cells of one program and one `max_steps`.
+
+    Empty lanes repeat the last cell. The time of a cell is its share.
+    """
+    full = [*cells, *[cells[-1]] * (lanes - len(cells))]
+    problem = _stacked([cell.problem() for cell in full])
+    starts = _stacked([_start(cell) for cell in full])
+    tols = None if full[0].tol is None else jnp.array([cell.tol for cell in full])
+    clock = Clock()
+    found = jax.block_until_ready(
+        solve_in_lock_step(problem, starts, full[0].method, tols, full[0].max_steps)
+    )
+    each = clock.seconds() / len(cells)
+    return [
+        _record(cell, keep, jax.tree.map(lambda x, i=i: x[i], found), each)
+        for i, cell in enumerate(cells)
+    ]
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *trees)
+
+
+def _start(cell: Cell) -> Params:
+    return init_params(cell.problem(), cell_key(cell), cell.scale)
+
+
+def _record(cell: Cell, keep: KeepTable, solution: Solution, seconds: float) -> Record:
+    problem = cell.problem()
+    point = jax.tree.map(np.asarray, solution.params)
+    row = (
+        _settings(cell, problem)
+        | _end(solution)
+        | _verdict(cell, problem, solution.params)
+        | _geometry(cell, problem, solution.params)
+        | _sizes(problem, point)
+        | {"seconds": seconds, "negative": -1, "zero": -1, "positive": -1}
+    )
+    arrays: dict[str, np.ndarray] = {}
+    if keep.history:
+        arrays |= _history(solution)
+    if keep.arrays:
+        arrays |= {name: x for name in "WHb" if (x := getattr(point, name)) is not None}
+    if keep.spectrum:
+        counts, eigenvalues = _spectrum(problem, solution.params)
+        row |= counts
+        arrays |= eigenvalues
+    return Record(row, arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solving:
+    """What a sweep over problems does with its cells."""
+
+    keep: KeepTable
+    lock_step: int | None = None
+
+    @property
+    def lanes(self) -> int:
+        """Cells solved together: one on a CPU, whose cores take one each."""
+        if self.lock_step is not None:
+            return self.lock_step
+        return 1 if jax.default_backend() == "cpu" else _LANES
+
+    def prepare(self, cell: Cell) -> None:
+        """Compile for the cell."""
+        compile_for(cell, self.keep, self.lanes)
+
+    def seconds(self, cell: Cell) -> float:
+        """The time of the cell."""
+        clock = Clock()
+        self.run([cell])
+        return clock.seconds()
+
+    def run(self, cells: Sequence[Cell]) -> list[Record]:
+        """The runs of up to `lanes` cells of one program."""
+        if self.lanes == 1:
+            return [run_cell(cell, self.keep) for cell in cells]
+        together: dict[int, list[Cell]] = {}
+        for cell in cells:
+            together.setdefault(cell.max_steps, []).append(cell)
+        found = [run_in_lock_step(x, self.keep, self.lanes) for x in together.values()]
+        return sorted((record for each in found for record in each), key=lambda r: r.cell)
+
+
+def cell_key(cell: Cell) -> Any:
+    """The key of a cell's start: `fold_in(key(seed), index)`."""
+    return jax.random.fold_in(jax.random.key(cell.seed), cell.index)
+
+
+def compile_for(cell: Cell, keep: KeepTable | None = None, lanes: int = 1) -> None:
+    """Compile all that the cell's program needs, by a run without steps."""
+    idle, nothing = dataclasses.replace(cell, max_steps=0), KeepTable(history=False)
+    if lanes == 1:
+        run_cell(idle, nothing)
+    else:
+        run_in_lock_step([idle], nothing, lanes)
+    minimum, _ = facts(cell.problem_key)
+    if keep is not None and keep.spectrum and math.isfinite(minimum.value):
+        _spectrum(cell.problem(), minimum.params(cell_key(cell)))
+
+
+def _settings(cell: Cell, problem: Problem) -> dict[str, Any]:
+    loss = parse_loss(cell.loss)
+    numbers = {name: float(getattr(loss, name, math.nan)) for name in _HYPERPARAMETERS}
+    return {
+        "cell": cell.index,
+        "loss": cell.loss,
+        "family": cell.program.loss,
+        **numbers,
+        "num_classes": problem.num_classes,
+        "dim": problem.dim,
+        "per_class": problem.per_class or -1,
+        "class_counts": " ".join(map(str, cell.class_counts)),
+        "lam_w": cell.lam_w,
+        "lam_h": cell.lam_h,
+        "lam_b": math.nan if cell.lam_b is None else cell.lam_b,
+        "mu": math.sqrt(cell.lam_w) * math.sqrt(cell.lam_h),
+        "method": cell.method,
+        "max_steps": cell.max_steps,
+        "start_scale": cell.scale,
+        "seed": cell.seed,
+        "start": cell.start,
+    }
+
+
+_HYPERPARAMETERS = ("alpha", "gamma", "scale", "target")
+
+
+def _end(solution: Solution) -> dict[str, Any]:
+    return {
+        "status": Status(int(solution.status)).name,
+        "value": float(solution.value),
+        "grad_norm": float(solution.grad_norm),
+        "tol": float(solution.tol),
+        "steps": int(solution.num_steps),
+        "products": int(solution.num_products),
+    }
+
+
+def _verdict(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
+    found = certify(problem, point, cell.gap_tol)
+    return {
+        "verdict": Verdict(int(found.verdict)).name,
+        "reason": Reason(int(found.reason)).name,
+        "gap": float(found.gap),
+        "gap_tol": float(found.tol),
+        "rounding": float(found.rounding),
+        "dual_norm": float(found.dual_norm),
+    }
+
+
+def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
+    metrics, (minimum, threshold) = nc_metrics(problem, point), facts(cell.problem_key)
+    match = compare_geometry(problem, point, minimum)
+    return {
+        **{name: float(getattr(metrics, name)) for name in ("nc1", "nc2", "nc3", "nc4")},
+        "within_between_ratio": float(metrics.within_between_ratio),
+        "minimum": minimum.value,
+        "minimum_exact": int(minimum.is_exact),
+        "kind": minimum.kind,
+        "rho_star": minimum.rho,
+        "threshold": threshold,
+        "logit_distance": match.logit_distance,
+        "matches": -1 if match.matches is None else int(match.matches),
+    }
+
+
+@functools.lru_cache(maxsize=1024)
+def facts(problem_key: tuple[Any, ...]) -> tuple[GlobalMinimum, float]:
+    """The minimum of a problem and its collapse threshold (NaN where none is known)."""
+    loss, class_counts, dim, lam_w, lam_h, lam_b = problem_key
+    problem = Problem(parse_loss(loss), class_counts, dim, lam_w, lam_h, lam_b)
+    threshold = float(collapse_threshold(problem).mu) if supported(problem) else math.nan
+    return global_minimum(problem), threshold
+
+
+def _sizes(problem: Problem, point: Params) -> dict[str, float]:
+    """Norms, and ρ: the mean margin K/(K−1) mean_i e_{y_i}ᵀ P W h_i, which is ρ* at the minimum.
+
+    By einsum: what BLAS adds up in which order depends on its threads.
+    """
+    W, H = np.asarray(point.W), np.asarray(point.H)
+    own = (W - W.mean(axis=0))[problem.labels]
+    margin = np.einsum("nd,dn->", own, H) / problem.num_columns
+    b = np.zeros(0) if point.b is None else np.asarray(point.b)
+    norms = {f"norm_{name}": _norm(x) for name, x in (("w", W), ("h", H), ("b", b))}
+    classes = problem.num_classes
+    return {"rho": float(margin) * classes / (classes - 1), **norms}
+
+
+def _norm(x: np.ndarray) -> float:
+    return math.sqrt(float(np.sum(np.square(x))))
+
+
+def _history(solution: Solution) -> dict[str, np.ndarray]:
+    used = int(np.sum(np.asarray(solution.history.step) >= 0))
+    return {
+        f"history_{name}": np.asarray(getattr(solution.history, name))[:used] for name in HISTORY
+    }
+
+
+def _spectrum(problem: Problem, point: Params) -> tuple[dict[str, int], dict[str, np.ndarray]]:
+    """Counts of signs, and the eigenvalues that were found with their multiplicities.
+
+    Of collapsed points, which are K columns, and of small problems: elsewhere it would cost many
+    times the run.
+    """
+    small = problem.num_parameters <= _DENSE
+    try:
+        found = spectrum(problem, point, "auto" if small else "collapsed")
+    except (ValueError, np.linalg.LinAlgError):  # not collapsed, not finite, or no decay
+        return {}, {}
+    names = ("negative", "zero", "positive")
+    counts = {name: getattr(found, name) for name in names}
+    return (
+        {name: -1 if count is None else count for name, count in counts.items()},
+        {"eigenvalues": found.eigenvalues, "multiplicities": found.multiplicities},
+    )

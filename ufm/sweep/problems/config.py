@@ -1,0 +1,235 @@
+r"""The TOML file of a sweep: any field may be one value, a list, or a range.
+
+    title = "CE over the decays"
+    combine = "product"                 # or "zip": ranges advance together
+
+    [problem]
+    num_classes = 10                    # or class_counts = [100, 100, 20]
+    per_class = 100
+    dim = 16
+    lam_w = { from = 1e-5, to = 1e-2, num = 10, spacing = "log" }
+    lam_h = { from = 0.01, to = 2.0, num = 10, spacing = "log", times = "threshold" }
+    lam_b = 1e-2                        # "none" for no bias; lam_h = "lam_w" ties the two
+
+    [[loss]]
+    name = "ls"
+    alpha = [0.0, 0.1, 0.2]
+
+    [start]
+    count = 10                          # random starts of each problem
+    seed = 0
+
+`spacing` is "linear" unless it is "log", or at random "uniform" or "log_uniform"; whole numbers are
+the nearest ones. `times = "threshold"` makes
+numbers multiples of the decay at which the problem's minimum collapses (`collapse_threshold`):
+λ_W = x μ_c and λ_H = y μ_c have μ/μ_c = √(xy). Losses may also be listed in short:
+loss = ["ce", "ls:0.1", "fl:3", "mse"].
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from ufm._support import settings
+
+#: Of one range.
+MAX_NUMBERS = 1_000_000
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
+    """Numbers of one field: listed, spaced, or drawn at random."""
+
+    values: list[float] | None = None
+    start: float | None = None
+    stop: float | None = None
+    num: int | None = None
+    spacing: Literal["linear", "log", "uniform", "log_uniform"] | None = None
+    times: Literal["threshold"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.values is None:
+            self._check_ends()
+            return
+        if any(x is not None for x in (self.start, self.stop, self.num, self.spacing)):
+            raise ValueError("a range has either values or from, to, num and spacing")
+        if not self.values:
+            raise ValueError("values needs at least one number")
+
+    def _check_ends(self) -> None:
+        low, high, num = self.start, self.stop, self.num
+        if low is None or high is None or num is None:
+            raise ValueError("a range needs from, to and num, or values")
+        if not math.isfinite(high - low):
+            raise ValueError(f"from and to must be finite, got {low} and {high}")
+        if not 1 <= num <= MAX_NUMBERS:
+            raise ValueError(f"num must be between 1 and {MAX_NUMBERS:,}, got {num:,}")
+        if self._log and not (low > 0 and high > 0):
+            raise ValueError(
+                f"a range of spacing {self.spacing!r} needs positive ends, got {low} and {high}"
+            )
+        if self._random and low > high:
+            raise ValueError(f"random numbers need from ≤ to, got {low} and {high}")
+        if num == 1 and low != high and not self._random:
+            raise ValueError(f"num = 1 leaves out to = {high}: give the number alone, or num = 2")
+
+    @property
+    def _log(self) -> bool:
+        return "log" in (self.spacing or "")
+
+    @property
+    def _random(self) -> bool:
+        return "uniform" in (self.spacing or "")
+
+    @property
+    def is_rounded(self) -> bool:
+        """May whole numbers be made of these by rounding? Not where somebody wrote them out."""
+        return self.values is None
+
+    def numbers(self, seed: Any) -> list[float]:
+        """The numbers in order; random ones depend on the seed alone."""
+        if self.values is not None:
+            return list(self.values)
+        assert self.start is not None  # as checked when it was made
+        assert self.stop is not None
+        assert self.num is not None
+        log = self._log
+        low, high = (math.log(x) if log else x for x in (self.start, self.stop))
+        if self._random:
+            places = np.random.default_rng(seed).uniform(low, high, self.num)
+        else:
+            places = np.linspace(low, high, self.num)
+        numbers = [math.exp(x) if log else x for x in places.tolist()]
+        if self._random:
+            return numbers
+        # The ends, and what lies between, as people write them: 0.3, not 0.30000000000000004.
+        inner = [float(f"{x:.12g}") for x in numbers[1:-1]]
+        return [self.start, *inner, self.stop][: self.num]
+
+
+Real = float | list[float] | Range
+Whole = int | list[int] | Range
+
+
+class ProblemTable(_Table, frozen=True, kw_only=True):
+    """[problem]: sizes and decays."""
+
+    num_classes: Whole | None = None
+    per_class: Whole | None = None
+    class_counts: list[int | list[int]] | None = None
+    dim: Whole
+    lam_w: Real
+    lam_h: float | Literal["lam_w"] | list[float] | Range
+    lam_b: float | Literal["none"] | list[float | Literal["none"]] | Range = 1e-2
+
+    def __post_init__(self) -> None:
+        sizes = (self.num_classes, self.per_class)
+        if self.class_counts is None:
+            if None in sizes:
+                raise ValueError("give num_classes and per_class, or class_counts")
+            return
+        if sizes != (None, None):
+            raise ValueError("class_counts replaces num_classes and per_class: give one of them")
+        nested = {isinstance(entry, list) for entry in self.class_counts}
+        if len(nested) != 1:
+            raise ValueError("class_counts is a list of counts, or a list of such lists")
+
+
+class CrossEntropyTable(_Table, frozen=True, tag="ce", tag_field="name"):
+    """Cross-entropy."""
+
+
+class LabelSmoothingTable(_Table, frozen=True, tag="ls", tag_field="name"):
+    """Label smoothing."""
+
+    alpha: Real = 0.1
+
+
+class FocalTable(_Table, frozen=True, tag="fl", tag_field="name"):
+    """Focal loss."""
+
+    gamma: Real = 3.0
+
+
+class SquaredTable(_Table, frozen=True, tag="mse", tag_field="name"):
+    """Mean squared error, perhaps rescaled."""
+
+    scale: Real = 1.0
+    target: Real = 1.0
+
+
+LossTable = CrossEntropyTable | LabelSmoothingTable | FocalTable | SquaredTable
+
+
+class StartTable(_Table, frozen=True):
+    """[start]: where runs begin."""
+
+    count: int = 1
+    scale: Real = 0.1
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAX_NUMBERS:
+            raise ValueError(f"count must be between 1 and {MAX_NUMBERS:,}, got {self.count:,}")
+
+
+class SolverTable(_Table, frozen=True):
+    """[solver]: how runs are made; `tol` and `max_steps` unset are the solver's own."""
+
+    method: str | list[str] = "newton"
+    tol: Real | None = None
+    max_steps: Whole | None = None
+
+
+class CertificateTable(_Table, frozen=True):
+    """[certificate]: `gap_tol` as in `certify`."""
+
+    gap_tol: Real | None = None
+
+
+class KeepTable(_Table, frozen=True):
+    """[keep]: what is stored beside the numbers of every run."""
+
+    history: bool = True
+    arrays: bool = False
+    spectrum: bool = False
+
+
+class SweepConfig(_Table, frozen=True, kw_only=True):
+    """The whole file."""
+
+    title: str = ""
+    combine: Literal["product", "zip"] = "product"
+    problem: ProblemTable
+    loss: list[str | LossTable]
+    start: StartTable = StartTable()
+    solver: SolverTable = SolverTable()
+    certificate: CertificateTable = CertificateTable()
+    keep: KeepTable = KeepTable()
+
+    def __post_init__(self) -> None:
+        if not self.loss:
+            raise ValueError("loss needs at least one: ce, ls:ALPHA, fl:GAMMA or mse")
+
+
+def read_config(path: Path) -> SweepConfig:
+    """The file, checked field by field.
+
+    Raises `ValueError` that names file and field, `OSError` where the file cannot be read.
+    """
+    try:
+        return settings.convert(settings.read(path), SweepConfig)
+    except ValueError as error:
+        prefix = "" if str(error).startswith(str(path)) else f"{path}: "
+        raise ValueError(f"{prefix}{error}") from None
+
+
+def as_builtins(config: SweepConfig) -> dict[str, Any]:
+    """The configuration as plain values, every default written out: what a store remembers."""
+    return msgspec.to_builtins(config)

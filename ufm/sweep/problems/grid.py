@@ -1,0 +1,280 @@
+r"""Cells: every combination that a sweep's file asks for, in a fixed order.
+
+Losses come first, then the fields of [problem], [solver] and [start] in the order of the schema,
+and the random starts of a problem last, so that neighbours share a problem. Cell i starts from
+`fold_in(key(seed), i)`: it depends on nothing but the file and i, and reruns alone.
+In a folder whose file has grown, i is its number there (`ufm.sweep.growth`).
+
+    >>> cells = expand(read_config(Path("mine.toml")))
+    >>> cells[7].problem()
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ufm.certificates.certificate import check_tolerance
+from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.losses import loss_spec, parse_loss
+from ufm.model.problem import Problem
+from ufm.solvers import METHODS, check_options
+from ufm.sweep.problems.axes import Times, axis, checked_seed, loss_axes, size_axes
+from ufm.sweep.problems.config import SweepConfig
+
+#: 64 GiB of features.
+MAX_NUMBERS_OF_A_RUN = 2**33
+#: A cell is half a kilobyte here and a row of the table there.
+MAX_CELLS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """One run: a problem, a solver and a random start. Plain values, so that it can travel."""
+
+    index: int
+    loss: str
+    class_counts: tuple[int, ...]
+    dim: int
+    lam_w: float
+    lam_h: float
+    lam_b: float | None
+    method: str
+    tol: float | None
+    max_steps: int
+    gap_tol: float | None
+    scale: float
+    seed: int
+    start: int
+
+    def problem(self) -> Problem:
+        """Raises `ValueError` for what is no problem."""
+        return Problem(
+            loss=parse_loss(self.loss),
+            class_counts=self.class_counts,
+            dim=self.dim,
+            lam_w=self.lam_w,
+            lam_h=self.lam_h,
+            lam_b=self.lam_b,
+        )
+
+    @property
+    def problem_key(self) -> tuple[Any, ...]:
+        """Equal for cells of one problem."""
+        return (
+            self.loss,
+            self.class_counts,
+            self.dim,
+            self.lam_w,
+            self.lam_h,
+            self.lam_b,
+        )
+
+    @property
+    def program(self) -> "Program":
+        """What is compiled for the cell: everything that is not traced."""
+        family = self.loss.partition(":")[0]
+        return Program(family, self.class_counts, self.dim, self.lam_b is not None, self.method)
+
+
+class Program(NamedTuple):
+    """Loss family, shape and method: one compilation."""
+
+    loss: str
+    class_counts: tuple[int, ...]
+    dim: int
+    has_bias: bool
+    method: str
+
+    @property
+    def size(self) -> int:
+        """K d N: numbers multiplied in a product with the Hessian, up to a factor."""
+        return len(self.class_counts) * self.dim * sum(self.class_counts)
+
+    def describe(self) -> str:
+        """In words."""
+        counts = set(self.class_counts)
+        sizes = f"n={counts.pop()}" if len(counts) == 1 else f"counts {list(self.class_counts)}"
+        bias = "" if self.has_bias else ", no bias"
+        return (
+            f"{self.loss}, K={len(self.class_counts)}, d={self.dim}, {sizes}{bias}, {self.method}"
+        )
+
+
+def expand(config: SweepConfig) -> list[Cell]:
+    """All cells, cell i at position i.
+
+    Raises `ValueError`, naming the field, for values that make no problem or come twice, ranges
+    that cannot be combined, and more than a million cells.
+    """
+    blocks = [_Block(config, position) for position in range(len(config.loss))]
+    total = sum(block.size for block in blocks) * config.start.count
+    if total > MAX_CELLS:
+        raise ValueError(
+            f"the ranges make {total:,} cells, more than {MAX_CELLS:,}: make several sweeps of them"
+        )
+    indices = itertools.count()
+    cells = [
+        Cell(index=next(indices), start=start, **settings)
+        for block in blocks
+        for settings in block.settings()
+        for start in range(config.start.count)
+    ]
+    _check_distinct(cells[:: config.start.count])
+    _check_problems(cells)
+    return cells
+
+
+def _check_distinct(cells: Iterable[Cell]) -> None:
+    """Raise `ValueError` for the first that is there twice: it would count as two."""
+    seen: dict[Cell, int] = {}
+    for cell in cells:
+        first = seen.setdefault(dataclasses.replace(cell, index=0), cell.index)
+        if first != cell.index:
+            raise ValueError(
+                f"cells {first} and {cell.index} are the same ({cell.loss}, λ_W={cell.lam_w:g}, "
+                f"λ_H={cell.lam_h:g}, {cell.program.describe()}): ask for every one once"
+            )
+
+
+def _check_problems(cells: Iterable[Cell]) -> None:
+    """Raise `ValueError` for the first that is no problem."""
+    seen = set()
+    for cell in cells:
+        if cell.problem_key in seen:
+            continue
+        seen.add(cell.problem_key)
+        try:
+            cell.problem()
+        except ValueError as error:
+            raise ValueError(f"problem: {error} (cell {cell.index})") from None
+
+
+class _Block:
+    """The cells of one entry of `loss`."""
+
+    def __init__(self, config: SweepConfig, position: int) -> None:
+        self._config = config
+        self._losses = loss_axes(config, position)
+        problem, solver = config.problem, config.solver
+        self._axes = [
+            *self._losses,
+            *size_axes(config),
+            axis(config, "problem.dim", problem.dim, whole=True),
+            axis(config, "problem.lam_w", problem.lam_w, relative=True),
+            axis(config, "problem.lam_h", problem.lam_h, relative=True),
+            axis(config, "problem.lam_b", problem.lam_b),
+            axis(config, "solver.method", solver.method),
+            axis(config, "solver.tol", solver.tol),
+            axis(config, "solver.max_steps", solver.max_steps, whole=True),
+            axis(config, "start.scale", config.start.scale),
+            axis(config, "start.seed", config.start.seed, whole=True),
+            axis(config, "certificate.gap_tol", config.certificate.gap_tol),
+        ]
+        if config.combine == "zip":
+            self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        lengths = {axis.path: len(axis.values) for axis in self._axes if len(axis.values) > 1}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{path} has {count}" for path, count in lengths.items())
+            raise ValueError(f"combine = 'zip' needs ranges of one length, but {listed}")
+
+    @property
+    def size(self) -> int:
+        lengths = [len(axis.values) for axis in self._axes]
+        return max(lengths) if self._config.combine == "zip" else math.prod(lengths)
+
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """The fields of a `Cell`, without its number and start."""
+        for values in self._combinations():
+            yield self._resolved(values)
+
+    def _combinations(self) -> Iterable[tuple[Any, ...]]:
+        columns = [axis.values for axis in self._axes]
+        if self._config.combine == "product":
+            return itertools.product(*columns)
+        wide = [column if len(column) > 1 else column * self.size for column in columns]
+        return zip(*wide, strict=True)
+
+    def _resolved(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        count = len(self._losses)
+        names = [axis.name for axis in self._axes[count:]]
+        chosen: dict[str, Any] = dict(zip(names, values[count:], strict=True))
+        chosen["loss"] = self._loss(*values[:count])
+        chosen["class_counts"] = _counts(chosen)
+        if chosen["lam_b"] == "none":
+            chosen["lam_b"] = None
+        _check(chosen)
+        _resolve_decays(chosen)
+        return chosen
+
+    def _loss(self, name: str, *numbers: float) -> str:
+        """The canonical text of the loss with these hyperparameters."""
+        try:
+            return loss_spec(parse_loss(f"{name}:{','.join(map(repr, numbers))}"))
+        except ValueError as error:
+            raise ValueError(f"{self._losses[0].path}: {error}") from None
+
+
+def _counts(chosen: dict[str, Any]) -> tuple[int, ...]:
+    """Samples of each class, from the sizes; what no memory holds is refused before it is tried."""
+    listed = chosen.pop("class_counts", None)
+    if listed is None:
+        classes, each = chosen.pop("num_classes"), chosen.pop("per_class")
+        samples = classes * each
+    else:
+        classes, each, samples = len(listed), 0, sum(listed)
+    numbers = (classes + samples) * chosen["dim"]
+    if max(numbers, classes) > MAX_NUMBERS_OF_A_RUN:
+        raise ValueError(
+            f"problem: {classes:,} classes, {samples:,} samples and {chosen['dim']:,} dimensions "
+            f"make {numbers:,} numbers, more than the {MAX_NUMBERS_OF_A_RUN:,} a run can have"
+        )
+    return (each,) * classes if listed is None else tuple(listed)
+
+
+def _check(chosen: dict[str, Any]) -> None:
+    """Refuse what no run can start with, and fill in the solver's own number of steps."""
+    try:
+        check_options(chosen["method"], chosen["tol"], chosen["max_steps"])
+    except ValueError as error:
+        raise ValueError(f"solver: {error}") from None
+    if chosen["max_steps"] is None:
+        chosen["max_steps"] = METHODS[chosen["method"]].default_max_steps
+    if not 0 <= chosen["scale"] < math.inf:
+        raise ValueError(f"start.scale: it must be non-negative and finite, got {chosen['scale']}")
+    checked_seed("start.seed", chosen["seed"])
+    try:
+        check_tolerance(chosen["gap_tol"])
+    except ValueError as error:
+        raise ValueError(f"certificate.gap_{error}") from None
+
+
+def _resolve_decays(chosen: dict[str, Any]) -> None:
+    """Multiples of the threshold become decays; λ_H = "lam_w" becomes λ_W."""
+    relative = [name for name in ("lam_w", "lam_h") if isinstance(chosen[name], Times)]
+    if relative:
+        threshold = _threshold(
+            chosen["loss"], chosen["class_counts"], chosen["dim"], chosen["lam_b"]
+        )
+        if threshold is None:
+            raise ValueError(
+                f"problem.{relative[0]}: times = 'threshold' needs balanced classes and one of the "
+                "losses ce, ls, fl, mse"
+            )
+        for name in relative:
+            chosen[name] = chosen[name].factor * threshold
+    if chosen["lam_h"] == "lam_w":
+        chosen["lam_h"] = chosen["lam_w"]
+
+
+@functools.lru_cache(maxsize=4096)
+def _threshold(
+    loss: str, class_counts: tuple[int, ...], dim: int, lam_b: float | None
+) -> float | None:
+    # The threshold does not depend on the decays it is a threshold of.
+    problem = Problem(parse_loss(loss), class_counts, dim, 1.0, 1.0, lam_b)
+    return float(collapse_threshold(problem).mu) if supported(problem) else None
