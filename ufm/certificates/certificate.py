@@ -3,15 +3,17 @@ r"""What a point is: global minimum, strict saddle, or honestly undecided.
     gap = f(point) − (lower bound on f*)        rounding included, at any point, critical or not
 
 closes the question from above: GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The
-lower bound comes from convex duality (`ufm.certificates.dual_bounds`) for convex losses and from the scalar bound
-of `ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The tolerance is relative to the depth
+lower bound comes from convex duality (`ufm.certificates.dual_bounds`) for convex losses and from
+the scalar bound of `ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The
+tolerance is relative to the depth
 
     D = max(f(0) − f(point), (f(0) − inf L)/1000),        1 in place of f(0) − inf L = 0,
 
 and never raised to what rounding needs: a gap that rounding keeps open is UNDECIDED.
 
-STRICT_SADDLE and LOCAL_MINIMUM rest on curvature (`ufm.certificates.second_order`), and are numerical statements
-about an exact critical point nearby. Whatever is not proved is UNDECIDED, with the reason.
+STRICT_SADDLE and LOCAL_MINIMUM rest on curvature (`ufm.certificates.second_order`), and are
+numerical statements about an exact critical point nearby. Whatever is not proved is UNDECIDED, with
+the reason.
 
     >>> certificate = certify(problem, solution.params)
     >>> certificate.verdict, certificate.gap

@@ -105,8 +105,8 @@ def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params
 
 #: Largest border Kd + K, and largest N (Kd + K)², for which all curvatures are counted unasked.
 _LARGEST_BORDER, _LARGEST_WORK = 2_000, 4e9
-#: Counts factor batches of matrices, which must not be done in two threads (`ufm._support.threads`): the
-#: cells of a sweep are certified in several.
+#: Counts factor batches of matrices, which must not be done in two threads
+#: (`ufm._support.threads`): the cells of a sweep are certified in several.
 _ONE_AT_A_TIME = threading.Lock()
 #: Largest Hessian of class means, 2Kr + K rows, that LAPACK gets unasked: a second.
 _LARGEST_MEANS = 1_500

@@ -1,9 +1,9 @@
 r"""A critical point as the decay changes: its branch, through folds and past losses of stability.
 
 λ_W and λ_H are multiplied by e^t. The point keeps its rank and its symmetry, permutations within
-blocks of classes (`ufm.hessian.structured.class_symmetry`), so that a few coordinates x of (W, Ĥ, b) hold the
-whole branch: a point that is critical among symmetric points is critical (Palais, 1979). In these
-coordinates the branch is a curve
+blocks of classes (`ufm.hessian.structured.class_symmetry`), so that a few coordinates x of
+(W, Ĥ, b) hold the whole branch: a point that is critical among symmetric points is critical
+(Palais, 1979). In these coordinates the branch is a curve
 
     ∇f(x, t) = 0,     ∇²f ẋ + ∂_t∇f ṫ = 0,     ∂_t∇f = (λ_W W, λ_H Ĥ, 0),
 

@@ -1,7 +1,7 @@
 r"""A hunt for counterexamples: local minima that are not global.
 
-Every try draws a problem (`ufm.counterexamples.search_space`) from `fold_in(key, i)`, so that any try
-reruns alone, and looks at
+Every try draws a problem (`ufm.counterexamples.search_space`) from `fold_in(key, i)`, so that any
+try reruns alone, and looks at
 
 - the origin, and the symmetric critical point with ρ > 0 (`ufm.minimum.global_minimum.frame`),
 - the ends of Newton runs from random starts at several scales,
@@ -12,9 +12,9 @@ All of it in the problem of class means: nothing depends on n. A point counts as
     ‖∇f‖ ≤ 1e-10,   all eigenvalues of ∇²f positive but as many zeros as rotations force,
     f > (the value of another point in hand) · (1 + 1e-8),
 
-eigenvalues as in `ufm.certificates.second_order`, over all features: a numerical statement about a critical point
-nearby, as LOCAL_MINIMUM is. That it is not global rests on a point with a lower value, not on a
-bound.
+eigenvalues as in `ufm.certificates.second_order`, over all features: a numerical statement about a
+critical point nearby, as LOCAL_MINIMUM is. That it is not global rests on a point with a lower
+value, not on a bound.
 
     >>> hunt(SearchSpace(), jax.random.key(0), tries=50).explain()
 """
@@ -228,7 +228,8 @@ def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
 def converged(small: Problem, start: Params) -> Params:
     """The end of a Newton run, a thousand times closer than a solver goes by itself.
 
-    What the gradient leaves open is its square root: see `ufm.certificates.second_order.curvature_margin`.
+    What the gradient leaves open is its square root: see
+    `ufm.certificates.second_order.curvature_margin`.
     """
     return solve(small, start, tol=1e-3 * float(jnp.minimum(1e-10, 1e-6 * small.mu()))).params
 

@@ -1,7 +1,8 @@
 r"""The decays at which a point stays a local minimum that is not global.
 
 With everything but μ√n fixed (λ_W and λ_H change by one factor), the branch of the point is
-followed in both directions (`ufm.counterexamples.branch`) until one of these quantities changes sign:
+followed in both directions (`ufm.counterexamples.branch`) until one of these quantities changes
+sign:
 
     becomes unstable   `Branch.stability`: the smallest curvature, or μ − σ, σ singular values of G
     becomes global     f − the least value of the other symmetric points, the origin and the frame

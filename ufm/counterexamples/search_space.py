@@ -86,7 +86,10 @@ class SearchSpace:
 
 
 def smallest_dimension(loss: Loss, num_classes: int, lam_b: float | None) -> int:
-    """The d from which on convex losses have no spurious minima (see `ufm.certificates.certificate`)."""
+    """The d from which on convex losses have no spurious minima.
+
+    See `ufm.certificates.certificate`.
+    """
     free = lam_b is not None and float(lam_b) == 0.0
     return num_classes - 1 if loss.shift_invariant or free else num_classes
 

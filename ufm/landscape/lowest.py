@@ -1,8 +1,9 @@
 r"""The steepest way down from a critical point, in coordinates that a descent respects.
 
 A point is rotated so that its row space is the first r axes. Directions within them and directions
-into the others decouple (`ufm.hessian.structured.complement`); a descent along one of the second kind uses one
-more axis, and what is exactly zero beyond stays so: it ends at a point of rank r + 1 at most.
+into the others decouple (`ufm.hessian.structured.complement`); a descent along one of the second
+kind uses one more axis, and what is exactly zero beyond stays so: it ends at a point of rank r + 1
+at most.
 """
 
 import jax

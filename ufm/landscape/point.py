@@ -1,7 +1,8 @@
 r"""A critical point and all that is computed of it.
 
 Eigenvalues are those of ∇²f of the whole problem, all of them: the Hessian of the search space by
-LAPACK, and in closed form what lies outside it (`ufm.hessian.structured.collapsed`, `ufm.hessian.structured.complement`).
+LAPACK, and in closed form what lies outside it (`ufm.hessian.structured.collapsed`,
+`ufm.hessian.structured.complement`).
 """
 
 import dataclasses
@@ -152,7 +153,8 @@ def _verdict(
 ) -> tuple[Verdict, Reason, float]:
     """That of `certify`, unless the smallest eigenvalue proves a strict saddle nearby.
 
-    As in `ufm.certificates.second_order`: negative beyond its residual, and by more than the gradient leaves open.
+    As in `ufm.certificates.second_order`: negative beyond its residual, and by more than the
+    gradient leaves open.
     """
     if space.of_means and not space.problem.loss.is_convex():
         # The scalar bound is for balanced samples, which weighted columns do not show.

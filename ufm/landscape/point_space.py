@@ -2,8 +2,8 @@
 
 Every critical point has λ_W WᵀW = λ_H HHᵀ, so its rank is at most K, and in its own row space it is
 critical with as few dimensions. For a convex loss its features are equal within classes besides
-(`ufm.model.class_means`), so that K columns and min(d, K) dimensions hold every critical point up to
-rotation, whatever n and d. For other losses the samples are kept where there are few enough.
+(`ufm.model.class_means`), so that K columns and min(d, K) dimensions hold every critical point up
+to rotation, whatever n and d. For other losses the samples are kept where there are few enough.
 """
 
 import dataclasses

@@ -24,8 +24,9 @@ class Examination:
     where no minimiser is known (`minimum.reason` says why).
 
     All of it concerns `layer` as given. `centred` is the same of the layer with the mean of its
-    features moved into a free bias, which changes no logit and no NC metric (`ufm.last_layer.centring`): None
-    where features have no mean, or nothing but one. On top of a ReLU it is the one to look at.
+    features moved into a free bias, which changes no logit and no NC metric
+    (`ufm.last_layer.centring`): None where features have no mean, or nothing but one. On top of a
+    ReLU it is the one to look at.
     """
 
     layer: Classifier

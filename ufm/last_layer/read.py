@@ -13,9 +13,9 @@ gradient. Keras's L2(x) adds x‖w‖², so λ = 2x. Losses that average over th
 smaller than the MSE here, and their decays are to be multiplied: torch.nn.MSELoss and Keras's by
 K/2, optax.l2_loss by K.
 
-Arrays may come from NumPy, JAX, Keras or PyTorch, stored as `ufm.last_layer.arrays` says. They are taken
-to double precision, which changes no floating-point number. Samples are ordered by class, as the
-model wants them, and `order` says where each came from.
+Arrays may come from NumPy, JAX, Keras or PyTorch, stored as `ufm.last_layer.arrays` says. They are
+taken to double precision, which changes no floating-point number. Samples are ordered by class, as
+the model wants them, and `order` says where each came from.
 
     >>> layer = load_classifier("last_layer.npz", loss="ls:0.1")
     >>> certify(layer.problem, layer.params).verdict, layer.notes

@@ -71,8 +71,9 @@ class Loss(abc.ABC):
     #: L(z + c1, k) = L(z, k) for every c.
     shift_invariant: ClassVar[bool] = False
     #: Contrastive property of [Z22]: L(z, k) is at least its value with the other logits replaced
-    #: by their mean. It makes the margin bound of `ufm.collapse.symmetric_solution`. Their minimisation property, one
-    #: minimiser for each decay, is more: the focal loss lacks it where 1/K < p*(γ).
+    #: by their mean. It makes the margin bound of `ufm.collapse.symmetric_solution`. Their
+    #: minimisation property, one minimiser for each decay, is more: the focal loss lacks it where
+    #: 1/K < p*(γ).
     contrastive: ClassVar[bool] = False
     #: `conjugate` is available.
     has_conjugate: ClassVar[bool] = False

@@ -134,7 +134,8 @@ class CustomLoss(Loss):
 
 @jax.jit
 def _refutations(loss: CustomLoss, z: Any, labels: Any) -> Refutation:
-    # One after the other: batched factorisations must not be done in two threads (ufm._support.threads).
+    # One after the other: batched factorisations must not be done in two threads
+    # (ufm._support.threads).
     return jax.lax.map(lambda pair: loss.refutation(*pair), (z, labels))
 
 

@@ -1,8 +1,8 @@
 r"""Trust-region Newton for the unconstrained feature model: class means and deviations apart.
 
-Split every matrix with a column per sample into class means and deviations (`ufm.model.class_means`).
-Where the deviations within classes are small, as they become in every run of a convex loss, the
-Hessian falls apart into
+Split every matrix with a column per sample into class means and deviations
+(`ufm.model.class_means`). Where the deviations within classes are small, as they become in every
+run of a convex loss, the Hessian falls apart into
 
 - the Hessian of the K-column problem of the class means, n times cheaper to multiply with, and
 - λ_H I + Wᵀ S_i W on the deviations of sample i, positive definite where the loss is convex.

@@ -1,9 +1,10 @@
 """Spectra at the places that theory knows, and along a run.
 
 At the global minimum and at the origin of any problem, from K columns: in closed form where there
-is one (`ufm.hessian.structured.closed_form`), else from the class means of the certified minimum or of the
-origin (`ufm.hessian.structured.collapsed`). Along a run nothing is collapsed and nothing critical, but counts
-of eigenvalues are exact all the same, and the smallest and the largest are found by counting.
+is one (`ufm.hessian.structured.closed_form`), else from the class means of the certified minimum or
+of the origin (`ufm.hessian.structured.collapsed`). Along a run nothing is collapsed and nothing
+critical, but counts of eigenvalues are exact all the same, and the smallest and the largest are
+found by counting.
 
     >>> spectrum(problem, at="origin").negative
     >>> spectrum_along(problem, trajectory(problem, start, num_points=12)).smallest

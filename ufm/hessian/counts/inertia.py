@@ -1,4 +1,6 @@
-"""Counts of eigenvalues in intervals, exact at any point; the method is in `ufm.hessian.counts.arrow`.
+"""Counts of eigenvalues in intervals, exact at any point.
+
+The method is in `ufm.hessian.counts.arrow`.
 
 Counting at shift ± tol never factors at an eigenvalue that symmetry forces (rotation zeros at 0); a
 shift that hits an eigenvalue of a block is moved away, and the shifts used are returned.

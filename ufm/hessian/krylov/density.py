@@ -9,8 +9,8 @@ measure Σ_i (u_iᵀv)² δ(λ_i) has it as its mean, and m products give the Ga
 This is stochastic Lanczos quadrature: Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017);
 for networks Ghorbani, Krishnan and Xiao, ICML 2019. Two errors add up, and every interval allows
 for both: that of the probes (`ufm.hessian.krylov.confidence`), and what m products leave open of a
-probe's measure (`ufm.hessian.krylov.stieltjes`). The second does not show in the spread of the probes:
-eigenvalues that no rule resolves are misplaced by all of them alike.
+probe's measure (`ufm.hessian.krylov.stieltjes`). The second does not show in the spread of the
+probes: eigenvalues that no rule resolves are misplaced by all of them alike.
 
     >>> density = spectral_density(problem, params, jax.random.key(0))
     >>> value, lower, upper = density.cumulative(-1e-6)     # fraction of negative eigenvalues

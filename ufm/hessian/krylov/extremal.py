@@ -1,8 +1,9 @@
 r"""Extremal eigenpairs without a matrix, for the model and for any function of a pytree.
 
 In the model the tangents of the rotation orbit, which are zeros of ∇²f at critical points, are
-projected away: at the smallest end they would be all that is found. See `ufm.hessian.krylov.block_lanczos`
-for the method and `ufm.hessian.symmetry_zeros` for the projection.
+projected away: at the smallest end they would be all that is found. See
+`ufm.hessian.krylov.block_lanczos` for the method and `ufm.hessian.symmetry_zeros` for the
+projection.
 
     >>> pairs = extremal_eigenpairs(problem, params, jax.random.key(0), count=5, end="smallest")
     >>> pairs.values, pairs.residuals

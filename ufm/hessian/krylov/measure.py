@@ -52,9 +52,9 @@ class SpectralDensity:
 
     `nodes`, `weights` (probes, m): each probe's rule, ascending, filled up with weight 0 beyond
     `num_nodes`. `resolved`: the probe's rule is its spectral measure, up to 1e-8 ‖∇²f‖ (1e-5 in
-    float32; `ufm.hessian.krylov.lanczos` has the bound), and eigenvalues closer than that are one node.
-    `dimension`: n. `num_matvecs`: products per probe, at most. `density` on `grid`: φ_σ of `width`
-    σ, between `lower` and `upper`; it integrates to 1, and n · φ_σ counts eigenvalues.
+    float32; `ufm.hessian.krylov.lanczos` has the bound), and eigenvalues closer than that are one
+    node. `dimension`: n. `num_matvecs`: products per probe, at most. `density` on `grid`: φ_σ of
+    `width` σ, between `lower` and `upper`; it integrates to 1, and n · φ_σ counts eigenvalues.
 
     Every interval holds the truth with at least `confidence`, each for itself.
     """
@@ -110,8 +110,8 @@ class SpectralDensity:
         """What the exact spectral measures of these probes, averaged, have up to x: at least and at
         most.
 
-        The sharpest bounds that the products allow (`ufm.hessian.krylov.stieltjes`), certain, but of the
-        probes: `cumulative` says what follows for the spectrum.
+        The sharpest bounds that the products allow (`ufm.hessian.krylov.stieltjes`), certain, but
+        of the probes: `cumulative` says what follows for the spectrum.
         """
         low, high = (part.reshape(np.shape(x))[()] for part in self._bounds(x))
         return low, high
@@ -124,8 +124,8 @@ class SpectralDensity:
         """An interval that holds all eigenvalues with at least `confidence`.
 
         One eigenvalue beyond x has more than so much of the probes' measures, by chance as small
-        as what the runs can have missed there (`ufm.hessian.krylov.confidence`). Infinite where nothing
-        follows.
+        as what the runs can have missed there (`ufm.hessian.krylov.confidence`). Infinite where
+        nothing follows.
         """
         return _extremes(self.rules, self.dimension, math.log(2.0 / (1.0 - self.confidence)))
 

@@ -20,7 +20,8 @@ from ufm.model.problem import Problem, check_shapes
 def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
     """∇²f(params), or one part of it, applied to a direction of the same shapes.
 
-    The parts, "gauss_newton", "residual" and "decay", are those of `ufm.hessian.products.split` and add up.
+    The parts, "gauss_newton", "residual" and "decay", are those of `ufm.hessian.products.split` and
+    add up.
     """
     check_shapes(problem, params)
     check_shapes(problem, direction)

@@ -11,9 +11,10 @@ both commute with those permutations Π, which act on the Hessian's directions a
     (A, B, c) ↦ (ΠAΠᵀ, ΠBΠᵀ, Πc).
 
 By Schur's lemma the Hessian is one small matrix for each irreducible representation, repeated by
-its dimension (`ufm.hessian.structured.class_representations`). One product with the Hessian for each vector of
-one copy is all that is computed: O(p² K³) operations. Directions outside the row space are in
-`ufm.hessian.structured.complement`, deviations of single features in `ufm.hessian.structured.collapsed`.
+its dimension (`ufm.hessian.structured.class_representations`). One product with the Hessian for
+each vector of one copy is all that is computed: O(p² K³) operations. Directions outside the row
+space are in `ufm.hessian.structured.complement`, deviations of single features in
+`ufm.hessian.structured.collapsed`.
 """
 
 from collections.abc import Iterator

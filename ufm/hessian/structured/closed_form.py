@@ -1,7 +1,8 @@
 r"""The whole spectrum at a neural-collapse solution, for any K, d and n, in milliseconds.
 
-The point is W = CM, H̄ = MᵀD/√n with the scalars ρ, τ, b₀ of `ufm.collapse.symmetric_solution`; nothing with N, d or
-K rows is built. The parts, r the rank of the point, σ(G) = (|g|, …, |g|, |g₁|):
+The point is W = CM, H̄ = MᵀD/√n with the scalars ρ, τ, b₀ of `ufm.collapse.symmetric_solution`;
+nothing with N, d or K rows is built. The parts, r the rank of the point,
+σ(G) = (|g|, …, |g|, |g₁|):
 
 | eigenvalues | multiplicity |
 |---|---|
@@ -175,7 +176,10 @@ def _bias_at_origin(problem: Problem) -> float:
 
 
 def _gauge_residual(at: SymmetricPoint) -> float:
-    """√2 ‖∇f‖₂/σ_r (see `ufm.hessian.symmetry_zeros`): what rounding of ρ leaves of the gradient."""
+    """√2 ‖∇f‖₂/σ_r: what rounding of ρ leaves of the gradient.
+
+    See `ufm.hessian.symmetry_zeros`.
+    """
     residuals, sizes = [0.0], []
     for s, t, g in ((at.s, at.t, at.g), (at.s1, at.t1, at.g1)):
         if s > 0:

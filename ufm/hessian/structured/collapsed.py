@@ -6,8 +6,8 @@ kept; see `ufm.model.class_means`):
 1. Deviations from the class means see the block D_k = λ_H I + WᵀS_kW of their own class, S_k the
    Hessian of the loss over the number of samples: its eigenvalues, each ×(n_k − 1).
 2. Class means: the Hessian of the K-column problem with features √n_k h̄_k.
-3. Dimensions outside the row space and the features: closed form (`ufm.hessian.structured.complement`), so
-   that 1 and 2 are taken in r = rank [W; Hᵀ] dimensions.
+3. Dimensions outside the row space and the features: closed form
+   (`ufm.hessian.structured.complement`), so that 1 and 2 are taken in r = rank [W; Hᵀ] dimensions.
 
 What is left to a numerical method is a matrix of 2Kr + K rows. No other eigenvalue is computed
 twice, and multiplicities are exact: they are dimensions of the parts above.

@@ -23,8 +23,9 @@ of diag(q) and l those of 1ᵀq,
 
 ⟨G, AB⟩ couples P–P by g, J–J by g₁; 1vᵀ–v1ᵀ by g₁, v1ᵀ–1vᵀ by g, the third pair by g; the
 symmetric pair by g, the skew one by −g. Directions of the feature space in which the point is zero
-(J if s₁ = 0, P if s = 0) belong to `ufm.hessian.structured.complement` and are left out. (The blocks of a
-simplex ETF, s₁ = 0, with shift-invariant losses are those of Zhou et al., 2022, made explicit.)
+(J if s₁ = 0, P if s = 0) belong to `ufm.hessian.structured.complement` and are left out. (The
+blocks of a simplex ETF, s₁ = 0, with shift-invariant losses are those of Zhou et al., 2022, made
+explicit.)
 """
 
 from typing import NamedTuple

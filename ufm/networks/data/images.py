@@ -63,10 +63,11 @@ class ImageData:
 
 
 def load_data(source: str = "digits", per_class: int | None = None, seed: int = 0) -> ImageData:
-    """Read a source (`ufm.networks.data.sources`) and choose `per_class` training images of each class.
+    """Read a source and choose `per_class` training images of each class.
 
-    The seed chooses which. `None` takes as many as the smallest class has. Raises `ValueError`, in
-    one line that names the array or the option, for data that cannot be trained on.
+    The sources are those of `ufm.networks.data.sources`. The seed chooses which images. `None`
+    takes as many as the smallest class has. Raises `ValueError`, in one line that names the array
+    or the option, for data that cannot be trained on.
     """
     return prepare(source, read_source(source), per_class, seed)
 

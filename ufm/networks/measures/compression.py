@@ -12,7 +12,8 @@ G and the classes either: any row of H_⊥ itself, rescaled. Hence
 
     W' = [WB, 0]  (K × 3K+1),    H' = [BᵀH; (‖H_⊥‖_F/‖r‖) r]  (3K+1 × N),    r a row of H_⊥.
 
-Moving the mean of all features into the bias (`ufm.networks.measures.last_layer`) does not leave span(B).
+Moving the mean of all features into the bias (`ufm.networks.measures.last_layer`) does not leave
+span(B).
 """
 
 import dataclasses

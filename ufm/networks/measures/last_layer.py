@@ -21,8 +21,8 @@ classes do, and orthogonal class features are the most that a ReLU allows, a net
 away. So does ‖G‖₂/μ from 1: where W is stationary and G1 = 0, λ_W‖W‖ = ‖GH̃ᵀ‖ ≤ ‖G‖₂‖H̃‖ makes it
 ‖H‖/‖H̃‖ at least, which is √(K/(K−1)) at least for collapsed non-negative features: the mean costs
 norm and brings nothing. `centred` is therefore the same classifier with the mean moved to the bias
-(`ufm.last_layer.centring`), a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from ‖H̃‖:
-nothing is taken away but what no critical point has. Its minimiser is a simplex ETF below the
+(`ufm.last_layer.centring`), a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from
+‖H̃‖: nothing is taken away but what no critical point has. Its minimiser is a simplex ETF below the
 collapse threshold, with balanced classes: proven for CE, LS and MSE, and for the focal loss where
 (K−1)μ√n ≤ 1.
 

@@ -2,8 +2,8 @@
 
 from ufm.sweep.record import Columns
 
-#: The model's view of the last layer (`ufm.networks.measures.last_layer`) that a table shows; all else is in
-#: the history.
+#: The model's view of the last layer (`ufm.networks.measures.last_layer`) that a table shows; all
+#: else is in the history.
 VIEW = (
     "lam_w",
     "lam_h",

@@ -14,7 +14,7 @@ r"""The TOML file of a sweep over networks, and its cells: a run for every combi
     losses = ["ce", "ls:0.05", "fl:3", "mse"]
     epochs = [10, 30, 100]
     seed = { from = 0, to = 4, num = 5 }
-    learning_rate = 0.05                # without it, by the rule of `ufm.networks.training.learning_rate`
+    learning_rate = 0.05    # without it, by the rule of `ufm.networks.training.learning_rate`
 
 Fields may be values, lists or ranges. A rate that is chosen is chosen once for loss and network:
 with the first seed, for the longest run that the file has.

@@ -3,8 +3,8 @@ r"""Train a network, and measure how its last layer collapses on the way.
     minimise  (1/N) Σ_i L_net(W h_θ(x_i) + b, y_i) + λ/2 ‖(θ, W, b)‖²
 
 by stochastic gradients with momentum (`ufm.networks.training.optimiser`), an epoch at a time
-(`ufm.networks.training.epoch`). Measured after chosen epochs are accuracies and losses on all training and
-test images, and NC1–NC4 of the features of all training images.
+(`ufm.networks.training.epoch`). Measured after chosen epochs are accuracies and losses on all
+training and test images, and NC1–NC4 of the features of all training images.
 
     >>> result = train(TrainConfig(loss="mse", learning_rate=0.03), load_data("digits"))
     >>> result.status, result.history["nc1"]

@@ -43,7 +43,10 @@ def edges(descents: Sequence[Descent]) -> list[Edge]:
 
 
 def plot_graph(census: Census, axes: Axes) -> Axes:
-    """The graph of the module. The axes of f − f* is as in `ufm.report.landscape.census.plot_index`."""
+    """The graph of the module.
+
+    The axes of f − f* is as in `ufm.report.landscape.census.plot_index`.
+    """
     height = excess(census)
     excess_axis(axes, height, vertical=True)
     ranks = np.array([point.rank for point in census.points])

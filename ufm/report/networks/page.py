@@ -1,8 +1,8 @@
 """A sweep over networks as one HTML page: collapse, the model's view, accuracies, the tests.
 
 Everything comes as plain data: `runs` as in `ufm.report.networks.curves` and `comparisons` as in
-`ufm.report.networks.grid`, both by variants of the network, which no figure mixes; and for the table
-`rows`, each with the `settings` of its network.
+`ufm.report.networks.grid`, both by variants of the network, which no figure mixes; and for the
+table `rows`, each with the `settings` of its network.
 """
 
 from collections.abc import Mapping, Sequence
