@@ -19,7 +19,7 @@ import numpy as np
 import ufm
 from ufm.report import plot_spectrum, style, theory_lines
 from ufm.report.spectra.spectrum import common_limits, legend_handles
-from ufm.spectra.spectra import record_at
+from ufm.spectra.at_points import record_at
 
 LOSSES = (ufm.CrossEntropy(), ufm.LabelSmoothing(0.1), ufm.Focal(3.0), ufm.MSE())
 

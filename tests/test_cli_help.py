@@ -75,7 +75,7 @@ def test_help_imports_nothing_slow():
 
 def test_solving_and_its_table_import_neither_matplotlib_nor_optax():
     code = (
-        "import sys, ufm.runs.many_starts, ufm.runs.run_folder\n"
+        "import sys, ufm.runs.many_starts, ufm.runs.run_folder, ufm.runs.loss_result\n"
         "import ufm.runs.loss_summary, ufm.report.runs.latex\n"
         "assert not {'matplotlib', 'optax'} & set(sys.modules)\n"
         "from ufm.report import figure_files\n"

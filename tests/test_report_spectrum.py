@@ -15,7 +15,7 @@ from ufm import MSE, CrossEntropy, SpectrumPath, spectrum
 from ufm.report import plot_spectrum, spectrum_files, spectrum_path_files, style, theory_lines
 from ufm.report.spectra.pages import path_page
 from ufm.report.spectra.spectrum import Sticks, common_limits, hill, legend_handles, sticks
-from ufm.spectra.spectra import SpectrumRecord, record_at
+from ufm.spectra.at_points import SpectrumRecord, record_at
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen

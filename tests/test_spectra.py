@@ -23,7 +23,7 @@ from ufm import (
 from ufm.cli.output.spectrum_output import conclusions
 from ufm.model.class_means import reduced_problem
 from ufm.runs.trajectory import trajectory
-from ufm.spectra.spectra import SpectrumRecord, class_means_at, escape_curvature
+from ufm.spectra.at_points import SpectrumRecord, class_means_at, escape_curvature
 
 
 def eigenvalues(problem, params) -> np.ndarray:

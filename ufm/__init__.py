@@ -90,10 +90,10 @@ if TYPE_CHECKING:
     from ufm.solvers import polish as polish
     from ufm.solvers import solve as solve
     from ufm.solvers import solve_many as solve_many
-    from ufm.spectra.spectra import SpectrumPath as SpectrumPath
-    from ufm.spectra.spectra import SpectrumRecord as SpectrumRecord
-    from ufm.spectra.spectra import spectrum as spectrum
-    from ufm.spectra.spectra import spectrum_along as spectrum_along
+    from ufm.spectra.along_run import SpectrumPath as SpectrumPath
+    from ufm.spectra.along_run import spectrum_along as spectrum_along
+    from ufm.spectra.at_points import SpectrumRecord as SpectrumRecord
+    from ufm.spectra.at_points import spectrum as spectrum
     from ufm.sweep import load_sweep as load_sweep
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
@@ -145,10 +145,10 @@ _HOME = {
     "hessian_operator": "ufm.hessian",
     "hvp": "ufm.hessian",
     "inertia": "ufm.hessian",
-    "SpectrumPath": "ufm.spectra.spectra",
-    "SpectrumRecord": "ufm.spectra.spectra",
-    "spectrum_along": "ufm.spectra.spectra",
-    "spectrum": "ufm.spectra.spectra",
+    "SpectrumPath": "ufm.spectra.along_run",
+    "SpectrumRecord": "ufm.spectra.at_points",
+    "spectrum_along": "ufm.spectra.along_run",
+    "spectrum": "ufm.spectra.at_points",
     "origin": "ufm.collapse.origin",
     "SpectralDensity": "ufm.hessian",
     "spectral_density": "ufm.hessian",

@@ -12,7 +12,8 @@ from ufm.cli.output.print import tell, write
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
-    from ufm.runs.run_folder import LossResult, RunFolder
+    from ufm.runs.loss_result import LossResult
+    from ufm.runs.run_folder import RunFolder
 
 
 class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,11 +81,11 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def run(self) -> int:
         """Run every loss; partial results survive an interruption."""
         from ufm.cli.parsing.jax import configure
-        from ufm.runs import run_folder as storage
+        from ufm.runs.run_folder import RunFolder
 
         configure()
         problems = self._problems()
-        folder = storage.RunFolder.open(self.out, self._configuration())
+        folder = RunFolder.open(self.out, self._configuration())
         results: list[LossResult] = []
         try:
             for name, problem in problems.items():
@@ -166,7 +167,7 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         from ufm.minimum.global_minimum import global_minimum
         from ufm.model.problem import init_params
         from ufm.report.runs.folder import LossRecord
-        from ufm.runs.run_folder import lowest
+        from ufm.runs.loss_result import lowest
         from ufm.runs.trajectory import trajectory
 
         best = lowest([run["value"] for run in result["runs"]])
@@ -187,11 +188,12 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         import jax.numpy as jnp
 
         from ufm.cli.output.progress import progress
-        from ufm.runs import run_folder as storage
+        from ufm.runs.loss_result import loss_arrays, loss_result
         from ufm.runs.many_starts import verify
+        from ufm.runs.run_folder import Clock
 
         with progress(problem.loss.label(), self.starts) as advance:
-            clock = storage.Clock()
+            clock = Clock()
             verification = verify(
                 problem,
                 jax.random.key(self.seed),
@@ -205,6 +207,6 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 on_done=lambda _: advance(),
             )
             seconds = clock.seconds()
-        result = storage.loss_result(name, verification, seconds)
-        folder.store(name, storage.loss_arrays(verification, self.save), result)
+        result = loss_result(name, verification, seconds)
+        folder.store(name, loss_arrays(verification, self.save), result)
         return result

@@ -12,7 +12,8 @@ from ufm.cli.output.print import say, write
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
-    from ufm.spectra.spectra import SpectrumPath, SpectrumRecord
+    from ufm.spectra.along_run import SpectrumPath
+    from ufm.spectra.at_points import SpectrumRecord
 
 #: What says which problem it is: a file brings its own.
 _PROBLEM = ("losses", "num_classes", "dim", "per_class", "counts", "lam_w", "lam_h", "lam_b")
@@ -153,7 +154,7 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _records(self) -> "tuple[list[SpectrumRecord], tuple[str, ...]]":
         """The spectra, and what is to be said of the file."""
         from ufm.cli.output.progress import waiting
-        from ufm.spectra.spectra import record_at, record_of
+        from ufm.spectra.at_points import record_at, record_of
 
         if self.file is not None:
             layer = _load(self.file)
@@ -171,7 +172,7 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         from ufm.cli.output.progress import progress
         from ufm.model.problem import init_params
         from ufm.runs.trajectory import trajectory
-        from ufm.spectra.spectra import spectrum_along
+        from ufm.spectra.along_run import spectrum_along
 
         found = []
         for problem in self._problems():
@@ -225,7 +226,7 @@ def _flag(name: str) -> str:
 
 
 def _load(path: Path):
-    from ufm.runs.run_folder import load_solution
+    from ufm.last_layer.stored_point import load_solution
 
     try:
         return load_solution(path)

@@ -1,6 +1,6 @@
 """The spectrum of the Hessian at a point, by whichever method its structure allows.
 
-Places that theory knows have no need of a point: see `ufm.spectra.spectra`.
+Places that theory knows have no need of a point: see `ufm.spectra.at_points`.
 
 | method | where | what |
 |---|---|---|

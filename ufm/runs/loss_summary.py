@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ufm.runs.run_folder import LossResult
+from ufm.runs.loss_result import LossResult
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The folder of a run: one JSON and one npz per loss, written whole or not at all.
 
-`RunFolder` is the folder of any command; what it holds of `ufm solve` is made here too.
+`RunFolder` is the folder of any command; what it holds of `ufm solve` is made by
+`ufm.runs.loss_result`.
 """
 
 import dataclasses
@@ -23,17 +24,10 @@ from ufm._support.atomic_files import PARTIAL, unwritable, write_whole
 from ufm._support.npz import read_arrays
 from ufm._support.strict_json import dumps
 from ufm._support.threads import cores
-from ufm.certificates.certificate import Reason, Verdict
-from ufm.collapse.symmetric_solution import collapse_threshold, supported
-from ufm.last_layer.read import Classifier, as_classifier, load_classifier
-from ufm.model.problem import Params
-from ufm.runs.many_starts import Verification
-from ufm.solvers import History, Status
+from ufm.runs.loss_result import HISTORY, LossResult
+from ufm.solvers import History
 
-LossResult = dict[str, Any]
 _FORMAT = 1
-#: What is stored of a run's history.
-HISTORY = ("step", "products", "value", "grad_norm")
 
 
 class Clock:
@@ -80,7 +74,7 @@ class RunFolder:
         """
         marker = path / "config.json"
         if marker.exists():
-            if _read(marker) != json.loads(json.dumps(config)):
+            if read_json(marker) != json.loads(json.dumps(config)):
                 raise ValueError(
                     f"{path} holds results of another configuration: choose another --out"
                 )
@@ -92,7 +86,7 @@ class RunFolder:
     def load(self, name: str) -> LossResult | None:
         """The finished result of a loss, if it is there and whole."""
         entry = self.path / f"{slug(name)}.json"
-        return _read(entry) if entry.exists() else None
+        return read_json(entry) if entry.exists() else None
 
     def store(self, name: str, arrays: dict[str, Any], result: LossResult) -> None:
         """Write one loss: arrays first, so that the JSON says that both are whole."""
@@ -160,131 +154,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def loss_result(name: str, verification: Verification, seconds: float) -> LossResult:
-    """All that is said of the runs of a loss, as JSON has it."""
-    minimum, problem = verification.minimum, verification.problem
-    solutions, certificates = verification.solutions, verification.certificates
-    metrics = verification.metrics
-    threshold = collapse_threshold(problem) if supported(problem) else None
-    columns = {
-        "value": solutions.value,
-        "grad_norm": solutions.grad_norm,
-        "steps": solutions.num_steps,
-        "products": solutions.num_products,
-        "gap": certificates.gap,
-        "rounding": certificates.rounding,
-        "dual_norm": certificates.dual_norm,
-        "nc1": metrics.nc1,
-        "nc2": metrics.nc2,
-        "nc3": metrics.nc3,
-        "nc4": metrics.nc4,
-    }
-    lists = {key: np.asarray(column).tolist() for key, column in columns.items()}
-    runs = [
-        {
-            "start": i,
-            "verdict": verification.verdicts[i].name,
-            "reason": Reason(int(np.asarray(certificates.reason)[i])).name,
-            "status": Status(int(np.asarray(solutions.status)[i])).name,
-            "matches_geometry": verification.geometry[i].matches,
-            "logit_distance": verification.geometry[i].logit_distance,
-            **{key: column[i] for key, column in lists.items()},
-        }
-        for i in range(verification.num_starts)
-    ]
-    return {
-        "loss": name,
-        "label": problem.loss.label(),
-        "minimum": {
-            "value": minimum.value,
-            "lower_bound": minimum.lower_bound,
-            "is_exact": minimum.is_exact,
-            "kind": minimum.kind,
-            "reason": minimum.reason,
-            "rho": minimum.rho,
-            "tau": minimum.tau,
-            "bias_level": minimum.bias_level,
-            "rank": minimum.rank,
-        },
-        "threshold": float(certificates.threshold[0]),
-        "collapse_threshold": None if threshold is None else float(threshold.mu),
-        "collapse_jumps": None if threshold is None else bool(threshold.jumps),
-        "dtype": str(certificates.dtype),
-        "starts": verification.num_starts,
-        "verdicts": {v.name: verification.verdicts.count(v) for v in Verdict},
-        "geometry_matches": verification.num_matching,
-        "seconds": seconds,
-        "runs": runs,
-    }
-
-
-def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
-    """What its npz holds: histories, and the W, H, b of the "best" run, of "all", or of "none"."""
-    solutions = verification.solutions
-    history = {f"history_{field}": getattr(solutions.history, field) for field in HISTORY}
-    arrays: dict[str, Any] = {
-        "labels": verification.problem.labels,
-        "value": solutions.value,
-        "verdict": verification.certificates.verdict,
-        "gap": verification.certificates.gap,
-        **history,
-    }
-    if save != "none":
-        chosen: Params = solutions.params
-        if save == "best":
-            best = lowest(np.asarray(solutions.value).tolist())
-            chosen = jax.tree.map(lambda x: x[best], chosen)
-            arrays["start"] = best
-        arrays |= {"W": chosen.W, "H": chosen.H}
-        if chosen.b is not None:
-            arrays["b"] = chosen.b
-    return {key: np.asarray(array) for key, array in arrays.items()}
-
-
-def load_solution(path: Path) -> Classifier:
-    """A point that `ufm solve` stored, with the problem that its folder names; else a last layer.
-
-    Raises `ValueError`, in one line, where the file holds no point, several, or one that
-    `load_classifier` refuses.
-    """
-    marker, entry = path.parent / "config.json", path.with_suffix(".json")
-    config = _read(marker) if marker.is_file() and entry.is_file() else {}
-    stored = ("lam_w", "lam_h", "lam_b")
-    if not (isinstance(config, dict) and all(name in config for name in stored)):
-        return load_classifier(path)
-    arrays, _ = read_arrays(path, ("W", "H", "b", "labels"))
-    if "W" not in arrays:
-        raise ValueError(
-            f"{path} has no W and H, as --save none wants: solve again with --save best"
-        )
-    if "points" in _read(entry):
-        raise ValueError(
-            f"{path} holds the {len(arrays['W'])} points of a census: have them written as files, "
-            f"ufm landscape --config {marker} --out {path.parent} --save-points, and give one"
-        )
-    if arrays["W"].ndim == 3:
-        raise ValueError(
-            f"{path} holds the W and H of {len(arrays['W'])} starts, as --save all wants: solve "
-            "again with --save best, or save one of them with its problem (ufm certify --help)"
-        )
-    return as_classifier(
-        arrays["W"],
-        arrays["H"],
-        arrays["labels"],
-        b=arrays.get("b"),
-        loss=_read(entry)["loss"],
-        features="columns",
-        classifier="rows",
-        **{name: config[name] for name in stored},
-    )
-
-
-def lowest(values: Sequence[float | None]) -> int:
-    """The run with the lowest f; the first where none has a finite one."""
-    numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
-    return int(np.argmin(np.where(np.isfinite(numbers), numbers, np.inf)))
-
-
 def _fresh(path: Path) -> Path:
     """A folder nobody has: two runs may start within a second."""
     for i in itertools.count(1):
@@ -321,7 +190,8 @@ class _Stored(dict[str, Any]):
         )
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """A file of JSON. Raises `ValueError`, with the remedy, where it or a field cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text, object_hook=lambda fields: _Stored(path, fields))

@@ -12,7 +12,8 @@ from ufm.cli.output.table import headline
 if TYPE_CHECKING:
     from ufm.hessian import Spectrum
     from ufm.model.problem import Problem
-    from ufm.spectra.spectra import SpectrumPath, SpectrumRecord
+    from ufm.spectra.along_run import SpectrumPath
+    from ufm.spectra.at_points import SpectrumRecord
 
 Paths = Sequence[tuple["Problem", "SpectrumPath"]]
 

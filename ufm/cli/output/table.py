@@ -11,7 +11,7 @@ from ufm.cli.output.console import wide_console
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
-    from ufm.runs.run_folder import LossResult
+    from ufm.runs.loss_result import LossResult
 
 
 def show(

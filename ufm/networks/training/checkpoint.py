@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ufm._support.atomic_files import unwritable, write_whole
 from ufm._support.npz import read_arrays
 from ufm.networks.training.config import TrainConfig
 from ufm.networks.training.epoch import State
-from ufm.runs.run_folder import unwritable, write_whole
 
 _FORMAT = 1
 

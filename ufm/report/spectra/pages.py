@@ -17,7 +17,8 @@ from ufm.report.spectra.spectrum import (
     spectrum_table,
     theory_lines,
 )
-from ufm.spectra.spectra import SpectrumPath, SpectrumRecord
+from ufm.spectra.along_run import SpectrumPath
+from ufm.spectra.at_points import SpectrumRecord
 
 #: The name of a loss, and the run of it.
 LabelledPath = tuple[str, SpectrumPath]

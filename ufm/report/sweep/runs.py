@@ -18,7 +18,7 @@ from ufm.report.phase.axis import Table
 from ufm.report.runs.convergence import plot_gap, plot_gradient_norm
 from ufm.report.spectra.spectrum import legend_handles, plot_spectrum
 from ufm.solvers import History
-from ufm.spectra.spectra import record_at
+from ufm.spectra.at_points import record_at
 from ufm.sweep.store import SweepStore
 
 #: Columns that say what the problem of a run is.

@@ -28,9 +28,10 @@ from ufm.minimum.geometry_match import compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params
 from ufm.model.problem import Problem, init_params
-from ufm.runs.run_folder import HISTORY, Clock
+from ufm.runs.loss_result import HISTORY
+from ufm.runs.run_folder import Clock
 from ufm.solvers import Solution, Status, solve, solve_in_lock_step
-from ufm.spectra.spectra import spectrum
+from ufm.spectra.at_points import spectrum
 from ufm.sweep.problems.config import KeepTable
 from ufm.sweep.problems.grid import Cell
 from ufm.sweep.record import Record

@@ -1,21 +1,17 @@
-"""Spectra at the places that theory knows, and along a run.
+"""Spectra at the places that theory knows, and at any point.
 
 At the global minimum and at the origin of any problem, from K columns: in closed form where there
 is one (`ufm.hessian.structured.closed_form`), else from the class means of the certified minimum or
-of the origin (`ufm.hessian.structured.collapsed`). Along a run nothing is collapsed and nothing
-critical, but counts of eigenvalues are exact all the same, and the smallest and the largest are
-found by counting.
+of the origin (`ufm.hessian.structured.collapsed`).
 
     >>> spectrum(problem, at="origin").negative
-    >>> spectrum_along(problem, trajectory(problem, start, num_points=12)).smallest
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Key
 
 from ufm.certificates.dual_bounds import dual_state
 from ufm.certificates.second_order import escape_direction
@@ -26,8 +22,6 @@ from ufm.hessian import (
     PLACES,
     Spectrum,
     closed_form_spectrum,
-    eigenvalue_bracket,
-    inertia,
     spectrum_of,
     spectrum_of_means,
 )
@@ -35,7 +29,6 @@ from ufm.minimum.global_minimum import frame, global_minimum
 from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, value_and_gradient
-from ufm.runs.trajectory import Trajectory
 
 #: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
 #: zeros in `ufm.hessian.symmetry_zeros`.
@@ -163,72 +156,3 @@ def record_of(problem: Problem, params: Params, method: str = "auto") -> Spectru
     critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)
     escapes = critical and (found.negative is None or found.negative > 0)
     return SpectrumRecord(problem, found, escape_curvature(problem, params) if escapes else None)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpectrumPath:
-    """Eigenvalues of ∇²f at T moments of one run.
-
-    `negative`, `zero` and `positive` count them below, within and above ±`zero_tol`; `smallest` and
-    `largest` are known to ±`error`. Away from critical points rotations are no zeros: their
-    eigenvalues come to lie within ±`zero_tol` as the gradient vanishes.
-    """
-
-    step: Int[np.ndarray, " T"]
-    products: Int[np.ndarray, " T"]
-    value: Float[np.ndarray, " T"]
-    negative: Int[np.ndarray, " T"]
-    zero: Int[np.ndarray, " T"]
-    positive: Int[np.ndarray, " T"]
-    smallest: Float[np.ndarray, " T"]
-    largest: Float[np.ndarray, " T"]
-    error: Float[np.ndarray, " T"]
-    zero_tol: float
-    reliable: bool
-
-
-def spectrum_along(
-    problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
-) -> SpectrumPath:
-    """Exact counts and the two ends at every moment of a trajectory; `on_done` after each.
-
-    About 20 passes over the samples a moment, each linear in N. Raises `ValueError` for a run that
-    left the finite numbers, and where Kd + K exceeds 10,000.
-    """
-    counts, ends = [], []
-    for moment in range(len(np.asarray(path.step))):
-        point = path.point(moment)
-        try:
-            counts.append(inertia(problem, point))
-            ends.append([_bracket(problem, point, index) for index in (0, -1)])
-        except np.linalg.LinAlgError:
-            raise ValueError(
-                f"at step {int(path.step[moment])} the Hessian's entries overflow: start the run "
-                "at a smaller scale"
-            ) from None
-        on_done()
-    low, high = np.asarray(ends).transpose(2, 0, 1)
-    return SpectrumPath(
-        step=np.asarray(path.step),
-        products=np.asarray(path.products),
-        value=np.asarray(path.value),
-        negative=np.array([found.negative for found in counts]),
-        zero=np.array([found.zero for found in counts]),
-        positive=np.array([found.positive for found in counts]),
-        smallest=(low[:, 0] + high[:, 0]) / 2,
-        largest=(low[:, 1] + high[:, 1]) / 2,
-        error=np.max(high - low, axis=1) / 2,
-        zero_tol=max(max(found.upper, -found.lower) for found in counts),
-        reliable=all(found.reliable for found in counts),
-    )
-
-
-def _bracket(problem: Problem, point: Params, index: int) -> tuple[float, float]:
-    """An interval about an eigenvalue: to a hundredth of the decays, finer if it is near zero."""
-    decays = float(problem.lam_w + problem.lam_h)
-    if not decays > 0:
-        return eigenvalue_bracket(problem, point, index)
-    low, high = eigenvalue_bracket(problem, point, index, tol=1e-2 * decays)
-    if min(abs(low), abs(high)) > 20 * (high - low):
-        return low, high
-    return eigenvalue_bracket(problem, point, index, tol=1e-6 * decays)

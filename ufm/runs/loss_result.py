@@ -1,0 +1,104 @@
+"""What `ufm solve` stores of a loss: a result as JSON has it, and the arrays beside it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ufm.certificates.certificate import Reason, Verdict
+from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.model.problem import Params
+from ufm.runs.many_starts import Verification
+from ufm.solvers import Status
+
+LossResult = dict[str, Any]
+#: What is stored of a run's history.
+HISTORY = ("step", "products", "value", "grad_norm")
+
+
+def loss_result(name: str, verification: Verification, seconds: float) -> LossResult:
+    """All that is said of the runs of a loss, as JSON has it."""
+    minimum, problem = verification.minimum, verification.problem
+    solutions, certificates = verification.solutions, verification.certificates
+    metrics = verification.metrics
+    threshold = collapse_threshold(problem) if supported(problem) else None
+    columns = {
+        "value": solutions.value,
+        "grad_norm": solutions.grad_norm,
+        "steps": solutions.num_steps,
+        "products": solutions.num_products,
+        "gap": certificates.gap,
+        "rounding": certificates.rounding,
+        "dual_norm": certificates.dual_norm,
+        "nc1": metrics.nc1,
+        "nc2": metrics.nc2,
+        "nc3": metrics.nc3,
+        "nc4": metrics.nc4,
+    }
+    lists = {key: np.asarray(column).tolist() for key, column in columns.items()}
+    runs = [
+        {
+            "start": i,
+            "verdict": verification.verdicts[i].name,
+            "reason": Reason(int(np.asarray(certificates.reason)[i])).name,
+            "status": Status(int(np.asarray(solutions.status)[i])).name,
+            "matches_geometry": verification.geometry[i].matches,
+            "logit_distance": verification.geometry[i].logit_distance,
+            **{key: column[i] for key, column in lists.items()},
+        }
+        for i in range(verification.num_starts)
+    ]
+    return {
+        "loss": name,
+        "label": problem.loss.label(),
+        "minimum": {
+            "value": minimum.value,
+            "lower_bound": minimum.lower_bound,
+            "is_exact": minimum.is_exact,
+            "kind": minimum.kind,
+            "reason": minimum.reason,
+            "rho": minimum.rho,
+            "tau": minimum.tau,
+            "bias_level": minimum.bias_level,
+            "rank": minimum.rank,
+        },
+        "threshold": float(certificates.threshold[0]),
+        "collapse_threshold": None if threshold is None else float(threshold.mu),
+        "collapse_jumps": None if threshold is None else bool(threshold.jumps),
+        "dtype": str(certificates.dtype),
+        "starts": verification.num_starts,
+        "verdicts": {v.name: verification.verdicts.count(v) for v in Verdict},
+        "geometry_matches": verification.num_matching,
+        "seconds": seconds,
+        "runs": runs,
+    }
+
+
+def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
+    """What its npz holds: histories, and the W, H, b of the "best" run, of "all", or of "none"."""
+    solutions = verification.solutions
+    history = {f"history_{field}": getattr(solutions.history, field) for field in HISTORY}
+    arrays: dict[str, Any] = {
+        "labels": verification.problem.labels,
+        "value": solutions.value,
+        "verdict": verification.certificates.verdict,
+        "gap": verification.certificates.gap,
+        **history,
+    }
+    if save != "none":
+        chosen: Params = solutions.params
+        if save == "best":
+            best = lowest(np.asarray(solutions.value).tolist())
+            chosen = jax.tree.map(lambda x: x[best], chosen)
+            arrays["start"] = best
+        arrays |= {"W": chosen.W, "H": chosen.H}
+        if chosen.b is not None:
+            arrays["b"] = chosen.b
+    return {key: np.asarray(array) for key, array in arrays.items()}
+
+
+def lowest(values: Sequence[float | None]) -> int:
+    """The run with the lowest f; the first where none has a finite one."""
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return int(np.argmin(np.where(np.isfinite(numbers), numbers, np.inf)))

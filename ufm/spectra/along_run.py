@@ -1,0 +1,87 @@
+"""Spectra along a run: nothing is collapsed there and nothing critical.
+
+Counts of eigenvalues are exact all the same, and the smallest and the largest are found by counting
+(`ufm.hessian.counts.inertia`).
+
+    >>> spectrum_along(problem, trajectory(problem, start, num_points=12)).smallest
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ufm.hessian import eigenvalue_bracket, inertia
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+from ufm.runs.trajectory import Trajectory
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpectrumPath:
+    """Eigenvalues of ∇²f at T moments of one run.
+
+    `negative`, `zero` and `positive` count them below, within and above ±`zero_tol`; `smallest` and
+    `largest` are known to ±`error`. Away from critical points rotations are no zeros: their
+    eigenvalues come to lie within ±`zero_tol` as the gradient vanishes.
+    """
+
+    step: Int[np.ndarray, " T"]
+    products: Int[np.ndarray, " T"]
+    value: Float[np.ndarray, " T"]
+    negative: Int[np.ndarray, " T"]
+    zero: Int[np.ndarray, " T"]
+    positive: Int[np.ndarray, " T"]
+    smallest: Float[np.ndarray, " T"]
+    largest: Float[np.ndarray, " T"]
+    error: Float[np.ndarray, " T"]
+    zero_tol: float
+    reliable: bool
+
+
+def spectrum_along(
+    problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
+) -> SpectrumPath:
+    """Exact counts and the two ends at every moment of a trajectory; `on_done` after each.
+
+    About 20 passes over the samples a moment, each linear in N. Raises `ValueError` for a run that
+    left the finite numbers, and where Kd + K exceeds 10,000.
+    """
+    counts, ends = [], []
+    for moment in range(len(np.asarray(path.step))):
+        point = path.point(moment)
+        try:
+            counts.append(inertia(problem, point))
+            ends.append([_bracket(problem, point, index) for index in (0, -1)])
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"at step {int(path.step[moment])} the Hessian's entries overflow: start the run "
+                "at a smaller scale"
+            ) from None
+        on_done()
+    low, high = np.asarray(ends).transpose(2, 0, 1)
+    return SpectrumPath(
+        step=np.asarray(path.step),
+        products=np.asarray(path.products),
+        value=np.asarray(path.value),
+        negative=np.array([found.negative for found in counts]),
+        zero=np.array([found.zero for found in counts]),
+        positive=np.array([found.positive for found in counts]),
+        smallest=(low[:, 0] + high[:, 0]) / 2,
+        largest=(low[:, 1] + high[:, 1]) / 2,
+        error=np.max(high - low, axis=1) / 2,
+        zero_tol=max(max(found.upper, -found.lower) for found in counts),
+        reliable=all(found.reliable for found in counts),
+    )
+
+
+def _bracket(problem: Problem, point: Params, index: int) -> tuple[float, float]:
+    """An interval about an eigenvalue: to a hundredth of the decays, finer if it is near zero."""
+    decays = float(problem.lam_w + problem.lam_h)
+    if not decays > 0:
+        return eigenvalue_bracket(problem, point, index)
+    low, high = eigenvalue_bracket(problem, point, index, tol=1e-2 * decays)
+    if min(abs(low), abs(high)) > 20 * (high - low):
+        return low, high
+    return eigenvalue_bracket(problem, point, index, tol=1e-6 * decays)
