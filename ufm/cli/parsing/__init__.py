@@ -1,0 +1,1 @@
+"""What the commands read: flags, configuration files, problems, signals."""

@@ -1,0 +1,1 @@
+"""Neural collapse: the metrics NC1–NC4, the symmetric solution in scalars, and the origin."""

@@ -1,0 +1,1 @@
+"""Exact counts of eigenvalues by factorisation, linear in the number of samples."""

@@ -1,0 +1,1 @@
+"""Extremal eigenpairs and spectral densities from products alone."""

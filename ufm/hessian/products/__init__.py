@@ -1,0 +1,1 @@
+"""Products with the Hessian, its parts, and the Hessian as a matrix."""

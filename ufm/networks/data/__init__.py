@@ -1,0 +1,1 @@
+"""Images of balanced classes, and where they come from."""

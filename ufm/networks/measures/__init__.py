@@ -1,0 +1,1 @@
+"""What is measured of a network: accuracy, collapse, curvature, the last layer beside the model."""

@@ -1,0 +1,1 @@
+"""The networks: multilayer perceptrons and small residual networks, and their parts."""

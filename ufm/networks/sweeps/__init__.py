@@ -1,0 +1,1 @@
+"""Sweeps over networks: the TOML file, its cells, tables, summaries and tests of equivalence."""

@@ -1,0 +1,1 @@
+"""Training: what is minimised, by which rule, and how a run is stored and continued."""

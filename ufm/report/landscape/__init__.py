@@ -1,0 +1,1 @@
+"""Figures and tables of critical points and the flow between them."""

@@ -1,0 +1,1 @@
+"""Figures and tables of `ufm solve`: convergence, collapse, angles, singular values."""

@@ -1,0 +1,1 @@
+"""Sweeps over problems: the TOML file, its cells, one cell run, the table and its summary."""
