@@ -52,7 +52,8 @@ def verify(*folders: Path) -> list[tuple[int, str]]:
 
 def load_script() -> ModuleType:
     """verify.py as a module, not by way of the package that it came with."""
-    path = Path(__file__).resolve().parent.parent / "ufm" / "dossier" / "verify.py"
+    root = Path(__file__).resolve().parent.parent
+    path = root / "ufm" / "last_layer" / "dossier" / "verify.py"
     spec = importlib.util.spec_from_file_location("verify_script", path)
     assert spec is not None
     assert spec.loader is not None

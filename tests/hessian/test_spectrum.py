@@ -13,7 +13,9 @@ from points import BALANCED, SKEWED, gaussian, make, origin
 
 import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params, Problem, spectrum
-from ufm.hessian import collapsed, dense, dense_hessian, inertia, padded_spectrum
+from ufm.hessian import dense_hessian, inertia, padded_spectrum
+from ufm.hessian.products import dense
+from ufm.hessian.structured import collapsed
 
 LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE(), MSE(5.0, 3.0))
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label())

@@ -19,7 +19,7 @@ from ufm import (
     inertia,
     spectrum,
 )
-from ufm.hessian import arrow
+from ufm.hessian.counts import arrow
 
 #: d above, at and below K, so that blocks have lone dimensions or none.
 PROBLEMS = [

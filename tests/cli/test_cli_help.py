@@ -15,7 +15,7 @@ import ufm
 from ufm.cli import COMMANDS, main, parse
 from ufm.cli.parsing.examples import examples
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def printed(capsys, *arguments: str) -> str:

@@ -14,7 +14,7 @@ from ufm._support import settings
 from ufm.networks.sweeps.grid import NetworkSweepConfig, expand
 from ufm.sweep import load_sweep
 
-SWEEPS = Path(__file__).parent.parent / "sweeps"
+SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 
 
 def cells(folder, problem: str, loss: str = '["ce"]', rest: str = ""):
