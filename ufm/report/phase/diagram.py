@@ -2,7 +2,7 @@ r"""Phase diagrams: what the runs of a loss found over two fields of its problem
 
 Over λ_W × λ_H, or over a decay and α, γ or any other field that the sweep varies. Every point shows
 the worst of its runs (of all starts, and of whatever else varies there); of ρ the mean. The curve
-is the theory's: where √(λ_W λ_H) is the collapse threshold (`phase_curve`).
+is the theory's: where √(λ_W λ_H) is the collapse threshold (`ufm.report.phase.curve`).
 
     >>> diagram(table, "gap").value
 """
