@@ -4,9 +4,9 @@
     >>> store = run_sweep(sweep, "ufm-results/decays")
     >>> store.query("verdict != 'GLOBAL_MINIMUM'")
 
-In `problems`, `config` is the file's schema, `grid` makes cells of it, and `cell` runs one. `runner`
-runs all of them (or those of another kind of sweep, see `work`); `writer`, `store` and `index` keep
-what was found.
+In `problems`, `config` is the file's schema, `grid` makes cells of it, and `cell` runs one.
+`runner` runs all of them (or those of another kind of sweep, see `work`); `writer`, `store` and
+`index` keep what was found.
 """
 
 from ufm.sweep.export import export_table as export_table
