@@ -25,6 +25,8 @@ class Line(NamedTuple):
 
     value: Function
     curvature: Array
+    #: f(point + step) if the logits were V + q, without the product of the two changes.
+    straight: Array
 
 
 def along_step(problem: Problem, at: Linearisation, step: Params) -> Line:
@@ -42,7 +44,8 @@ def along_step(problem: Problem, at: Linearisation, step: Params) -> Line:
         return data_loss(problem, at.V + t * (first + t * second)) + penalties
 
     curved = jnp.sum(first * curvature_product(problem, at, first))
-    return Line(value, curved + 2.0 * jnp.sum(at.G * product) + 2.0 * there)
+    straight = data_loss(problem, at.V + first) + both
+    return Line(value, curved + 2.0 * jnp.sum(at.G * product) + 2.0 * there, straight)
 
 
 def along_ray(problem: Problem, at: Linearisation) -> Function:

@@ -1,0 +1,35 @@
+r"""Variables in which both decays are about equal: W/β and βH with β = (λ_H/λ_W)^¼.
+
+W and H enter the logits by their product alone, so this is the same problem with the decays β²λ_W
+and λ_H/β². With λ_W ≫ λ_H a minimum has ‖W‖ ≪ ‖H‖, and one trust region cannot fit both. β is
+rounded to a power of two: to change variables and back costs no digit, and where the decays are
+within a factor of four nothing changes at all.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ufm.params import Params
+from ufm.problem import Problem
+
+
+def balance(problem: Problem, like: Array) -> Array:
+    """β; 1 where a decay is zero."""
+    lam_w, lam_h = (jnp.asarray(x, like.dtype) for x in (problem.lam_w, problem.lam_h))
+    power = jnp.round(0.25 * (jnp.log2(lam_h) - jnp.log2(lam_w)))
+    return jnp.ldexp(
+        jnp.ones_like(power), jnp.where(jnp.isfinite(power), power, 0.0).astype(jnp.int32)
+    )
+
+
+def balanced_problem(problem: Problem, beta: Array) -> Problem:
+    """The problem that W/β and βH solve."""
+    lam_w, lam_h = (jnp.asarray(x, beta.dtype) for x in (problem.lam_w, problem.lam_h))
+    return dataclasses.replace(problem, lam_w=beta**2 * lam_w, lam_h=lam_h / beta**2)
+
+
+def scaled(x: Params, factor: Array) -> Params:
+    """(W · factor, H / factor, b). A gradient is scaled the other way round than its point."""
+    return Params(factor * x.W, x.H / factor, x.b)
