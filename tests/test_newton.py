@@ -159,7 +159,7 @@ def test_squared_error_of_any_scale_ends_at_its_minimum(loss, lam_w, lam_h):
     roots = np.sqrt(UNEVEN) * loss.target
     s = np.maximum(roots - total * mu / loss.scale, 0.0)
     minimum = np.sum(loss.scale * (roots - s) ** 2 / (2 * total) + mu * s)
-    assert float(solved_honestly(problem).value) == pytest.approx(minimum, rel=1e-9)
+    assert float(solved_honestly(problem).value) == pytest.approx(float(minimum), rel=1e-9)
 
 
 def test_a_flat_valley_of_label_smoothing_is_walked_to_its_end():
@@ -168,8 +168,8 @@ def test_a_flat_valley_of_label_smoothing_is_walked_to_its_end():
     minimum = convex_minimum(problem)
     assert float(found.value) <= minimum.value
     assert float(found.value) == pytest.approx(minimum.value, abs=minimum.accuracy)
-    # A hundredth of the distance to the valley's end is 1e-12 of f: the gradient has to tell.
-    assert np.linalg.norm(objective_and_gradient(problem, found.params)[1]) < 1e-14
+    # On the valley's floor f changes by 1e-10 at most, and the interior point cannot tell.
+    assert np.linalg.norm(objective_and_gradient(problem, found.params)[1]) < 1e-15
 
 
 def test_no_problem_of_extreme_scales_takes_many_steps():

@@ -100,16 +100,11 @@ def test_lines_have_the_values_and_the_curvature_of_the_objective(loss):
     expected = flat @ dense_hessian(problem, point) @ flat
     assert float(line.curvature) == pytest.approx(expected, rel=1e-12)
     # W(H + B) + AH as one product in twice the dimensions: the logits without AB.
-    wide = Params(
-        jnp.hstack([point.W, step.W]),
-        jnp.vstack([point.H + step.H, point.H]),
-        point.b + step.b,
-    )
-    free = dataclasses.replace(problem, dim=2 * problem.dim, lam_w=0.0, lam_h=0.0, lam_b=0.0)
     end = jax.tree.map(jnp.add, point, step)
-    decays = objective_and_gradient(problem, end)[0] - objective_and_gradient(
-        dataclasses.replace(problem, lam_w=0.0, lam_h=0.0, lam_b=0.0), end
-    )[0]  # fmt: skip
+    wide = Params(jnp.hstack([point.W, step.W]), jnp.vstack([end.H, point.H]), end.b)
+    free = dataclasses.replace(problem, lam_w=0.0, lam_h=0.0, lam_b=0.0)
+    decays = objective_and_gradient(problem, end)[0] - objective_and_gradient(free, end)[0]
+    free = dataclasses.replace(free, dim=2 * problem.dim)
     expected = objective_and_gradient(free, wide)[0] + decays
     assert float(line.straight) == pytest.approx(expected, rel=1e-13)
 

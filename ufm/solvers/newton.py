@@ -16,9 +16,10 @@ fails the next steps use the whole Hessian: one, and twice as many with every fu
 
 Where the decay is far below the curvature of the loss, f is a steep and narrow valley along the
 points that share their logits. Steps that keep the logits to first order leave it by the product of
-the changes of W and H: where the model would be right without that product, the features are solved
-for anew, with W and b of the step, and long steps succeed (of 10⁻³ and less otherwise, at
-μ = 1e-12). All this happens in variables in which both decays are equal (`_balance`).
+the changes of W and H. Where f would fall without that product, and where steps have failed again
+and again, the features are solved for anew, with W and b of the step: steps in the valley may then
+be as long as anywhere, where 10⁻³ would be too long at μ = 1e-12. All this happens in variables in
+which both decays are about equal (`_balance`).
 
 Along a step f costs no matrix product (`_line`). Any other step that falls far short of the model
 is halved, one that reaches the trust region's boundary is doubled, while f falls. Far-out starts
@@ -82,7 +83,7 @@ _MOST_WHOLE_STEPS = 16
 class _State(NamedTuple):
     at: Linearisation
     radius: Array
-    #: The largest ‖∇f‖ so far, or 1.
+    #: The largest ‖∇f‖ so far, or 1: gradients are small or not against this.
     largest: Array
     rescale: Array
     #: Steps with the whole Hessian still to do, and how many the next failure causes.
@@ -166,7 +167,10 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
 
     def search() -> _Found:
         line = along_step(problem, at, model.step)
-        bent = short & (drowned | (point.value - line.straight >= _SHORT * model.decrease))
+        straight = point.value - line.straight >= _SHORT * model.decrease
+        # Where steps have failed again and again, whatever the reason.
+        hard = state.next_whole_steps >= _MOST_WHOLE_STEPS
+        bent = short & (drowned | straight | hard)
         length = scale_while_falling(
             line.value,
             trial.value,
