@@ -130,7 +130,7 @@ def solved_honestly(problem: Problem) -> Solution:
     assert float(found.value) == pytest.approx(value, rel=1e-12, abs=0)
     # The gradient is a difference of the loss's, which is known to 1e-15 of the logits, and decay.
     W, H = (np.linalg.norm(x) for x in (found.params.W, found.params.H))
-    noise = 1e-14 * curvature(problem) * (1 + W * H) * (1 + W + H)
+    noise = float(1e-14 * curvature(problem) * (1 + W * H) * (1 + W + H))
     assert float(found.grad_norm) == pytest.approx(np.linalg.norm(gradient), abs=noise)
     assert found.status in (Status.CONVERGED, Status.STALLED)
     assert (found.status is Status.CONVERGED) == (float(found.grad_norm) <= float(found.tol))
@@ -196,3 +196,14 @@ def test_scaling_one_matrix_and_its_decay_changes_no_digit():
     np.testing.assert_array_equal(same.params.W, factor * found.params.W)
     np.testing.assert_array_equal(same.params.H, found.params.H / factor)
     assert float(same.value) == float(found.value)
+
+
+def test_a_lopsided_start_is_evened_out():
+    # ‖W‖ is 1e-6 of ‖H‖: to grow it by steps along the logits' valley takes hundreds.
+    problem = make(LabelSmoothing(0.1), SKEWED, 1e-2, 1e-8, ratio=1.0)
+    begin = init_params(problem, jax.random.key(0))
+    lopsided = Params(2.0**-10 * begin.W, 2.0**10 * begin.H, begin.b)
+    even, found = solve(problem, begin), solve(problem, lopsided)
+    assert even.status is found.status is Status.CONVERGED
+    assert int(found.num_steps) <= int(even.num_steps) + 10
+    assert float(found.value) == pytest.approx(float(even.value), rel=1e-14)

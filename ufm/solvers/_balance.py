@@ -14,14 +14,29 @@ from jaxtyping import Array
 from ufm.params import Params
 from ufm.problem import Problem
 
+#: Penalties further apart than this factor are evened out.
+_LOPSIDED = 1e4
+
 
 def balance(problem: Problem, like: Array) -> Array:
     """β; 1 where a decay is zero."""
     lam_w, lam_h = (jnp.asarray(x, like.dtype) for x in (problem.lam_w, problem.lam_h))
-    power = jnp.round(0.25 * (jnp.log2(lam_h) - jnp.log2(lam_w)))
-    return jnp.ldexp(
-        jnp.ones_like(power), jnp.where(jnp.isfinite(power), power, 0.0).astype(jnp.int32)
-    )
+    return _fourth_root(lam_h, lam_w)
+
+
+def evening(problem: Problem, params: Params) -> Array:
+    """The t for which tW and H/t are penalised about alike; 1 where W and H almost are."""
+    of_w = jnp.asarray(problem.lam_w, params.W.dtype) * jnp.sum(params.W**2)
+    of_h = jnp.asarray(problem.lam_h, params.W.dtype) * jnp.sum(params.H**2)
+    far = (of_w > _LOPSIDED * of_h) | (of_h > _LOPSIDED * of_w)
+    return jnp.where(far, _fourth_root(of_h, of_w), 1.0)
+
+
+def _fourth_root(x: Array, y: Array) -> Array:
+    """(x/y)^¼ to the next power of two; 1 where that is no number."""
+    power = jnp.round(0.25 * (jnp.log2(x) - jnp.log2(y)))
+    power = jnp.where(jnp.isfinite(power), power, 0.0).astype(jnp.int32)
+    return jnp.ldexp(jnp.ones_like(x), power)
 
 
 def balanced_problem(problem: Problem, beta: Array) -> Problem:

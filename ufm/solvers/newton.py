@@ -24,7 +24,8 @@ which both decays are about equal (`_balance`).
 Along a step f costs no matrix product (`_line`). Any other step that falls far short of the model
 is halved, one that reaches the trust region's boundary is doubled, while f falls. Far-out starts
 saturate the softmax: f is piecewise linear there and quadratic models are good for nothing; the
-start, and any point after a failed step, is first halved along the ray (√τ W, √τ H, τb).
+start, and any point after a failed step, is first halved along the ray (√τ W, √τ H, τb), and made
+one where W and H are penalised about alike, as they are at every minimum.
 
 Where the predicted decrease drowns in the rounding of f, the decrease is measured by gradients,
 ½ (g + g⁺)ᵀs, exact for quadratics: gradients fall to 1e-13 and below instead of stalling near the
@@ -54,7 +55,7 @@ from ufm.problem import (
     matmul,
     norm,
 )
-from ufm.solvers._balance import balance, balanced_problem, scaled
+from ufm.solvers._balance import balance, balanced_problem, evening, scaled
 from ufm.solvers._line import along_ray, along_step, on_ray, scale_while_falling
 from ufm.solvers._loop import Point, evaluate
 from ufm.solvers._model import ModelStep, minimise_model
@@ -144,7 +145,8 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
         enough=_SATURATED,
         wanted=state.rescale,
     )
-    on_the_ray = factor < 1.0
+    exchange = jnp.where(state.rescale, evening(problem, point.params), 1.0)
+    on_the_ray = (factor < 1.0) | (exchange != 1.0)
     radius = jnp.minimum(state.radius, 0.5 * norm(point.params) + 1.0)
     goal = jnp.minimum(0.5, jnp.sqrt(size / largest)) * size
     whole = (state.whole_steps > 0) | (problem.num_columns == problem.num_classes)
@@ -159,7 +161,7 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
         return jnp.where(drowned, by_gradients, point.value - new.value)
 
     ahead = along(1.0, model.step, point.params)
-    target = _where(on_the_ray, on_ray(point.params, factor), ahead)
+    target = _where(on_the_ray, on_ray(scaled(point.params, exchange), factor), ahead)
     trial, trial_at = _evaluate(problem, target)
     trial_fall = fall(trial)
     short = ~(trial_fall >= _SHORT * model.decrease) & ~on_the_ray  # NaN included
