@@ -199,11 +199,11 @@ def test_scaling_one_matrix_and_its_decay_changes_no_digit():
 
 
 def test_a_lopsided_start_is_evened_out():
-    # ‖W‖ is 1e-6 of ‖H‖: to grow it by steps along the logits' valley takes hundreds.
+    # W/H is 1e-6 of what it becomes: by steps along the valley alone that takes hundreds.
     problem = make(LabelSmoothing(0.1), SKEWED, 1e-2, 1e-8, ratio=1.0)
     begin = init_params(problem, jax.random.key(0))
     lopsided = Params(2.0**-10 * begin.W, 2.0**10 * begin.H, begin.b)
     even, found = solve(problem, begin), solve(problem, lopsided)
     assert even.status is found.status is Status.CONVERGED
-    assert int(found.num_steps) <= int(even.num_steps) + 10
+    assert max(int(even.num_steps), int(found.num_steps)) <= 100
     assert float(found.value) == pytest.approx(float(even.value), rel=1e-14)
