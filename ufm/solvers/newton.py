@@ -69,8 +69,8 @@ _MAX_PRODUCTS = 1_000
 #: Actual over predicted decrease: below the first a step is halved, above the second a step that
 #: ends on the boundary is doubled (Nocedal & Wright, algorithm 4.1).
 _SHORT, _GOOD = 0.25, 0.75
-#: A split model that promises more than twice what the whole quadratic model does has failed.
-_FAITHFUL = 0.5
+#: A step shortened to less than this counts as cut, and so many cuts mark a problem as hard.
+_CUT, _HARD = 0.3, 4
 #: A step is taken if the gradient or f confirms this fraction of the decrease.
 _ACCEPT = 1e-4
 #: A loss that is linear along the ray falls by half when logits are halved, one of moderate logits
@@ -87,6 +87,8 @@ class _State(NamedTuple):
     #: The largest ‖∇f‖ so far, or 1: gradients are small or not against this.
     largest: Array
     rescale: Array
+    #: Steps so far that failed or were cut.
+    cuts: Array
     #: Steps with the whole Hessian still to do, and how many the next failure causes.
     whole_steps: Array
     next_whole_steps: Array
@@ -101,7 +103,6 @@ class _Found(NamedTuple):
     length: Array
     #: The features were solved for anew.
     bent: Array
-    unfaithful: Array
     products: Array
 
 
@@ -114,6 +115,7 @@ def init(problem: Problem, point: Point) -> _State:
         radius=norm(point.grad),
         largest=jnp.ones_like(point.value),
         rescale=jnp.ones((), bool),
+        cuts=0 * one,
         whole_steps=0 * one,
         next_whole_steps=one,
     )
@@ -171,8 +173,7 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
         line = along_step(problem, at, model.step)
         straight = point.value - line.straight >= _SHORT * model.decrease
         # Where steps have failed again and again, whatever the reason.
-        hard = state.next_whole_steps >= _MOST_WHOLE_STEPS
-        bent = short & (drowned | straight | hard)
+        bent = short & (drowned | straight | (state.cuts >= _HARD))
         length = scale_while_falling(
             line.value,
             trial.value,
@@ -183,16 +184,13 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
         change = _minimise_features(problem, trial, trial_at, radius, size, bent)
         there = along(length, model.step, point.params)
         new, new_at = _evaluate(problem, Params(there.W, there.H + change.step, there.b))
-        # Is it the split of the Hessian that is to blame, or that f is no quadratic?
-        by_whole = -(dot(point.grad, model.step) + 0.5 * line.curvature)
-        unfaithful = short & ~bent & ~(by_whole >= _FAITHFUL * model.decrease)
         # The line takes half of a product, the point found on it the other half.
         products = 1 + _rounded_up(change.products, 3)
-        return _Found(new, new_at, fall(new), length, bent, unfaithful, products)
+        return _Found(new, new_at, fall(new), length, bent, products)
 
     def full() -> _Found:
         no, one = jnp.zeros((), bool), jnp.ones_like(trial_fall)
-        return _Found(trial, trial_at, trial_fall, one, no, no, jnp.zeros((), jnp.int32))
+        return _Found(trial, trial_at, trial_fall, one, no, jnp.zeros((), jnp.int32))
 
     found = jax.lax.cond(short | longer, search, full)
     new = found.point
@@ -201,10 +199,10 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
     accepted = (finite & falls) | on_the_ray
     point, at = _where(accepted, (new, found.at), (point, at))
 
-    failed = ~accepted | found.unfaithful
+    cut = ~accepted | (found.length < _CUT)
     most = jnp.int32(_MOST_WHOLE_STEPS)
-    next_whole = jnp.where(failed, 2 * state.next_whole_steps, state.next_whole_steps)
-    again = jnp.where(failed & ~whole, state.next_whole_steps, 0)
+    next_whole = jnp.where(accepted, state.next_whole_steps, 2 * state.next_whole_steps)
+    again = jnp.where(~accepted & ~whole, state.next_whole_steps, 0)
     state = _State(
         at=at,
         radius=jnp.where(
@@ -214,6 +212,7 @@ def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point
         ),
         largest=largest,
         rescale=~accepted,
+        cuts=state.cuts + cut.astype(jnp.int32),
         whole_steps=jnp.maximum(state.whole_steps - 1, again),
         next_whole_steps=jnp.minimum(next_whole, most),
     )
