@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model_oracle import dense_hessian
+from convex_oracle import convex_minimum
+from model_oracle import dense_hessian, objective_and_gradient
 from points import BALANCED, SKEWED, gaussian, make
 
 from ufm import (
@@ -14,6 +15,7 @@ from ufm import (
     LabelSmoothing,
     Params,
     Problem,
+    Solution,
     Status,
     global_minimum,
     init_params,
@@ -21,6 +23,7 @@ from ufm import (
 )
 from ufm.model.class_means import from_class_means
 from ufm.model.hessian_product import linearise
+from ufm.model.params import norm
 from ufm.solvers import newton
 from ufm.solvers._loop import evaluate
 
@@ -80,9 +83,9 @@ def test_without_deviations_the_split_model_is_the_whole_one(loss, counts):
     collapsed = Params(collapsed.W, from_class_means(problem, Y), collapsed.b)
     # Only W and b of the gradient matter for the test, so any gradient may be put in its place.
     point = evaluate(problem, collapsed)._replace(grad=gaussian(problem, 5, 1e-3))
-    radius = jnp.asarray(0.02)
+    radius, goal = jnp.asarray(0.02), 0.5 * norm(point.grad)
     model = newton._minimise(
-        problem, point, linearise(problem, collapsed), radius, jnp.zeros((), bool)
+        problem, point, linearise(problem, collapsed), radius, goal, jnp.zeros((), bool)
     )
     step, grad = (
         np.concatenate([np.ravel(x) for x in jax.tree.leaves(y)]) for y in (model.step, point.grad)
@@ -109,3 +112,98 @@ def test_one_sample_a_class_leaves_nothing_to_split():
     found = solve(problem, init_params(problem, jax.random.key(0)))
     assert found.status is Status.CONVERGED
     assert float(found.value) == pytest.approx(global_minimum(problem).value, rel=1e-12)
+
+
+# Extreme scales ----------------------------------------------------------------------------------
+
+#: Steps that no problem may need, however small or far apart its decays are.
+FEW = 500
+UNEVEN = (1, 7, 2, 4)
+
+
+def solved_honestly(problem: Problem) -> Solution:
+    """The solution from a random start, judged by an independent value and gradient."""
+    found = solve(problem, init_params(problem, jax.random.key(0)))
+    assert int(found.num_steps) <= FEW, (problem, found.explain())
+    assert float(found.tol) == pytest.approx(min(1e-10, 1e-6 * float(problem.mu())), rel=1e-12)
+    value, gradient = objective_and_gradient(problem, found.params)
+    assert float(found.value) == pytest.approx(value, rel=1e-12, abs=0)
+    # The gradient is a difference of the loss's, which is known to 1e-15 of the logits, and decay.
+    W, H = (np.linalg.norm(x) for x in (found.params.W, found.params.H))
+    noise = float(1e-14 * curvature(problem) * (1 + W * H) * (1 + W + H))
+    assert float(found.grad_norm) == pytest.approx(np.linalg.norm(gradient), abs=noise)
+    assert found.status in (Status.CONVERGED, Status.STALLED)
+    assert (found.status is Status.CONVERGED) == (float(found.grad_norm) <= float(found.tol))
+    return found
+
+
+def curvature(problem: Problem) -> float:
+    return max(1.0, float(problem.loss.scale)) if isinstance(problem.loss, MSE) else 1.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "lam_w", "lam_h"),
+    [
+        (MSE(1e4, 1e3), 1e-3, 1e-3),
+        (MSE(), 1e-12, 1e-12),
+        (MSE(), 1e-1, 1e-11),
+        (MSE(), 1e-10, 1.0),
+        (MSE(1e-3, 1e-2), 1e-9, 1e-9),
+    ],
+    ids=["large loss", "small decay", "more on W", "more on H", "small loss"],
+)
+def test_squared_error_of_any_scale_ends_at_its_minimum(loss, lam_w, lam_h):
+    problem = Problem(loss, UNEVEN, 5, lam_w, lam_h, None)
+    # Without a bias the classes fall apart into min_s κ(√n M − s)²/(2N) + μs.
+    mu, total = (lam_w * lam_h) ** 0.5, sum(UNEVEN)
+    roots = np.sqrt(UNEVEN) * loss.target
+    s = np.maximum(roots - total * mu / loss.scale, 0.0)
+    minimum = np.sum(loss.scale * (roots - s) ** 2 / (2 * total) + mu * s)
+    assert float(solved_honestly(problem).value) == pytest.approx(float(minimum), rel=1e-9)
+
+
+def test_a_flat_valley_of_label_smoothing_is_walked_to_its_end():
+    problem = Problem(LabelSmoothing(0.5), UNEVEN, 5, 1e-10, 1e-10, 0.0)
+    found = solved_honestly(problem)
+    minimum = convex_minimum(problem)
+    assert float(found.value) <= minimum.value
+    assert float(found.value) == pytest.approx(minimum.value, abs=minimum.accuracy)
+    # On the valley's floor f changes by 1e-10 at most, and the interior point cannot tell.
+    assert np.linalg.norm(objective_and_gradient(problem, found.params)[1]) < 1e-15
+
+
+def test_no_problem_of_extreme_scales_takes_many_steps():
+    rng = np.random.default_rng(0)
+    for i in range(48):
+        alpha, gamma = rng.uniform(0, 0.9), rng.uniform(0, 5)
+        scale, target = 10 ** rng.uniform(-4, 4), 10 ** rng.uniform(-3, 3)
+        losses = CrossEntropy(), LabelSmoothing(alpha), Focal(gamma), MSE(scale, target)
+        mu, ratio = 10 ** rng.uniform(-12, -1), 10 ** rng.uniform(-5, 5)
+        lam_b = float(rng.choice([0.0, 10 ** rng.uniform(-12, -1)]))
+        solved_honestly(make(losses[i % 4], SKEWED, lam_b, mu, ratio=ratio))
+
+
+def test_scaling_one_matrix_and_its_decay_changes_no_digit():
+    # W and H enter by their product: with λ_W/16⁴ and λ_H·16⁴, W·16² and H/16² are the same point.
+    problem = make(MSE(), SKEWED, 1e-2, 1e-3, ratio=1.0)
+    begin = init_params(problem, jax.random.key(0))
+    found = solve(problem, begin, tol=0.0, max_steps=8)
+    factor = 2.0**8
+    other = make(MSE(), SKEWED, 1e-2, 1e-3, ratio=factor**-2)
+    moved = Params(factor * begin.W, begin.H / factor, begin.b)
+    same = solve(other, moved, tol=0.0, max_steps=8)
+    np.testing.assert_array_equal(same.history.value, found.history.value)
+    np.testing.assert_array_equal(same.params.W, factor * found.params.W)
+    np.testing.assert_array_equal(same.params.H, found.params.H / factor)
+    assert float(same.value) == float(found.value)
+
+
+def test_a_lopsided_start_is_evened_out():
+    # W/H is 1e-6 of what it becomes: by steps along the valley alone that takes hundreds.
+    problem = make(LabelSmoothing(0.1), SKEWED, 1e-2, 1e-8, ratio=1.0)
+    begin = init_params(problem, jax.random.key(0))
+    lopsided = Params(2.0**-10 * begin.W, 2.0**10 * begin.H, begin.b)
+    even, found = solve(problem, begin), solve(problem, lopsided)
+    assert even.status is found.status is Status.CONVERGED
+    assert max(int(even.num_steps), int(found.num_steps)) <= 100
+    assert float(found.value) == pytest.approx(float(even.value), rel=1e-14)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.model.hessian_product import Linearisation, curvature_product
+from ufm.model.hessian_product import Linearisation
 from ufm.model.problem import Params, Problem, data_loss, logits_from, matmul, penalty
 
 Function = Callable[[Array], Array]
@@ -21,18 +21,18 @@ _MAX_TRIALS = 60
 
 
 class Line(NamedTuple):
-    """t ↦ f(point + t step), and its second derivative at 0."""
+    """t ↦ f(point + t step)."""
 
     value: Function
-    curvature: Array
+    #: f(point + step) if the logits were V + q, without the product of the two changes.
+    straight: Array
 
 
 def along_step(problem: Problem, at: Linearisation, step: Params) -> Line:
-    """The line through a point of known logits, G and curvature."""
+    """The line through a point of known logits."""
     W, H = at.params.W, at.params.H
     first = logits_from(problem, matmul(step.W, H) + matmul(W, step.H), step.b)
-    product = matmul(step.W, step.H)
-    second = logits_from(problem, product, None)
+    second = logits_from(problem, matmul(step.W, step.H), None)
     here, there = penalty(problem, at.params), penalty(problem, step)
     both = penalty(problem, jax.tree.map(jnp.add, at.params, step))
 
@@ -41,8 +41,7 @@ def along_step(problem: Problem, at: Linearisation, step: Params) -> Line:
         penalties = here + t * (both - here - there) + t**2 * there
         return data_loss(problem, at.V + t * (first + t * second)) + penalties
 
-    curved = jnp.sum(first * curvature_product(problem, at, first))
-    return Line(value, curved + 2.0 * jnp.sum(at.G * product) + 2.0 * there)
+    return Line(value, data_loss(problem, at.V + first) + both)
 
 
 def along_ray(problem: Problem, at: Linearisation) -> Function:
