@@ -113,7 +113,7 @@ def test_runs_without_a_number_leave_null_and_a_table(capsys):
     (entry,) = strict("run/results.json")["losses"]
     for run in entry["runs"]:
         assert (run["status"], run["verdict"]) == ("NON_FINITE", "UNDECIDED")
-        assert run["gap"] is run["nc1"] is None
+        assert run["gap"] is run["value"] is None
     assert len(arrays("run/ce.npz")["value"]) == 2
     table = capsys.readouterr().out
     assert "0 of 2 runs ended at a proven global minimum" in table

@@ -189,3 +189,27 @@ def test_what_is_no_tuple_is_the_only_argument(wrapped):
 
 class Batch(NamedTuple):
     matrix: jax.Array
+
+
+def test_ends_lie_beyond_eigenvalues_that_are_one_node():
+    spectrum = jnp.concatenate([jnp.full(20, -1e-9), jnp.full(100, 1e-9), jnp.ones(1)])
+    found = spectral_density_of(
+        diagonal, jnp.zeros(121), KEY, args=(spectrum,), num_probes=3, num_matvecs=60
+    )
+    low, high = found.extremes()
+    assert low <= -1e-9
+    assert high >= 1.0
+
+
+@pytest.mark.parametrize("scale", [1e-70, 1e-58, 1.0, 1e60])
+def test_moments_hold_the_truth_at_any_scale(scale):
+    spectrum = np.r_[np.zeros(100), np.ones(100)] * np.linspace(1, 2, 200)
+    found = spectral_density_of(
+        diagonal, jnp.zeros(200), KEY, args=(jnp.asarray(scale * spectrum),), num_probes=2,
+        num_matvecs=5,
+    )  # fmt: skip
+    for k in (1, 2, 3):
+        value, lower, upper = found.moment(k)
+        truth = np.mean(spectrum**k) * np.float64(scale) ** k
+        assert lower <= truth <= upper
+        assert lower < value < upper

@@ -1,14 +1,16 @@
 """What is declared of a custom loss is tested: it can be refuted, and is never proven by that."""
 
+import dataclasses
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convex_oracle import minimiser
 from points import BALANCED, make
 
-from ufm import CustomLoss, Params, Reason, Verdict, certify
+from ufm import CrossEntropy, CustomLoss, Params, Reason, Verdict, certify
 from ufm.model.problem import Problem
 
 
@@ -125,3 +127,33 @@ def test_problems_may_be_made_inside_transformations():
         return problem.mu()
 
     assert float(jax.jit(value)(1e-2)) == pytest.approx(1e-2)
+
+
+def test_a_loose_bound_buys_no_tolerance():
+    """f = 1.3² f(minimum) or so is no minimum, however far below the loss a true bound lies."""
+    problem = make(CrossEntropy(), BALANCED, None, 5e-3)
+    off = jax.tree.map(lambda x: 1.3 * x, minimiser(problem))
+    for bound in (0.0, -1e3, -1e9):
+        found = certify(make(CustomLoss(entropy, convex=True, lower_bound=bound), BALANCED), off)
+        assert found.verdict is Verdict.NOT_CRITICAL
+        assert float(found.tol) <= 1e-6 * np.log(3)
+
+
+def test_declarations_are_tested_once_and_for_every_label():
+    calls = []
+
+    def one_odd_label(z, label):
+        return jax.nn.logsumexp(z) - z[label] - jnp.where(label == 49, 1e3, 0.0)
+
+    def counted(z, label):
+        calls.append(1)
+        return jax.nn.logsumexp(z) - z[label]
+
+    options = {"class_counts": (1,) * 50, "dim": 2, "lam_h": 1e-2, "lam_b": None}
+    with pytest.raises(ValueError, match="label 49"):
+        Problem(loss=CustomLoss(one_odd_label, lower_bound=0.0), lam_w=1e-2, **options)
+    loss = CustomLoss(counted, convex=True)
+    problem = Problem(loss=loss, lam_w=1e-2, **options)
+    calls.clear()
+    dataclasses.replace(problem, lam_w=2e-2)
+    assert not calls

@@ -51,11 +51,11 @@ _WHOLE = idx(np.arange(24).reshape(2, 3, 4))
         (
             gzip.compress(_WHOLE, mtime=0)[:-9],
             "is damaged or truncated",
-        ),  # mtime: the same name of the test in every worker
+        ),
         (
             gzip.compress(_WHOLE, mtime=0)[:15] + b"\0\0\0\0",
             "is damaged or truncated",
-        ),  # mtime: the same name of the test in every worker
+        ),
         (b"\x1f\x8b", "is damaged or truncated"),
     ],
 )

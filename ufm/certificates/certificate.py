@@ -7,7 +7,7 @@ lower bound comes from convex duality (`ufm.certificates.dual_bounds`) for conve
 the scalar bound of `ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The
 tolerance is relative to the depth
 
-    D = max(f(0) − f(point), (f(0) − inf L)/1000),        1 in place of f(0) − inf L = 0,
+    D = max(f(0) − f(point), s/1000),    s = min(f(0) − inf L, |f(0)|)
 
 and never raised to what rounding needs: a gap that rounding keeps open is UNDECIDED.
 
@@ -20,6 +20,7 @@ the reason.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +44,7 @@ from ufm.certificates.verdicts import Verdict as Verdict
 from ufm.collapse import symmetric_solution as symmetric
 from ufm.losses import Refutation
 from ufm.model.params import finite_or_zero
-from ufm.model.problem import Params, Problem, check_shapes, data_loss, norm
+from ufm.model.problem import Params, Problem, check_shapes, data_loss, norm, per_column
 from ufm.model.rounding import gradient_noise
 
 Scalar = Float[Array, ""]
@@ -218,30 +219,39 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
 
 def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Scalar, Scalar]:
     """The largest gap that closes the question, and the depth that it is relative to."""
-    infimum = problem.loss.infimum() or 0.0
+    loss = problem.loss
+    infimum = loss.infimum() or 0.0
     origin = data_loss(problem, jnp.zeros_like(state.V))
-    height = jnp.where(origin > infimum, origin - infimum, 1.0)
+    # A bound that is declared may lie far below the loss: no scale beyond that of the loss itself.
+    height, excess = (
+        jnp.minimum(x - infimum, jnp.abs(x)) if loss.declared else x - infimum
+        for x in (origin, state.value)
+    )
+    if loss.declared:  # f(0) = f* = inf L is possible: there is nothing to be relative to
+        height = jnp.where(origin > infimum, height, 1.0)
     depth = jnp.maximum(origin - state.value, LEAST_DEPTH * height)
     # At tiny decays f* itself is tiny, and so are the differences between critical points.
-    small = jnp.maximum(VALUE_TOLERANCE * (state.value - infimum), LEAST_TOLERANCE * height)
+    small = jnp.maximum(VALUE_TOLERANCE * excess, LEAST_TOLERANCE * height)
     by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, small)
     return jnp.where(jnp.isnan(relative), by_default, relative * depth), depth
 
 
 def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
-    """The column at which the loss contradicts most what is declared of it; None without need."""
+    """The column at which the loss contradicts what is declared of it; None where nothing is."""
     loss, columns = problem.loss, problem.num_columns
-    fewest = max(_FEWEST_HESSIANS, problem.num_classes)
-    affordable = max(fewest, int(_HESSIAN_WORK / problem.num_classes**3))
-    chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))
-    labels = jnp.asarray(problem.labels[chosen])
-    if jax.eval_shape(loss.refutation, state.V[:, 0], labels[0]) is None:
+    if not loss.declared:
         return None
-    found = jax.lax.map(
-        lambda sample: loss.refutation(*sample), (finite_or_zero(state.V.T[chosen]), labels)
+    V = finite_or_zero(state.V)
+    every = per_column(functools.partial(loss.refutation, curved=False), problem, V)
+    affordable = max(_FEWEST_HESSIANS, int(_HESSIAN_WORK / problem.num_classes**3))
+    chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))
+    some = jax.lax.map(
+        lambda sample: loss.refutation(*sample), (V.T[chosen], jnp.asarray(problem.labels[chosen]))
     )
+    found = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), some, every)
     worst = jnp.argmax(found.refuted)
-    return jnp.asarray(chosen)[worst], jax.tree.map(lambda x: x[worst], found)
+    column = jnp.concatenate([jnp.asarray(chosen), jnp.arange(columns, dtype=jnp.int32)])[worst]
+    return column, jax.tree.map(lambda x: x[worst], found)
 
 
 def _lower_bound(problem: Problem, state: DualState) -> Bound:

@@ -127,6 +127,8 @@ def check_labels(y: np.ndarray, classes: int) -> np.ndarray:
                 f": if the loss ignored them, drop these {len(outside)} of {len(y)} samples from "
                 f"labels and features, keep = labels != {int(y[i])}"
             )
+        elif classes == 2 and np.array_equal(np.unique(y), [-1, 1]):
+            remedy = ": save (labels + 1) // 2"
         elif y.min() == 1 and y.max() == classes:
             remedy = ": subtract 1"
         raise ValueError(
@@ -223,20 +225,22 @@ _MASKED = "drop the samples that the loss did not see from labels and H, and lea
 
 #: Arrays that make the layer a point of another problem, by a part of their name or all of it.
 _BY_PART = {
-    **dict.fromkeys(("classweight", "sampleweight", "posweight", "lossweight"), _WEIGHTED),
+    **dict.fromkeys(("weight", "freq"), _WEIGHTED),
     **dict.fromkeys(("temperature", "logitscale"), _SCALED),
     **dict.fromkeys(("logitadjust", "logitbias", "logitshift", "margin"), _SHIFTED),
     "smoothing": _SMOOTHED,
 }
 _BY_NAME = {
-    **dict.fromkeys(("weight", "weights"), _WEIGHTED),
-    **dict.fromkeys(("temp", "scale"), _SCALED),
-    **dict.fromkeys(("gamma", "alpha"), _SMOOTHED),
+    **dict.fromkeys(("cw", "importance", "reduction"), _WEIGHTED),
+    **dict.fromkeys(("t", "tau", "temp", "s", "scale"), _SCALED),
+    **dict.fromkeys(("m", "prior", "logprior", "classprior"), _SHIFTED),
+    **dict.fromkeys(("gamma", "alpha", "ls", "smooth", "eps", "epsilon", "mixup"), _SMOOTHED),
     "mask": _MASKED,
 }
 #: Other names of what is read.
 _ALIASES = {
-    **{"kernel": "W", "weight": "W", "features": "H", "bias": "b"},
+    **{"kernel": "W", "weight": "W", "features": "H", "bias": "b", "biases": "b"},
+    **{"weightdecay": "lam_w", "wd": "lam_w", "lambw": "lam_w", "lambh": "lam_h", "lambb": "lam_b"},
     **{"lambdaw": "lam_w", "lambdah": "lam_h", "lambdab": "lam_b"},
 }
 
@@ -255,6 +259,8 @@ def check_beside(
         meant = spelt.get(flat)
         if meant is not None and meant not in present:
             raise ValueError(f"{path} has {name}, which is not read: save it as {meant}")
+        if meant is not None and meant.startswith("lam_"):
+            continue
         found = _BY_NAME.get(flat) or next((x for part, x in _BY_PART.items() if part in flat), "")
         if found:
             raise ValueError(f"{path} has {name} beside the layer: {found}")

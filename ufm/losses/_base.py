@@ -77,6 +77,8 @@ class Loss(abc.ABC):
     contrastive: ClassVar[bool] = False
     #: `conjugate` is available.
     has_conjugate: ClassVar[bool] = False
+    #: Convexity and lower bound are somebody's word, which samples can refute.
+    declared: ClassVar[bool] = False
     #: Renaming the classes renames L: L(Πz, π(k)) = L(z, k) for every permutation.
     equivariant: ClassVar[bool] = True
     #: Axes of the fields that are arrays by nature, by name; all other fields are scalars.
@@ -110,9 +112,9 @@ class Loss(abc.ABC):
         """A number that L never falls below, or None where unknown."""
         return 0.0
 
-    def refutation(self, z: Logits, label: Label) -> Refutation | None:
-        """Whether L at z contradicts what is declared of it; None where nothing is declared."""
-        return None
+    def refutation(self, z: Logits, label: Label, curved: bool = True) -> Refutation:
+        """Whether L at z contradicts what is declared of it; its Hessian only if `curved`."""
+        raise NotImplementedError(f"nothing is declared of {self.label()}")
 
     def probe(self, num_classes: int) -> None:  # noqa: B027  # most losses declare nothing
         """Raise `ValueError` where something declared of this loss is found to be false."""

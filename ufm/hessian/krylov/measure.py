@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.linalg import eigvalsh_tridiagonal
 
 from ufm._support.pytree import pytree, static
 from ufm.hessian.krylov.confidence import deviation, fraction_interval, kl
@@ -147,25 +148,23 @@ class SpectralDensity:
             return Estimate(1.0, 1.0, 1.0)
         log_odds = math.log(_STATEMENTS / (1.0 - self.confidence))
         low, high = _extremes(self.rules, self.dimension, log_odds)
-        value = self._mean_power(k)
         if not (np.isfinite(low) and np.isfinite(high)):
-            return Estimate(value, -np.inf if k % 2 else 0.0, np.inf)
+            return Estimate(self._mean_power(k, 1.0), -np.inf if k % 2 else 0.0, np.inf)
+        # In units of the largest eigenvalue: powers of numbers near 1 neither overflow nor vanish.
+        unit = max(abs(low), abs(high)) or 1.0
+        low, high, value = low / unit, high / unit, self._mean_power(k, unit)
         lower, upper = self._by_range(k, value, low, high, log_odds)
         if k % 2:  # what has both signs varies less than its range lets one expect
-            n, largest = self.dimension, max(abs(low), abs(high))
+            n = self.dimension
             even = min(2 * k, last - last % 2)
-            squares = self._by_range(even, self._mean_power(even), low, high, log_odds)[1]
-            off = deviation(
-                largest**k,
-                n * squares * largest ** (2 * k - even),
-                len(self.rules),
-                log_odds,
-            )
+            squares = self._by_range(even, self._mean_power(even, unit), low, high, log_odds)[1]
+            off = deviation(1.0, n * squares, len(self.rules), log_odds)
             lower, upper = max(lower, value - off / n), min(upper, value + off / n)
-        return Estimate(value, float(min(lower, value)), float(max(upper, value)))
+        return _in_units(value, min(lower, value), max(upper, value), unit, k)
 
-    def _mean_power(self, k: int) -> float:
-        return float(np.mean([np.sum(rule.weights * rule.nodes**k) for rule in self.rules]))
+    def _mean_power(self, k: int, unit: float) -> float:
+        """The mean of (λ/unit)ᵏ over the probes' rules."""
+        return float(np.mean([np.sum(r.weights * (r.nodes / unit) ** k) for r in self.rules]))
 
     def _by_range(
         self, k: int, value: float, low: float, high: float, log_odds: float
@@ -284,7 +283,9 @@ def _extremes(rules: Sequence[GaussRule], size: int, log_odds: float) -> tuple[f
 def _extreme(rules: Sequence[GaussRule], size: int, sign: int, log_odds: float) -> float:
     """The end of the spectrum on one side, times `sign`: infinite where nothing follows."""
     slack = np.finfo(float).eps * max(len(rule.alpha) for rule in rules)
-    outermost = max(float(sign * rule.nodes[-1 if sign > 0 else 0]) for rule in rules)
+    # Those of T itself: nodes that are one lie between the ones that they were.
+    ritz = [eigvalsh_tridiagonal(rule.alpha, rule.beta[:-1]) for rule in rules]
+    outermost = max(float(np.max(sign * np.asarray(values))) for values in ritz)
 
     def empty(beyond: float) -> bool:
         """Would the probes have shown an eigenvalue there?"""
@@ -324,6 +325,15 @@ def _default_grid(low: float, high: float, width: float) -> Grid:
             f"width={width} is too fine for a grid over [{low:.3g}, {high:.3g}]: pass a grid"
         )
     return np.linspace(low, high, int(np.ceil(points)))
+
+
+def _in_units(value: float, lower: float, upper: float, unit: float, k: int) -> Estimate:
+    """All three times unitᵏ, the interval rounded outwards; 0 stays 0 whatever overflows."""
+    ends = ((value, 0.0), (lower, -np.inf), (upper, np.inf))
+    with np.errstate(over="ignore", under="ignore"):
+        factor = np.float64(unit) ** k
+        scaled = [(x * factor if x else x, end) for x, end in ends]
+    return Estimate(*(float(np.nextafter(x, end) if x and end else x) for x, end in scaled))
 
 
 def _times(factor: int, of: Estimate) -> Estimate:

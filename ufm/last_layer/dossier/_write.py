@@ -25,6 +25,8 @@ from ufm.losses import loss_spec
 _FORMAT = 1
 #: What a certificate's folder holds, and nothing else.
 _FILES = ("arrays.npz", "certificate.json", "verify.py")
+#: Beyond it the focal loss is lost in rounding.
+_LARGEST_GAMMA = 1e4
 #: Products of smaller decays underflow, and rounding errors of them have no bounds.
 _SMALLEST_DECAY = 1e-150
 #: Claims that verify.py wants to be numbers, and what they are of.
@@ -150,6 +152,9 @@ def _check_written(examination: Examination) -> None:
         )
     if problem.column_weights is not None:
         raise ValueError("a certificate needs samples: repeat the columns that have weights")
+    gamma = float(getattr(problem.loss, "gamma", 0.0))
+    if gamma > _LARGEST_GAMMA:
+        raise ValueError(f"gamma is {gamma:g}: a certificate holds no more than {_LARGEST_GAMMA:g}")
     for name in ("lam_w", "lam_h", "lam_b"):
         decay = getattr(problem, name)
         if decay is not None and 0 < float(decay) < _SMALLEST_DECAY:

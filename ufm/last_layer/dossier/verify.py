@@ -51,6 +51,9 @@ EPS = 2.0**-52
 # Squares of smaller numbers underflow. Such a number cannot be told from zero.
 SMALLEST = 1e-150
 
+# Beyond it the focal loss is lost in rounding.
+LARGEST_GAMMA = 1e4
+
 # A gap counts as closed up to min(RELATIVE depth, max(OF_VALUE f, LEAST f(0))), or up to tol depth
 # where the user gave a tolerance. The depth is max(f(0) - f, LEAST_DEPTH f(0)), f at the point.
 RELATIVE = 1e-6
@@ -210,7 +213,7 @@ def loss_numbers(text):
     numbers = {"alpha": 0.0, "gamma": 0.0, "scale": 1.0, "target": 1.0}
     numbers.update(zip(fields[name], values, strict=True))
     demand(0 <= numbers["alpha"] < 1, "alpha of the loss is not in [0, 1)")
-    demand(numbers["gamma"] >= 0, "gamma of the loss is negative")
+    demand(0 <= numbers["gamma"] <= LARGEST_GAMMA, f"gamma is not in [0, {LARGEST_GAMMA}]")
     demand(numbers["scale"] > 0, "scale of the loss is not positive")
     demand(numbers["target"] > 0, "target of the loss is not positive")
     return name, numbers
@@ -902,11 +905,10 @@ def loss_at_origin(problem):
 def tolerance(problem, relative, value):
     """The gap that counts as closed: `relative` times the depth, or the rule if it is None."""
     origin = loss_at_origin(problem)
-    height = origin if origin > 0 else 1.0
-    depth = max(origin - value, LEAST_DEPTH * height)
+    depth = max(origin - value, LEAST_DEPTH * origin)
     if relative is not None:
         return relative * depth
-    return min(RELATIVE * depth, max(OF_VALUE * value, LEAST * height))
+    return min(RELATIVE * depth, max(OF_VALUE * value, LEAST * origin))
 
 
 # Step 4: checks ----------------------------------------------------------------------------------
