@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from ufm.model.sharding import shard_samples as shard_samples
     from ufm.runs.many_starts import Verification as Verification
     from ufm.runs.many_starts import verify as verify
+    from ufm.runs.trajectory import Trajectory as Trajectory
+    from ufm.runs.trajectory import trajectory as trajectory
     from ufm.solvers import History as History
     from ufm.solvers import Solution as Solution
     from ufm.solvers import Status as Status
@@ -100,6 +102,8 @@ if TYPE_CHECKING:
 
 # Loaded on first use: `ufm --help` must not wait for JAX.
 _HOME = {
+    "Trajectory": "ufm.runs.trajectory",
+    "trajectory": "ufm.runs.trajectory",
     "Verification": "ufm.runs.many_starts",
     "verify": "ufm.runs.many_starts",
     "parse_loss": "ufm.losses",

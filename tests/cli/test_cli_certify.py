@@ -227,7 +227,7 @@ GOLDEN = {
     "overflow": (
         {"W": np.full((3, 4), 1e200)},
         (),
-        "f is inf at this point: entries of W and H are too large, rescale",
+        "W has entries above 1e+150, whose squares overflow: rescale",
     ),
 }
 
