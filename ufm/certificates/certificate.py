@@ -260,8 +260,10 @@ def _lower_bound(problem: Problem, state: DualState) -> Bound:
     if _scalar_side(problem):
         dtype = state.value.dtype
         scalar = symmetric.margin_lower_bound(problem).astype(dtype)
-        eps = float(jnp.finfo(dtype).eps)
-        slack = 64 * eps * (jnp.abs(scalar) + 1.0) + state.value_rounding
+        # No term of the bound exceeds f(0), and each is known to 1 + γ of its roundings.
+        size = jnp.abs(scalar) + data_loss(problem, jnp.zeros_like(state.V))
+        steep = jnp.asarray(problem.loss.smoothness()[0], dtype)
+        slack = 64 * float(jnp.finfo(dtype).eps) * steep * size + state.value_rounding
         bound = Bound(scalar - slack, slack)
     known = (state.mu > 0) & ~jnp.isnan(bound.lower)
     return Bound(jnp.where(known, bound.lower, -jnp.inf), bound.rounding)

@@ -992,7 +992,7 @@ def check_lower_bound(case):
     if claimed is None:
         return judge(True, "lower bound", text)
     # For the focal loss a minimum is searched for, here and by the writer.
-    accuracy = 1e-10 if case.problem.loss == "fl" else 1e-12
+    accuracy = 1e-9 if case.problem.loss == "fl" else 1e-12
     slack = own.rounding + own.long_rounding + accuracy * abs(own.lower)
     return judge(claimed <= own.lower + slack, "lower bound", text)
 
