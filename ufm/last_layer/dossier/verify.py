@@ -991,7 +991,7 @@ def check_lower_bound(case):
     text = f"claimed {claimed}, proven here {own.lower:.12g}"
     if claimed is None:
         return judge(True, "lower bound", text)
-    # For the focal loss a minimum is searched for, here and by the writer.
+    # For the focal loss a minimum is searched for by both, here in a million intervals at most.
     accuracy = 1e-9 if case.problem.loss == "fl" else 1e-12
     slack = own.rounding + own.long_rounding + accuracy * abs(own.lower)
     return judge(claimed <= own.lower + slack, "lower bound", text)
