@@ -69,7 +69,7 @@ REASONS = {
         "the point, or this is a COUNTEREXAMPLE worth a second look"
     ),
     Reason.DECLARATION_REFUTED: (
-        "the loss contradicts what is declared of it, on which every bound rests, or f is below its "
-        "bound"
+        "the loss contradicts what is declared of it, on which every bound rests, or f is below "
+        "its bound"
     ),
 }
