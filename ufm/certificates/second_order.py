@@ -28,11 +28,11 @@ from ufm.hessian import (
     hessian_lipschitz,
     hvp,
     inertia,
+    nearest_means,
     rank_of,
     rotation_dimension,
     spectrum_of_means,
 )
-from ufm.model.class_means import deviations, to_class_means
 from ufm.model.params import Params, dot, finite_or_zero, norm
 from ufm.model.problem import Problem, matmul
 
@@ -125,9 +125,7 @@ def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool
 def _is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool:
     margin = curvature_margin(problem, params, grad_norm)
     if collapse_deviation(problem, params) <= COLLAPSED:
-        means = Params(params.W, to_class_means(problem, params.H), params.b)
-        moved = float(jnp.linalg.norm(deviations(problem, params.H)))
-        shift = moved * float(hessian_lipschitz(problem, params)) if moved > 0 else 0.0
+        means, shift = nearest_means(problem, params)
         found = means_spectrum(problem, means)
         if found is not None:
             return all_positive(found, margin + shift)

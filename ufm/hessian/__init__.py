@@ -29,6 +29,7 @@ from ufm.hessian.structured.closed_form import closed_form_spectrum as closed_fo
 from ufm.hessian.structured.closed_form import has_frame as has_frame
 from ufm.hessian.structured.collapsed import COLLAPSED as COLLAPSED
 from ufm.hessian.structured.collapsed import collapse_deviation as collapse_deviation
+from ufm.hessian.structured.collapsed import nearest_means as nearest_means
 from ufm.hessian.structured.collapsed import spectrum_of_means as spectrum_of_means
 from ufm.hessian.structured.padded import padded_spectrum as padded_spectrum
 from ufm.hessian.symmetry_zeros import rank_of as rank_of

@@ -18,7 +18,8 @@ from jaxtyping import Array, Key
 
 from ufm.hessian.counts.inertia import with_counts
 from ufm.hessian.krylov.extremal import extremal_eigenpairs
-from ufm.hessian.products.dense import check_point, dense_spectrum
+from ufm.hessian.products.columns import check_point
+from ufm.hessian.products.dense import dense_spectrum
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.hessian.structured.closed_form import (
     PLACES,
@@ -68,8 +69,8 @@ def _by_structure(problem: Problem, params: Params) -> str:
 def _place_of(problem: Problem, params: Params) -> str:
     """Which closed form is the one of this point? Decided by its inner products."""
     if collapse_deviation(problem, params) <= COLLAPSED:
-        means = to_class_means(problem, params.H)
-        X = np.vstack([np.asarray(params.W), np.asarray(means).T])
+        means = to_class_means(problem, np.asarray(params.H))
+        X = np.vstack([np.asarray(params.W), means.T])
         bias = 0.0 if params.b is None else np.asarray(params.b)
         for place in PLACES:
             if place == "frame" and not has_frame(problem):

@@ -14,14 +14,17 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from ufm.hessian.spectrum_result import Gauge
-from ufm.model.params import Params, finite_or_zero
+from ufm.model.params import Params
 from ufm.model.problem import Problem, matmul
 
 #: Rotations are taken for zeros of ∇²f if ‖∇²f t‖ is at most this part of λ_W + λ_H along them.
 _FLAT = 1e-5
+#: Singular values up to this part of the largest, or this size, are no part of a point's rank: a
+#: part of size s rotates with curvature ‖∇f‖/s, and below 1e-7 that is no zero of anything.
+_NEGLIGIBLE, _SMALLEST = 1e-6, 1e-7
 
 
 class Frame(NamedTuple):
@@ -38,12 +41,17 @@ class Frame(NamedTuple):
 
 def frame(params: Params) -> Frame:
     """The singular value decomposition of [W; Hᵀ] without what is no part of a point's rank."""
-    point = finite_or_zero(params)
-    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
+    stacked = np.vstack([np.asarray(params.W), np.asarray(params.H).T])
+    if not np.all(np.isfinite(stacked)):
+        stacked = np.zeros_like(stacked)
     left, sizes, right = np.linalg.svd(stacked, full_matrices=False)
-    # A part of size s rotates with curvature ‖∇f‖/s: below 1e-7 that is no zero of anything.
-    rank = int(np.sum(sizes > max(1e-6 * float(sizes[0]), 1e-7)))
+    rank = numerical_rank(sizes)
     return Frame(left[:, :rank], sizes[:rank], right[:rank].T)
+
+
+def numerical_rank(sizes: Float[np.ndarray, " m"]) -> int:
+    """How many of the singular values of [W; Hᵀ], descending, count."""
+    return int(np.sum(sizes > max(_NEGLIGIBLE * float(sizes[0]), _SMALLEST)))
 
 
 def rank_of(params: Params) -> int:

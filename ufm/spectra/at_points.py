@@ -10,7 +10,6 @@ of the origin (`ufm.hessian.structured.collapsed`).
 import dataclasses
 
 import jax
-import numpy as np
 from jaxtyping import Array, Key
 
 from ufm.certificates.dual_bounds import dual_state
@@ -22,6 +21,7 @@ from ufm.hessian import (
     PLACES,
     Spectrum,
     closed_form_spectrum,
+    rank_of,
     spectrum_of,
     spectrum_of_means,
 )
@@ -119,9 +119,7 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
     K-column problem will do.
     """
     state = dual_state(problem, params)
-    sizes = np.linalg.svd(np.asarray(params.W), compute_uv=False)
-    rank = int(np.sum(sizes > 1e-9 * max(float(sizes[0]), 1e-300)))
-    if rank >= problem.dim or not float(state.dual_norm) > float(state.mu) * (1 + 1e-9):
+    if rank_of(params) >= problem.dim or not float(state.dual_norm) > float(state.mu) * (1 + 1e-9):
         return None
     escape, _ = escape_direction(problem, state)
     return float(escape.predicted)

@@ -19,19 +19,17 @@ that is, three matrix products over the samples of 2K²d² operations each: m² 
 sample would be d/3 times as many.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from ufm.hessian.products.dense import LARGEST, check_entries, check_point
+from ufm.hessian.products.columns import Columns, HostPoint, host_point
+from ufm.hessian.products.dense import LARGEST, check_entries
 from ufm.model.params import Params
-from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits, matmul
+from ufm.model.problem import Problem
 
-#: Samples whose outer products are formed at once: bounds memory by _CHUNK · (K² + d²) numbers.
-_CHUNK = 256
 #: Shifts counted in one pass over the samples, at most, and numbers in their Schur complements.
 _SHIFTS, _NUMBERS = 16, 1 << 27
 
@@ -47,19 +45,18 @@ class Counts(NamedTuple):
 class Arrow(NamedTuple):
     """A point ready for counting: rotated, with the eigenvalues of all blocks, ascending."""
 
-    problem: Problem
-    point: Params
+    point: HostPoint
     blocks: Float[np.ndarray, " Nk"]
 
     def counts(
         self, shifts: Float[np.ndarray, " s"], away: Float[np.ndarray, " s"] | float = 1.0
     ) -> Counts:
         """As `eigenvalue_counts`."""
-        problem, blocks, dtype = self.problem, self.blocks, self.point.W.dtype
+        problem, blocks = self.point.problem, self.blocks
         border = border_size(problem)
         lone, lam_h = problem.dim - min(problem.num_classes, problem.dim), float(problem.lam_h)
         forbidden = np.insert(blocks, np.searchsorted(blocks, lam_h), lam_h) if lone else blocks
-        eps = float(jnp.finfo(dtype).eps)
+        eps = float(np.finfo(blocks.dtype).eps)
         ways = np.broadcast_to(away, shifts.shape)
         scale = float(np.max(np.abs(forbidden[[0, -1]])))
         scale = scale or float(np.max(np.abs(shifts), initial=0.0)) or 1.0  # no decay, W = 0
@@ -69,8 +66,8 @@ class Arrow(NamedTuple):
         reliable = np.zeros(len(used), bool)
         at_once = max(1, min(_SHIFTS, _NUMBERS // border**2))
         for i in range(0, len(used), at_once):
-            part = jnp.asarray(used[i : i + at_once], dtype)
-            for j, T in enumerate(np.asarray(_schur_complements(problem, self.point, part)), i):
+            part = used[i : i + at_once].astype(blocks.dtype)
+            for j, T in enumerate(schur_complements(self.point, part), i):
                 check_entries(T)
                 eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
                 noise = 16 * eps * border * float(np.max(np.abs(eigenvalues)))
@@ -84,17 +81,16 @@ def arrow(problem: Problem, params: Params) -> Arrow:
     """Raises `ValueError` for a point that is not finite, where Kd + K > 10,000, and where the
     blocks overflow.
     """
-    check_point(problem, params)
+    point = host_point(problem, params)
     border = border_size(problem)
     if border > LARGEST:
         raise ValueError(
             f"counting needs a matrix of Kd + K = {border:,} rows, more than {LARGEST:,}: take a "
             "point of lower rank in fewer dimensions, or method='collapsed' at collapsed points"
         )
-    point = _rotated(params)
-    blocks = np.sort(np.asarray(_block_eigenvalues(problem, point)).ravel())
-    check_entries(blocks)
-    return Arrow(problem, point, blocks)
+    point = _rotated(point)
+    blocks = np.sort(np.concatenate([x.ravel() for x in block_eigenvalues(point)]))
+    return Arrow(point, blocks)
 
 
 def border_size(problem: Problem) -> int:
@@ -126,142 +122,113 @@ def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float, scale: f
     return shift
 
 
-class _Columns(NamedTuple):
-    """What the samples contribute, stacked along them."""
-
-    labels: Int[Array, " N"]
-    logits: Float[Array, "N K"]
-    weights: Float[Array, " N"]
-    roots: Float[Array, " N"]
-    gradients: Float[Array, "N K"]
-    features: Float[Array, "N d"]
-
-
-@jax.jit
-def _rotated(params: Params) -> Params:
+def _rotated(point: HostPoint) -> HostPoint:
     """The same point in a basis whose first min(K, d) directions span the rows of W."""
-    classes, dim = params.W.shape
+    classes, dim = point.W.shape
     if dim <= classes:
-        return params
-    basis, triangle = jnp.linalg.qr(params.W.T, mode="complete")
-    return Params(triangle.T, matmul(basis.T, params.H), params.b)
+        return point
+    basis, triangle = np.linalg.qr(point.W.T, mode="complete")
+    return point._replace(W=triangle.T, H=basis.T @ point.H)
 
 
-def _columns(problem: Problem, params: Params) -> _Columns:
-    samples = problem.samples(params.W.dtype)
-    V = logits(problem, params)
-    G = feature_gradient(problem, logit_gradient(problem, V))
-    return _Columns(
-        jnp.asarray(problem.labels),
-        V.T,
-        samples / jnp.sum(samples),
-        jax.lax.rsqrt(samples),
-        G.T,
-        params.H.T,
-    )
+def _spanning(point: HostPoint) -> Float[np.ndarray, "K k"]:
+    """W̃."""
+    return point.W[:, : min(point.W.shape)]
 
 
-def _block(problem: Problem, W: Array, column: _Columns) -> tuple[Array, Array]:
-    """S_i, and W̃ᵀS_iW̃/c_i."""
-    S = column.weights * problem.loss.hessian(column.logits, column.labels)
-    block = column.roots**2 * matmul(W.T, matmul(S, W))
-    return S, 0.5 * (block + block.T)
+def _blocks(W: Float[np.ndarray, "K k"], columns: Columns) -> Float[np.ndarray, "m k k"]:
+    """W̃ᵀS_iW̃/c_i."""
+    blocks = W.T @ (columns.hessians @ W) * columns.roots[:, None, None] ** 2
+    check_entries(blocks)
+    return 0.5 * (blocks + blocks.transpose(0, 2, 1))
 
 
-@jax.jit
-def _block_eigenvalues(problem: Problem, params: Params) -> Float[Array, "N k"]:
-    W = params.W[:, : min(params.W.shape)]
-    lam_h = jnp.asarray(problem.lam_h, W.dtype)
-    return jax.lax.map(
-        lambda column: lam_h + jnp.linalg.eigvalsh(_block(problem, W, column)[1]),
-        _columns(problem, params),
-        batch_size=_CHUNK,
-    )
+@np.errstate(over="ignore", invalid="ignore")
+def block_eigenvalues(point: HostPoint) -> list[Float[np.ndarray, "m k"]]:
+    """λ_H + the eigenvalues of W̃ᵀS_iW̃/c_i for all columns, a few hundred at a time."""
+    W, lam_h = _spanning(point), point.decays[1]
+    return [lam_h + np.linalg.eigvalsh(_blocks(W, part)) for part in point.columns()]
 
 
-@jax.jit
-def _schur_complements(
-    problem: Problem, params: Params, shifts: Float[Array, " s"]
-) -> Float[Array, "s m m"]:
+class _Sums(NamedTuple):
+    """The sums over the samples for one shift, in the order of the module's formula.
+
+    For W by W those of h_a h_b, g_l h_b and g_k g_l; for b by W those of h_a and g_k, for b by b.
+    """
+
+    hh: Float[np.ndarray, "KK dd"]
+    gh: Float[np.ndarray, "Kk Kd"]
+    gg: Float[np.ndarray, "KK kk"]
+    h: Float[np.ndarray, "KK d"]
+    g: Float[np.ndarray, "Kk K"]
+    one: Float[np.ndarray, " KK"]
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def schur_complements(
+    point: HostPoint, shifts: Float[np.ndarray, " s"]
+) -> Iterator[Float[np.ndarray, "m m"]]:
     """T_σ for every σ, with (W row by row, then b) as its order."""
-    dtype = params.W.dtype
-    (K, d), k = params.W.shape, min(params.W.shape)
-    W = params.W[:, :k]
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
-
-    def terms(column: _Columns) -> Any:
-        S, block = _block(problem, W, column)
-        sizes, Q = jnp.linalg.eigh(block)
-        P = column.roots * matmul(S, matmul(W, Q))
-        h, g = column.roots * column.features, column.gradients
-        return S, sizes, Q, P, h, g
-
-    def at_shift(shift: Array, stacked: Any) -> tuple[Array, ...]:
-        S, sizes, Q, P, h, g = stacked
-        inverse = 1.0 / (lam_h - shift + sizes)
-        PE, QE = P * inverse[:, None, :], Q * inverse[:, None, :]
-        left = S - matmul(PE, P.transpose(0, 2, 1))
-        mixed = matmul(PE, Q.transpose(0, 2, 1))
-        right = matmul(QE, Q.transpose(0, 2, 1))
-        flat = (left, mixed, right)
-        left, mixed, right = (x.reshape(len(x), -1) for x in flat)
-        hh = (h[:, :, None] * h[:, None, :]).reshape(len(h), -1)
-        gh = (g[:, :, None] * h[:, None, :]).reshape(len(h), -1)
-        gg = (g[:, :, None] * g[:, None, :]).reshape(len(h), -1)
-        return (
-            matmul(left.T, hh),
-            matmul(mixed.T, gh),
-            matmul(gg.T, right),
-            matmul(left.T, h),
-            matmul(mixed.T, g),
-            jnp.sum(left, axis=0),
-        )
-
-    def of_chunk(columns: _Columns) -> Any:
-        stacked = jax.vmap(terms)(columns)
-        return jax.lax.map(lambda shift: at_shift(shift, stacked), shifts)
-
-    columns = _columns(problem, params)
-    hh, gh, gg, lh, mg, left = _sum_over_chunks(of_chunk, columns, problem.num_columns)
-    GG = matmul(columns.gradients.T, columns.gradients)
-
-    def whole(shift: Array, hh, gh, gg, lh, mg, left) -> Array:
-        # Indices: (k, l, a, b) → rows (k, a), columns (l, b).
-        T = hh.reshape(K, K, d, d).transpose(0, 2, 1, 3)
-        cross = jnp.zeros((K, d, K, d), dtype)
-        cross = cross.at[:, :, :, :k].set(gh.reshape(K, k, K, d).transpose(0, 3, 2, 1))
-        T = T - cross - cross.transpose(2, 3, 0, 1)
-        T = T.at[:, :k, :, :k].add(-gg.reshape(K, K, k, k).transpose(0, 2, 1, 3))
-        if d > k:
-            beyond = jnp.diag((jnp.arange(d) >= k).astype(dtype)) / (lam_h - shift)
-            T = T - GG[:, None, :, None] * beyond[None, :, None, :]
-        T = T.reshape(K * d, K * d) + (lam_w - shift) * jnp.eye(K * d, dtype=dtype)
-        if params.b is None:
-            return T
-        lam_b = jnp.asarray(problem.lam_b, dtype)
-        # Rows of b (l), columns of W (k, a).
-        of_b = lh.reshape(K, K, d)
-        of_b = of_b.at[:, :, :k].add(-mg.reshape(K, k, K).transpose(0, 2, 1))
-        of_b = of_b.reshape(K, K * d)
-        corner = left.reshape(K, K) + (lam_b - shift) * jnp.eye(K, dtype=dtype)
-        return jnp.block([[T, of_b.T], [of_b, corner]])
-
-    return jax.lax.map(lambda args: whole(*args), (shifts, hh, gh, gg, lh, mg, left))
+    W, lam_h, totals = _spanning(point), point.decays[1], {}
+    GG = np.zeros((len(W), len(W)), W.dtype)
+    for part in point.columns():
+        sizes, Q = np.linalg.eigh(_blocks(W, part))
+        P = part.hessians @ (W @ Q) * part.roots[:, None, None]
+        GG += part.gradients.T @ part.gradients
+        h, g = part.features, part.gradients
+        outer = [_flat(x[:, :, None] * y[:, None, :]) for x, y in ((h, h), (g, h), (g, g))]
+        for i, shift in enumerate(shifts):
+            inverse = 1.0 / (lam_h - shift + sizes)[:, None, :]
+            found = _sums(part, outer, P, Q, inverse)
+            totals[i] = _Sums(*map(np.add, totals[i], found)) if i in totals else found
+    return (_complement(point, GG, totals[i], shift) for i, shift in enumerate(shifts))
 
 
-def _sum_over_chunks(function: Any, columns: _Columns, count: int) -> Any:
-    """Σ over chunks of samples: everything at once would need N (K² + d²) numbers."""
-    chunk = min(_CHUNK, count)
-    whole = count // chunk
-    head = jax.tree.map(lambda x: x[: whole * chunk].reshape(whole, chunk, *x.shape[1:]), columns)
-    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], head))
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+def _flat(x: Float[np.ndarray, "m p q"]) -> Float[np.ndarray, "m pq"]:
+    return x.reshape(len(x), -1)
 
-    def body(total: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(part)), None
 
-    total, _ = jax.lax.scan(body, zero, head)
-    if whole * chunk < count:
-        rest = function(jax.tree.map(lambda x: x[whole * chunk :], columns))
-        total = jax.tree.map(jnp.add, total, rest)
-    return total
+def _sums(
+    columns: Columns,
+    outer: list[Float[np.ndarray, "m _"]],
+    P: Float[np.ndarray, "m K k"],
+    Q: Float[np.ndarray, "m k k"],
+    inverse: Float[np.ndarray, "m 1 k"],
+) -> _Sums:
+    """What some of the samples contribute."""
+    hh, gh, gg = outer
+    PE, QT = P * inverse, Q.transpose(0, 2, 1)
+    left = _flat(columns.hessians - PE @ P.transpose(0, 2, 1)).T
+    mixed, right = _flat(PE @ QT).T, _flat(Q * inverse @ QT)
+    return _Sums(
+        left @ hh,
+        mixed @ gh,
+        gg.T @ right,
+        left @ columns.features,
+        mixed @ columns.gradients,
+        np.sum(left, axis=1),
+    )
+
+
+def _complement(
+    point: HostPoint, GG: Float[np.ndarray, "K K"], sums: _Sums, shift: float
+) -> Float[np.ndarray, "m m"]:
+    """The border's block from its sums, of which the indices are (k, l, a, b)."""
+    (K, d), k, (lam_w, lam_h, lam_b) = point.W.shape, min(point.W.shape), point.decays
+    T = sums.hh.reshape(K, K, d, d).transpose(0, 2, 1, 3).copy()
+    cross = sums.gh.reshape(K, k, K, d).transpose(0, 3, 2, 1)
+    T[:, :, :, :k] -= cross
+    T[:, :k] -= cross.transpose(2, 3, 0, 1)
+    T[:, :k, :, :k] -= sums.gg.reshape(K, K, k, k).transpose(0, 2, 1, 3)
+    if d > k:
+        beyond = np.arange(k, d)
+        T[:, beyond, :, beyond] -= GG / (lam_h - shift)
+    T = T.reshape(K * d, K * d) + (lam_w - shift) * np.eye(K * d, dtype=T.dtype)
+    if point.b is None:
+        return T
+    # Rows of b (l), columns of W (k, a).
+    of_b = sums.h.reshape(K, K, d).copy()
+    of_b[:, :, :k] -= sums.g.reshape(K, k, K).transpose(0, 2, 1)
+    of_b = of_b.reshape(K, K * d)
+    corner = sums.one.reshape(K, K) + (lam_b - shift) * np.eye(K, dtype=T.dtype)
+    return np.block([[T, of_b.T], [of_b, corner]])

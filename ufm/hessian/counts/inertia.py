@@ -177,7 +177,7 @@ def eigenvalue_bracket(
 
 def _all_eigenvalues(ready: Arrow, index: int) -> tuple[float, float]:
     """An interval about 0 with eigenvalue number `index` inside, found by growing it."""
-    radius = float(ready.problem.lam_w + ready.problem.lam_h) + 1e-3
+    radius = float(ready.point.problem.lam_w + ready.point.problem.lam_h) + 1e-3
     while True:
         found = ready.counts(np.array([-radius, radius]), np.array([-1.0, 1.0]))
         if found.below[0] <= index < found.below[1] and bool(np.all(found.reliable)):

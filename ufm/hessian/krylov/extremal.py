@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
 from ufm.hessian.krylov.block_lanczos import COPIES, VECTORS, RitzPairs, leading_eigenpairs
-from ufm.hessian.products.dense import check_point
+from ufm.hessian.products.columns import check_point
 from ufm.hessian.products.trees import (
     array_tree,
     check_memory,

@@ -1,31 +1,17 @@
 """The Hessian as a matrix, for sizes at which that is possible, and its eigenvalues."""
 
-import functools
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from ufm.hessian.products.split import part_product
+from ufm.hessian.products.columns import HostPoint, host_point
+from ufm.hessian.products.split import check_part
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.hessian.symmetry_zeros import gauge
-from ufm.model.hessian_product import linearise
 from ufm.model.params import Params
-from ufm.model.problem import Problem, check_shapes, value_and_gradient
+from ufm.model.problem import Problem
 
 #: Dimensions above which a dense Hessian is refused: 800 MB, and minutes of LAPACK.
 LARGEST = 10_000
-#: Products formed at once.
-_CHUNK = 64
-
-
-def check_point(problem: Problem, params: Params) -> None:
-    """Raise `ValueError` for a point that is none of the problem's, or is not finite."""
-    check_shapes(problem, params)
-    if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(params)):
-        raise ValueError("the point is not finite: it has no Hessian")
 
 
 def check_entries(matrix: np.ndarray) -> None:
@@ -42,7 +28,7 @@ def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[
 
     Raises `ValueError` above 10,000 dimensions, with the memory that the matrix would need.
     """
-    check_point(problem, params)
+    check_part(part)
     size = problem.num_parameters
     if size > LARGEST:
         gigabytes = size**2 * params.W.dtype.itemsize / 1e9
@@ -51,31 +37,54 @@ def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[
             f"and dense stops at {LARGEST:,}. Use method='collapsed' or 'closed_form' at collapsed "
             "points, inertia for counts, method='lanczos' for the extremes"
         )
-    H = np.array(_matrix(problem, params, part))
+    return hessian_at(host_point(problem, params), part)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def hessian_at(point: HostPoint, part: str = "all") -> Float[np.ndarray, "P P"]:
+    """The same at a point on the host.
+
+    With S_i, g_i of `ufm.hessian.products.columns` and h_i = ĥ_i/√c_i, the second derivatives by
+    W_ka and W_lb are Σ_i S_i,kl h_ia h_ib, by W_ka and Ĥ_bi (S_iW)_kb h_ia/√c_i + δ_ab g_ik, and
+    by Ĥ_ai and Ĥ_bi (WᵀS_iW)_ab/c_i; those by b are those by W for a feature of 1.
+    """
+    (K, d), N = point.W.shape, point.H.shape[1]
+    size = point.problem.num_parameters
+    of_w, of_h, of_b = (slice(*x) for x in ((0, K * d), (K * d, d * (K + N)), (d * (K + N), size)))
+    H = np.zeros((size, size), point.W.dtype)
+    # Views: entries by W_ka and W_lb, by W_ka and Ĥ_bi, and for every i by Ĥ_ai and Ĥ_bi.
+    ww, wh = H[of_w, of_w].reshape(K, d, K, d), H[of_w, of_h].reshape(K, d, d, N)
+    hh = np.einsum("aibi->iab", H[of_h, of_h].reshape(d, N, d, N))
+    start = 0
+    for S, g, h, roots in point.columns():
+        these = slice(start, start := start + len(g))
+        if part in ("all", "residual"):
+            np.einsum("kaai->ika", wh)[these] += g[:, :, None]
+        if part not in ("all", "gauss_newton"):
+            continue
+        flat, SW = S.reshape(len(g), -1).T, S @ point.W * roots[:, None, None]
+        outer = (h[:, :, None] * h[:, None, :]).reshape(len(g), -1)
+        ww += (flat @ outer).reshape(K, K, d, d).transpose(0, 2, 1, 3)
+        wh[..., these] += np.einsum("ikb,ia->kabi", SW, h)
+        hh[these] += point.W.T @ SW * roots[:, None, None]
+        if point.b is not None:
+            H[of_w, of_b].reshape(K, d, K)[:] += (flat @ h).reshape(K, K, d).transpose(0, 2, 1)
+            H[of_h, of_b].reshape(d, N, K)[:, these] += SW.transpose(2, 0, 1)
+            H[of_b, of_b] += np.sum(S, axis=0)
+    if part in ("all", "decay"):
+        for decay, of in zip(point.decays, (of_w, of_h, of_b), strict=True):
+            H[of, of] += decay * np.eye(of.stop - of.start, dtype=H.dtype)
     check_entries(H)
-    return 0.5 * (H + H.T)
-
-
-@functools.partial(jax.jit, static_argnames="part")
-def _matrix(problem: Problem, params: Params, part: str) -> Float[Array, "P P"]:
-    at = linearise(problem, params)
-    flat, unravel = ravel_pytree(params)
-
-    def column(i: Array) -> Array:
-        unit = jnp.zeros_like(flat).at[i].set(1.0)
-        return ravel_pytree(part_product(problem, at, unravel(unit), part))[0]
-
-    return jax.lax.map(column, jnp.arange(flat.size), batch_size=_CHUNK)
+    return np.triu(H) + np.triu(H, 1).T
 
 
 def dense_spectrum(problem: Problem, params: Params, cluster_tol: float | None = None) -> Spectrum:
     """All eigenvalues by LAPACK."""
     eigenvalues = np.linalg.eigvalsh(dense_hessian(problem, params))
-    _, gradient = value_and_gradient(problem, params)
     return assemble(
         [Part("", eigenvalues, 1, rounding(eigenvalues))],
         problem=problem,
-        gauge=gauge(problem, params, gradient),
+        gauge=gauge(problem, params, host_point(problem, params).gradient()),
         method="dense",
         cluster_tol=cluster_tol,
     )

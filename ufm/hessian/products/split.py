@@ -14,19 +14,27 @@ from ufm.model.hessian_product import Linearisation, hessian_product
 from ufm.model.params import Params
 from ufm.model.problem import Problem, matmul
 
+#: Parts of ∇²f, and the whole.
+PARTS = ("all", "gauss_newton", "residual", "decay")
+
+
+def check_part(part: str) -> None:
+    """Raise `ValueError` for what is not one of the parts."""
+    if part not in PARTS:
+        raise ValueError(f"part must be 'all', 'gauss_newton', 'residual' or 'decay', got {part!r}")
+
 
 def part_product(
     problem: Problem, at: Linearisation, direction: Params, part: str = "all"
 ) -> Params:
     """One part of ∇²f applied to a direction. Raises `ValueError` for an unknown part."""
+    check_part(part)
     if part == "all":
         return hessian_product(problem, at, direction)
     if part == "decay":
         return _decay(problem, direction)
     if part == "residual":
         return _residual(at, direction)
-    if part != "gauss_newton":
-        raise ValueError(f"part must be 'all', 'gauss_newton', 'residual' or 'decay', got {part!r}")
     flat = at._replace(G=jnp.zeros_like(at.G))
     return jax.tree.map(
         jnp.subtract, hessian_product(problem, flat, direction), _decay(problem, direction)

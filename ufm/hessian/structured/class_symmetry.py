@@ -20,11 +20,10 @@ space are in `ufm.hessian.structured.complement`, deviations of single features 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
+from ufm.hessian.products.columns import host_point, loss_derivatives
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.products.lipschitz import hessian_lipschitz
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
@@ -39,10 +38,10 @@ from ufm.hessian.structured.class_representations import (
     representations,
 )
 from ufm.hessian.structured.complement import complement_parts
-from ufm.hessian.symmetry_zeros import gauge
+from ufm.hessian.symmetry_zeros import gauge, numerical_rank
 from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 
 #: Distances up to this part of a point's size are no breach of a symmetry.
 _ALIKE = 1e-6
@@ -94,8 +93,7 @@ def class_symmetric_spectrum(
     point = block_point(small, means, blocks) if 0 < len(blocks) <= _MOST_BLOCKS else None
     if point is None:
         return None
-    _, gradient = value_and_gradient(small, means)
-    orbit = gauge(problem, means, gradient)
+    orbit = gauge(problem, means, host_point(small, means).gradient())
     shift = point.moved * float(hessian_lipschitz(small, means))
     G = feature_gradient_of(point)
     sizes = np.linalg.svd(G, compute_uv=False)
@@ -131,8 +129,7 @@ def block_point(problem: Problem, means: Params, blocks: list[Block]) -> BlockPo
     balance = float(problem.lam_h / problem.lam_w) ** 0.25
     left, sizes, right = np.linalg.svd(logits)
     lengths = np.hypot(balance, 1 / balance) * np.sqrt(sizes)
-    # As in `ufm.hessian.symmetry_zeros`: what is smaller is no part of a point's rank.
-    rank = int(np.sum(lengths > max(1e-6 * lengths[0], 1e-7)))
+    rank = numerical_rank(lengths)
     if rank > problem.dim:
         return None
     left, roots, right = left[:, :rank], np.sqrt(sizes[:rank]), right[:rank]
@@ -159,28 +156,16 @@ def at_parameters(
 ) -> BlockPoint:
     """The point with these parameters, and the derivatives of its losses."""
     shown = np.array([block[0] for block in blocks])
-    columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.samples(jnp.result_type(float)))[shown])
+    columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.column_weights)[shown])
     columns = columns if b is None else columns + b[:, None]
-    derivatives = _loss_derivatives(problem, jnp.asarray(columns.T), jnp.asarray(shown))
-    losses, gradient, hessian = (np.asarray(x) for x in derivatives)
-    return BlockPoint(problem, W, H, b, rows, rank, blocks, losses, gradient, hessian, 0.0)
-
-
-@jax.jit
-def _loss_derivatives(
-    problem: Problem, columns: Float[Array, "p K"], labels: Int[Array, " p"]
-) -> tuple[Float[Array, " p"], Float[Array, "p K"], Float[Array, "p K K"]]:
-    loss = problem.loss
-    value, gradient, hessian = (
-        jax.vmap(x)(columns, labels) for x in (loss.value, loss.gradient, loss.hessian)
-    )
-    return value, gradient, hessian
+    derivatives = loss_derivatives(problem.loss, columns.T, shown)
+    return BlockPoint(problem, W, H, b, rows, rank, blocks, *derivatives, 0.0)
 
 
 def alike_classes(problem: Problem, means: Params) -> list[Block]:
     """Blocks of classes that have the same inner products with themselves, bias and size."""
     W, H = np.asarray(means.W), np.asarray(means.H)
-    samples = np.asarray(problem.samples(means.W.dtype))
+    samples = np.asarray(problem.column_weights)
     columns = [np.sum(W**2, axis=1), np.sum(H**2, axis=0), np.sum(W.T * H, axis=0)]
     if means.b is not None:
         columns.append(np.asarray(means.b))
@@ -205,7 +190,7 @@ def _distance(X: np.ndarray, Y: np.ndarray) -> float:
 
 
 def samples_of(point: BlockPoint) -> Float[np.ndarray, " K"]:
-    return np.asarray(point.problem.samples(jnp.result_type(float)))
+    return np.asarray(point.problem.column_weights)
 
 
 def feature_gradient_of(point: BlockPoint) -> Matrix:

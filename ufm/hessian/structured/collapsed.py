@@ -14,30 +14,23 @@ twice, and multiplicities are exact: they are dimensions of the parts above.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
+from ufm.hessian.counts.arrow import block_eigenvalues
 from ufm.hessian.counts.inertia import with_counts
 from ufm.hessian.krylov.extremal import extremal_eigenpairs
-from ufm.hessian.products.dense import LARGEST, check_entries, check_point, dense_hessian, rounding
+from ufm.hessian.products.columns import check_point, host_point
+from ufm.hessian.products.dense import LARGEST, check_entries, hessian_at, rounding
 from ufm.hessian.products.lipschitz import hessian_lipschitz
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.hessian.structured.complement import complement_parts
 from ufm.hessian.symmetry_zeros import gauge
 from ufm.model.class_means import deviations, reduced_problem, to_class_means
 from ufm.model.params import Params
-from ufm.model.problem import (
-    Problem,
-    feature_gradient,
-    logit_gradient,
-    logits,
-    matmul,
-    value_and_gradient,
-)
+from ufm.model.problem import Problem
 
 #: Features of a class that differ by more than this part of their size are not collapsed.
 COLLAPSED = 1e-6
@@ -47,10 +40,12 @@ _ENDS, _PRODUCTS = 6, 20_000
 _RANK_CUTOFF = 1e-9
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def collapse_deviation(problem: Problem, params: Params) -> float:
     """‖H − class means‖_F / ‖H‖_F, 0 where H = 0."""
-    size = float(jnp.linalg.norm(params.H))
-    return float(jnp.linalg.norm(deviations(problem, params.H))) / size if size > 0 else 0.0
+    H = np.asarray(params.H)
+    size = float(np.linalg.norm(H))
+    return float(np.linalg.norm(deviations(problem, H))) / size if size > 0 else 0.0
 
 
 def collapsed_spectrum(
@@ -70,10 +65,17 @@ def collapsed_spectrum(
             f"{deviation:.1e} of their size (at most {COLLAPSED:.0e}). Use method='dense' or "
             "'lanczos', or inertia"
         )
-    means = Params(params.W, to_class_means(problem, params.H), params.b)
-    moved = float(jnp.linalg.norm(deviations(problem, params.H)))
-    shift = moved * float(hessian_lipschitz(problem, params)) if moved > 0 else 0.0
+    means, shift = nearest_means(problem, params)
     return spectrum_of_means(problem, means, cluster_tol, shift)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def nearest_means(problem: Problem, params: Params) -> tuple[Params, float]:
+    """W, √n_k h̄_k (d×K) and b, and how far the Hessian can move on the way from the point."""
+    H = np.asarray(params.H)
+    moved = float(np.linalg.norm(deviations(problem, H)))
+    shift = moved * float(hessian_lipschitz(problem, params)) if moved > 0 else 0.0
+    return Params(params.W, jnp.asarray(to_class_means(problem, H)), params.b), shift
 
 
 def spectrum_of_means(
@@ -91,22 +93,23 @@ def spectrum_of_means(
     compilation, for points of any rank.
     """
     small = reduced_problem(problem, means.W.shape[1])
-    _, gradient = value_and_gradient(small, means)
-    orbit = gauge(problem, means, gradient)
+    orbit = gauge(problem, means, host_point(small, means).gradient())
     point, dropped = _in_row_space(means) if reduce_rank else (means, 0.0)
     if dropped > 0:
         shift += dropped * float(hessian_lipschitz(small, means))
     # One dimension too many at the origin costs nothing: no problem has none.
     narrow = reduced_problem(problem, point.W.shape[1])
-    blocks, sizes = (np.asarray(x) for x in _blocks_and_sizes(narrow, point))
-    check_entries(np.append(blocks, sizes))
+    at = host_point(narrow, point)
+    G = at.feature_gradient()
+    check_entries(G)
+    blocks, sizes = np.concatenate(block_eigenvalues(at)), np.linalg.svd(G, compute_uv=False)
     noise = rounding(np.concatenate([blocks.ravel(), sizes]))
     parts = complement_parts(problem, sizes, point.W.shape[1], noise + shift)
     for values, count in zip(blocks, problem.class_counts, strict=True):
         parts.append(Part("deviations from class means", values, count - 1, noise + shift))
     note, ends, converged, small_enough = "", [], True, narrow.num_parameters <= LARGEST
     if small_enough:
-        values = np.linalg.eigvalsh(dense_hessian(narrow, point))
+        values = np.linalg.eigvalsh(hessian_at(at))
         parts.append(Part("class means", values, 1, rounding(values) + shift))
     else:
         ends, converged = _ends(narrow, point, shift)
@@ -133,8 +136,9 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
     stacked = np.vstack([np.asarray(means.W), np.asarray(means.H).T])
     _, sizes, right = np.linalg.svd(stacked, full_matrices=False)
     rank = max(int(np.sum(sizes > _RANK_CUTOFF * sizes[0])), 1)
-    basis = jnp.asarray(right[:rank].T)
-    point = Params(matmul(means.W, basis), matmul(basis.T, means.H), means.b)
+    W, H = stacked[: len(means.W)], stacked[len(means.W) :].T
+    basis = right[:rank].T
+    point = Params(jnp.asarray(W @ basis), jnp.asarray(basis.T @ H), means.b)
     return point, float(np.linalg.norm(sizes[rank:]))
 
 
@@ -151,22 +155,3 @@ def _ends(problem: Problem, point: Params, shift: float) -> tuple[list[Part], bo
             for value, residual in zip(pairs.values, pairs.residuals, strict=True)
         ]
     return parts, converged
-
-
-@jax.jit
-def _blocks_and_sizes(
-    problem: Problem, point: Params
-) -> tuple[Float[Array, "K r"], Float[Array, " K"]]:
-    """Eigenvalues of D_k for every class, and the singular values of G, in the K-column problem."""
-    V = logits(problem, point)
-    G = feature_gradient(problem, logit_gradient(problem, V))
-    samples = problem.samples(V.dtype)
-
-    def one(column: Any) -> Array:
-        label, v = column
-        S = problem.loss.hessian(v, label) / jnp.sum(samples)
-        block = matmul(point.W.T, matmul(S, point.W))
-        return jnp.asarray(problem.lam_h, V.dtype) + jnp.linalg.eigvalsh(0.5 * (block + block.T))
-
-    blocks = jax.lax.map(one, (jnp.asarray(problem.labels), V.T))
-    return blocks, jnp.linalg.svd(G, compute_uv=False)

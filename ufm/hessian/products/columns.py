@@ -1,0 +1,132 @@
+r"""A point on the host, and what its columns contribute to ∇²f, by one small program.
+
+Everything that knows the Hessian as a matrix or by its blocks is NumPy and built from
+
+    S_i = ω_i ∇²L(v_i, y_i),   g_i = ω_i ∇L(v_i, y_i)/√c_i,   ĥ_i/√c_i.
+
+The program that evaluates the derivatives of the losses sees neither d nor the number of columns:
+one compilation serves all of them.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ufm._support.quick_jit import quick_jit
+from ufm.losses import Loss
+from ufm.model.params import Params
+from ufm.model.problem import Problem, check_shapes
+
+#: Columns given at once, those that the program evaluates at once, and numbers in the Hessians of
+#: either, at most.
+_CHUNK, _EVALUATED, _NUMBERS = 256, 64, 1 << 22
+
+
+class Derivatives(NamedTuple):
+    """L, ∇L and ∇²L at m columns."""
+
+    values: Float[np.ndarray, " m"]
+    gradients: Float[np.ndarray, "m K"]
+    hessians: Float[np.ndarray, "m K K"]
+
+
+class Columns(NamedTuple):
+    """Consecutive columns: S_i, g_i, ĥ_i/√c_i and 1/√c_i."""
+
+    hessians: Float[np.ndarray, "m K K"]
+    gradients: Float[np.ndarray, "m K"]
+    features: Float[np.ndarray, "m d"]
+    roots: Float[np.ndarray, " m"]
+
+
+class HostPoint(NamedTuple):
+    """A point of the problem as NumPy arrays, with the samples that each column stands for."""
+
+    problem: Problem
+    W: Float[np.ndarray, "K d"]
+    H: Float[np.ndarray, "d N"]
+    b: Float[np.ndarray, " K"] | None
+    samples: Float[np.ndarray, " N"]
+
+    @property
+    def decays(self) -> tuple[Any, Any, Any]:
+        """λ_W, λ_H and λ_b (0 without a bias), in the precision of the point."""
+        problem, number = self.problem, self.W.dtype.type
+        return tuple(number(x or 0.0) for x in (problem.lam_w, problem.lam_h, problem.lam_b))
+
+    def columns(self) -> Iterator[Columns]:
+        """All columns in order, a few hundred at a time."""
+        labels, roots = self.problem.labels, 1.0 / np.sqrt(self.samples)
+        weights = self.samples / np.sum(self.samples)
+        size = _at_most(_CHUNK, len(self.W))
+        for start in range(0, len(labels), size):
+            part = slice(start, start + size)
+            features = self.H[:, part].T * roots[part, None]
+            logits = features @ self.W.T + (0.0 if self.b is None else self.b)
+            found = loss_derivatives(self.problem.loss, logits, labels[part])
+            yield Columns(
+                found.hessians * weights[part, None, None],
+                found.gradients * (weights * roots)[part, None],
+                features,
+                roots[part],
+            )
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def feature_gradient(self) -> Float[np.ndarray, "K N"]:
+        """G."""
+        return np.concatenate([part.gradients for part in self.columns()]).T
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def gradient(self) -> Params:
+        """∇f by W and H; not by b."""
+        G, (lam_w, lam_h, _) = self.feature_gradient(), self.decays
+        by_w, by_h = G @ self.H.T + lam_w * self.W, self.W.T @ G + lam_h * self.H
+        return Params(jnp.asarray(by_w), jnp.asarray(by_h), None)
+
+
+def host_point(problem: Problem, params: Params) -> HostPoint:
+    """Raises `ValueError` for a point that is none of the problem's, or is not finite."""
+    check_point(problem, params)
+    W, H, b = (None if x is None else np.asarray(x) for x in (params.W, params.H, params.b))
+    weights = problem.column_weights
+    samples = np.ones(problem.num_columns) if weights is None else np.asarray(weights)
+    return HostPoint(problem, W, H, b, samples.astype(W.dtype))
+
+
+def check_point(problem: Problem, params: Params) -> None:
+    """Raise `ValueError` for a point that is none of the problem's, or is not finite."""
+    check_shapes(problem, params)
+    if not all(np.all(np.isfinite(np.asarray(x))) for x in jax.tree.leaves(params)):
+        raise ValueError("the point is not finite: it has no Hessian")
+
+
+def loss_derivatives(
+    loss: Loss, logits: Float[np.ndarray, "m K"], labels: Int[np.ndarray, " m"]
+) -> Derivatives:
+    """L, ∇L and ∇²L at any number of columns."""
+    size = _at_most(_EVALUATED, logits.shape[1])
+    parts = []
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        missing = size - len(labels[part])
+        padded = np.pad(logits[part], ((0, missing), (0, 0)))
+        found = _derivatives(loss, padded, np.pad(labels[part].astype(np.int32), (0, missing)))
+        parts.append([np.asarray(x)[: size - missing] for x in found])
+    return Derivatives(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+
+
+def _at_most(columns: int, classes: int) -> int:
+    return min(columns, max(1, _NUMBERS // classes**2))
+
+
+@quick_jit
+def _derivatives(
+    loss: Loss, logits: Float[Array, "m K"], labels: Int[Array, " m"]
+) -> tuple[Float[Array, " m"], Float[Array, "m K"], Float[Array, "m K K"]]:
+    methods = (loss.value, loss.gradient, loss.hessian)
+    value, gradient, hessian = (jax.vmap(x)(jnp.asarray(logits), labels) for x in methods)
+    return value, gradient, hessian
