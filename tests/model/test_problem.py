@@ -13,6 +13,7 @@ from plain_model import plain_objective
 
 from ufm.hessian import hvp
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
+from ufm.model.evaluation import evaluated
 from ufm.model.problem import Params, Problem, init_params, objective, value_and_gradient
 from ufm.model.rounding import gradient_noise
 
@@ -180,7 +181,11 @@ def points(problem: Problem, dtype) -> Params:
 def gradients_and_noise(problem, batch):
     slope = jax.vmap(lambda p: value_and_gradient(problem, p)[1])
     wide = jax.tree.map(lambda x: x.astype(jnp.float64), batch)
-    return slope(batch), slope(wide), jax.vmap(lambda p: gradient_noise(problem, p))(batch)
+    return (
+        slope(batch),
+        slope(wide),
+        jax.vmap(lambda p: gradient_noise(problem, evaluated(problem, p)))(batch),
+    )
 
 
 def assert_bounds(bounds: np.ndarray, errors: np.ndarray) -> None:

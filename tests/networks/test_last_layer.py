@@ -169,7 +169,7 @@ def test_the_compressed_layer_is_the_layer():
     small, point = compressed(problem, params)
     assert small.dim == point.W.shape[1] == len(point.H) == 3 * K + 1
     states = [jax.jit(dual_state)(*x) for x in ((problem, params), (small, point))]
-    for name in ("value", "grad_norm", "dual_norm", "gamma"):
+    for name in ("value", "grad_norm", "dual_norm", "top_left"):
         full, less = (getattr(state, name) for state in states)
         np.testing.assert_allclose(less, full, rtol=1e-10, err_msg=name)
     full, less = (ufm.nc_metrics(*x) for x in ((problem, params), (small, point)))

@@ -6,6 +6,7 @@ of a batch; XLA releases the interpreter while it computes, so threads are enoug
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -57,5 +58,11 @@ def one_blas_thread() -> Iterator[None]:
     Measured on two cores: the complex factorisations of `ufm.landscape.root_finding` take up to 40
     times as long with them.
     """
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         yield
+
+
+@functools.cache
+def _libraries() -> threadpoolctl.ThreadpoolController:
+    """Looking for them takes a millisecond."""
+    return threadpoolctl.ThreadpoolController()

@@ -30,6 +30,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ufm._support.pytree import pytree, require
+from ufm._support.quick_jit import quick_jit
 from ufm.certificates.dual_bounds import (
     Bound,
     DualState,
@@ -166,7 +167,7 @@ def _no_spurious_minima(problem: Problem) -> bool:
     return bool(loss.is_convex()) and problem.dim >= needed
 
 
-@jax.jit
+@quick_jit
 def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     state = dual_state(problem, params)
     bound, region = _lower_bound(problem, state), region_lower_bound(problem, state)
@@ -179,7 +180,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
     tol, depth = _tolerance(problem, state, relative)
     critical_tol = jnp.maximum(
-        1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, params)
+        1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image = escape_direction(problem, state)
     witness = _witness(problem, state)
@@ -221,7 +222,7 @@ def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Sc
     """The largest gap that closes the question, and the depth that it is relative to."""
     loss = problem.loss
     infimum = loss.infimum() or 0.0
-    origin = data_loss(problem, jnp.zeros_like(state.V))
+    origin = data_loss(problem, jnp.zeros_like(state.at.V))
     # A bound that is declared may lie far below the loss: no scale beyond that of the loss itself.
     height, excess = (
         jnp.minimum(x - infimum, jnp.abs(x)) if loss.declared else x - infimum
@@ -241,7 +242,7 @@ def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | N
     loss, columns = problem.loss, problem.num_columns
     if not loss.declared:
         return None
-    V = finite_or_zero(state.V)
+    V = finite_or_zero(state.at.V)
     every = per_column(functools.partial(loss.refutation, curved=False), problem, V)
     affordable = max(_FEWEST_HESSIANS, int(_HESSIAN_WORK / problem.num_classes**3))
     chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))
@@ -261,7 +262,7 @@ def _lower_bound(problem: Problem, state: DualState) -> Bound:
         dtype = state.value.dtype
         scalar = symmetric.margin_lower_bound(problem).astype(dtype)
         # No term of the bound exceeds f(0), and each is known to 1 + γ of its roundings.
-        size = jnp.abs(scalar) + data_loss(problem, jnp.zeros_like(state.V))
+        size = jnp.abs(scalar) + data_loss(problem, jnp.zeros_like(state.at.V))
         steep = jnp.asarray(problem.loss.smoothness()[0], dtype)
         slack = 64 * float(jnp.finfo(dtype).eps) * steep * size + state.value_rounding
         bound = Bound(scalar - slack, slack)

@@ -26,15 +26,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.losses import CrossEntropy
+from ufm.model.evaluation import Evaluated, evaluated
 from ufm.model.problem import (
     Params,
     Problem,
     data_loss,
     feature_gradient,
     gradient_at,
-    logit_gradient,
-    logits,
     matmul,
     norm,
     penalty,
@@ -45,6 +45,7 @@ from ufm.model.problem import (
 from ufm.model.rounding import (
     GradientVersions,
     bounded_spectral_norm,
+    column_sums,
     gradient_versions,
     machine_epsilon,
     row_sums,
@@ -57,10 +58,7 @@ Scalar = Float[Array, ""]
 class DualState(NamedTuple):
     """A point of the problem seen from its dual."""
 
-    params: Params
-    V: Float[Array, "K N"]
-    gamma: Float[Array, "K N"]
-    G: Float[Array, "K N"]
+    at: Evaluated
     value: Scalar
     #: Bound on the rounding error of `value`.
     value_rounding: Scalar
@@ -91,28 +89,26 @@ def no_bound(state: DualState) -> Bound:
     return Bound(jnp.full_like(state.value, -jnp.inf), state.value_rounding)
 
 
+@quick_jit
 def dual_state(problem: Problem, params: Params) -> DualState:
     """Evaluate everything the bounds need, once."""
-    V = logits(problem, params)
-    gamma = logit_gradient(problem, V)
-    G = feature_gradient(problem, gamma)
-    grad = gradient_at(problem, params, gamma)
-    versions = gradient_versions(problem, params, V)
-    sigma, bound, left, right = bounded_spectral_norm(G, norm_of_entries=jnp.linalg.norm(G))
+    at = evaluated(problem, params)
+    sums = column_sums(problem, at)
+    versions = gradient_versions(sums)
+    sigma, bound, left = bounded_spectral_norm(at.G)
+    right = matmul(left, at.G)
+    size = jnp.linalg.norm(right)
     return DualState(
-        params=params,
-        V=V,
-        gamma=gamma,
-        G=G,
-        value=data_loss(problem, V) + penalty(problem, params),
-        value_rounding=value_rounding(problem, params, V, gamma),
+        at=at,
+        value=sums.value + penalty(problem, params),
+        value_rounding=value_rounding(problem, params, sums),
         versions=versions,
-        grad_norm=norm(grad),
-        mu=problem.mu(V.dtype),
+        grad_norm=norm(gradient_at(problem, params, at.gamma)),
+        mu=problem.mu(at.V.dtype),
         dual_norm=sigma,
         dual_norm_bound=bound + versions.norm,
         top_left=left,
-        top_right=right,
+        top_right=right / jnp.where(size > 0, size, 1.0),
     )
 
 
@@ -136,10 +132,10 @@ def region_lower_bound(problem: Problem, state: DualState) -> Bound:
     threshold = problem.loss.convex_above()
     if problem.loss.is_convex() or threshold is None or not problem.loss.contrastive:
         return no_bound(state)
-    limit = -jnp.log(jnp.asarray(threshold, state.V.dtype))
-    worst = jnp.max(per_column(CrossEntropy().value, problem, state.V))
+    limit = -jnp.log(jnp.asarray(threshold, state.at.V.dtype))
+    worst = jnp.max(per_column(CrossEntropy().value, problem, state.at.V))
     # Inside with room for the rounding of the logits and of p*.
-    room = 1e-6 + 1e3 * machine_epsilon(worst) * (1.0 + jnp.max(jnp.abs(state.V)))
+    room = 1e-6 + 1e3 * machine_epsilon(worst) * (1.0 + jnp.max(jnp.abs(state.at.V)))
     # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.
     bias_range = limit + state.value / state.mu * (2.0 / _smallest_class(problem, limit)) ** 0.5
     bound = _tangent_bound(problem, state, 0.0, free_bias=bias_range)
@@ -147,51 +143,89 @@ def region_lower_bound(problem: Problem, state: DualState) -> Bound:
     return Bound(jnp.where(inside, bound.lower, -jnp.inf), bound.rounding)
 
 
+class _Dual(NamedTuple):
+    """A direction Γ of dual points, its dual norm, and a bound that this does not exceed."""
+
+    gamma: Float[Array, "K N"]
+    sigma: Scalar
+    sigma_bound: Scalar
+
+
 def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
-    plain = _bound_from(problem, state, state.gamma, state.dual_norm, state.dual_norm_bound)
-    if not problem.has_bias:
-        return plain
-    # Row sums 0 make the bias drop out: at λ_b = 0 nothing else is feasible for MSE, and for the
-    # softmax losses it is first-order better, as long as no probability p − r turns negative.
-    share = scale_by_weights(problem, jnp.ones_like(state.gamma))
-    centred = state.gamma - jnp.sum(state.gamma, axis=1)[:, None] * share
-    # Centring subtracts: errors are those of the entries before, at most doubled.
-    sigma, sigma_bound, _, _ = bounded_spectral_norm(
-        feature_gradient(problem, centred), norm_of_entries=jnp.linalg.norm(state.G)
+    duals = [_Dual(state.at.gamma, state.dual_norm, state.dual_norm_bound)]
+    if problem.has_bias:
+        duals.append(_centred(problem, state))
+    feasible = state.mu * (1.0 - 8 * machine_epsilon(state.mu))
+    # θ as large as the inflated dual norm allows.
+    thetas = jnp.stack(
+        [
+            jnp.minimum(1.0, feasible / jnp.where(x.sigma_bound > 0, x.sigma_bound, 1.0))
+            for x in duals
+        ]
     )
-    sigma_bound += 2 * state.versions.norm
+    points = thetas[:, None, None] * jnp.stack([_per_sample(problem, x.gamma) for x in duals])
+    sums = jax.vmap(lambda point: _conjugate_sums(problem, point))(points)
+    plain, *others = (
+        _bound_of(problem, state, dual, thetas[i], points[i] if i else None, sums[i])
+        for i, dual in enumerate(duals)
+    )
+    for other in others:
+        better = other.lower > plain.lower
+        plain = Bound(*(jnp.where(better, a, b) for a, b in zip(other, plain, strict=True)))
+    return plain
+
+
+def _centred(problem: Problem, state: DualState) -> _Dual:
+    """Γ − r ωᵀ: row sums 0 make the bias drop out.
+
+    At λ_b = 0 nothing else is feasible for MSE, and for the softmax losses it is first-order
+    better, as long as no probability p − r turns negative.
+    """
+    gamma = state.at.gamma
+    share = scale_by_weights(problem, jnp.ones_like(gamma))
+    centred = gamma - jnp.sum(gamma, axis=1)[:, None] * share
+    # Centring subtracts: errors are those of the entries before, at most doubled.
+    sigma, bound, _ = bounded_spectral_norm(
+        feature_gradient(problem, centred), jnp.linalg.norm(state.at.G)
+    )
+    bound += 2 * state.versions.norm
     # For a free bias row sums have to be exactly 0 (`_bias_term`): the way there counts.
-    _, error = row_sums(state.gamma, state.versions)
+    _, error = row_sums(gamma, state.versions)
     way = feature_gradient(problem, error[:, None] * share)
     free = jnp.asarray(problem.lam_b, sigma.dtype) == 0
-    sigma_bound += jnp.where(free, jnp.linalg.norm(way), 0.0)
-    without_bias = _bound_from(problem, state, centred, sigma, sigma_bound, is_centred=True)
-    better = without_bias.lower > plain.lower
-    return Bound(*(jnp.where(better, a, b) for a, b in zip(without_bias, plain, strict=True)))
+    return _Dual(centred, sigma, bound + jnp.where(free, jnp.linalg.norm(way), 0.0))
 
 
-def _bound_from(
+def _conjugate_sums(problem: Problem, point: Float[Array, "K N"]) -> Float[Array, " 2"]:
+    """g* at a dual point in units of a sample's, and what its rounding is charged on."""
+    loss = problem.loss
+    rows = per_column(
+        lambda dual, label: jnp.stack(
+            [loss.conjugate(dual, label), loss.conjugate_rounding(dual, label)]
+        ),
+        problem,
+        point,
+    )
+    return jax.vmap(lambda row: weighted_sum(problem, row))(rows)
+
+
+def _bound_of(
     problem: Problem,
     state: DualState,
-    gamma: Array,
-    sigma: Scalar,
-    sigma_bound: Scalar,
-    is_centred: bool = False,
+    dual: _Dual,
+    theta: Scalar,
+    centred: Array | None,
+    sums: Float[Array, " 2"],
 ) -> Bound:
-    """The bound of the dual point θΓ, with θ as large as the inflated dual norm allows."""
-    loss = problem.loss
-    feasible = state.mu * (1.0 - 8 * machine_epsilon(gamma))
-    theta = jnp.minimum(1.0, feasible / jnp.where(sigma_bound > 0, sigma_bound, 1.0))
-    dual = theta * _per_sample(problem, gamma)
-    conjugate = weighted_sum(problem, per_column(loss.conjugate, problem, dual))
-    errors = weighted_sum(problem, per_column(loss.conjugate_rounding, problem, dual))
-    rounding = machine_epsilon(gamma) * (problem.num_columns + problem.num_classes + 16) * errors
-    rounding += state.value_rounding
-    bias, bias_rounding = _bias_term(problem, state, theta, dual if is_centred else None)
+    """The bound of the dual point θΓ, which is `centred` in units of a sample's, if it is."""
+    conjugate, errors = sums
+    terms = problem.num_columns + problem.num_classes + 16
+    rounding = machine_epsilon(dual.gamma) * terms * errors + state.value_rounding
+    bias, bias_rounding = _bias_term(problem, state, theta, centred)
     lower = -conjugate - bias - rounding
     # What the inflated dual norm costs is rounding too, though it is in the bound already.
-    inflation = jnp.minimum(1.0, state.mu / jnp.where(sigma > 0, sigma, 1.0)) - theta
-    inner = jnp.abs(jnp.sum(gamma * state.V)) + jnp.abs(state.value)
+    inflation = jnp.minimum(1.0, state.mu / jnp.where(dual.sigma > 0, dual.sigma, 1.0)) - theta
+    inner = jnp.abs(jnp.sum(dual.gamma * state.at.V)) + jnp.abs(state.value)
     return Bound(lower, rounding + bias_rounding + jnp.maximum(inflation, 0.0) * inner)
 
 
@@ -206,7 +240,7 @@ def _bias_term(
     if not problem.has_bias:
         return jnp.zeros_like(theta), jnp.zeros_like(theta)
     lam_b = jnp.asarray(problem.lam_b, theta.dtype)
-    r, error = row_sums(state.gamma, state.versions)
+    r, error = row_sums(state.at.gamma, state.versions)
     if centred is not None:
         r = jnp.zeros_like(r)
     decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
@@ -250,15 +284,15 @@ def _tangent_bound(
     problem: Problem, state: DualState, lowest: float, free_bias: Scalar | None
 ) -> Bound:
     """g(V) − ⟨Γ,V⟩ − bias term − (‖G‖₂−μ)₊ (f−ℓ₀)/μ, minus its rounding error."""
-    gamma, V, mu = state.gamma, state.V, state.mu
+    gamma, V, mu = state.at.gamma, state.at.V, state.mu
     products = gamma * V
     tangent = data_loss(problem, V) - jnp.sum(products)
     terms = gamma.shape[0] * gamma.shape[1] + 16
     # ‖Z*‖_* ≤ (f* − ℓ₀)/μ for a minimiser, so errors of Γ are charged at that distance.
     radius = (state.value - lowest) / mu
     excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * machine_epsilon(mu)), 0.0)
-    reach = radius + jnp.linalg.norm(matmul(state.params.W, state.params.H))
-    error = 64 * machine_epsilon(V) * jnp.linalg.norm(state.G) + state.versions.norm
+    reach = radius + jnp.linalg.norm(matmul(state.at.params.W, state.at.params.H))
+    error = 64 * machine_epsilon(V) * jnp.linalg.norm(state.at.G) + state.versions.norm
     rounding = terms * machine_epsilon(V) * jnp.sum(jnp.abs(products)) + error * reach
     bias = bias_rounding = jnp.zeros_like(mu)
     if problem.has_bias:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree
+from ufm._support.quick_jit import quick_jit
 from ufm.certificates.dual_bounds import DualState
 from ufm.hessian import (
     COLLAPSED,
@@ -26,13 +27,13 @@ from ufm.hessian import (
     class_symmetric_spectrum,
     collapse_deviation,
     hessian_lipschitz,
-    hvp,
     inertia,
     nearest_means,
     rank_of,
     rotation_dimension,
     spectrum_of_means,
 )
+from ufm.model.hessian_product import hessian_product, linearise_at
 from ufm.model.params import Params, dot, finite_or_zero, norm
 from ufm.model.problem import Problem, matmul
 
@@ -49,6 +50,7 @@ class Escape:
     predicted: Float[Array, "*batch"]
 
 
+@quick_jit
 def escape_direction(problem: Problem, state: DualState) -> tuple[Escape, Params]:
     """The theory's direction of descent with its true curvature, and the Hessian product along it.
 
@@ -58,15 +60,15 @@ def escape_direction(problem: Problem, state: DualState) -> tuple[Escape, Params
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
     positive = state.mu > 0
     balance = jnp.where(positive, lam_h / jnp.where(positive, lam_w, 1.0), 1.0) ** 0.25
-    a = _outside_row_space(finite_or_zero(state.params).W)
+    a = _outside_row_space(finite_or_zero(state.at.params).W)
     raw = Params(
         -balance * jnp.outer(state.top_left, a),
         jnp.outer(a, state.top_right) / balance,
-        None if state.params.b is None else jnp.zeros_like(state.params.b),
+        None if state.at.params.b is None else jnp.zeros_like(state.at.params.b),
     )
     size = norm(raw)
     direction = jax.tree.map(lambda x: x / jnp.where(size > 0, size, 1.0), raw)
-    image = hvp(problem, state.params, direction)
+    image = hessian_product(problem, linearise_at(problem, state.at), direction)
     total = lam_w + lam_h
     predicted = -2.0 * (state.dual_norm - state.mu) * state.mu / jnp.where(total > 0, total, 1.0)
     return Escape(direction, dot(direction, image), predicted), image
@@ -99,7 +101,7 @@ def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params
     size += jnp.asarray(problem.lam_w, dtype) + jnp.asarray(problem.lam_h, dtype)
     rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5 * size
     kappa = -escape.curvature
-    lipschitz = hessian_lipschitz(problem, state.params)
+    lipschitz = hessian_lipschitz(problem, state.at.params)
     return (kappa > rounding) & (kappa**2 > 16.0 * state.grad_norm * lipschitz)
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ufm.hessian import dense_hessian, hvp
+from ufm.model.evaluation import evaluated
 from ufm.model.params import Params, dot, norm
-from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits
+from ufm.model.problem import Problem
 
 
 def canonical(point: Params, rank: int) -> Params:
@@ -66,7 +67,7 @@ def _lowest_in_row_space(problem: Problem, at: Params, rank: int) -> tuple[float
 
 def _lowest_outside(problem: Problem, at: Params, rank: int) -> tuple[float, Params]:
     """The eigenvector (x u aᵀ, y a vᵀ) of [[λ_W, ‖G‖₂], [‖G‖₂, λ_H]]."""
-    G = feature_gradient(problem, logit_gradient(problem, logits(problem, at)))
+    G = evaluated(problem, at).G
     left, sizes, right = np.linalg.svd(np.asarray(G), full_matrices=False)
     sigma = float(sizes[0])
     form = np.array([[float(problem.lam_w), sigma], [sigma, float(problem.lam_h)]])

@@ -26,12 +26,10 @@ from ufm.hessian import (
 from ufm.landscape.lowest import canonical, lowest_eigenpair
 from ufm.landscape.point_space import PointSpace
 from ufm.model.class_means import deviations, to_class_means
+from ufm.model.evaluation import evaluated
 from ufm.model.params import Params, norm
 from ufm.model.problem import (
     Problem,
-    feature_gradient,
-    logit_gradient,
-    logits,
     matmul,
     value_and_gradient,
 )
@@ -179,6 +177,6 @@ def signature(problem: Problem, point: Params) -> Float[Array, " s"]:
     moving along a continuum of critical points such as MSE's saddles, which is counted as one.
     """
     value, _ = value_and_gradient(problem, point)
-    G = feature_gradient(problem, logit_gradient(problem, logits(problem, point)))
+    G = evaluated(problem, point).G
     sizes = [jnp.linalg.svd(x, compute_uv=False) for x in (matmul(point.W, point.H), G)]
     return jnp.concatenate([value[None], sizes[0], sizes[1] / problem.mu()])

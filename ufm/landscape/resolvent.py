@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ufm.model.problem import Params, Problem, feature_gradient, logit_gradient, logits, matmul
+from ufm.model.evaluation import evaluated
+from ufm.model.problem import Params, Problem, matmul
 
 Scalar = Float[Array, ""]
 
@@ -37,8 +38,7 @@ def hessian_blocks(problem: Problem, params: Params) -> Blocks:
     (K, d), N = W.shape, H.shape[1]
     samples = problem.samples(dtype)
     roots = jax.lax.rsqrt(samples)
-    V = logits(problem, params)
-    G = feature_gradient(problem, logit_gradient(problem, V))
+    _, V, _, G = evaluated(problem, params)
     hessian = jax.vmap(problem.loss.hessian, in_axes=(1, 0))
     weights = samples / jnp.sum(samples)
     S = weights[:, None, None] * hessian(V, jnp.asarray(problem.labels))

@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ufm.model.evaluation import Evaluated, evaluated
+from ufm.model.params import Params
 from ufm.model.problem import (
-    Params,
     Problem,
     feature_gradient,
-    logit_gradient,
-    logits,
     logits_from,
     matmul,
     per_column,
@@ -40,9 +39,13 @@ class Linearisation(NamedTuple):
 @jax.jit
 def linearise(problem: Problem, params: Params) -> Linearisation:
     """Compute once what products with the Hessian at `params` share."""
-    V = logits(problem, params)
-    G = feature_gradient(problem, logit_gradient(problem, V))
-    return Linearisation(params, V, G, per_column(problem.loss.curvature, problem, V))
+    return linearise_at(problem, evaluated(problem, params))
+
+
+def linearise_at(problem: Problem, at: Evaluated) -> Linearisation:
+    """The same where the logits and G are there already."""
+    curvature = per_column(problem.loss.curvature, problem, at.V)
+    return Linearisation(at.params, at.V, at.G, curvature)
 
 
 def curvature_product(

@@ -10,16 +10,16 @@ that what is a difference of larger numbers, as Γ may be, has no unique floatin
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ufm.losses import Loss
+from ufm.model.evaluation import Evaluated
+from ufm.model.params import Params
 from ufm.model.problem import (
-    Params,
     Problem,
     feature_gradient,
-    logit_gradient,
-    logits,
     logits_from,
     matmul,
     penalty,
@@ -44,34 +44,66 @@ def logit_sizes(problem: Problem, params: Params) -> Float[Array, "K N"]:
     return jnp.abs(Z) if params.b is None else jnp.abs(Z) + jnp.abs(params.b)[:, None]
 
 
-def _gradient_errors(problem: Problem, params: Params, V: Float[Array, "K N"]) -> Array:
-    """Estimated errors of the columns of Γ, in units of eps: ω_i `Loss.gradient_rounding`."""
-    sizes = logit_sizes(problem, params)
-    errors = per_column(problem.loss.gradient_rounding, problem, V, sizes)
-    return scale_by_weights(problem, errors[None, :])
-
-
-def gradient_noise(problem: Problem, params: Params) -> Scalar:
+def gradient_noise(problem: Problem, at: Evaluated) -> Scalar:
     """An upper estimate of the rounding error of ‖∇f‖: below it a gradient norm means nothing.
 
     eps times the norms of what the three gradients add up, times the square root of the longest
     sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019), and the error
-    of Γ itself, which may be a small difference (`Loss.gradient_rounding`).
+    of Γ itself, which may be a small difference: ω_i `Loss.gradient_rounding`.
     """
-    dtype = params.W.dtype
-    V = logits(problem, params)
-    gamma = logit_gradient(problem, V)
-    gamma_error = jnp.linalg.norm(_gradient_errors(problem, params, V))
+    params, dtype = at.params, at.V.dtype
+    sizes = logit_sizes(problem, params)
+    errors = per_column(problem.loss.gradient_rounding, problem, at.V, sizes)
+    gamma_error = jnp.linalg.norm(scale_by_weights(problem, errors[None, :]))
     size_w, size_h = jnp.linalg.norm(params.W), jnp.linalg.norm(params.H)
     longest = max(problem.num_columns, problem.dim, problem.num_classes) ** 0.5
-    terms = jnp.linalg.norm(feature_gradient(problem, gamma)) * (size_h + size_w)
+    terms = jnp.linalg.norm(at.G) * (size_h + size_w)
     terms += jnp.asarray(problem.lam_w, dtype) * size_w + jnp.asarray(problem.lam_h, dtype) * size_h
     own = size_h + size_w
     if params.b is not None:
-        terms += jnp.linalg.norm(gamma)
+        terms += jnp.linalg.norm(at.gamma)
         terms += jnp.asarray(problem.lam_b, dtype) * jnp.linalg.norm(params.b)
         own += problem.num_columns**0.5
     return machine_epsilon(params.W) * (longest * terms + gamma_error * own)
+
+
+class ColumnSums(NamedTuple):
+    """Averages over the samples, of the losses and of what their rounding is charged on."""
+
+    #: g(V), and the average of |L| and of `Loss.rounding`.
+    value: Scalar
+    size: Scalar
+    evaluation: Scalar
+    #: Averages of Σ_k |∇L|_k a_k and ‖a‖², a_k the absolute values that a logit adds up; max a.
+    slope: Scalar
+    square: Scalar
+    largest: Scalar
+    #: Errors of Γ in units of eps, e_i = ω_i `Loss.gradient_rounding`: Σ e_i and Σ e_i²/c_i.
+    errors: Scalar
+    square_errors: Scalar
+
+
+def column_sums(problem: Problem, at: Evaluated) -> ColumnSums:
+    """All of them from one pass."""
+    params, loss = at.params, problem.loss
+    absolute = logits_from(problem, matmul(jnp.abs(params.W), jnp.abs(params.H)), None)
+    if params.b is not None:
+        absolute = absolute + jnp.abs(params.b)[:, None]
+
+    def numbers(z: Array, label: Array, size: Array, absolute: Array) -> tuple[Array, ...]:
+        value = loss.value(z, label)
+        slope = jnp.sum(jnp.abs(loss.gradient(z, label)) * absolute)
+        error = loss.gradient_rounding(z, label, size)
+        return value, jnp.abs(value), loss.rounding(z, label), slope, jnp.sum(absolute**2), error
+
+    *numbers_, error = per_column(numbers, problem, at.V, logit_sizes(problem, params), absolute)
+    own = feature_gradient(problem, scale_by_weights(problem, error[None, :]))
+    rows = jnp.stack([*numbers_, error, error * feature_gradient(problem, own)[0]])
+    value, size, evaluation, slope, square, errors, square_errors = jax.vmap(
+        lambda row: weighted_sum(problem, row)
+    )(rows)
+    largest = jnp.max(absolute)
+    return ColumnSums(value, size, evaluation, slope, square, largest, errors, square_errors)
 
 
 class GradientVersions(NamedTuple):
@@ -83,14 +115,10 @@ class GradientVersions(NamedTuple):
     row_sums: Scalar
 
 
-def gradient_versions(problem: Problem, params: Params, V: Float[Array, "K N"]) -> GradientVersions:
+def gradient_versions(sums: ColumnSums) -> GradientVersions:
     """First-order bounds, by the error that the losses declare for their gradients."""
-    unit = _SAFETY * machine_epsilon(V)
-    errors = _gradient_errors(problem, params, V)
-    return GradientVersions(
-        norm=unit * jnp.linalg.norm(feature_gradient(problem, errors)),
-        row_sums=unit * jnp.sum(errors),
-    )
+    unit = _SAFETY * machine_epsilon(sums.value)
+    return GradientVersions(unit * jnp.sqrt(sums.square_errors), unit * sums.errors)
 
 
 def row_sums(
@@ -103,47 +131,38 @@ def row_sums(
 
 
 def bounded_spectral_norm(
-    G: Float[Array, "K N"], norm_of_entries: Scalar
-) -> tuple[Scalar, Scalar, Float[Array, " K"], Float[Array, " N"]]:
-    """σ₁, an upper bound on it that allows for rounding, and the top singular pair.
+    G: Float[Array, "K N"], norm_of_entries: Scalar | None = None
+) -> tuple[Scalar, Scalar, Float[Array, " K"]]:
+    """σ₁, an upper bound on it that allows for rounding, and the top left singular vector.
 
-    The entries of G carry an error of (K + 64) eps relative to `norm_of_entries`. By the
-    eigenvalues of GGᵀ: for the largest singular value the squaring costs no accuracy.
+    The entries of G carry an error of (K + 64) eps relative to `norm_of_entries`, ‖G‖_F unless
+    given. By the eigenvalues of GGᵀ: for the largest singular value the squaring costs no accuracy.
     """
     classes, columns = G.shape
-    eps = machine_epsilon(G)
-    eigenvalues, vectors = jnp.linalg.eigh(matmul(G, G.T))
-    square, left = jnp.maximum(eigenvalues[-1], 0.0), vectors[:, -1]
-    error = eps * (columns * jnp.sum(G**2) + 16 * classes * square)
-    right = matmul(left, G)
-    size = jnp.linalg.norm(right)
-    bound = jnp.sqrt(square + error) * (1.0 + 8 * eps) + (classes + 64) * eps * norm_of_entries
-    return jnp.sqrt(square), bound, left, right / jnp.where(size > 0, size, 1.0)
+    eps, gram = machine_epsilon(G), matmul(G, G.T)
+    eigenvalues, vectors = jnp.linalg.eigh(gram)
+    square, total = jnp.maximum(eigenvalues[-1], 0.0), jnp.trace(gram)
+    error = eps * (columns * total + 16 * classes * square)
+    entries = jnp.sqrt(total) if norm_of_entries is None else norm_of_entries
+    bound = jnp.sqrt(square + error) * (1.0 + 8 * eps) + (classes + 64) * eps * entries
+    return jnp.sqrt(square), bound, vectors[:, -1]
 
 
-def value_rounding(
-    problem: Problem, params: Params, V: Float[Array, "K N"], gamma: Float[Array, "K N"]
-) -> Scalar:
+def value_rounding(problem: Problem, params: Params, sums: ColumnSums) -> Scalar:
     """Bound on the error of the computed f at exactly these parameters."""
-    eps, loss = machine_epsilon(V), problem.loss
+    eps, loss = machine_epsilon(sums.value), problem.loss
     K, N, d = problem.num_classes, problem.num_columns, problem.dim
     # Logits: inner products of length d, then what the loss makes of their error.
-    absolute = logits_from(problem, matmul(jnp.abs(params.W), jnp.abs(params.H)), None)
-    if params.b is not None:
-        absolute = absolute + jnp.abs(params.b)[:, None]
-    error = (d + 8) * eps * absolute
-    second, _ = loss.smoothness()
-    curved = jnp.asarray(second, V.dtype) * jnp.sum(scale_by_weights(problem, error**2))
-    logit_part = jnp.sum(jnp.abs(gamma) * error) + curved
+    unit = (d + 8) * eps
+    second = jnp.asarray(loss.smoothness()[0], sums.value.dtype)
+    logit_part = unit * sums.slope + second * (unit**2 * sums.square)
     # Loss evaluation, summation, penalties.
-    evaluation = weighted_sum(problem, per_column(loss.rounding, problem, V))
-    summation = weighted_sum(problem, jnp.abs(per_column(loss.value, problem, V)))
     longest = max(K * d, d * N) + 8
     total = logit_part + eps * (
-        (K + 16) * evaluation + (N + 8) * summation + longest * penalty(problem, params)
+        (K + 16) * sums.evaluation + (N + 8) * sums.size + longest * penalty(problem, params)
     )
     # First-order bounds mean nothing once logits are wrong by a tenth.
-    return jnp.where(_quadratic(loss) | (jnp.max(error) < 0.1), total, jnp.inf)
+    return jnp.where(_quadratic(loss) | (unit * sums.largest < 0.1), total, jnp.inf)
 
 
 def _quadratic(loss: Loss) -> bool:

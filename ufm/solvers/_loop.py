@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ufm.model.evaluation import evaluated
 from ufm.model.problem import Params, Problem, norm, value_and_gradient
 from ufm.model.rounding import gradient_noise
 from ufm.solvers._solution import HISTORY_LENGTH, History, Solution, Status
@@ -105,7 +106,11 @@ def run(
     """Iterate until converged, stalled, non-finite or out of steps. Pure and jit-compatible."""
 
     def tolerance(params: Params) -> Array:
-        return jnp.maximum(tol, gradient_noise(problem, params)) if use_noise_floor else tol
+        return (
+            jnp.maximum(tol, gradient_noise(problem, evaluated(problem, params)))
+            if use_noise_floor
+            else tol
+        )
 
     def advance(run: _Run) -> _Run:
         point, state, products = method.step(problem, run.point, run.state)

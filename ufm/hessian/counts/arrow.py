@@ -19,12 +19,14 @@ that is, three matrix products over the samples of 2K²d² operations each: m² 
 sample would be d/3 times as many.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ufm._support.threads import one_blas_thread
 from ufm.hessian.products.columns import Columns, HostPoint, host_point
 from ufm.hessian.products.dense import LARGEST, check_entries
 from ufm.model.params import Params
@@ -32,6 +34,8 @@ from ufm.model.problem import Problem
 
 #: Shifts counted in one pass over the samples, at most, and numbers in their Schur complements.
 _SHIFTS, _NUMBERS = 16, 1 << 27
+#: Borders to which LAPACK gains nothing from threads, which wait for each other at full speed.
+_ONE_THREAD = 500
 
 
 class Counts(NamedTuple):
@@ -69,7 +73,8 @@ class Arrow(NamedTuple):
             part = used[i : i + at_once].astype(blocks.dtype)
             for j, T in enumerate(schur_complements(self.point, part), i):
                 check_entries(T)
-                eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
+                with one_blas_thread() if border <= _ONE_THREAD else contextlib.nullcontext():
+                    eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
                 noise = 16 * eps * border * float(np.max(np.abs(eigenvalues)))
                 border_below[j] = np.sum(eigenvalues < 0)
                 reliable[j] = np.min(np.abs(eigenvalues)) > noise
@@ -143,6 +148,7 @@ def _blocks(W: Float[np.ndarray, "K k"], columns: Columns) -> Float[np.ndarray, 
     return 0.5 * (blocks + blocks.transpose(0, 2, 1))
 
 
+@one_blas_thread()
 @np.errstate(over="ignore", invalid="ignore")
 def block_eigenvalues(point: HostPoint) -> list[Float[np.ndarray, "m k"]]:
     """λ_H + the eigenvalues of W̃ᵀS_iW̃/c_i for all columns, a few hundred at a time."""
@@ -164,6 +170,7 @@ class _Sums(NamedTuple):
     one: Float[np.ndarray, " KK"]
 
 
+@one_blas_thread()
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def schur_complements(
     point: HostPoint, shifts: Float[np.ndarray, " s"]

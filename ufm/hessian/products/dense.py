@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from ufm._support.threads import one_blas_thread
 from ufm.hessian.products.columns import HostPoint, host_point
 from ufm.hessian.products.split import check_part
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
@@ -40,6 +41,7 @@ def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[
     return hessian_at(host_point(problem, params), part)
 
 
+@one_blas_thread()
 @np.errstate(over="ignore", invalid="ignore")
 def hessian_at(point: HostPoint, part: str = "all") -> Float[np.ndarray, "P P"]:
     """The same at a point on the host.

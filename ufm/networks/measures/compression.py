@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from ufm.collapse.metrics import class_means
+from ufm.model.evaluation import evaluated
 from ufm.model.params import Params
-from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits, matmul
+from ufm.model.problem import Problem, matmul
 
 
 def compressed(problem: Problem, params: Params) -> tuple[Problem, Params]:
@@ -37,7 +38,7 @@ def compressed(problem: Problem, params: Params) -> tuple[Problem, Params]:
 @jax.jit
 def _compressed(problem: Problem, params: Params) -> Params:
     W, H = params.W, params.H
-    G = feature_gradient(problem, logit_gradient(problem, logits(problem, params)))
+    G = evaluated(problem, params).G
     spanning = jnp.concatenate([W.T, class_means(problem, params), matmul(H, G.T)], axis=1)
     # Columns may be dependent (at collapse they are): Householder's Q spans them all the same.
     basis, _ = jnp.linalg.qr(spanning)

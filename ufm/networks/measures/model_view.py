@@ -14,14 +14,12 @@ from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.last_layer.read import inferred_decay
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.nearest_minimiser import nearest_minimiser
+from ufm.model.evaluation import evaluated
 from ufm.model.params import Params, dot, norm
 from ufm.model.problem import (
     Problem,
     data_loss,
-    feature_gradient,
     gradient_at,
-    logit_gradient,
-    logits,
     matmul,
 )
 
@@ -114,8 +112,7 @@ def view(problem: Problem, params: Params) -> ModelView:
 def _stationarity(problem: Problem, params: Params) -> tuple[Float[Array, ""], ...]:
     """λ_H from the features, and the three residuals of `ModelView`."""
     W, H = params.W, params.H
-    gamma = logit_gradient(problem, logits(problem, params))
-    G = feature_gradient(problem, gamma)
+    _, _, gamma, G = evaluated(problem, params)
     gradient = gradient_at(problem, params, gamma)
     lam_w, lam_h = (jnp.asarray(x, W.dtype) for x in (problem.lam_w, problem.lam_h))
     size_w, size_h = jnp.linalg.norm(W), jnp.linalg.norm(H)

@@ -6,14 +6,14 @@ those of G, and for a convex loss none above μ is what proves a global minimum.
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ufm.minimum.global_minimum import GlobalMinimum, class_sizes
-from ufm.model.problem import Params, Problem, feature_gradient, logit_gradient, logits, matmul
+from ufm.model.evaluation import evaluated
+from ufm.model.problem import Params, Problem, matmul
 from ufm.report._table import Table
 
 Values = Float[np.ndarray, " _"]
@@ -26,12 +26,7 @@ def logit_singular_values(params: Params) -> Values:
 
 def gradient_singular_values(problem: Problem, params: Params) -> Values:
     """σ_j(G), descending."""
-    return _singular_values(_gradient(problem, params))
-
-
-@jax.jit
-def _gradient(problem: Problem, params: Params) -> Float[Array, "K N"]:
-    return feature_gradient(problem, logit_gradient(problem, logits(problem, params)))
+    return _singular_values(evaluated(problem, params).G)
 
 
 def predicted_singular_values(minimum: GlobalMinimum) -> Values:

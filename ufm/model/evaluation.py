@@ -1,0 +1,26 @@
+"""A point with its logits and the gradient there: what everything else at the point starts from."""
+
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+from ufm.model.params import Params
+from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits
+
+
+class Evaluated(NamedTuple):
+    """The logits V, Γ = ∇g(V), and G = Γ diag(1/√c), all K×N."""
+
+    params: Params
+    V: Float[Array, "K N"]
+    gamma: Float[Array, "K N"]
+    G: Float[Array, "K N"]
+
+
+@jax.jit
+def evaluated(problem: Problem, params: Params) -> Evaluated:
+    """V, Γ and G at a point."""
+    V = logits(problem, params)
+    gamma = logit_gradient(problem, V)
+    return Evaluated(params, V, gamma, feature_gradient(problem, gamma))
