@@ -74,6 +74,12 @@ def escape_direction(problem: Problem, state: DualState) -> tuple[Escape, Params
     return Escape(direction, dot(direction, image), predicted), image
 
 
+def has_escape(problem: Problem, state: DualState) -> bool:
+    """Does the theory name a direction of descent: ‖G‖₂ > μ beyond rounding, and rank < d?"""
+    above = float(state.dual_norm) > float(state.mu) * (1 + 1e-9)
+    return above and rank_of(state.at.params) < problem.dim
+
+
 def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
     """A unit vector orthogonal to the rows of W, or as nearly so as there is."""
     classes, dim = W.shape

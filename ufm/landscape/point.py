@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.certificates.dual_bounds import dual_state
-from ufm.certificates.second_order import escape_direction
+from ufm.certificates.second_order import escape_direction, has_escape
 from ufm.hessian import (
     Spectrum,
     hessian_lipschitz,
@@ -107,7 +107,7 @@ def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> Critical
     state = dual_state(small, point)
     mu = float(state.mu)
     escape = curvature = None
-    if rank < small.dim and float(state.dual_norm) > mu * (1 + 1e-9):
+    if has_escape(small, state):
         found, _ = escape_direction(small, state)
         escape, curvature = float(found.predicted), float(found.curvature)
     verdict, reason, gap = _verdict(space, point, smallest, residual, float(norm(gradient)))

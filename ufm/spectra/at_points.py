@@ -13,7 +13,7 @@ import jax
 from jaxtyping import Array, Key
 
 from ufm.certificates.dual_bounds import dual_state
-from ufm.certificates.second_order import escape_direction
+from ufm.certificates.second_order import escape_direction, has_escape
 from ufm.collapse.origin import origin
 from ufm.collapse.symmetric_solution import supported, symmetric_frame, symmetric_minimum
 from ufm.hessian import (
@@ -21,7 +21,6 @@ from ufm.hessian import (
     PLACES,
     Spectrum,
     closed_form_spectrum,
-    rank_of,
     spectrum_of,
     spectrum_of_means,
 )
@@ -119,7 +118,7 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
     K-column problem will do.
     """
     state = dual_state(problem, params)
-    if rank_of(params) >= problem.dim or not float(state.dual_norm) > float(state.mu) * (1 + 1e-9):
+    if not has_escape(problem, state):
         return None
     escape, _ = escape_direction(problem, state)
     return float(escape.predicted)
