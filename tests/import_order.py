@@ -23,7 +23,7 @@ ALLOWED["last_layer"] -= {"spectra"}
 ALLOWED["report"] -= {"networks"}
 # They use the mathematics up to the certificate and the minimum, and sweeps; module by module.
 ALLOWED["networks"] = {
-    *("_support", "losses", "model.params", "model.problem"),
+    *("_support", "losses", "model.params", "model.problem", "model.evaluation"),
     *("collapse.metrics", "collapse.symmetric_solution", "hessian"),
     *("certificates.certificate", "minimum.global_minimum", "minimum.nearest_minimiser"),
     *("runs.run_folder", "last_layer.read", "last_layer.centring", "sweep"),
@@ -32,7 +32,7 @@ ALLOWED["networks"] = {
 #: The same inside a folder: its modules and subfolders in layers, each importing earlier ones only.
 #: Those that share a layer do not know each other, and what is not named comes last of all.
 INSIDE = {
-    "model": (("params",), ("problem",)),
+    "model": (("params",), ("problem",), ("evaluation",)),
     "collapse": (("metrics", "symmetric_solution", "origin"),),
     "hessian": (
         ("spectrum_result",),

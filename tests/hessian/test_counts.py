@@ -123,3 +123,22 @@ def test_entries_that_overflow_are_refused_in_one_line():
     for count in (inertia, functools.partial(eigenvalue_bracket, index=0), spectrum):
         with pytest.raises(ValueError, match="entries overflow at this point: scale W and H down"):
             count(problem, point)
+
+
+def test_counts_compile_nothing_for_other_sizes():
+    compiled = []
+
+    def note(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        for counts, dim in (((2, 2, 2), 4), ((5, 3, 70), 6)):
+            problem = make(CrossEntropy(), counts, 1e-2, dim=dim)
+            point = gaussian(problem, 2, 1.0)
+            before = len(compiled)
+            inertia(problem, point)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert len(compiled) == before

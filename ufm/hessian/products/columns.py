@@ -91,10 +91,11 @@ class HostPoint(NamedTuple):
 def host_point(problem: Problem, params: Params) -> HostPoint:
     """Raises `ValueError` for a point that is none of the problem's, or is not finite."""
     check_point(problem, params)
-    W, H, b = (None if x is None else np.asarray(x) for x in (params.W, params.H, params.b))
+    W, H, b = np.asarray(params.W), np.asarray(params.H), params.b
     weights = problem.column_weights
     samples = np.ones(problem.num_columns) if weights is None else np.asarray(weights)
-    return HostPoint(problem, W, H, b, samples.astype(W.dtype))
+    bias = None if b is None else np.asarray(b)
+    return HostPoint(problem, W, H, bias, samples.astype(W.dtype))
 
 
 def check_point(problem: Problem, params: Params) -> None:
