@@ -218,7 +218,10 @@ def _sums(
 
 
 def _complement(
-    point: HostPoint, GG: Float[np.ndarray, "K K"], sums: _Sums, shift: float
+    point: HostPoint,
+    GG: Float[np.ndarray, "K K"],
+    sums: _Sums,
+    shift: float | np.floating,
 ) -> Float[np.ndarray, "m m"]:
     """The border's block from its sums, of which the indices are (k, l, a, b)."""
     (K, d), k, (lam_w, lam_h, lam_b) = point.W.shape, min(point.W.shape), point.decays
