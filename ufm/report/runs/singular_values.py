@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ufm.minimum.global_minimum import GlobalMinimum, class_sizes
+from ufm.minimum.global_minimum import GlobalMinimum
+from ufm.model.class_means import class_sizes
 from ufm.model.problem import Params, Problem, feature_gradient, logit_gradient, logits, matmul
 from ufm.report._table import Table
 
