@@ -16,6 +16,7 @@ metrics = ufm.nc_metrics(problem, solution.params)    # NC1–NC4
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ufm._support.compilation_cache import enable_compilation_cache as enable_compilation_cache
     from ufm.certificates.certificate import Certificate as Certificate
     from ufm.certificates.certificate import Reason as Reason
     from ufm.certificates.certificate import Verdict as Verdict
@@ -169,6 +170,7 @@ _HOME = {
     "FocalPhases": "ufm.counterexamples.phases",
     "focal_phases": "ufm.counterexamples.phases",
     "SearchSpace": "ufm.counterexamples.search_space",
+    "enable_compilation_cache": "ufm._support.compilation_cache",
     "init_params": "ufm.model.problem",
     "nc_metrics": "ufm.collapse.metrics",
     "objective": "ufm.model.problem",

@@ -84,9 +84,17 @@ def test_solving_and_its_table_import_neither_matplotlib_nor_optax():
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
-def test_every_program_is_kept_for_the_next_run(tmp_path):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ufm.cli.parsing.jax import configure; configure()",
+        "import ufm; ufm.enable_compilation_cache()",
+    ],
+    ids=["command", "library"],
+)
+def test_every_program_is_kept_for_the_next_run(tmp_path, line):
     code = (
-        "from ufm.cli.parsing.jax import configure; configure()\n"
+        f"{line}\n"
         "import jax, jax.numpy as jnp\n"
         "jax.jit(lambda x: x + 1.0)(jnp.zeros(3)).block_until_ready()\n"
     )

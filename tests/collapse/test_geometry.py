@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ufm.collapse import metrics as geometry
+from ufm import (
+    MSE,
+    collapse_threshold,
+    compare_geometry,
+    global_minimum,
+    nearest_minimiser,
+)
 from ufm.collapse.metrics import (
     class_means,
     nc_metrics,
@@ -13,10 +19,8 @@ from ufm.collapse.metrics import (
     simplex_basis,
     simplex_etf,
 )
-from ufm.losses import CrossEntropy, Focal, LabelSmoothing
-from ufm.minimum import geometry_match
-from ufm.minimum import global_minimum as minimum
-from ufm.model.problem import Params, Problem, _draw, init_params
+from ufm.losses import CrossEntropy, Focal
+from ufm.model.problem import Params, Problem, init_params
 
 DIM = 4
 WEIGHTS = np.array([1.0, 3.0, 2.0, 1.0, 4.0, 2.0])
@@ -185,17 +189,35 @@ def test_metrics_map_over_a_batch():
         assert found == pytest.approx(measured(problem, point(problem, seed)), rel=1e-11, abs=0)
 
 
-def test_what_ignores_the_loss_is_compiled_once_for_all_losses():
-    programs = (geometry._nc_metrics, minimum._factorise, geometry_match._distances, _draw)
-    sizes = []
-    for loss in (CrossEntropy(), LabelSmoothing(0.1), Focal(1.0)):
-        problem = Problem(loss, (2, 2, 2), DIM, 1e-3, 1e-3, None)
-        start = init_params(problem, jax.random.key(0))
-        nc_metrics(problem, start)
-        geometry_match.compare_geometry(problem, start)
-        sizes.append([program._cache_size() for program in programs])
-    assert sizes[0] == sizes[1] == sizes[2]
-    assert all(size > 0 for size in sizes[0])
+def test_what_runs_once_on_the_host_compiles_nothing():
+    compiled, key = [], jax.random.key(0)
+
+    def listen(event: str, *_: object, **__: object) -> None:
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for loss, counts in ((CrossEntropy(), (2, 2, 2)), (Focal(1.0), (3,) * 7), (MSE(), (5, 5))):
+            problem = Problem(loss, counts, len(counts), 1e-3, 1e-3, 1e-2)
+            start = init_params(problem, key)
+            nc_metrics(problem, start)
+            nearest_minimiser(problem, start)
+            compare_geometry(problem, start, global_minimum(problem))
+            collapse_threshold(problem)
+        assert not compiled
+        jax.block_until_ready(jax.jit(lambda x: x + 3.25)(1.5))
+        assert compiled  # a compilation would have been seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_metrics_on_the_host_are_those_of_the_program():
+    for problem in (make(lam_b=1e-2), make((3, 2, 1), lam_b=0.0, weights=WEIGHTS)):
+        params = point(problem)
+        program = jax.jit(lambda p, problem=problem: nc_metrics(problem, p))(params)
+        found = {name: float(getattr(program, name)) for name in NAMES}
+        assert found == pytest.approx(measured(problem, params), rel=1e-11, abs=0)
 
 
 def test_metrics_are_nan_where_they_are_undefined():

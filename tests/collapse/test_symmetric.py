@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from ufm.collapse.symmetric_solution import (
     collapse_threshold,
     margin_lower_bound,
+    proven_lower_bound,
     supported,
     symmetric_minimum,
 )
@@ -49,7 +50,9 @@ def minima(problem):
 
 
 def swept(loss, lam_b):
-    return minima(make(loss, jnp.asarray(LAMBDAS), lam_b))
+    """The same one by one, on the host."""
+    found = [symmetric_minimum(make(loss, float(lam), lam_b)) for lam in LAMBDAS]
+    return jax.tree.map(lambda *x: np.stack(x), *found)
 
 
 def margin_loss(loss, classes: int, s):
@@ -144,6 +147,21 @@ def test_the_symmetric_minimum_of_squared_error_is_that_of_a_quadratic_program(l
     scalars = np.stack([found.rho, found.tau, found.bias_level, found.value], axis=1)
     np.testing.assert_allclose(scalars, truth, rtol=1e-10, atol=1e-11)
     assert 0 < np.sum(truth[:, 0] > 0) < len(LAMBDAS)
+
+
+@every_bias
+@by_label([*SOFTMAX[:3], *SQUARED, MSE(1e3, 1e-3), MSE(1e-3, 1e3)])
+def test_the_proven_bound_is_the_minimum_to_rounding_and_never_above_it(loss, lam_b):
+    for lam in LAMBDAS:
+        problem = make(loss, float(lam), lam_b)
+        if isinstance(loss, MSE):
+            truth = squared_minimum(loss, lam * 10, lam_b)[-1]
+            origin = 0.5 * loss.scale * loss.target**2
+        else:
+            truth, origin = scan(loss, 10, lam * 10 * 9)[1], np.log(10)
+        if isinstance(loss, Focal) and lam_b is not None and lam * 10 * 9 > 1:
+            continue  # there it is a bound and no more
+        assert truth * (1 + 1e-14) - 1e-12 * origin <= proven_lower_bound(problem) <= truth
 
 
 @every_bias

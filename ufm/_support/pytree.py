@@ -6,7 +6,7 @@ unflattening bypasses `__init__` and sets the fields as they come.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -75,6 +75,18 @@ def hyperparameter(name: str, value: Any) -> Any:
         raise TypeError(f"{name} must be a number, got {value!r}") from None
 
 
+def whole_number(name: str, value: Any) -> int:
+    """The value as an `int`. Raises `ValueError` unless it is whole and at least 1."""
+    try:
+        whole = int(value)
+        exact = whole == value and not isinstance(value, bool)
+    except (TypeError, ValueError):
+        exact, whole = False, 0
+    if not exact or whole < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    return whole
+
+
 def require(name: str, value: Any, holds: Callable[[Any], Any], what: str) -> None:
     """Raise `ValueError` unless a concrete hyperparameter satisfies `holds` everywhere.
 
@@ -86,3 +98,13 @@ def require(name: str, value: Any, holds: Callable[[Any], Any], what: str) -> No
     if not (np.all(np.isfinite(concrete)) and np.all(holds(concrete))):
         shown = value if isinstance(value, float) else concrete
         raise ValueError(f"{name} must be {what}, got {shown}")
+
+
+def entry(batch: T, i: int) -> T:
+    """Entry i of the leading axis of every array, cut on the host, where nothing is compiled."""
+    return jax.tree.map(lambda x: jax.device_put(np.asarray(x)[i]), batch)
+
+
+def stacked(items: Sequence[T]) -> T:
+    """The trees as one, with a leading axis; put together on the host for the same reason."""
+    return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *items)

@@ -20,28 +20,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from ufm._support.namespace import namespace
 from ufm._support.pytree import pytree
-from ufm.model.problem import Params, Problem, check_shapes, features, logits, matmul, without_loss
+from ufm._support.random_numbers import generator
+from ufm.model.problem import Params, Problem, check_shapes, features, matmul, without_loss
 
-Scalar = Float[Array, ""]
+_Number = Float[np.ndarray | Array, "*batch"]
 
 
 @pytree()
 class NCMetrics:
     """NC1–NC4 and trace Σ_W / trace Σ_B; see the module's formulas. NaN where undefined."""
 
-    nc1: Float[Array, "*batch"]
-    nc2: Float[Array, "*batch"]
-    nc3: Float[Array, "*batch"]
-    nc4: Float[Array, "*batch"]
-    within_between_ratio: Float[Array, "*batch"]
+    nc1: _Number
+    nc2: _Number
+    nc3: _Number
+    nc4: _Number
+    within_between_ratio: _Number
 
 
-def centering(num_classes: int, dtype: Any = None) -> Float[Array, "K K"]:
+def centering(num_classes: int) -> Float[np.ndarray, "K K"]:
     """P = I − 11ᵀ/K."""
-    return jnp.eye(num_classes, dtype=dtype) - 1.0 / num_classes
+    return np.eye(num_classes) - 1.0 / num_classes
 
 
 def simplex_basis(num_classes: int) -> Float[np.ndarray, "K K-1"]:
@@ -55,10 +58,12 @@ def simplex_basis(num_classes: int) -> Float[np.ndarray, "K K-1"]:
 
 def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int, dtype: Any = None):
     """A uniformly random d×r matrix with orthonormal columns; needs rank ≤ dim."""
-    gaussian = jax.random.normal(key, (dim, rank), dtype or jnp.result_type(float))
-    q, r = jnp.linalg.qr(gaussian)
+    random, key = generator(key, dim * rank)
+    gaussian = random.normal(key, (dim, rank), dtype or jnp.result_type(float))
+    xp = namespace(gaussian)
+    q, r = xp.linalg.qr(gaussian)
     # Signs of R's diagonal make the distribution the Haar measure (Mezzadri, 2007).
-    return q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)[None, :]
+    return q * xp.where(xp.diagonal(r) < 0, -1.0, 1.0)[None, :]
 
 
 def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array, "K d"]:
@@ -71,93 +76,120 @@ def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array,
             f"{num_classes} vectors form a simplex ETF only in dimension {num_classes - 1} "
             f"or more, got dim={dim}"
         )
-    basis = jnp.asarray(simplex_basis(num_classes), jnp.result_type(float))
-    frame = matmul(basis, orthonormal_columns(key, dim, num_classes - 1).T)
-    return frame * (num_classes / (num_classes - 1)) ** 0.5
+    columns = orthonormal_columns(key, dim, num_classes - 1)
+    frame = namespace(columns).matmul(simplex_basis(num_classes).astype(columns.dtype), columns.T)
+    return jax.device_put(frame * (num_classes / (num_classes - 1)) ** 0.5)
 
 
 def class_means(problem: Problem, params: Params) -> Float[Array, "d K"]:
     """h̄_k as columns, weighted by the samples that each column stands for."""
     samples = problem.samples(params.H.dtype)
-    membership = _membership(problem, params.H.dtype) * samples[:, None]
+    membership = jnp.asarray(_membership(problem, params.H.dtype)) * samples[:, None]
     return _means(features(problem, params), membership)
 
 
-def _means(h: Float[Array, "d N"], membership: Float[Array, "N K"]) -> Float[Array, "d K"]:
-    return matmul(h, membership / jnp.sum(membership, axis=0)[None, :])
+def _means(h: Any, membership: Any) -> Any:
+    return _product(h, membership / membership.sum(axis=0)[None, :])
 
 
-def _scaled(x: Array) -> Array:
+def _product(x: Any, y: Any) -> Any:
+    return matmul(x, y) if namespace(x, y) is jnp else x @ y
+
+
+def _scaled(x: Any) -> Any:
     """x over its largest entry, on which no metric depends: squares of the rest are numbers."""
-    largest = jnp.max(jnp.abs(x))
-    return x / jnp.where(largest > 0, largest, 1.0)
+    xp = namespace(x)
+    largest = xp.max(xp.abs(x))
+    return x / xp.where(largest > 0, largest, xp.ones_like(largest))
 
 
-def _membership(problem: Problem, dtype: Any) -> Float[Array, "N K"]:
-    return jnp.asarray(np.eye(problem.num_classes)[problem.labels], dtype)
+def _membership(problem: Problem, dtype: Any) -> Float[np.ndarray, "N K"]:
+    return np.eye(problem.num_classes, dtype=dtype)[problem.labels]
 
 
 def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
-    """NC1–NC4 of a point. Maps over a leading axis with `jax.vmap`."""
+    """NC1–NC4 of a point. Maps over a leading axis with `jax.vmap`.
+
+    In NumPy where a processor holds all of the point; a program for accelerators, for samples
+    spread over devices, and within transformations.
+    """
     check_shapes(problem, params)
-    return _nc_metrics(without_loss(problem), params)
+    weights = problem.column_weights
+    arrays = jax.tree.leaves((params, weights))
+    if not all(map(_is_at_hand, arrays)):
+        return _nc_metrics(without_loss(problem), params)
+    with np.errstate(all="ignore"):  # what is undefined is NaN
+        return _metrics_of(problem, *jax.tree.map(np.asarray, (params, weights)))
+
+
+def _is_at_hand(x: Any) -> bool:
+    if isinstance(x, Tracer | np.ndarray):
+        return isinstance(x, np.ndarray)
+    return len(x.devices()) == 1 and next(iter(x.devices())).platform == "cpu"
 
 
 @jax.jit
 def _nc_metrics(problem: Problem, params: Params) -> NCMetrics:
-    W, classes = _scaled(params.W), problem.num_classes
-    samples = problem.samples(W.dtype)
-    share = samples / jnp.sum(samples)
-    h = _scaled(features(problem, params))
-    membership = _membership(problem, W.dtype)
+    return _metrics_of(problem, params, problem.column_weights)
+
+
+def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
+    """The formulas of the module, in NumPy or in JAX."""
+    xp, dtype, classes = namespace(params.W), params.W.dtype, problem.num_classes
+    W, h = _scaled(params.W), params.H
+    samples = xp.ones(problem.num_columns, dtype)
+    if weights is not None:
+        samples = xp.asarray(weights, dtype)
+        h = h / xp.sqrt(samples)[None, :]
+    V = _product(params.W, h)
+    V = V if params.b is None else V + params.b[:, None]
+    h, share, membership = _scaled(h), samples / xp.sum(samples), _membership(problem, dtype)
     means = _means(h, membership * samples[:, None])
-    global_mean = matmul(h, share[:, None])
+    global_mean = _product(h, share[:, None])
     centred = means - global_mean
-    deviations = h - matmul(means, membership.T)
-    within = jnp.sum(deviations**2 * share[None, :])
-    between = jnp.sum(centred**2) / classes
-    target = centering(classes, W.dtype) / (classes - 1) ** 0.5
+    deviations = h - _product(means, membership.T)
+    within = xp.sum(deviations**2 * share[None, :])
+    between = xp.sum(centred**2) / classes
+    target = (centering(classes) / (classes - 1) ** 0.5).astype(dtype)
     # Class means that differ by rounding only define no directions.
-    noise = 16 * float(jnp.finfo(W.dtype).eps) * jnp.max(jnp.linalg.norm(h, axis=0))
-    spread = jnp.linalg.norm(centred)
-    distinct = jnp.isfinite(spread) & (spread > noise * classes**0.5)
-    disagreement = _nearest_mean_disagreement(
-        logits(problem, params), h - global_mean, centred, share
-    )
+    noise = 16 * float(np.finfo(dtype).eps) * xp.max(xp.linalg.norm(h, axis=0))
+    spread = xp.linalg.norm(centred)
+    distinct = xp.isfinite(spread) & (spread > noise * classes**0.5)
+    disagreement = _nearest_mean_disagreement(V, h - global_mean, centred, share)
     return NCMetrics(
-        nc1=jnp.where(distinct, _within_class_collapse(deviations, centred, share), jnp.nan),
-        nc2=_angle(matmul(W, W.T), target),
-        nc3=jnp.where(distinct, _angle(matmul(W, centred), target), jnp.nan),
-        nc4=jnp.where(distinct, disagreement, jnp.nan),
-        within_between_ratio=jnp.where(distinct, within / between, jnp.nan),
+        nc1=xp.where(distinct, _within_class_collapse(deviations, centred, share), xp.nan),
+        nc2=_angle(_product(W, W.T), target),
+        nc3=xp.where(distinct, _angle(_product(W, centred), target), xp.nan),
+        nc4=xp.where(distinct, disagreement, xp.nan),
+        within_between_ratio=xp.where(distinct, within / between, xp.nan),
     )
 
 
-def _within_class_collapse(deviations: Array, centred: Array, share: Array) -> Scalar:
-    dim, classes = centred.shape
+def _within_class_collapse(deviations: Any, centred: Any, share: Any) -> Any:
+    xp, (dim, classes) = namespace(centred), centred.shape
     # LAPACK never returns from an infinite entry; the caller makes it NaN.
-    finite = jnp.all(jnp.isfinite(centred))
-    directions, sizes, _ = jnp.linalg.svd(jnp.where(finite, centred, 0.0), full_matrices=False)
+    finite = xp.all(xp.isfinite(centred))
+    directions, sizes, _ = xp.linalg.svd(xp.where(finite, centred, 0.0), full_matrices=False)
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
     # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
-    variance = jnp.sum(matmul(directions.T, deviations) ** 2 * share[None, :], axis=1)
-    resolved = sizes > sizes[0] * (float(jnp.finfo(sizes.dtype).eps) * max(dim, classes))
-    terms = jnp.where(resolved, variance / jnp.where(resolved, sizes, 1.0) ** 2, 0.0)
-    return jnp.sum(terms)
+    variance = xp.sum(_product(directions.T, deviations) ** 2 * share[None, :], axis=1)
+    resolved = sizes > sizes[0] * (float(np.finfo(sizes.dtype).eps) * max(dim, classes))
+    terms = xp.where(resolved, variance / xp.where(resolved, sizes, 1.0) ** 2, 0.0)
+    return xp.sum(terms)
 
 
-def _angle(gram: Array, target: Array) -> Scalar:
-    size = jnp.linalg.norm(gram)
-    return jnp.where(
-        size > 0, jnp.linalg.norm(gram / jnp.where(size > 0, size, 1.0) - target), jnp.nan
-    )
+def _angle(gram: Any, target: Any) -> Any:
+    xp = namespace(gram)
+    size = xp.linalg.norm(gram)
+    return xp.where(size > 0, xp.linalg.norm(gram / xp.where(size > 0, size, 1.0) - target), xp.nan)
 
 
-def _nearest_mean_disagreement(V: Array, h: Array, means: Array, share: Array) -> Scalar:
+def _nearest_mean_disagreement(V: Any, h: Any, means: Any, share: Any) -> Any:
     # ‖h − h̄_k‖² up to ‖h‖², which does not change the nearest; both about the global mean, whose
     # square would drown the differences in single precision.
-    distance = jnp.sum(means**2, axis=0)[:, None] - 2.0 * matmul(means.T, h)
-    differ = jnp.argmax(V, axis=0) != jnp.argmin(distance, axis=0)
-    decided = jnp.any(V[:1, :] != V)
-    return jnp.where(decided, jnp.sum(jnp.where(differ, share, 0.0)), jnp.nan)
+    xp = namespace(V)
+    distance = xp.sum(means**2, axis=0)[:, None] - 2.0 * _product(means.T, h)
+    differ = xp.argmax(V, axis=0) != xp.argmin(distance, axis=0)
+    decided = xp.any(V[:1, :] != V)
+    return xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan)

@@ -14,20 +14,20 @@ with origin < tie < frame where 1/K < p*(γ): between `origin` and `frame` both 
 one of them is spurious. Where 1/K ≥ p*(γ) all three are one curve, and the transition is
 continuous. φ depends on K through s − log(K−1) alone, so that K is a number like any other here.
 
-    >>> focal_phases(jnp.linspace(0.1, 5.0, 100), 100).tie
+    >>> focal_phases(np.linspace(0.1, 5.0, 100), 100).tie
 """
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
+from ufm._support.namespace import settled
 from ufm._support.pytree import pytree
-from ufm.collapse.symmetric_solution import MarginLoss, bisect
+from ufm.collapse.margin_loss import MarginLoss
 from ufm.losses import Focal
 
-Numbers = Float[Array, "*batch"]
+Numbers = Float[np.ndarray, "*batch"]
 
 
 @pytree()
@@ -47,31 +47,15 @@ def focal_phases(gamma: Any, num_classes: Any) -> FocalPhases:
 
     Raises `ValueError` for other numbers.
     """
-    dtype = jnp.result_type(float)
-    both = jnp.asarray(gamma, dtype), jnp.asarray(num_classes, dtype)
-    g, K = jnp.broadcast_arrays(*both)
-    if not bool(jnp.all((g > 0) & jnp.isfinite(g))):
+    both: Any = np.broadcast_arrays(np.asarray(gamma, float), np.asarray(num_classes, float))
+    g, K = both
+    if not np.all((g > 0) & np.isfinite(g)):
         raise ValueError("gamma must be positive and finite: at 0 the loss is cross-entropy")
-    if not bool(jnp.all((K >= 2) & jnp.isfinite(K))):
+    if not np.all((K >= 2) & np.isfinite(K)):
         raise ValueError("num_classes must be at least 2 and finite")
-    origin, tie, frame, jumps = (
-        x.reshape(g.shape) for x in jax.vmap(_curves)(g.ravel(), K.ravel())
-    )
-    return FocalPhases(g, K, origin, tie, frame, jumps)
-
-
-@jax.jit
-def _curves(gamma: Array, classes: Array) -> tuple[Array, Array, Array, Array]:
-    phi = MarginLoss(Focal(gamma), 2)
-    zero = -jnp.log(classes - 1.0)  # the margin 0 of K classes, as one of two
-    bend = jnp.maximum(phi.inflection(), zero)
-    jumps = phi.inflection() > zero
-
-    def beyond(s: Array) -> Array:
-        """Is the ETF at s, with the decay that makes it critical, no higher than the origin?"""
-        return phi.value(s) - (s - zero) * phi.slope(s) <= phi.value(zero)
-
-    tie = bisect(beyond, bend, jnp.full_like(bend, 1e4))
-    tie = jnp.where(jumps, tie, zero)
-    origin, tie, frame = (-phi.slope(s) / (classes - 1.0) for s in (zero, tie, bend))
-    return origin, tie, frame, jumps
+    phi = MarginLoss(settled(Focal(g)), 2)
+    zero = -np.log(K - 1.0)  # the margin 0 of K classes, as one of two
+    bend = phi.inflection(zero)
+    places = zero, phi.tie(zero), np.maximum(bend, zero)
+    origin, tie, frame = (np.asarray(-phi.slope(s) / (K - 1.0)) for s in places)
+    return FocalPhases(g, K, origin, tie, frame, np.asarray(bend > zero))

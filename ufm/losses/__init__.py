@@ -26,4 +26,5 @@ from ufm.losses._parse import split_losses as split_losses
 from ufm.losses._softmax import CrossEntropy as CrossEntropy
 from ufm.losses._softmax import Focal as Focal
 from ufm.losses._softmax import LabelSmoothing as LabelSmoothing
+from ufm.losses._softmax import SoftmaxLoss as SoftmaxLoss
 from ufm.losses._squared import MSE as MSE

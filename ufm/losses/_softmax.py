@@ -4,15 +4,19 @@ Everything is written in the log-odds t = log Σ_{j≠k} exp(z_j − z_k) agains
 distribution q over the other classes: 1 − p_k = σ(t) and p_j = σ(t) q_j. So values stay finite and
 relatively accurate for |z| up to 1e4 and for p_k or 1 − p_k down to 1e-300, where the textbook
 forms round to 0, 1 or NaN.
+
+All three losses are L = ℓ(t) + a Σ_j (z_k − z_j) with ∇L = ℓ'(t)(q − e_k) − a(1 − K e_k), and a
+loss is its ℓ and its a: on the host, of NumPy's numbers, as in a program.
 """
 
+import abc
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
-from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import xlogy
 
+from ufm._support.bisection import bracket
+from ufm._support.namespace import log_sigmoid, namespace, sigmoid, softplus
 from ufm._support.pytree import hyperparameter, pytree, require
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show, total
 
@@ -66,9 +70,39 @@ def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
     return jnp.sum((jnp.abs(dual) + target) * (1.0 + jnp.abs(log_p)))
 
 
-class _SoftmaxLoss(Loss):
+class SoftmaxLoss(Loss):
+    """A loss of the log-odds, but for a tilt."""
+
     shift_invariant = True
     contrastive = True
+
+    @abc.abstractmethod
+    def of_log_odds(self, t: Any) -> Any:
+        """ℓ(t), entry by entry."""
+
+    @abc.abstractmethod
+    def log_odds_slope(self, t: Any) -> Any:
+        """ℓ'(t), entry by entry."""
+
+    def tilt(self, num_classes: int) -> Any:
+        """a; None where it is 0 by nature."""
+        return None
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        t, _ = _log_odds(z, label)
+        value, a = self.of_log_odds(t), self.tilt(z.shape[0])
+        if a is None:
+            return value
+        z_label = jnp.sum(jnp.where(label_mask(z, label), z, 0.0))
+        return value + jnp.asarray(a, z.dtype) * jnp.sum(z_label - z)
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        t, q = _log_odds(z, label)
+        on_label = label_mask(z, label).astype(z.dtype)
+        gradient, a = self.log_odds_slope(t) * (q - on_label), self.tilt(z.shape[0])
+        if a is None:
+            return gradient
+        return gradient - jnp.asarray(a, z.dtype) * (1.0 - z.shape[0] * on_label)
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # ψ'σ(t)(q − e_k) is accurate relative to itself, but for the error of the logits.
@@ -93,7 +127,7 @@ class _SoftmaxLoss(Loss):
 
 
 @pytree(eq=True)
-class CrossEntropy(_SoftmaxLoss):
+class CrossEntropy(SoftmaxLoss):
     """Cross-entropy: L = −log p_k."""
 
     name: ClassVar[str] = "CE"
@@ -102,13 +136,11 @@ class CrossEntropy(_SoftmaxLoss):
     def is_convex(self) -> bool:
         return True
 
-    def value(self, z: Logits, label: Label) -> Scalar:
-        t, _ = _log_odds(z, label)
+    def of_log_odds(self, t: Any) -> Any:
         return softplus(t)
 
-    def gradient(self, z: Logits, label: Label) -> Logits:
-        t, q = _log_odds(z, label)
-        return sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
+    def log_odds_slope(self, t: Any) -> Any:
+        return sigmoid(t)
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j p_j log p_j with p = γ + e_k on the simplex."""
@@ -125,7 +157,7 @@ class CrossEntropy(_SoftmaxLoss):
 
 
 @pytree(eq=True)
-class LabelSmoothing(_SoftmaxLoss):
+class LabelSmoothing(SoftmaxLoss):
     """Cross-entropy against smoothed labels: L = −Σ_j ŷ_j log p_j, ŷ = (1−α) e_k + (α/K) 1.
 
     Raises `ValueError` unless 0 ≤ alpha < 1.
@@ -140,18 +172,17 @@ class LabelSmoothing(_SoftmaxLoss):
         require("alpha", alpha, lambda a: (a >= 0) & (a < 1), "in [0, 1)")
         object.__setattr__(self, "alpha", alpha)
 
-    def _share(self, z: Logits) -> Scalar:
-        return jnp.asarray(self.alpha, z.dtype) / z.shape[0]
+    def of_log_odds(self, t: Any) -> Any:
+        return softplus(t)
 
-    def _z_label(self, z: Logits, label: Label) -> Scalar:
-        return jnp.sum(jnp.where(label_mask(z, label), z, 0.0))
+    def log_odds_slope(self, t: Any) -> Any:
+        return sigmoid(t)
+
+    def tilt(self, num_classes: int) -> Any:
+        return self.alpha / num_classes
 
     def is_convex(self) -> bool:
         return True
-
-    def value(self, z: Logits, label: Label) -> Scalar:
-        t, _ = _log_odds(z, label)
-        return softplus(t) + self._share(z) * jnp.sum(self._z_label(z, label) - z)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         # Probability and target cancel in the gradient; their terms do not cancel in the error.
@@ -165,11 +196,6 @@ class LabelSmoothing(_SoftmaxLoss):
         t, _ = _log_odds(z, label)
         weight = jnp.asarray(self.alpha, z.dtype)
         return 2.0 * (1.0 + jnp.linalg.norm(size)) * sigmoid(t) + weight
-
-    def gradient(self, z: Logits, label: Label) -> Logits:
-        t, q = _log_odds(z, label)
-        on_label = label_mask(z, label).astype(z.dtype)
-        return sigmoid(t) * (q - on_label) - self._share(z) * (1.0 - z.shape[0] * on_label)
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j p_j log p_j with p = γ + ŷ on the simplex."""
@@ -186,16 +212,15 @@ class LabelSmoothing(_SoftmaxLoss):
 
     def _target(self, z: Logits, label: Label) -> Logits:
         on_label = label_mask(z, label).astype(z.dtype)
-        return (
-            self._share(z) * (1.0 - on_label) + (1.0 - (z.shape[0] - 1) * self._share(z)) * on_label
-        )
+        a = jnp.asarray(self.tilt(z.shape[0]), z.dtype)
+        return a * (1.0 - on_label) + (1.0 - (z.shape[0] - 1) * a) * on_label
 
     def label(self) -> str:
         return f"LS(α={show(self.alpha)})"
 
 
 @pytree(eq=True)
-class Focal(_SoftmaxLoss):
+class Focal(SoftmaxLoss):
     """Focal loss (Lin et al., 2017): L = ψ(ℓ) = (1 − p_k)^γ ℓ.
 
     With u = 1 − p_k:  ψ' = u^γ (1 + γ p_k ℓ/u),  ψ'' u² = γ u^(γ+1) p_k (2 − ℓ + (γ−1) p_k ℓ/u),
@@ -211,33 +236,32 @@ class Focal(_SoftmaxLoss):
         require("gamma", gamma, lambda g: g >= 0, "non-negative and finite")
         object.__setattr__(self, "gamma", gamma)
 
-    def _slopes(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def of_log_odds(self, t: Any) -> Any:
+        gamma = namespace(t).asarray(self.gamma, t.dtype)
+        return namespace(t).exp(gamma * log_sigmoid(t)) * softplus(t)
+
+    def log_odds_slope(self, t: Any) -> Any:
+        return self._slopes(t)[0] * sigmoid(t)
+
+    def _slopes(self, t: Any) -> tuple[Any, Any]:
         """(ψ', ψ'' u²) at log-odds t."""
-        gamma = jnp.asarray(self.gamma, t.dtype)
+        xp = namespace(t)
+        gamma = xp.asarray(self.gamma, t.dtype)
         loss, p_label = softplus(t), sigmoid(-t)
         # ℓ/u → 1 as u → 0; below t = −30 its expansion 1 + u/2 is exact to the last bit.
         tiny = t < -30.0
-        ratio = jnp.where(
+        ratio = xp.where(
             tiny,
-            1.0 + 0.5 * jnp.exp(jnp.minimum(t, 0.0)),
-            loss / sigmoid(jnp.where(tiny, 0.0, t)),
+            1.0 + 0.5 * xp.exp(xp.minimum(t, 0.0)),
+            loss / sigmoid(xp.where(tiny, 0.0, t)),
         )
         log_u = log_sigmoid(t)
-        first = jnp.exp(gamma * log_u) * (1.0 + gamma * p_label * ratio)
+        first = xp.exp(gamma * log_u) * (1.0 + gamma * p_label * ratio)
         bracket = 2.0 - loss + (gamma - 1.0) * p_label * ratio
-        return first, gamma * jnp.exp((gamma + 1.0) * log_u) * p_label * bracket
+        return first, gamma * xp.exp((gamma + 1.0) * log_u) * p_label * bracket
 
     def is_convex(self) -> bool:
         return False  # only where p_k ≥ convex_above(), for every γ > 0
-
-    def value(self, z: Logits, label: Label) -> Scalar:
-        t, _ = _log_odds(z, label)
-        return jnp.exp(jnp.asarray(self.gamma, t.dtype) * log_sigmoid(t)) * softplus(t)
-
-    def gradient(self, z: Logits, label: Label) -> Logits:
-        t, q = _log_odds(z, label)
-        first, _ = self._slopes(t)
-        return first * sigmoid(t) * (q - label_mask(z, label).astype(z.dtype))
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # (1 − p)^γ brings its own condition number.
@@ -262,26 +286,23 @@ class Focal(_SoftmaxLoss):
         # brings at most another factor 1 + γ.
         return 1.5 * (1.0 + self.gamma), (1.0 + self.gamma) ** 2
 
-    def convex_above(self) -> Scalar:
+    def convex_above(self) -> Any:
         """p*(γ): L is convex exactly on {p_k ≥ p*}, for every K.
 
         p* is the root of 1 + 2γ − γℓ + γ² pℓ/(1−p), ℓ = −log p, which increases in p, so the
         root is unique for every γ > 0, and ℓ* lies in [0, 1/γ + 2 + γ]. Zero for γ = 0.
         """
-        gamma = jnp.asarray(self.gamma, jnp.result_type(float))
-        safe = jnp.where(gamma > 0, gamma, 1.0)
+        xp = namespace(self.gamma)
+        gamma = xp.asarray(self.gamma, jnp.result_type(float) if xp is jnp else float)
+        safe = xp.where(gamma > 0, gamma, 1.0)
 
-        def halve(_: Any, bracket: tuple[Any, Any]) -> tuple[Any, Any]:
-            low, high = bracket
-            mid = 0.5 * (low + high)
-            odds = 1.0 / jnp.expm1(mid)  # p / (1 − p)
-            convex = 1.0 + 2.0 * safe - safe * mid + safe**2 * odds * mid >= 0.0
-            return jnp.where(convex, mid, low), jnp.where(convex, high, mid)
+        def bent(loss: Any) -> Any:
+            odds = 1.0 / xp.expm1(loss)  # p / (1 − p)
+            return 1.0 + 2.0 * safe - safe * loss + safe**2 * odds * loss < 0.0
 
-        start = (jnp.zeros_like(safe), 1.0 / safe + 2.0 + safe)
         # The convex end of the bracket: never claims more convexity than there is.
-        loss, _ = jax.lax.fori_loop(0, 100, halve, start)
-        return jnp.where(gamma > 0, jnp.exp(-loss), 0.0)
+        loss, _ = bracket(bent, xp.zeros_like(safe), 1.0 / safe + 2.0 + safe)
+        return xp.where(gamma > 0, xp.exp(-loss), 0.0)
 
     def label(self) -> str:
         return f"FL(γ={show(self.gamma)})"

@@ -7,16 +7,15 @@ minimiser is small, a point of the right size in the wrong place is no match.
     >>> compare_geometry(problem, solution.params).matches
 """
 
-import functools
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
 
 from ufm._support.pytree import pytree, static
 from ufm.collapse.metrics import nc_metrics
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
-from ufm.model.problem import Params, Problem, logits, matmul, penalty, without_loss
+from ufm.model.problem import Params, Problem
 
 #: Roundings in units of eps that a gradient is taken to carry.
 _ROUNDINGS = 64
@@ -61,16 +60,14 @@ def compare_geometry(
         nan = float("nan")
         return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)
     target = minimum.params(jax.random.key(0), params.W.dtype)
-    shift_invariant = problem.loss.shift_invariant
-    found = _distances(
-        without_loss(problem), params, target, minimum.value, shift_invariant=shift_invariant
-    )
+    with np.errstate(all="ignore"):  # a point that is not finite has distances that are not
+        found = _distances(problem, params, target, minimum.value)
     logit_distance, classifier_distance, penalty_distance, nc2, nc3, share = map(float, found)
     distances = logit_distance, penalty_distance
     if minimum.rank:  # the origin has no Gram matrix to compare
         distances += (classifier_distance,)
     # Rounding moves gradients by eps, and logits by as much of f*/μ, of which they are `share`.
-    noise = _ROUNDINGS * float(jnp.finfo(params.W.dtype).eps)
+    noise = _ROUNDINGS * float(np.finfo(params.W.dtype).eps)
     is_resolved = share * tol >= noise if minimum.rank else minimum.value > 0
     matches = all(x <= tol for x in distances) if is_resolved and not minimum.tied else None
     return GeometryMatch(
@@ -78,32 +75,30 @@ def compare_geometry(
     )
 
 
-@functools.partial(jax.jit, static_argnames="shift_invariant")
-def _distances(
-    problem: Problem,
-    params: Params,
-    target: Params,
-    value: Float[Array, ""] | float,
-    *,
-    shift_invariant: bool,
-) -> tuple[Float[Array, ""], ...]:
+def _distances(problem: Problem, params: Params, target: Params, value: float) -> tuple[Any, ...]:
     """The numbers of a `GeometryMatch`, in its order, and the penalties of W* and H* over f*."""
     predicted = nc_metrics(problem, target)
-    V, V_star = logits(problem, params), logits(problem, target)
-    Z_star = logits(problem, Params(target.W, target.H, None))
-    if shift_invariant:
-        V, V_star, Z_star = (x - jnp.mean(x, axis=0, keepdims=True) for x in (V, V_star, Z_star))
-    here, there = (penalty(problem, Params(x.W, x.H, None)) for x in (params, target))
-    value = jnp.asarray(value, V.dtype)
-    at_origin = there == 0
-    logit_size = jnp.where(at_origin, value / problem.mu(V.dtype), jnp.linalg.norm(Z_star))
-    gram, gram_star = matmul(params.W, params.W.T), matmul(target.W, target.W.T)
-    gram_size = jnp.maximum(jnp.linalg.norm(gram_star), jnp.linalg.norm(gram))
+    # On the host and in double precision: nothing to compile, and no digits of the point are lost.
+    params, target = (jax.tree.map(lambda x: np.asarray(x, float), x) for x in (params, target))
+    roots = 1.0
+    if problem.column_weights is not None:
+        roots = np.sqrt(np.asarray(problem.column_weights, float))
+    Z, Z_star = (x.W @ x.H / roots for x in (params, target))
+    V, V_star = (z if x.b is None else z + x.b[:, None] for z, x in ((Z, params), (Z_star, target)))
+    if problem.loss.shift_invariant:
+        V, V_star, Z_star = (x - np.mean(x, axis=0) for x in (V, V_star, Z_star))
+    lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
+    here, there = (
+        0.5 * (lam_w * np.sum(x.W**2) + lam_h * np.sum(x.H**2)) for x in (params, target)
+    )
+    gram, gram_star = params.W @ params.W.T, target.W @ target.W.T
+    gram_size = max(np.linalg.norm(gram_star), np.linalg.norm(gram))
+    logit_size = np.linalg.norm(Z_star) if there else value / float(problem.mu())
     return (
-        jnp.linalg.norm(V - V_star) / logit_size,
-        jnp.where(at_origin, jnp.nan, jnp.linalg.norm(gram - gram_star) / gram_size),
-        jnp.abs(here - there) / jnp.where(at_origin, value, there),
+        np.linalg.norm(V - V_star) / logit_size,
+        np.linalg.norm(gram - gram_star) / gram_size if there else np.nan,
+        np.abs(here - there) / (there or value),
         predicted.nc2,
         predicted.nc3,
-        there / value,
+        there / np.float64(value),
     )

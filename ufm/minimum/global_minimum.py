@@ -16,7 +16,6 @@ It is attained when d ≥ rank Z*; for smaller d only the bound holds.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -25,13 +24,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree, static
-from ufm.certificates.certificate import Certificate, Verdict, certify
+from ufm.certificates.certificate import Verdict, certify
 from ufm.collapse import symmetric_solution as symmetric
-from ufm.collapse.metrics import centering, orthonormal_columns
+from ufm.collapse.metrics import orthonormal_columns
 from ufm.hessian import NO_FRAME
-from ufm.losses import Focal
-from ufm.model.class_means import class_sizes, reduced_problem
-from ufm.model.problem import Params, Problem, init_params, matmul, without_loss
+from ufm.model.class_means import reduced_problem
+from ufm.model.problem import Params, Problem, init_params
 from ufm.solvers import solve
 
 #: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
@@ -58,8 +56,8 @@ class GlobalMinimum:
     value: float
     lower_bound: float
     is_exact: bool
-    logits: Float[Array, "K K"]
-    bias: Float[Array, " K"] | None
+    logits: Float[np.ndarray, "K K"]
+    bias: Float[np.ndarray, " K"] | None
     rho: float
     tau: float
     bias_level: float
@@ -93,31 +91,31 @@ class GlobalMinimum:
         """
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
-        problem = without_loss(self.problem)
-        turned = _factorise(problem, self.logits, self.bias, key, rank=self.rank)
-        return turned if dtype is None else jax.tree.map(lambda x: x.astype(dtype), turned)
+        return _factorise(self.problem, self.logits, self.bias, key, self.rank, dtype)
 
 
-@functools.partial(jax.jit, static_argnames="rank")
 def _factorise(
     problem: Problem,
-    table: Float[Array, "K K"],
-    bias: Float[Array, " K"] | None,
+    table: Float[np.ndarray, "K K"],
+    bias: Float[np.ndarray, " K"] | None,
     key: Key[Array, ""],
-    *,
     rank: int,
+    dtype: Any = None,
 ) -> Params:
     """The balanced factors of Z* with the logits `table`, in a random orientation."""
-    sizes = class_sizes(problem)
-    U, S, Vt = jnp.linalg.svd(table * jnp.sqrt(sizes)[None, :])
-    U, S, Vt = U[:, :rank], S[:rank], Vt[:rank]
-    frame = orthonormal_columns(key, problem.dim, rank)
-    balance = (jnp.asarray(problem.lam_h, S.dtype) / jnp.asarray(problem.lam_w, S.dtype)) ** 0.25
-    W = balance * matmul(U * jnp.sqrt(S)[None, :], frame.T)
-    per_class = matmul(frame, jnp.sqrt(S)[:, None] * Vt) / balance
-    labels = jnp.asarray(problem.labels)
-    share = jnp.sqrt(problem.samples(S.dtype) / sizes[labels])
-    return Params(W, per_class[:, labels] * share[None, :], bias)
+    weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
+    sizes = np.bincount(problem.labels, weights)
+    U, S, Vt = np.linalg.svd(table * np.sqrt(sizes))
+    roots = np.sqrt(S[:rank])
+    turn = orthonormal_columns(key, problem.dim, rank)
+    balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
+    W = balance * (U[:, :rank] * roots) @ turn.T
+    share = np.sqrt((1.0 if weights is None else weights) / sizes[problem.labels])
+    H = (turn @ (roots[:, None] * Vt[:rank]) / balance)[:, problem.labels] * share
+    arrays = (
+        None if x is None else x.astype(dtype or jnp.result_type(float)) for x in (W, H, bias)
+    )
+    return Params(*jax.device_put(tuple(arrays)))
 
 
 def frame(problem: Problem, into: Problem | None = None) -> Params:
@@ -136,17 +134,17 @@ def frame(problem: Problem, into: Problem | None = None) -> Params:
             f"the frame has rank {rank}, which dim={problem.dim} has no room for: set dim to "
             f"{rank} or more"
         )
-    target = without_loss(problem if into is None else into)
-    return _factorise(target, *_symmetric_logits(problem, scalars), jax.random.key(0), rank=rank)
+    logits = _symmetric_logits(problem, scalars)
+    return _factorise(problem if into is None else into, *logits, jax.random.key(0), rank)
 
 
 def _symmetric_logits(
     problem: Problem, scalars: symmetric.SymmetricMinimum
-) -> tuple[Float[Array, "K K"], Float[Array, " K"] | None]:
+) -> tuple[Float[np.ndarray, "K K"], Float[np.ndarray, " K"] | None]:
     """W h̄_k of every class, and the bias."""
-    table = scalars.rho * centering(problem.num_classes) + scalars.tau / problem.num_classes
-    bias = jnp.full(problem.num_classes, scalars.bias_level) if problem.has_bias else None
-    return table, bias
+    classes, rho, tau = problem.num_classes, float(scalars.rho), float(scalars.tau)
+    bias = np.full(classes, float(scalars.bias_level)) if problem.has_bias else None
+    return rho * np.eye(classes) + (tau - rho) / classes, bias
 
 
 def global_minimum(problem: Problem) -> GlobalMinimum:
@@ -168,8 +166,8 @@ def global_minimum(problem: Problem) -> GlobalMinimum:
 
 def _nothing(problem: Problem, reason: str) -> GlobalMinimum:
     classes = problem.num_classes
-    blank = jnp.full((classes, classes), jnp.nan)
-    bias = jnp.full(classes, jnp.nan) if problem.has_bias else None
+    blank = np.full((classes, classes), np.nan)
+    bias = np.full(classes, np.nan) if problem.has_bias else None
     nan = float("nan")
     return GlobalMinimum(
         nan, _infimum(problem), False, blank, bias, nan, nan, nan, 0, problem, reason
@@ -188,52 +186,22 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     classes = problem.num_classes
     table, bias = _symmetric_logits(problem, scalars)
     rank = (classes - 1) * (rho > 0) + (tau > 0)
-    value = float(scalars.value)
+    value, bound = float(scalars.value), symmetric.proven_lower_bound(problem)
+    tied = symmetric.is_tied(problem)
+    why = "symmetric minimum, proven by its bound"
+    why += "; the origin and the simplex ETF tie" if tied else ""
     found = GlobalMinimum(
-        value, value, True, table, bias, rho, tau, level, rank, problem, "closed form"
+        value, bound, True, table, bias, rho, tau, level, rank, problem, why, tied
     )
-    eps = float(jnp.finfo(scalars.value.dtype).eps)
-    if problem.loss.is_convex():
-        certificate = _reduced_certificate(found)
-        bound = float(certificate.lower_bound)
-        proven = certificate.verdict is Verdict.GLOBAL_MINIMUM
-        why = f"the symmetric minimum was not certified: {certificate.explain()}"
-    else:
-        bound = float(symmetric.margin_lower_bound(problem))
-        bound -= 64 * eps * (1.0 + abs(bound))
-        proven = value - bound <= max(1e-9, 256 * eps) * (1.0 + abs(value))
+    if not value - bound <= 1e-9 * (1.0 + abs(value)):
         why = (
             "the scalar lower bound stays below the best symmetric value (focal loss with a "
             "trained bias at a large decay)"
         )
-    if not proven:
-        return _replace(found, lower_bound=bound, is_exact=False, reason=why)
+        return dataclasses.replace(found, is_exact=False, reason=why, tied=False)
     if problem.dim >= rank:
-        tied = isinstance(problem.loss, Focal) and bool(_tie(problem))
-        why = "symmetric minimum, proven by its bound"
-        why += "; the origin and the simplex ETF tie" if tied else ""
-        return _replace(found, lower_bound=bound, reason=why, tied=tied)
+        return found
     return _too_few_dimensions(problem, rank, bound)
-
-
-@jax.jit
-def _tie(problem: Problem) -> Array:
-    """Do the origin and a frame beyond the bend of φ have one value, up to rounding?
-
-    Under the focal loss where 1/K < p*(γ), at the decay at which the minimiser jumps.
-    """
-    phi = symmetric.MarginLoss(problem.loss, problem.num_classes)
-    root = (problem.num_columns / problem.num_classes) ** 0.5
-    slope, bend = problem.mu() * root * (problem.num_classes - 1), phi.inflection()
-    s = phi.stationary(slope, jnp.maximum(bend, 0.0))
-    origin = phi.value(jnp.zeros_like(s))
-    apart = jnp.abs(phi.value(s) + slope * s - origin)
-    return (bend > 0) & (s > bend) & (apart <= 64 * float(jnp.finfo(s.dtype).eps) * (1.0 + origin))
-
-
-def _reduced_certificate(found: GlobalMinimum) -> Certificate:
-    small = reduced_problem(found.problem)
-    return certify(small, _replace(found, problem=small).params(jax.random.key(0)))
 
 
 def _solved(problem: Problem) -> GlobalMinimum:
@@ -248,10 +216,12 @@ def _solved(problem: Problem) -> GlobalMinimum:
     exact = certificate.verdict is Verdict.GLOBAL_MINIMUM
     if not exact:
         why = f"the reduced problem was not certified: {certificate.explain()}"
-        return _replace(found, lower_bound=bound, is_exact=False, reason=why)
+        return dataclasses.replace(found, lower_bound=bound, is_exact=False, reason=why)
     if problem.dim < found.rank:
         return _too_few_dimensions(problem, found.rank, bound)
-    return _replace(found, lower_bound=bound, reason="reduced problem, certified by duality")
+    return dataclasses.replace(
+        found, lower_bound=bound, reason="reduced problem, certified by duality"
+    )
 
 
 def _too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinimum:
@@ -270,17 +240,14 @@ def _best_found(problem: Problem, dim: int, bound: float, reason: str) -> Global
     runs = [solve(small, start) for start in starts]
     best = min(runs, key=lambda run: float(run.value))
     found = _from_reduced(problem, small, best.params, float(best.value))
-    return _replace(found, lower_bound=bound, is_exact=False, reason=reason)
+    return dataclasses.replace(found, lower_bound=bound, is_exact=False, reason=reason)
 
 
 def _from_reduced(problem: Problem, small: Problem, params: Params, value: float) -> GlobalMinimum:
-    Z = matmul(params.W, params.H)
-    sizes = np.linalg.svd(np.asarray(Z), compute_uv=False)
+    Z = np.asarray(params.W) @ np.asarray(params.H)
+    sizes = np.linalg.svd(Z, compute_uv=False)
     rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], _NOTHING * value / float(small.mu()))))
-    table = Z * jax.lax.rsqrt(small.samples(Z.dtype))[None, :]
+    table = Z / np.sqrt(np.asarray(small.column_weights))
+    bias = None if params.b is None else np.asarray(params.b)
     nan = float("nan")
-    return GlobalMinimum(value, value, True, table, params.b, nan, nan, nan, rank, problem, "")
-
-
-def _replace(minimum: GlobalMinimum, **changes: Any) -> GlobalMinimum:
-    return dataclasses.replace(minimum, **changes)
+    return GlobalMinimum(value, value, True, table, bias, nan, nan, nan, rank, problem, "")

@@ -15,13 +15,12 @@ the origin, no direction is left to turn and the distance is the norm of the poi
 """
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
 from ufm._support.pytree import pytree
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
-from ufm.model.params import Params, finite_or_zero, norm
-from ufm.model.problem import Problem, check_shapes, matmul
+from ufm.model.problem import Params, Problem, check_shapes
 
 
 @pytree()
@@ -32,8 +31,8 @@ class NearestMinimiser:
     where the minimiser is the origin. `params` is the minimiser itself, turned to face the point.
     """
 
-    distance: Float[Array, ""]
-    relative: Float[Array, ""]
+    distance: Float[np.ndarray, ""]
+    relative: Float[np.ndarray, ""]
     params: Params
 
 
@@ -50,22 +49,22 @@ def nearest_minimiser(
     if not minimum.is_exact or minimum.tied:
         return None
     target = minimum.params(jax.random.key(0), params.W.dtype)
-    turned = align(params, target)
-    if params.b is not None and turned.b is not None and _shifts_freely(problem):
-        turned = Params(turned.W, turned.H, turned.b + jnp.mean(params.b - turned.b))
-    distance = norm(jax.tree.map(lambda x, y: x - y, params, turned))
-    size = norm(Params(target.W, target.H, None))
-    relative = jnp.where(size > 0, distance / jnp.where(size > 0, size, 1.0), jnp.nan)
-    return NearestMinimiser(distance, relative, turned)
-
-
-def align(params: Params, target: Params) -> Params:
-    """(W*Q, QᵀH*, b*) for the rotation or reflection Q that brings the target nearest."""
-    # LAPACK never returns from an infinite entry; the distance is NaN all the same.
-    point = finite_or_zero(params)
-    U, _, Vt = jnp.linalg.svd(matmul(point.W.T, target.W) + matmul(point.H, target.H.T))
-    Q = matmul(Vt.T, U.T)
-    return Params(matmul(target.W, Q), matmul(Q.T, target.H), target.b)
+    point, target = (jax.tree.map(np.asarray, x) for x in (params, target))
+    if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(point)):
+        nan = np.full((), np.nan, target.W.dtype)
+        return NearestMinimiser(nan, nan, jax.device_put(target))
+    U, _, Vt = np.linalg.svd(point.W.T @ target.W + point.H @ target.H.T)
+    Q = Vt.T @ U.T
+    W, H, b = target.W @ Q, Q.T @ target.H, target.b
+    if b is not None and _shifts_freely(problem):
+        b = b + np.mean(point.b - b)
+    pairs = zip((point.W, point.H, point.b), (W, H, b), strict=True)
+    distance = np.sqrt(sum(np.sum((x - y) ** 2) for x, y in pairs if y is not None))
+    size = np.hypot(np.linalg.norm(target.W), np.linalg.norm(target.H))
+    relative = distance / size if size > 0 else np.full_like(distance, np.nan)
+    return NearestMinimiser(
+        np.asarray(distance), np.asarray(relative), Params(*jax.device_put((W, H, b)))
+    )
 
 
 def _shifts_freely(problem: Problem) -> bool:

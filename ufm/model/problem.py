@@ -30,9 +30,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from ufm._support.pytree import hyperparameter, pytree, require, static
+from ufm._support.namespace import namespace
+from ufm._support.pytree import hyperparameter, pytree, require, stacked, static, whole_number
+from ufm._support.random_numbers import generator
 from ufm.losses import CrossEntropy, Hyper, Loss
 from ufm.model.params import Params as Params
 from ufm.model.params import dot as dot
@@ -81,12 +84,12 @@ class Problem:
             raise TypeError(
                 f"class_counts must list the samples of each class, got {self.class_counts!r}"
             )
-        counts = tuple(_count("class_counts", n) for n in self.class_counts)
+        counts = tuple(whole_number("class_counts", n) for n in self.class_counts)
         if len(counts) < 2:
             raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
         self.loss.probe(len(counts))
         object.__setattr__(self, "class_counts", counts)
-        object.__setattr__(self, "dim", _count("dim", self.dim))
+        object.__setattr__(self, "dim", whole_number("dim", self.dim))
         for name in ("lam_w", "lam_h", "lam_b"):
             if name == "lam_b" and self.lam_b is None:
                 continue
@@ -123,7 +126,7 @@ class Problem:
         lam_b: Hyper | None,
     ) -> "Problem":
         """K classes of n samples each."""
-        counts = (_count("per_class", per_class),) * _count("num_classes", num_classes)
+        counts = (whole_number("per_class", per_class),) * whole_number("num_classes", num_classes)
         return cls(loss=loss, class_counts=counts, dim=dim, lam_w=lam_w, lam_h=lam_h, lam_b=lam_b)
 
     @property
@@ -157,28 +160,18 @@ class Problem:
         classes, columns = self.num_classes, self.num_columns
         return self.dim * (classes + columns) + (classes if self.has_bias else 0)
 
-    def mu(self, dtype: Any = None) -> Float[Array, "*batch"]:
-        """μ = √(λ_W λ_H)."""
-        dtype = dtype or jnp.result_type(float)
+    def mu(self, dtype: Any = None) -> Any:
+        """μ = √(λ_W λ_H), a NumPy number where the decays are plain ones."""
+        xp, dtype = namespace(self.lam_w, self.lam_h), dtype or jnp.result_type(float)
         # Roots first: the product of two decays of 1e-25 underflows in float32.
-        return jnp.sqrt(jnp.asarray(self.lam_w, dtype)) * jnp.sqrt(jnp.asarray(self.lam_h, dtype))
+        roots = (xp.sqrt(xp.asarray(decay, dtype)) for decay in (self.lam_w, self.lam_h))
+        return xp.asarray(xp.multiply(*roots))
 
     def samples(self, dtype: Any) -> Float[Array, " N"]:
         """c: samples that each column stands for."""
         if self.column_weights is None:
             return jnp.ones(self.num_columns, dtype)
         return jnp.asarray(self.column_weights, dtype)
-
-
-def _count(name: str, value: Any) -> int:
-    try:
-        whole = int(value)
-        exact = whole == value and not isinstance(value, bool)
-    except (TypeError, ValueError):
-        exact, whole = False, 0
-    if not exact or whole < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
-    return whole
 
 
 def without_loss(problem: Problem) -> Problem:
@@ -310,36 +303,44 @@ def init_params(
 ) -> Params:
     """Gaussian entries of standard deviation `scale` in W, the features and b.
 
-    `num_starts` adds a leading axis; start i depends on `key` and i alone, so a longer batch
-    begins with the shorter one.
+    `num_starts` adds a leading axis; start i depends on `key` and i alone. The numbers are those of
+    `jax.random` to its accuracy, drawn on the host where they are few and the key is known.
     """
     if num_starts is not None:
-        num_starts = _count("num_starts", num_starts)
+        num_starts = whole_number("num_starts", num_starts)
     scale = hyperparameter("scale", scale)
     require("scale", scale, lambda x: x >= 0, "non-negative and finite")
-    size = jnp.asarray(scale, dtype or jnp.result_type(float))
-    return _draw(without_loss(problem), key, size, num_starts=num_starts)
+    problem, dtype = without_loss(problem), dtype or jnp.result_type(float)
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((problem, scale)))
+    random, words = generator(key, problem.num_parameters * (num_starts or 1))
+    if traced or random is jax.random:
+        return _program(problem, jnp.asarray(scale, dtype), key, num_starts=num_starts)
+    draw = functools.partial(_draw, problem, np.asarray(scale, dtype), random)
+    if num_starts is None:
+        return Params(*jax.device_put(draw(words)))
+    return Params(*stacked([draw(random.fold_in(words, i)) for i in range(num_starts)]))
 
 
 @functools.partial(jax.jit, static_argnames="num_starts")
-def _draw(
-    problem: Problem, key: Key[Array, ""], size: Scalar, *, num_starts: int | None = None
-) -> Params:
+def _program(problem: Problem, size: Scalar, key: Any, *, num_starts: int | None) -> Params:
     """One start, or a batch of them, as one program."""
-    if num_starts is not None:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_starts))
-        return jax.vmap(lambda k: _draw(problem, k, size))(keys)
-    dtype = size.dtype
-    key_w, key_h, key_b = jax.random.split(key, 3)
-    shape_w = (problem.num_classes, problem.dim)
-    W = size * jax.random.normal(key_w, shape_w, dtype)
-    H = size * jax.random.normal(key_h, (problem.dim, problem.num_columns), dtype)
+    draw = functools.partial(_draw, problem, size, jax.random)
+    if num_starts is None:
+        return Params(*draw(key))
+    starts = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(num_starts))
+    return Params(*starts)
+
+
+def _draw(problem: Problem, size: Any, random: Any, key: Any) -> tuple[Any, Any, Any]:
+    """W, H and b of a start, by `jax.random` or its likeness on the host."""
+    dtype, xp, classes = size.dtype, namespace(size), problem.num_classes
+    key_w, key_h, key_b = random.split(key, 3)
+    W = size * random.normal(key_w, (classes, problem.dim), dtype)
+    H = size * random.normal(key_h, (problem.dim, problem.num_columns), dtype)
     if problem.column_weights is not None:
-        H = H * jnp.sqrt(problem.samples(dtype))[None, :]
-    b = None
-    if problem.has_bias:
-        b = size * jax.random.normal(key_b, (problem.num_classes,), dtype)
-    return Params(W, H, b)
+        H = H * xp.sqrt(xp.asarray(problem.column_weights, dtype))[None, :]
+    b = size * random.normal(key_b, (classes,), dtype) if problem.has_bias else None
+    return W, H, b
 
 
 def features(problem: Problem, params: Params) -> Float[Array, "d N"]:

@@ -63,7 +63,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
             "bias_level": minimum.bias_level,
             "rank": minimum.rank,
         },
-        "threshold": float(certificates.threshold[0]),
+        "threshold": float(np.asarray(certificates.threshold)[0]),
         "collapse_threshold": None if threshold is None else float(threshold.mu),
         "collapse_jumps": None if threshold is None else bool(threshold.jumps),
         "dtype": str(certificates.dtype),

@@ -7,12 +7,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm._support.pytree import pytree, static
+from ufm._support.pytree import entry, pytree, stacked, static
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.minimum.geometry_match import GeometryMatch, compare_geometry
@@ -94,17 +93,12 @@ def verify(
     )
     if solutions.params.W.dtype != jnp.result_type(float):
         solutions = polish(problem, solutions, tol=tol, max_steps=max_steps)
-    points = [jax.tree.map(lambda x, i=i: x[i], solutions.params) for i in range(num_starts)]
+    points = [entry(solutions.params, i) for i in range(num_starts)]
     return Verification(
         problem=problem,
         minimum=minimum,
         solutions=solutions,
-        certificates=_stack([certify(problem, point, gap_tol) for point in points]),
-        metrics=_stack([nc_metrics(problem, point) for point in points]),
+        certificates=stacked([certify(problem, point, gap_tol) for point in points]),
+        metrics=stacked([nc_metrics(problem, point) for point in points]),
         geometry=tuple(compare_geometry(problem, point, minimum) for point in points),
     )
-
-
-def _stack(items: list[Any]) -> Any:
-    # On the host: a stack of twenty arrays is a program to compile for every shape.
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *items)

@@ -117,7 +117,7 @@ class RunFolder:
         """The history of every run of a loss, as it was stored."""
         arrays = self.arrays(name, [f"history_{field}" for field in HISTORY])
         try:
-            return History(**{f: jax.numpy.asarray(arrays[f"history_{f}"]) for f in HISTORY})
+            return History(**{f: jax.device_put(arrays[f"history_{f}"]) for f in HISTORY})
         except KeyError as error:
             raise self.unreadable(name, error) from None
 

@@ -11,11 +11,10 @@ program of the whole one, with another `max_steps`, and are its prefixes bit for
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ufm._support.pytree import pytree
+from ufm._support.pytree import entry, pytree, stacked
 from ufm._support.threads import in_order
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.model.problem import Params, Problem
@@ -41,7 +40,7 @@ class Trajectory:
 
     def point(self, moment: int) -> Params:
         """W, H, b at one moment; −1 is the end."""
-        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[moment]), self.params)
+        return entry(self.params, moment)
 
 
 def trajectory(
@@ -70,11 +69,11 @@ def trajectory(
     solutions = [*in_order(stopped, len(steps) - 1), end]
     points = [solution.params for solution in solutions]
     return Trajectory(
-        step=jnp.asarray(steps),
-        products=_stack([solution.num_products for solution in solutions]),
-        value=_stack([solution.value for solution in solutions]),
-        metrics=_stack([nc_metrics(problem, point) for point in points]),
-        params=_stack(points),
+        step=jax.device_put(steps),
+        products=stacked([solution.num_products for solution in solutions]),
+        value=stacked([solution.value for solution in solutions]),
+        metrics=stacked([nc_metrics(problem, point) for point in points]),
+        params=stacked(points),
     )
 
 
@@ -82,8 +81,3 @@ def _thin(steps: Int[np.ndarray, " S"], count: int) -> Int[np.ndarray, " T"]:
     """The steps that a history has, evenly thinned: dense at first, like the history itself."""
     used = steps[steps >= 0]
     return used[np.unique(np.linspace(0, len(used) - 1, count).round().astype(int))]
-
-
-def _stack(items: list[Any]) -> Any:
-    # On the host: every length would be a compilation.
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *items)

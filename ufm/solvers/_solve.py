@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
-from ufm._support.pytree import require
+from ufm._support.pytree import entry, require, stacked
 from ufm._support.threads import in_order
 from ufm.model.problem import Params, Problem, check_shapes, init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
@@ -214,15 +213,13 @@ def _one_by_one(
     """Every start through the program of the single solve, spread over the cores."""
 
     def one(i: int) -> Solution:
-        entry = _entry(problem, i, batch)
-        start = jax.tree.map(lambda x: x[i], starts)
-        tol_array, steps, floor = _prepare(entry, start.W.dtype, method, tol, max_steps)
-        found = _solve(entry, start, tol_array, steps, method=method, use_noise_floor=floor)
+        single = _entry(problem, i, batch)
+        start = entry(starts, i)
+        tol_array, steps, floor = _prepare(single, start.W.dtype, method, tol, max_steps)
+        found = _solve(single, start, tol_array, steps, method=method, use_noise_floor=floor)
         return jax.block_until_ready(found)
 
-    solutions = list(in_order(one, int(starts.W.shape[0]), on_done))
-    # On the host: a stack of twenty arrays is a program to compile for every shape.
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *solutions)
+    return stacked(list(in_order(one, int(starts.W.shape[0]), on_done)))
 
 
 def problem_batch(problem: Problem) -> int | None:

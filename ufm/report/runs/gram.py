@@ -22,7 +22,7 @@ def gram_matrices(problem: Problem, params: Params) -> dict[str, Matrix]:
     So a simplex ETF has 1 on the diagonal and −1/(K−1) elsewhere. NaN where there is no direction.
     """
     W, centred = np.asarray(params.W), centred_means(problem, params)
-    grams = (_gram(W.T), _gram(centred), np.asarray(centering(problem.num_classes)))
+    grams = (_gram(W.T), _gram(centred), centering(problem.num_classes))
     return dict(zip(NAMES, map(_normalised, grams), strict=True))
 
 

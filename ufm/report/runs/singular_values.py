@@ -11,7 +11,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ufm.minimum.global_minimum import GlobalMinimum, class_sizes
+from ufm.minimum.global_minimum import GlobalMinimum
+from ufm.model.class_means import class_sizes
 from ufm.model.evaluation import evaluated
 from ufm.model.problem import Params, Problem, matmul
 from ufm.report._table import Table

@@ -1,0 +1,42 @@
+"""One formula for NumPy on the host and for JAX: what runs once on the host compiles nothing.
+
+>>> xp = namespace(x)
+>>> xp.exp(x)
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+
+def namespace(*numbers: Any) -> Any:
+    """`jax.numpy` if any of the numbers is a JAX array, else `numpy`."""
+    return jnp if any(isinstance(x, jax.Array) for x in numbers) else np
+
+
+def settled(tree: Any) -> Any:
+    """Every number of the tree an array of NumPy, in float64; of JAX within a transformation."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+        return jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(lambda x: np.asarray(x, float), tree)
+
+
+def softplus(t: Any) -> Any:
+    """log(1 + eᵗ)."""
+    return namespace(t).logaddexp(t, 0.0)
+
+
+def log_sigmoid(t: Any) -> Any:
+    """log σ(t)."""
+    return -softplus(-t)
+
+
+def sigmoid(t: Any) -> Any:
+    """σ(t) = 1/(1 + e⁻ᵗ), accurate relative to its size for every t."""
+    if isinstance(t, jax.Array):
+        return jax.nn.sigmoid(t)
+    small = np.exp(-np.abs(t))
+    return np.where(t >= 0, 1.0, small) / (1.0 + small)

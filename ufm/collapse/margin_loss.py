@@ -1,0 +1,139 @@
+r"""φ(s): a softmax loss at equal margins s = z_k − z_j, j ≠ k, and the bound on f that it gives.
+
+φ is convex for CE and LS; for FL it is concave below the margin s_c at which p_k = p*(γ) and convex
+above it, so that a global minimum of φ + c s over an interval is one of its ends, s_c, or the
+single stationary point beyond s_c: no scan is needed to be sure.
+
+Everything is elementwise, in NumPy on the host and in JAX within a program.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from ufm._support.bisection import bisect
+from ufm._support.namespace import namespace
+from ufm.losses import Focal, SoftmaxLoss
+
+#: No bracket goes further: φ has its limits there.
+_FAR = 1e4
+
+
+@dataclasses.dataclass(frozen=True)
+class MarginLoss:
+    """φ(s) = L(s e_k, k) for a shift-invariant contrastive loss and K classes."""
+
+    loss: SoftmaxLoss
+    num_classes: int
+
+    def value(self, s: Any) -> Any:
+        """φ(s)."""
+        others, tilt = self.num_classes - 1, self.loss.tilt(self.num_classes)
+        value = self.loss.of_log_odds(math.log(others) - s)
+        return value if tilt is None else value + tilt * (others * s)
+
+    def slope(self, s: Any) -> Any:
+        """φ'(s)."""
+        others, tilt = self.num_classes - 1, self.loss.tilt(self.num_classes)
+        slope = -self.loss.log_odds_slope(math.log(others) - s)
+        return slope if tilt is None else slope + tilt * others
+
+    def inflection(self, like: Any) -> Any:
+        """s_c: φ is convex on [s_c, ∞) and concave on (−∞, s_c]; −1e4 where convex throughout."""
+        if not isinstance(self.loss, Focal):
+            return namespace(like).full_like(like, -_FAR)
+        p = self.loss.convex_above()
+        xp = namespace(p, like)
+        safe = xp.where(p > 0, p, 0.5)
+        margin = math.log(self.num_classes - 1.0) + xp.log(safe) - xp.log1p(-safe)
+        return xp.where(p > 0, margin, -_FAR) + xp.zeros_like(like)
+
+    def stationary(self, slope: Any, low: Any) -> Any:
+        """The s ≥ low with φ'(s) = −slope, φ convex on [low, ∞); `low` where φ' > −slope there."""
+        far = namespace(low).full_like(low, _FAR)
+        return bisect(lambda s: self.slope(s) + slope >= 0.0, low, far)
+
+    def argmin(self, slope: Any, low: Any) -> Any:
+        """argmin over s ≥ low of φ(s) + slope·s: exact, see the module."""
+        xp = namespace(slope, low)
+        top = self.stationary(slope, xp.maximum(low, self.inflection(low)))
+        better = self.value(top) + slope * top < self.value(low) + slope * low
+        return xp.where(better, top, low)
+
+    def tie(self, zero: Any) -> Any:
+        """The s ≥ s_c whose tangent of φ meets φ(zero) at `zero`; `zero` where s_c is below it.
+
+        With the decay that makes s critical, s and `zero` have one value: φ(s) − (s − zero) φ'(s)
+        decreases in s on the convex branch.
+        """
+        if self.loss.is_convex():
+            return zero
+        bend = self.inflection(zero)
+        xp = namespace(bend)
+
+        def beyond(s: Any) -> Any:
+            return self.value(s) - (s - zero) * self.slope(s) <= self.value(zero)
+
+        found = bisect(beyond, xp.maximum(bend, zero), xp.full_like(bend, _FAR))
+        return xp.where(bend > zero, found, zero)
+
+
+def margin_bound(phi: MarginLoss, c: Any, lam_b: Any) -> Any:
+    r"""A number that f never falls below, for balanced classes, c = μ √n (K−1).
+
+    Without bias: min_{s≥0} φ(s) + c s. With a trained bias, for every multiplier ν,
+
+        f ≥ min_s φ(s) + m_ν(s),   m_ν(s) = min_δ c|s−δ| + νδ + aδ²,   a = λ_b (K−1)²/(2K),
+
+    m_ν convex with slope clip(ν + 2as, −c, c). The best over a fixed grid of ν, which holds
+    ν = c, exact for c ≤ 1, −φ'(0), exact where the origin is the minimum, and 1, the last bounded
+    choice for a free bias; the rest of the grid catches what lies between.
+    """
+    xp, zero = namespace(c), namespace(c).zeros_like(c)
+    if lam_b is None:
+        s = phi.argmin(c, zero)
+        return phi.value(s) + c * s
+    a = xp.asarray(lam_b, c.dtype) * ((phi.num_classes - 1) ** 2 / (2 * phi.num_classes))
+    special = xp.stack([c, xp.minimum(c, 1.0), xp.minimum(c, -phi.slope(zero))])
+    bound = xp.max(_bounds_at(phi, c, a, special[None, :]))
+    if xp is np and bound >= margin_bound(phi, c, None) * (1.0 - 4 * np.finfo(float).eps):
+        return bound  # the symmetric minimum itself: no multiplier has more
+    grid = xp.linspace(0.0, 1.0, 62, dtype=c.dtype) * c
+    return xp.maximum(bound, xp.max(_bounds_at(phi, c, a, grid[None, :])))
+
+
+def _bounds_at(phi: MarginLoss, c: Any, a: Any, nu: Any) -> Any:
+    """min_s φ(s) + m_ν(s), never too high: exact on the convex branch, below s_c by intervals."""
+    xp = namespace(c)
+    free, safe = a <= 0, xp.where(a <= 0, 1.0, a)
+    # Where the slope of m_ν reaches c and −c; never, for a free bias.
+    upper = xp.where(free, xp.inf, (c - nu) / (2 * safe))
+    lower = xp.where(free, -xp.inf, (-c - nu) / (2 * safe))
+
+    def m(s: Any) -> Any:
+        delta = xp.where(free, s, xp.clip(s, lower, upper))
+        return c * xp.abs(s - delta) + nu * delta + a * delta**2
+
+    def rising(s: Any) -> Any:
+        return phi.slope(s) + xp.clip(nu + 2 * a * s, -c, c) >= 0.0
+
+    bend = phi.inflection(c)
+    top = bisect(rising, xp.full_like(nu, bend), xp.full_like(nu, _FAR))
+    convex_part = phi.value(top) + m(top)
+    if phi.loss.is_convex():
+        return convex_part
+    # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m; left of both −1e4 and
+    # `lower` the slope of m is −c, and the sum decreases too.
+    shares = np.linspace(1.0, 0.0, 4097)[:, None] ** 3
+    nodes = bend - (bend + _FAR) * xp.asarray(shares, c.dtype)
+    vertex = xp.where(free, xp.inf, -nu / (2 * safe))
+    smallest = m(xp.clip(vertex, nodes[:-1], nodes[1:]))
+    interval_part = xp.min(phi.value(nodes[1:]) + smallest, axis=0, keepdims=True)
+    interval_part = xp.where(free | (lower < -_FAR), -xp.inf, interval_part)
+    # For ν ≤ 1 no intervals are needed: m_ν(s) ≥ νs, and the slope of φ, concave below s_c, falls
+    # from −1 at −∞, so that φ + νs decreases up to s_c.
+    sloped_part = xp.where(nu <= 1, phi.value(bend) + nu * bend, -xp.inf)
+    left_part = xp.maximum(interval_part, sloped_part)
+    return xp.where(bend <= -_FAR, convex_part, xp.minimum(convex_part, left_part))
