@@ -1,17 +1,15 @@
-"""The phase diagram of the focal loss, against 50-digit arithmetic and LAPACK.
-
-`dense_hessian` is held to 50 digits in test_hessian.py, and knows nothing of the curves.
-"""
+"""The phase diagram of the focal loss, against 50-digit arithmetic and LAPACK."""
 
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_oracle import dense_hessian
 from mpmath import mp, mpf
 from points import make, origin
 
-from ufm import Focal, collapse_threshold, dense_hessian, focal_phases, global_minimum
+from ufm import Focal, collapse_threshold, focal_phases, global_minimum
 from ufm.minimum.global_minimum import frame
 
 mp.dps = 50

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model_oracle import objective_and_gradient
+from model_oracle import dense_hessian, objective_and_gradient
 
-from ufm import CrossEntropy, CustomLoss, Params, Problem, dense_hessian, origin
+from ufm import CrossEntropy, CustomLoss, Params, Problem, origin
 from ufm.landscape import RootStatus, find_roots
 from ufm.landscape.root_finding import CRITICAL
 from ufm.model.params import along
