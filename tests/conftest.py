@@ -6,10 +6,7 @@ Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has
 import os
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
-ROOT = TESTS.parent
-#: Folders that are compiled as users have it: rounding bounds and accuracy are promises about that.
-OPTIMISED = ("certificates", "losses", "model")
+ROOT = Path(__file__).resolve().parent.parent
 
 # Before NumPy, SciPy and JAX are imported, and in the environment rather than in JAX's
 # configuration: xdist's workers and the processes that tests start inherit it.
@@ -22,8 +19,6 @@ for name, value in {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    # Code that runs once is not worth optimising; 0 compiles all of it as users have it.
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
 }.items():
     os.environ.setdefault(name, value)
 
@@ -40,29 +35,18 @@ hypothesis.settings.register_profile("ufm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ufm")
 
 
-CHEAP = jax.config.read("jax_disable_most_optimizations")
-
-
-def is_optimised(path: Path) -> bool:
-    return not CHEAP or path.relative_to(TESTS).parts[0] in OPTIMISED
-
-
 def pytest_collection_modifyitems(items):
-    """Optimised files first, so that a process changes over once; then examples, the longest."""
-    items.sort(key=lambda item: (not is_optimised(item.path), item.path.parent.name != "examples"))
+    """Examples first: they take longest, and at the end one process would wait for another."""
+    items.sort(key=lambda item: item.path.parent.name != "examples")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compilation(request):
-    """As cheap or as optimised as the file asks for, and never too many programs.
+def _few_programs():
+    """Programs forgotten before there are too many: the cache on disk brings them back.
 
     Every compiled program maps memory, several regions each, and Linux grants a process 65,530
-    regions by default: beyond, the compiler aborts it. What is forgotten is on disk.
+    regions by default: beyond, the compiler aborts it.
     """
-    cheap = not is_optimised(request.path)
-    if jax.config.read("jax_disable_most_optimizations") and not cheap:
-        jax.clear_caches()
-    jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
