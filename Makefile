@@ -42,7 +42,7 @@ demo: install  ## the main job: every loss, many random starts, a verdict for ea
 # Rounding bounds and accuracy are promises about the code that users have; everything else is
 # compiled the cheap way: for code that runs once, XLA takes a third of the time.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
-PROMISES := tests/certificates tests/losses tests/model
+PROMISES := tests/certificates tests/losses tests/minimum/test_minimum.py tests/model/test_problem.py
 CHEAP := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
 
 check: install
