@@ -57,8 +57,9 @@ def test_the_transition_is_continuous_where_one_over_k_exceeds_p_star():
         expected = [1 / classes < p for p in p_star]
         assert np.asarray(found.jumps).tolist() == expected
         same = ~np.asarray(found.jumps)
+        # Three copies of one formula in one program, which a compiler may round apart.
         for curve in (found.tie, found.frame):
-            np.testing.assert_array_equal(curve[same], found.origin[same])
+            np.testing.assert_allclose(curve[same], found.origin[same], rtol=1e-15)
         ordered = np.asarray([found.origin, found.tie, found.frame])[:, ~same]
         assert np.all(np.diff(ordered, axis=0) > 0)
 
