@@ -35,6 +35,11 @@ hypothesis.settings.register_profile("ufm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ufm")
 
 
+def pytest_collection_modifyitems(items):
+    """Examples first: they take longest, and at the end one process would wait for another."""
+    items.sort(key=lambda item: item.path.parent.name != "examples")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _few_programs():
     """Programs forgotten before there are too many: the cache on disk brings them back.

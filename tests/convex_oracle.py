@@ -147,13 +147,11 @@ def newton(problem: Problem, point: Params, steps: int = 4) -> Params:
     for _ in range(steps):
         _, gradient = objective_and_gradient(problem, point)
         step = -np.linalg.lstsq(dense_hessian(problem, point), gradient, rcond=1e-9)[0]
-        step = jnp.asarray(step)
         in_w, in_h = point.W.size, point.W.size + point.H.size
-        point = Params(
-            point.W + step[:in_w].reshape(point.W.shape),
-            point.H + step[in_w:in_h].reshape(point.H.shape),
-            None if point.b is None else point.b + step[in_h:],
-        )
+        W = np.asarray(point.W) + step[:in_w].reshape(point.W.shape)
+        H = np.asarray(point.H) + step[in_w:in_h].reshape(point.H.shape)
+        b = None if point.b is None else jnp.asarray(np.asarray(point.b) + step[in_h:])
+        point = Params(jnp.asarray(W), jnp.asarray(H), b)
     return point
 
 

@@ -1,4 +1,7 @@
-"""Shared problems and points: a handful of shapes, so that the tests share compiled programs."""
+"""Shared problems and points: a handful of shapes, so that the tests share compiled programs.
+
+Points are made in NumPy: in JAX each operation on each shape would be a program to compile.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +31,11 @@ def make(loss, counts=BALANCED, lam_b=None, mu=1e-2, dim=DIM, ratio=2.0) -> Prob
 
 def origin(problem: Problem, b=None) -> Params:
     """W = H = 0, and b where the problem has one."""
-    bias = jnp.zeros(problem.num_classes) if b is None else jnp.asarray(b)
+    bias = np.zeros(problem.num_classes) if b is None else b
     return Params(
-        jnp.zeros((problem.num_classes, problem.dim)),
-        jnp.zeros((problem.dim, problem.num_columns)),
-        bias if problem.has_bias else None,
+        jnp.asarray(np.zeros((problem.num_classes, problem.dim))),
+        jnp.asarray(np.zeros((problem.dim, problem.num_columns))),
+        jnp.asarray(bias) if problem.has_bias else None,
     )
 
 
@@ -49,7 +52,8 @@ def perturbed(params: Params, seed: int, relative: float) -> Params:
     rng = np.random.default_rng(seed)
 
     def noisy(x):
-        return x + jnp.asarray(relative * rng.standard_normal(x.shape)) * jnp.max(jnp.abs(x))
+        x = np.asarray(x)
+        return jnp.asarray(x + relative * rng.standard_normal(x.shape) * np.max(np.abs(x)))
 
     return jax.tree.map(noisy, params)
 
@@ -57,14 +61,14 @@ def perturbed(params: Params, seed: int, relative: float) -> Params:
 def padded(params: Params, dim: int) -> Params:
     """The same point in more dimensions, the new ones empty."""
     extra = dim - params.W.shape[1]
-    return Params(
-        jnp.pad(params.W, ((0, 0), (0, extra))), jnp.pad(params.H, ((0, extra), (0, 0))), params.b
-    )
+    W, H = np.pad(params.W, ((0, 0), (0, extra))), np.pad(params.H, ((0, extra), (0, 0)))
+    return Params(jnp.asarray(W), jnp.asarray(H), params.b)
 
 
 def rescaled(params: Params, factor: float) -> Params:
     """(cW, H/c, b): the same logits, an unbalanced penalty."""
-    return Params(factor * params.W, params.H / factor, params.b)
+    W, H = np.asarray(params.W), np.asarray(params.H)
+    return Params(jnp.asarray(factor * W), jnp.asarray(H / factor), params.b)
 
 
 def cast(params: Params, dtype) -> Params:
@@ -81,7 +85,7 @@ def certified(problem: Problem, points: list[Params], tol=None) -> list[Certific
     for i in range(0, len(points), BATCH):
         chunk = points[i : i + BATCH]
         filled = chunk + [chunk[0]] * (BATCH - len(chunk))
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *filled)
+        stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *filled)
         batch = jax.vmap(lambda point: certify(problem, point, tol))(stacked)
         host = jax.tree.map(np.asarray, batch)
         found += [jax.tree.map(lambda x, j=j: x[j], host) for j in range(len(chunk))]

@@ -108,6 +108,12 @@ def test_a_file_holds_one_idea():
     assert not long, f"longer than {MAX_LINES} lines: {long}"
 
 
+def test_every_example_is_run():
+    stems = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    tests = {path.stem for path in (ROOT / "tests" / "examples").glob("*.py")}
+    assert tests == {f"test_{stem}" for stem in stems}
+
+
 def test_every_folder_says_what_it_is():
     folders = {path.parent for path in python_files("ufm")}
     assert len(folders) > len(ORDER)

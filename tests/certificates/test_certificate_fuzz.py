@@ -123,18 +123,21 @@ def candidates(problem: Problem, best: Params, seed: int) -> list[Params]:
     """Minima, near-minima, points of too low a rank, and anything else."""
     rng = np.random.default_rng(seed)
     if best.H.shape[1] != problem.num_columns:
-        best = Params(best.W, jnp.repeat(best.H[:, ::2], np.array(SKEWED), axis=1), best.b)
-    right = np.linalg.svd(np.asarray(best.W), full_matrices=False)[2]
+        repeated = np.repeat(np.asarray(best.H)[:, ::2], SKEWED, axis=1)
+        best = Params(best.W, jnp.asarray(repeated), best.b)
+    W, H = np.asarray(best.W), np.asarray(best.H)
+    right = np.linalg.svd(W, full_matrices=False)[2]
     kept = right[: rng.integers(0, len(right))]
-    project = jnp.asarray(kept.T @ kept)
+    project = kept.T @ kept
     noise = 10.0 ** rng.uniform(-12, -1, 3)
     dead = int(rng.integers(problem.num_classes))
-    columns = jnp.asarray(problem.labels == dead)
+    alive_w = np.arange(problem.num_classes)[:, None] != dead
+    alive_h = problem.labels[None, :] != dead
     return [
         best,
         *(perturbed(best, seed + i, relative) for i, relative in enumerate(noise)),
-        Params(best.W @ project, project @ best.H, best.b),
-        Params(best.W.at[dead].set(0.0), jnp.where(columns[None, :], 0.0, best.H), best.b),
+        Params(jnp.asarray(W @ project), jnp.asarray(project @ H), best.b),
+        Params(jnp.asarray(W * alive_w), jnp.asarray(H * alive_h), best.b),
         rescaled(best, 1.0 + 10.0 ** rng.uniform(-8, 0)),
         origin(problem, best.b),
         origin(problem),
@@ -143,7 +146,9 @@ def candidates(problem: Problem, best: Params, seed: int) -> list[Params]:
 
 
 def label_probabilities(problem: Problem, point: Params) -> np.ndarray:
-    V = np.asarray(point.W @ point.H) + (0.0 if point.b is None else np.asarray(point.b)[:, None])
+    V = np.asarray(point.W) @ np.asarray(point.H) + (
+        0.0 if point.b is None else np.asarray(point.b)[:, None]
+    )
     p = np.exp(V - V.max(axis=0))
     return (p / p.sum(axis=0))[problem.labels, np.arange(problem.num_columns)]
 

@@ -1,5 +1,6 @@
 """`ufm hunt`: what it prints and writes, and how it says no."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -28,9 +29,25 @@ def printed(capsys, *options: str) -> str:
     return capsys.readouterr().out
 
 
-def test_minima_are_printed_followed_and_stored(capsys):
-    options = [*FOCAL, "--out", "folder", "--figures", "--intervals", "1", "--accuracy", "1e-3"]
-    lines = printed(capsys, *options).splitlines()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What a search stored; said.txt beside it is what it printed."""
+    folder = tmp_path_factory.mktemp("hunt") / "folder"
+    options = [*FOCAL, "--figures", "--intervals", "1", "--accuracy", "1e-3"]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(folder.with_name("said.txt"), "w", encoding="utf-8") as said,
+        contextlib.redirect_stdout(said),
+    ):
+        patch.setenv("XDG_CACHE_HOME", str(folder.with_name("cache")))
+        patch.chdir(folder.parent)
+        assert main(["hunt", *options, "--out", "folder"]) == 0
+    return folder
+
+
+def test_minima_are_printed_followed_and_stored(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parent)
+    lines = Path("said.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0].split()[:4] == ["try", "loss", "K", "n"]
     assert lines[-1] == "Results: folder"
     assert "local minima that are not global, in " in lines[-2]
@@ -58,9 +75,8 @@ def test_minima_are_printed_followed_and_stored(capsys):
             np.testing.assert_array_equal(first["W"], again["W"])
 
 
-def test_certify_reads_the_file(capsys):
-    printed(capsys, *FOCAL, "--out", "folder", "--intervals", "0")
-    assert main(["certify", "folder/spurious-000.npz", "--json"]) == 0
+def test_certify_reads_the_file(folder, capsys):
+    assert main(["certify", str(folder / "spurious-000.npz"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["claims"]["verdict"] == "LOCAL_MINIMUM"
 
 

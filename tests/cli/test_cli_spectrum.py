@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 from dossiers import minimiser
+from model_oracle import dense_hessian
 from points import make
 
-from ufm import CrossEntropy, Problem, dense_hessian, global_minimum, init_params, origin
+from ufm import CrossEntropy, Problem, global_minimum, init_params, origin
 from ufm.cli import main
 
 #: What test_cli.py uses, so that the programs are compiled once.

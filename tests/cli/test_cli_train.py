@@ -1,5 +1,6 @@
 """`ufm train`: what is printed and stored, after interruptions, and bad input."""
 
+import contextlib
 import csv
 import json
 import os
@@ -186,8 +187,18 @@ def test_a_finished_folder_is_printed_without_training(monkeypatch, capsys):
     assert refused(capsys, *SMALL, "--out", "run", "--seed", "1") == message
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_images(folder / "images.npz")
+    with contextlib.chdir(folder):
+        assert main(["train", *SMALL, "--losses", "ce", "mse", "--out", "run"]) == 0
+    return folder / "run"
+
+
 @pytest.mark.parametrize("at", [0, 3, 20, 75])
-def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, monkeypatch, capsys):
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, whole, monkeypatch, capsys):
     from ufm.networks.training.run import Run
 
     advance, epochs = Run.advance, []
@@ -209,13 +220,11 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, monkeypatch, capsy
     again = "ufm train --config run/config.json --out run"
     assert f"Interrupted: {done} of 2 losses are done. Go on with: {again}" in said.err
     assert main(again.split()[1:]) == 0
-    whole = ["train", *SMALL, *options, "--out", "whole"]
-    assert main(whole) == 0
     for name in ("ce.npz", "mse_1.0_15.0.npz"):
-        with np.load(f"run/{name}") as one, np.load(f"whole/{name}") as other:
+        with np.load(f"run/{name}") as one, np.load(whole / name) as other:
             for array in ("W", "H", "b"):
                 np.testing.assert_array_equal(one[array], other[array])
-    assert Path("run/ce.csv").read_bytes() == Path("whole/ce.csv").read_bytes()
+    assert Path("run/ce.csv").read_bytes() == (whole / "ce.csv").read_bytes()
 
 
 def test_sigterm_ends_the_process_with_130():

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from model_oracle import dense_hessian
 from points import make
 from scipy.optimize import brentq
 
@@ -12,7 +13,6 @@ from ufm import (
     CrossEntropy,
     Focal,
     collapse_threshold,
-    dense_hessian,
     focal_phases,
     spectrum,
     symmetric_minimum,

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_oracle import dense_hessian
 from points import BALANCED, SKEWED, make
 
-from ufm import CrossEntropy, Params, dense_hessian, global_minimum
+from ufm import CrossEntropy, Params, global_minimum
 from ufm.counterexamples.branch import Branch, scaled
 from ufm.model.class_means import to_class_means
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from model_oracle import dense_hessian
 from points import BALANCED, BIASES, SKEWED, gaussian, make
 
-from ufm import Focal, dense_hessian
+from ufm import Focal
 from ufm.landscape.resolvent import hessian_blocks, real_resolvent
 
 _blocks, _resolvent = jax.jit(hessian_blocks), jax.jit(real_resolvent)

@@ -5,13 +5,13 @@ import functools
 import jax
 import numpy as np
 import pytest
+from model_oracle import dense_hessian
 from points import BALANCED, SKEWED, gaussian, make
 
 from ufm import (
     MSE,
     CrossEntropy,
     Focal,
-    dense_hessian,
     extremal_eigenpairs,
     global_minimum,
     init_params,

@@ -4,14 +4,19 @@ Twenty kills of a process whose cells are stand-ins, which needs no compilation,
 that solves. UFM_KILLS=20 for as many of either as it says.
 """
 
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sweep_child import run
 
 from sweeps import SIZES, TIMES, written
 from ufm.sweep import COLUMNS, open_store
@@ -26,44 +31,35 @@ lam_h = {{ from = 1e-4, to = 1e-1, num = 10, spacing = "log" }}
 [start]
 count = 4
 """
-CHILD = """
-import sys, jax
-sys.path.insert(0, sys.argv[4])
-jax.config.update("jax_enable_x64", True)
-from ufm.sweep import load_sweep, run_sweep, runner
-runner.num_workers = lambda: 2  # the sizes of batches do not hang on the machine
-if sys.argv[3] == "stand-in":
-    import stand_in
-def told(state):
-    print(state.done, *state.notes, flush=True)
-run_sweep(load_sweep(sys.argv[1]), sys.argv[2], batch_seconds=0.05, on_progress=told)
-"""
+#: Each process is a fork of one that has imported everything and run nothing.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["ufm.sweep.problems.cell", "ufm.sweep.runner"])
 
 
-STAND_IN = """
-import time
-import numpy as np
-from ufm.sweep import COLUMNS, Record
-from ufm.sweep.problems.cell import Solving
-
-def run(self, cells):
-    return [run_cell(cell) for cell in cells]
-
-def run_cell(cell):
-    begun = time.perf_counter()
-    time.sleep(0.004)
-    row = {name: "x" if kind == "text" else cell.index for name, kind in COLUMNS.items()}
-    row["value"] = np.random.default_rng(cell.index).normal()
-    row["seconds"] = time.perf_counter() - begun
-    return Record(row, {"history_value": np.arange(cell.index % 5) + 0.5})
-
-Solving.run, Solving.prepare = run, lambda self, cell: None
-"""
+@contextmanager
+def started(file: Path, out: Path, cells: str) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A process that runs the sweep, and what it tells of every batch."""
+    told, telling = PROCESSES.Pipe(duplex=False)
+    child = PROCESSES.Process(target=run, args=(file, out, cells, telling), daemon=True)
+    child.start()
+    telling.close()
+    with told:
+        yield child, told
+        child.join()
 
 
-def start(file: Path, out: Path, cells: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CHILD, str(file), str(out), cells, str(file.parent)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def heard(told: Connection) -> bool:
+    """Wait for the end of a batch; False where there is none to come."""
+    try:
+        told.recv()
+    except EOFError:
+        return False
+    return True
+
+
+def finish(told: Connection) -> None:
+    while heard(told):
+        pass
 
 
 def times(out: Path) -> dict[int, float]:
@@ -78,38 +74,34 @@ def times(out: Path) -> dict[int, float]:
 def test_kill_9_at_random_moments(cells, kills, tmp_path):
     kills = int(os.environ.get("UFM_KILLS", kills))
     file, out = written(tmp_path, TEXT), tmp_path / "out"
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
     rng = np.random.default_rng(0)
-    begun = time.monotonic()
-    with start(file, tmp_path / "whole", cells) as child:
-        assert child.stdout is not None
-        next(child.stdout)
+    with started(file, tmp_path / "whole", cells) as (_, told):
+        begun = time.monotonic()
+        assert heard(told)
         ready = time.monotonic() - begun
-        child.communicate()
+        finish(told)
     whole = open_store(tmp_path / "whole").table()
 
     finished: dict[int, float] = {}
     progress = []
     for i in range(kills):
-        with start(file, out, cells) as child:
-            assert child.stdout is not None
+        with started(file, out, cells) as (child, told):
             if i % 4 == 3:  # at any moment before the first cell
                 time.sleep(rng.uniform(0.0, ready))
             else:  # some batches after it, within the length of another
                 for _ in range(rng.integers(1, 10)):
-                    next(child.stdout, "")
+                    heard(told)
                 time.sleep(rng.uniform(0.0, 0.1))
             child.kill()
-            child.wait()
         now = times(out)
         assert finished.items() <= now.items(), "a finished cell was lost or computed again"
         progress.append(len(now))
         finished = now
     assert any(0 < count < 400 for count in progress), progress
 
-    with start(file, out, cells) as child:
-        child.communicate()
-    assert child.returncode == 0
+    with started(file, out, cells) as (child, told):
+        finish(told)
+    assert child.exitcode == 0
     assert finished.items() <= times(out).items()
     table = open_store(out).table()
     for name in set(COLUMNS) - set(TIMES):
