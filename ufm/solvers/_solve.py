@@ -42,7 +42,15 @@ def default_tol(problem: Problem, dtype: Any) -> Array:
     return jnp.where(mu > 0, jnp.minimum(1e-10, 1e-6 * mu), 1e-10)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "use_noise_floor"))
+#: XLA's newer emitters take twice as long to compile for the CPU, and their code is no faster.
+_COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("method", "use_noise_floor"),
+    compiler_options=_COMPILER_OPTIONS,
+)
 def _solve(
     problem: Problem,
     params: Params,
@@ -53,6 +61,12 @@ def _solve(
     use_noise_floor: bool,
 ) -> Solution:
     return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
+
+
+def _program(*arguments: Any) -> Callable[..., Solution]:
+    """`_solve`, compiled; a part of the caller's program where that is being traced."""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+    return _solve.__wrapped__ if traced else _solve
 
 
 def check_options(method: str, tol: Any, max_steps: Any) -> None:
@@ -97,7 +111,8 @@ def solve(
     check_shapes(problem, params)
     dtype = params.W.dtype
     tol_array, steps, floor = _prepare(problem, dtype, method, tol, max_steps)
-    found = _solve(problem, params, tol_array, steps, method=method, use_noise_floor=floor)
+    arguments = problem, params, tol_array, steps
+    found = _program(*arguments)(*arguments, method=method, use_noise_floor=floor)
     return _name_status(found)
 
 
@@ -162,8 +177,9 @@ def solve_in_lock_step(
     """
     tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
     in_axes = (_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
-    single = functools.partial(_solve, method=method, use_noise_floor=floor)
-    return jax.vmap(single, in_axes=in_axes)(problem, starts, tols, steps)
+    arguments = problem, starts, tols, steps
+    single = functools.partial(_program(*arguments), method=method, use_noise_floor=floor)
+    return jax.vmap(single, in_axes=in_axes)(*arguments)
 
 
 def polish(
