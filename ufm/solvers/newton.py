@@ -58,6 +58,7 @@ from ufm.model.problem import (
 )
 from ufm.solvers._balance import evening, scaled
 from ufm.solvers._line import (
+    Line,
     along_ray,
     along_step,
     on_ray,
@@ -132,7 +133,7 @@ class _Trial(NamedTuple):
 
 def init(problem: Problem, point: Point) -> _State:
     """The first step finds value and gradient of the start, and where its radius begins."""
-    at = jax.eval_shape(linearise, problem, point.params)
+    at = _without_params(jax.eval_shape(linearise, problem, point.params))
     zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     return _State(
         at=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), at),
@@ -144,6 +145,11 @@ def init(problem: Problem, point: Point) -> _State:
         whole_steps=zero,
         next_whole_steps=zero + 1,
     )
+
+
+def _without_params(at: Linearisation) -> Linearisation:
+    """What is kept beside the point, which has them."""
+    return at._replace(params=None)
 
 
 def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
@@ -180,7 +186,8 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     """
     second, size = trial.is_replaced, norm(point.grad)
     radius = jnp.minimum(state.radius, 0.5 * norm(point.params) + 1.0)
-    length, bent = _scaled_step(problem, point, state, trial)
+    here = state.at._replace(params=point.params)
+    length, bent = _scaled_step(problem, point, here, state, trial)
     exchange = jnp.where(state.rescale & ~second, evening(problem, point.params), 1.0)
     on_the_ray = ~second & ((length < 1.0) | (exchange != 1.0))
     whole = (state.whole_steps > 0) | (problem.num_columns == problem.num_classes)
@@ -190,7 +197,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     found = _minimise(
         problem,
         trial.point,
-        trial.at,
+        trial.at._replace(params=trial.point.params),
         radius,
         jnp.where(second, features_goal, goal),
         whole & ~second,
@@ -216,7 +223,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     judged = state.started & ~on_the_ray
     return _Trial(
         point=new,
-        at=linearise(problem, target),
+        at=_without_params(linearise(problem, target)),
         model=model,
         fall=fall,
         on_the_ray=on_the_ray,
@@ -230,31 +237,40 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
 
 
 def _scaled_step(
-    problem: Problem, point: Point, state: _State, trial: _Trial
+    problem: Problem, point: Point, at: Linearisation, state: _State, trial: _Trial
 ) -> tuple[Array, Array]:
     """How far to go: along the ray for a first trial, along the line for a second.
 
     And whether to solve for the features instead.
     """
     second = trial.is_replaced
-    line = jax.lax.cond(
-        second,
-        lambda: along_step(problem, state.at, trial.model.step),
-        lambda: along_ray(problem, state.at),
-    )
-    straight = point.value - straight_end(problem, line) >= _SHORT * trial.model.decrease
-    # Where steps have failed again and again, whatever the reason.
-    curved = _drowned(point, trial.model) | straight | (state.cuts >= _HARD)
-    bent = second & trial.short & curved
-    length = scale_while_falling(
-        lambda t: value_on(problem, line, t),
-        trial.point.value,
-        jnp.where(trial.longer, 2.0, 0.5),
-        target=jnp.where(trial.short, point.value, jnp.inf),
-        enough=jnp.where(second, 1.0, _SATURATED),
-        wanted=jnp.where(second, ~bent, state.rescale),
-    )
-    return length, bent
+
+    def ray() -> tuple[Line, Array]:
+        return along_ray(problem, at), jnp.zeros((), bool)
+
+    def through_trial() -> tuple[Line, Array]:
+        line = along_step(problem, at, trial.model.step)
+        straight = point.value - straight_end(problem, line) >= _SHORT * trial.model.decrease
+        # Where steps have failed again and again, whatever the reason.
+        curved = straight | _drowned(point, trial.model) | (state.cuts >= _HARD)
+        return line, trial.short & curved
+
+    def search() -> tuple[Array, Array]:
+        line, bent = jax.lax.cond(second, through_trial, ray)
+        length = scale_while_falling(
+            lambda t: value_on(problem, line, t),
+            trial.point.value,
+            jnp.where(trial.longer, 2.0, 0.5),
+            target=jnp.where(trial.short, point.value, jnp.inf),
+            enough=jnp.where(second, 1.0, _SATURATED),
+            wanted=jnp.where(second, ~bent, state.rescale),
+        )
+        return length, bent
+
+    def stay() -> tuple[Array, Array]:
+        return jnp.ones_like(point.value), jnp.zeros((), bool)
+
+    return jax.lax.cond(second | state.rescale, search, stay)
 
 
 def _drowned(point: Point, model: ModelStep) -> Array:
