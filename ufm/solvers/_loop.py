@@ -5,11 +5,13 @@ A method is a pair of pure functions,
     init(problem, point) -> state
     step(problem, point, state) -> (point, state, products)
 
-and never decides that it is done. A method that `evaluates_start` is given a point without value or
-gradient, and its first step is to find them: its program then evaluates f in one place, which
-halves what there is to compile. A method that is `balanced` works in the variables of `_balance`;
-gradient norms and tolerances are those of the problem as it was given. A run has converged only when ‖∇f‖ ≤ tol; it has stalled when
-neither f nor ‖∇f‖ has improved beyond rounding for `patience` steps.
+and never decides that it is done. A method that `evaluates_start` gets a point without value and
+gradient, and finds them in its first step: its program then evaluates f in one place, which halves
+what there is to compile. A method that is `balanced` works in the variables of `_balance`; gradient
+norms and tolerances are those of the problem as given.
+
+A run has converged only when ‖∇f‖ ≤ tol; it has stalled when neither f nor ‖∇f‖ has improved beyond
+rounding for `patience` steps.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ from jaxtyping import Array
 from ufm.model.problem import Params, Problem, norm, value_and_gradient
 from ufm.model.rounding import gradient_noise
 from ufm.solvers._balance import balance, balanced_problem, scaled
+from ufm.solvers._branches import either
 from ufm.solvers._solution import HISTORY_LENGTH, History, Solution, Status
 
 #: Steps without progress beyond rounding after which a run of a first-order method has stalled.
@@ -187,12 +190,6 @@ def run(
         tol=tolerance(chosen.params),
         history=_close(end.history, end.step, end.products, chosen),
     )
-
-
-def either(condition: Array, x: Any, y: Any) -> Any:
-    """x where the condition holds, else y: a branch takes no code, where a `where` takes a kernel
-    for every array."""
-    return jax.lax.cond(condition, lambda x, y: x, lambda x, y: y, x, y)
 
 
 def _before_start(params: Params) -> _Run:

@@ -31,27 +31,25 @@ METHODS: dict[str, Method] = {
 DEFAULT_METHOD = "newton"
 
 
-def default_tol(problem: Problem, dtype: Any) -> Array:
+def default_tol(problem: Problem, dtype: Any) -> Any:
     """min(1e-10, 1e-6 μ) in float64: what μ must be resolved to. In float32, 0: the noise floor.
 
     Where μ = 0 there is nothing to resolve, and it is 1e-10.
     """
+    # NumPy where it can be: seven small programs less to compile before the first solve.
+    xp: Any = jnp if _is_traced(problem) else np
     if jnp.finfo(dtype).bits < 64:
-        return jnp.zeros((), dtype)
-    mu = problem.mu(dtype)
-    return jnp.where(mu > 0, jnp.minimum(1e-10, 1e-6 * mu), 1e-10)
+        return xp.zeros((), dtype)
+    roots = (xp.sqrt(xp.asarray(x, dtype)) for x in (problem.lam_w, problem.lam_h))
+    mu = next(roots) * next(roots)
+    return xp.where(mu > 0, xp.minimum(1e-10, 1e-6 * mu), 1e-10)
 
 
-#: XLA's newer emitters take twice as long to compile for the CPU, and their code is no faster.
-_COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("method", "use_noise_floor"),
-    compiler_options=_COMPILER_OPTIONS,
-)
-def _solve(
+def _run(
     problem: Problem,
     params: Params,
     tol: Array,
@@ -63,10 +61,17 @@ def _solve(
     return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
 
 
+_STATIC = ("method", "use_noise_floor")
+#: For the CPU, XLA's newer emitters take twice as long to compile, and their code is no faster.
+_solve = jax.jit(
+    _run, static_argnames=_STATIC, compiler_options={"xla_cpu_use_fusion_emitters": False}
+)
+#: Options belong to whole programs: without them where `solve` is a part of another.
+_solve_within = jax.jit(_run, static_argnames=_STATIC)
+
+
 def _program(*arguments: Any) -> Callable[..., Solution]:
-    """`_solve`, compiled; a part of the caller's program where that is being traced."""
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
-    return _solve.__wrapped__ if traced else _solve
+    return _solve_within if _is_traced(arguments) else _solve
 
 
 def check_options(method: str, tol: Any, max_steps: Any) -> None:
@@ -87,8 +92,8 @@ def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int
     if max_steps is None:
         max_steps = METHODS[method].default_max_steps
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
-    tol = default_tol(problem, dtype) if tol is None else jnp.asarray(tol, dtype)
-    return tol, jnp.asarray(max_steps, jnp.int32), use_noise_floor
+    tol = default_tol(problem, dtype) if tol is None else tol
+    return jnp.asarray(tol, dtype), jnp.asarray(max_steps, jnp.int32), use_noise_floor
 
 
 def solve(

@@ -57,6 +57,7 @@ from ufm.model.problem import (
     norm,
 )
 from ufm.solvers._balance import evening, scaled
+from ufm.solvers._branches import either, only_if
 from ufm.solvers._line import (
     Line,
     along_ray,
@@ -66,7 +67,7 @@ from ufm.solvers._line import (
     straight_end,
     value_on,
 )
-from ufm.solvers._loop import Point, either, evaluate
+from ufm.solvers._loop import Point, evaluate
 from ufm.solvers._model import ModelStep, minimise_model
 
 default_max_steps = 5_000
@@ -207,9 +208,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     target = jax.lax.cond(
         on_the_ray,
         lambda: on_ray(scaled(point.params, exchange), length),
-        lambda: jax.tree.map(
-            jnp.add, along(length, trial.model.step, point.params), found.step
-        ),
+        lambda: jax.tree.map(jnp.add, along(length, trial.model.step, point.params), found.step),
     )
     new = evaluate(problem, target)
     model = either(second, trial.model, found)
@@ -267,10 +266,8 @@ def _scaled_step(
         )
         return length, bent
 
-    def stay() -> tuple[Array, Array]:
-        return jnp.ones_like(point.value), jnp.zeros((), bool)
-
-    return jax.lax.cond(second | state.rescale, search, stay)
+    stay = jnp.ones_like(point.value), jnp.zeros((), bool)
+    return only_if(second | state.rescale, search, stay)
 
 
 def _drowned(point: Point, model: ModelStep) -> Array:
@@ -387,21 +384,29 @@ def _minimise_columns(
 ) -> ModelStep:
     """Everything by the `whole` Hessian; else the features at fixed W and b by λ_H I + WᵀS_iW,
     where it falls into `parts` their deviations from the class means."""
-    W, lam_h = at.params.W, jnp.asarray(problem.lam_h, at.params.W.dtype)
+    W, H = at.params.W, at.params.H
+    lam_w, lam_h = (jnp.asarray(x, W.dtype) for x in (problem.lam_w, problem.lam_h))
 
     def restricted(X: Array) -> Array:
         return jax.lax.cond(parts, lambda: deviations(problem, X), lambda: X)
 
-    def of_features(x: Params) -> Params:
-        dG = curvature_product(problem, at, logits_from(problem, matmul(W, x.H), None))
-        out = matmul(W.T, feature_gradient(problem, dG))
-        rest = jax.tree.map(jnp.zeros_like, (x.W, x.b))
-        return Params(rest[0], restricted(out) + lam_h * x.H, rest[1])
-
     def product(x: Params) -> Params:
-        return jax.lax.cond(
-            whole, lambda: hessian_product(problem, at, x), lambda: of_features(x)
-        )
+        """`hessian_product`; the four matrix products with W and b only for the whole of it."""
+        change = matmul(W, x.H)
+        change = only_if(whole, lambda: change + matmul(x.W, H), change)
+        d_gamma = curvature_product(problem, at, logits_from(problem, change, x.b))
+        dG = feature_gradient(problem, d_gamma)
+        alone = Params(x.W, restricted(matmul(W.T, dG)) + lam_h * x.H, x.b)
+
+        def all_three() -> Params:
+            out_b = None
+            if x.b is not None:
+                out_b = jnp.sum(d_gamma, axis=1) + jnp.asarray(problem.lam_b, W.dtype) * x.b
+            out_W = matmul(dG, H.T) + matmul(at.G, x.H.T) + lam_w * x.W
+            return Params(out_W, alone.H + matmul(x.W.T, at.G), out_b)
+
+        # Without the whole, W and b do not move: their directions are zero.
+        return only_if(whole, all_three, alone)
 
     grad = Params(point.grad.W, restricted(point.grad.H), point.grad.b)
     only_features = Params(jnp.zeros_like(grad.W), grad.H, jax.tree.map(jnp.zeros_like, grad.b))
