@@ -37,7 +37,7 @@ turns of one loop, as is the evaluation of the start: f and its curvature are in
 and compiling is what a user waits for.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ from jaxtyping import Array
 
 from ufm.model.hessian_product import Linearisation, linearise
 from ufm.model.params import along
-from ufm.model.problem import Params, Problem, dot, norm
+from ufm.model.problem import Problem, dot, norm
 from ufm.solvers._balance import evening, scaled
 from ufm.solvers._branches import either, only_if
 from ufm.solvers._line import (
