@@ -26,6 +26,7 @@ from ufm.model.hessian_product import linearise
 from ufm.model.params import norm
 from ufm.solvers import newton
 from ufm.solvers._loop import evaluate
+from ufm.solvers._split import minimise_split
 
 LOSSES = [CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE()]
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label())
@@ -84,7 +85,7 @@ def test_without_deviations_the_split_model_is_the_whole_one(loss, counts):
     # Only W and b of the gradient matter for the test, so any gradient may be put in its place.
     point = evaluate(problem, collapsed)._replace(grad=gaussian(problem, 5, 1e-3))
     radius, goal = jnp.asarray(0.02), 0.5 * norm(point.grad)
-    model = newton._minimise(
+    model = minimise_split(
         problem, point, linearise(problem, collapsed), radius, goal, jnp.zeros((), bool)
     )
     step, grad = (

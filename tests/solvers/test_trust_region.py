@@ -11,7 +11,14 @@ from points import SKEWED, gaussian, make
 
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params
 from ufm.model.hessian_product import linearise
-from ufm.solvers._line import along_ray, along_step, on_ray, scale_while_falling
+from ufm.solvers._line import (
+    along_ray,
+    along_step,
+    on_ray,
+    scale_while_falling,
+    straight_end,
+    value_on,
+)
 from ufm.solvers._model import minimise_model
 
 SIZE = 12
@@ -95,7 +102,7 @@ def test_lines_have_the_values_of_the_objective(loss):
     for t in (-0.5, 0.0, 0.3, 1.0, 4.0):
         there = jax.tree.map(lambda x, s, t=t: x + t * s, point, step)
         expected = objective_and_gradient(problem, there)[0]
-        assert float(line.value(jnp.asarray(t))) == pytest.approx(expected, rel=1e-13)
+        assert float(value_on(problem, line, jnp.asarray(t))) == pytest.approx(expected, rel=1e-13)
     # W(H + B) + AH as one product in twice the dimensions: the logits without AB.
     end = jax.tree.map(jnp.add, point, step)
     wide = Params(jnp.hstack([point.W, step.W]), jnp.vstack([end.H, point.H]), end.b)
@@ -103,7 +110,7 @@ def test_lines_have_the_values_of_the_objective(loss):
     decays = objective_and_gradient(problem, end)[0] - objective_and_gradient(free, end)[0]
     free = dataclasses.replace(free, dim=2 * problem.dim)
     expected = objective_and_gradient(free, wide)[0] + decays
-    assert float(line.straight) == pytest.approx(expected, rel=1e-13)
+    assert float(straight_end(problem, line)) == pytest.approx(expected, rel=1e-13)
 
 
 @pytest.mark.parametrize("lam_b", [None, 1e-2])
@@ -114,7 +121,7 @@ def test_rays_have_the_values_of_the_objective(lam_b):
     for t in (1e-6, 0.25, 1.0, 2.0):
         there = on_ray(point, jnp.asarray(t))
         expected = objective_and_gradient(problem, there)[0]
-        assert float(ray(jnp.asarray(t))) == pytest.approx(expected, rel=1e-13)
+        assert float(value_on(problem, ray, jnp.asarray(t))) == pytest.approx(expected, rel=1e-13)
     W, H = np.asarray(point.W), np.asarray(point.H)
     there = on_ray(point, jnp.asarray(0.25))
     assert isinstance(there, Params)

@@ -1,11 +1,13 @@
-"""`jax.jit` for analyses that run once: less time to compile on a CPU, no more to run."""
+"""`jax.jit` for programs that run for less time than XLA takes to optimise them."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.core import Tracer
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: The older of XLA's two code generators for loops on CPUs, and fewer passes of LLVM over its code.
 #: Measured on `ufm.certify`, K=10, d=16: a third of the time to compile; once compiled, as fast at
@@ -17,17 +19,22 @@ _OPTIONS = {
 }
 
 
-def quick_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def is_traced(tree: Any) -> bool:
+    """Does any leaf stand for a value that is not known yet?"""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def quick_jit(function: F, static_argnames: tuple[str, ...] = ()) -> F:
     """As `jax.jit`; inside another transformation, which allows no options, exactly that."""
-    plain = jax.jit(function)
-    tuned = jax.jit(function, compiler_options=_OPTIONS)
+    plain = jax.jit(function, static_argnames=static_argnames)
+    tuned = jax.jit(function, static_argnames=static_argnames, compiler_options=_OPTIONS)
 
     @functools.wraps(function)
-    def call(*args: Any) -> Any:
-        nested = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args))
-        return plain(*args) if nested or not _understood() else tuned(*args)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nested = is_traced((args, kwargs))
+        return (plain if nested or not _understood() else tuned)(*args, **kwargs)
 
-    return call
+    return call  # pyright: ignore[reportReturnType]  # the signature is that of `function`
 
 
 @functools.cache

@@ -2,7 +2,8 @@ r"""f along a line through a point, for the price of K·N numbers a trial.
 
 The logits of (W + tA, H + tB, b + tc) are V + tq + t²C with q = AH + WB + c1ᵀ and C = AB, and the
 penalty is a quadratic in t: three matrix products, then none however many t are tried. On the ray
-(√τ W, √τ H, τb) towards the origin both are polynomials in τ without any product.
+(√τ W, √τ H, τb) towards the origin both are polynomials in τ without any product. Both are a
+`Line`, so that a program needs one search for the two.
 """
 
 from collections.abc import Callable
@@ -15,40 +16,46 @@ from jaxtyping import Array
 from ufm.model.hessian_product import Linearisation
 from ufm.model.problem import Params, Problem, data_loss, logits_from, matmul, penalty
 
-Function = Callable[[Array], Array]
 #: A factor of two, and no further than this many of them.
 _MAX_TRIALS = 60
 
 
 class Line(NamedTuple):
-    """t ↦ f(point + t step)."""
+    """t ↦ g(V + tq + t²C) + p₀ + p₁t + p₂t²: f along a line or a ray."""
 
-    value: Function
-    #: f(point + step) if the logits were V + q, without the product of the two changes.
-    straight: Array
+    logits: tuple[Array, Array, Array]
+    penalties: tuple[Array, Array, Array]
 
 
 def along_step(problem: Problem, at: Linearisation, step: Params) -> Line:
-    """The line through a point of known logits."""
+    """t ↦ f(point + t step), through a point of known logits."""
     W, H = at.params.W, at.params.H
     first = logits_from(problem, matmul(step.W, H) + matmul(W, step.H), step.b)
     second = logits_from(problem, matmul(step.W, step.H), None)
     here, there = penalty(problem, at.params), penalty(problem, step)
     both = penalty(problem, jax.tree.map(jnp.add, at.params, step))
-
-    def value(t: Array) -> Array:
-        # Twice the penalty is a squared norm, so that 2⟨x, s⟩ = |x + s|² − |x|² − |s|².
-        penalties = here + t * (both - here - there) + t**2 * there
-        return data_loss(problem, at.V + t * (first + t * second)) + penalties
-
-    return Line(value, data_loss(problem, at.V + first) + both)
+    # Twice the penalty is a squared norm, so that 2⟨x, s⟩ = |x + s|² − |x|² − |s|².
+    return Line((at.V, first, second), (here, both - here - there, there))
 
 
-def along_ray(problem: Problem, at: Linearisation) -> Function:
+def along_ray(problem: Problem, at: Linearisation) -> Line:
     """τ ↦ f(√τ W, √τ H, τ b) = g(τV) + τ (λ_W/2 ‖W‖² + λ_H/2 ‖H‖²) + τ² λ_b/2 ‖b‖²."""
     without_bias = penalty(problem, Params(at.params.W, at.params.H, None))
     bias = penalty(problem, at.params) - without_bias
-    return lambda t: data_loss(problem, t * at.V) + t * without_bias + t**2 * bias
+    zeros = jnp.zeros_like(at.V)
+    return Line((zeros, at.V, zeros), (jnp.zeros_like(bias), without_bias, bias))
+
+
+def value_on(problem: Problem, line: Line, t: Array) -> Array:
+    """f at t."""
+    (V, first, second), (here, slope, curvature) = line
+    return data_loss(problem, V + t * (first + t * second)) + here + t * (slope + t * curvature)
+
+
+def straight_end(problem: Problem, line: Line) -> Array:
+    """f at 1 if the logits were V + q, without the product of the two changes."""
+    V, first, _ = line.logits
+    return data_loss(problem, V + first) + sum(line.penalties)
 
 
 def on_ray(params: Params, t: Array) -> Params:
@@ -58,12 +65,12 @@ def on_ray(params: Params, t: Array) -> Params:
 
 
 def scale_while_falling(
-    value: Function,
+    value: Callable[[Array], Array],
     at_one: Array,
     factor: Array,
     *,
     target: Array | float = jnp.inf,
-    enough: float = 1.0,
+    enough: Array | float = 1.0,
     wanted: Array,
 ) -> Array:
     """The t of 1, factor, factor², … after which `value` no longer falls; 1 unless `wanted`.

@@ -5,8 +5,13 @@ A method is a pair of pure functions,
     init(problem, point) -> state
     step(problem, point, state) -> (point, state, products)
 
-and never decides that it is done. A run has converged only when ‖∇f‖ ≤ tol; it has stalled when
-neither f nor ‖∇f‖ has improved beyond rounding for `patience` steps.
+and never decides that it is done. A method that `evaluates_start` gets a point without value and
+gradient, and finds them in its first step: its program then evaluates f in one place, which halves
+what there is to compile. A method that is `balanced` works in the variables of `_balance`; gradient
+norms and tolerances are those of the problem as given.
+
+A run has converged only when ‖∇f‖ ≤ tol; it has stalled when neither f nor ‖∇f‖ has improved beyond
+rounding for `patience` steps.
 """
 
 import contextlib
@@ -21,6 +26,8 @@ from jaxtyping import Array
 from ufm.model.evaluation import evaluated
 from ufm.model.problem import Params, Problem, norm, value_and_gradient
 from ufm.model.rounding import gradient_noise
+from ufm.solvers._balance import balance, balanced_problem, scaled
+from ufm.solvers._branches import either
 from ufm.solvers._solution import HISTORY_LENGTH, History, Solution, Status
 
 #: Steps without progress beyond rounding after which a run of a first-order method has stalled.
@@ -54,6 +61,8 @@ class Method(Protocol):
     patience: int
     #: Gradient evaluations of `init`.
     init_products: int
+    evaluates_start: bool
+    balanced: bool
     init: Callable[[Problem, Point], Any]
     step: Callable[[Problem, Point, Any], tuple[Point, Any, Array]]
 
@@ -105,24 +114,25 @@ def run(
 ) -> Solution:
     """Iterate until converged, stalled, non-finite or out of steps. Pure and jit-compatible."""
 
-    def tolerance(params: Params) -> Array:
-        return (
-            jnp.maximum(tol, gradient_noise(problem, evaluated(problem, params)))
-            if use_noise_floor
-            else tol
-        )
+    beta = balance(problem, params.W) if method.balanced else jnp.ones((), params.W.dtype)
+    original, problem = problem, balanced_problem(problem, beta)
+    params = scaled(params, 1.0 / beta)
 
-    def advance(run: _Run) -> _Run:
-        point, state, products = method.step(problem, run.point, run.state)
-        grad_norm = norm(point.grad)
+    def tolerance(params: Params) -> Array:
+        if not use_noise_floor:
+            return tol
+        return jnp.maximum(tol, gradient_noise(original, evaluated(original, scaled(params, beta))))
+
+    def note(run: _Run, point: Point, state: Any, products: Array) -> _Run:
+        """The run with one more step: what it has seen, and whether it goes on."""
+        grad_norm = norm(scaled(point.grad, 1.0 / beta))
         eps = float(jnp.finfo(grad_norm.dtype).eps)
         noise = 4 * eps * jnp.abs(run.mark_value)
         progress = (point.value < run.mark_value - noise) | (grad_norm < 0.9 * run.mark_grad_norm)
         step = run.step + 1
         mark_step = jnp.where(progress, step, run.mark_step)
-        finite = jnp.isfinite(point.value) & jnp.isfinite(grad_norm)
         status = jnp.where(
-            ~finite,
+            ~(jnp.isfinite(point.value) & jnp.isfinite(grad_norm)),
             int(Status.NON_FINITE),
             jnp.where(
                 grad_norm <= tolerance(point.params),
@@ -136,11 +146,13 @@ def run(
         ).astype(jnp.int32)
         products = run.products + products
         history, slot = _record(run.history, run.slot, step, products, point.value, grad_norm)
+        seen = _Best(point.params, point.value, grad_norm)
+        take = (run.step < 0) | _is_better(run.best, seen, noise)
         return _Run(
             point=point,
             grad_norm=grad_norm,
             state=state,
-            best=_better(run.best, _Best(point.params, point.value, grad_norm), noise),
+            best=either(take, seen, run.best),
             status=status,
             step=step,
             products=products,
@@ -155,66 +167,59 @@ def run(
             slot=slot,
         )
 
-    start = _start(method, problem, params, tolerance(params), max_steps)
-    end = jax.lax.while_loop(lambda run: run.status == _RUNNING, advance, start)
+    start = _before_start(params)
+    if method.evaluates_start:
+        start = start._replace(state=method.init(problem, start.point))
+    else:
+        point = evaluate(problem, params)
+        products = jnp.int32(1 + method.init_products)
+        start = note(start, point, method.init(problem, point), products)
+    end = jax.lax.while_loop(
+        lambda run: run.status == _RUNNING,
+        lambda run: note(run, *method.step(problem, run.point, run.state)),
+        start,
+    )
     last = _Best(end.point.params, end.point.value, end.grad_norm)
-    converged = end.status == int(Status.CONVERGED)
-    chosen = jax.tree.map(lambda a, b: jnp.where(converged, a, b), last, end.best)
-    history = _close(end.history, end.step, end.products, chosen)
+    chosen = either(end.status == int(Status.CONVERGED), last, end.best)
     return Solution(
-        params=chosen.params,
+        params=scaled(chosen.params, beta),
         value=chosen.value,
         grad_norm=chosen.grad_norm,
         num_steps=end.step,
         num_products=end.products,
         status=end.status,
         tol=tolerance(chosen.params),
-        history=history,
+        history=_close(end.history, end.step, end.products, chosen),
     )
 
 
-def _start(method: Method, problem: Problem, params: Params, tol: Array, max_steps: Array) -> _Run:
-    point = evaluate(problem, params)
-    grad_norm = norm(point.grad)
-    finite = jnp.isfinite(point.value) & jnp.isfinite(grad_norm)
-    status = jnp.where(
-        ~finite,
-        int(Status.NON_FINITE),
-        jnp.where(
-            grad_norm <= tol,
-            int(Status.CONVERGED),
-            jnp.where(max_steps <= 0, int(Status.MAX_STEPS), _RUNNING),
-        ),
-    ).astype(jnp.int32)
-    zero, one = jnp.zeros((), jnp.int32), jnp.int32(1 + method.init_products)
-    dtype = point.value.dtype
+def _before_start(params: Params) -> _Run:
+    """A run of −1 steps: the start has not been evaluated."""
+    dtype = params.W.dtype
+    zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, dtype)
     blank = jnp.full(HISTORY_LENGTH, jnp.nan, dtype)
     none = jnp.full(HISTORY_LENGTH, -1, jnp.int32)
-    history, slot = _record(
-        History(none, none, blank, blank), zero, zero, one, point.value, grad_norm
-    )
     return _Run(
-        point=point,
-        grad_norm=grad_norm,
-        state=method.init(problem, point),
-        best=_Best(params, point.value, grad_norm),
-        status=status,
-        step=zero,
-        products=one,
-        mark_value=point.value,
-        mark_grad_norm=grad_norm,
+        point=Point(params, infinite, jax.tree.map(jnp.zeros_like, params)),
+        grad_norm=infinite,
+        state=None,
+        best=_Best(params, infinite, infinite),
+        status=jnp.int32(_RUNNING),
+        step=zero - 1,
+        products=zero,
+        mark_value=infinite,
+        mark_grad_norm=infinite,
         mark_step=zero,
-        history=history,
-        slot=slot,
+        history=History(none, none, blank, blank),
+        slot=zero,
     )
 
 
-def _better(best: _Best, new: _Best, noise: Array) -> _Best:
-    """The lower value; among values equal to rounding, the smaller gradient."""
+def _is_better(best: _Best, new: _Best, noise: Array) -> Array:
+    """The lower value is; among values equal to rounding, the smaller gradient."""
     tie = jnp.abs(new.value - best.value) <= noise
     take = jnp.where(tie, new.grad_norm < best.grad_norm, new.value < best.value)
-    take = take & jnp.isfinite(new.grad_norm)
-    return jax.tree.map(lambda a, b: jnp.where(take, a, b), new, best)
+    return take & jnp.isfinite(new.grad_norm)
 
 
 def _record(history: History, slot: Array, step: Array, products: Array, value: Array, grad: Array):

@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from ufm._support.pytree import entry, require, stacked
+from ufm._support.quick_jit import is_traced, quick_jit
 from ufm._support.threads import in_order
 from ufm.model.problem import Params, Problem, check_shapes, init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
@@ -30,19 +32,19 @@ METHODS: dict[str, Method] = {
 DEFAULT_METHOD = "newton"
 
 
-def default_tol(problem: Problem, dtype: Any) -> Array:
+def default_tol(problem: Problem, dtype: Any) -> Any:
     """min(1e-10, 1e-6 μ) in float64: what μ must be resolved to. In float32, 0: the noise floor.
 
     Where μ = 0 there is nothing to resolve, and it is 1e-10.
     """
+    xp: Any = jnp if is_traced(problem) else np
     if jnp.finfo(dtype).bits < 64:
-        return jnp.zeros((), dtype)
+        return xp.zeros((), dtype)
     mu = problem.mu(dtype)
-    return jnp.where(mu > 0, jnp.minimum(1e-10, 1e-6 * mu), 1e-10)
+    return xp.where(mu > 0, xp.minimum(1e-10, 1e-6 * mu), 1e-10)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "use_noise_floor"))
-def _solve(
+def _run(
     problem: Problem,
     params: Params,
     tol: Array,
@@ -52,6 +54,9 @@ def _solve(
     use_noise_floor: bool,
 ) -> Solution:
     return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
+
+
+_solve = quick_jit(_run, static_argnames=("method", "use_noise_floor"))
 
 
 def check_options(method: str, tol: Any, max_steps: Any) -> None:
@@ -72,8 +77,8 @@ def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int
     if max_steps is None:
         max_steps = METHODS[method].default_max_steps
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
-    tol = default_tol(problem, dtype) if tol is None else jnp.asarray(tol, dtype)
-    return tol, jnp.asarray(max_steps, jnp.int32), use_noise_floor
+    tol = default_tol(problem, dtype) if tol is None else tol
+    return jnp.asarray(tol, dtype), jnp.asarray(max_steps, jnp.int32), use_noise_floor
 
 
 def solve(
@@ -96,7 +101,8 @@ def solve(
     check_shapes(problem, params)
     dtype = params.W.dtype
     tol_array, steps, floor = _prepare(problem, dtype, method, tol, max_steps)
-    found = _solve(problem, params, tol_array, steps, method=method, use_noise_floor=floor)
+    arguments = problem, params, tol_array, steps
+    found = _solve(*arguments, method=method, use_noise_floor=floor)
     return _name_status(found)
 
 
@@ -161,8 +167,9 @@ def solve_in_lock_step(
     """
     tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
     in_axes = (_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
+    arguments = problem, starts, tols, steps
     single = functools.partial(_solve, method=method, use_noise_floor=floor)
-    return jax.vmap(single, in_axes=in_axes)(problem, starts, tols, steps)
+    return jax.vmap(single, in_axes=in_axes)(*arguments)
 
 
 def polish(

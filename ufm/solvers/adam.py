@@ -18,6 +18,7 @@ from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate, relaxed_pro
 default_max_steps = 50_000
 patience = FIRST_ORDER_PATIENCE
 init_products = 0
+evaluates_start = balanced = False
 _PATIENCE = 50
 
 

@@ -19,6 +19,7 @@ from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, relaxed_promotion
 default_max_steps = 10_000
 patience = FIRST_ORDER_PATIENCE
 init_products = 0
+evaluates_start = balanced = False
 
 
 @functools.cache

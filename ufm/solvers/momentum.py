@@ -31,6 +31,7 @@ class _Momentum:
     default_max_steps = 50_000
     patience = FIRST_ORDER_PATIENCE
     init_products = 1
+    evaluates_start = balanced = False
 
     def __init__(self, nesterov: bool) -> None:
         self.nesterov = nesterov

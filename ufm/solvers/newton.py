@@ -7,7 +7,7 @@ run of a convex loss, the Hessian falls apart into
 - the Hessian of the K-column problem of the class means, n times cheaper to multiply with, and
 - λ_H I + Wᵀ S_i W on the deviations of sample i, positive definite where the loss is convex.
 
-So a step minimises the model of each part by conjugate gradients (`_model`), the first within a
+So a step minimises the model of each part by conjugate gradients (`_split`), the first within a
 trust region: this is how runs leave strict saddles, since all negative curvature of a collapsed
 point lies in the class means. Near a minimum the Hessian is singular along rotations, but the
 gradient has no component there, so that conjugate gradients never see it (Morse–Bott). The error
@@ -30,42 +30,42 @@ one where W and H are penalised about alike, as they are at every minimum.
 Where the predicted decrease drowns in the rounding of f, the decrease is measured by gradients,
 ½ (g + g⁺)ᵀs, exact for quadratics: gradients fall to 1e-13 and below instead of stalling near the
 square root of rounding.
+
+A step is one or two trials. The first is made by the model or lies on the ray; where it falls short
+or could be longer, a second replaces it, on the line or with the features solved for anew. Both are
+turns of one loop, as is the evaluation of the start: f and its curvature are in the program once,
+and compiling is what a user waits for.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.model.class_means import deviations, from_class_means, reduced_problem, to_class_means
-from ufm.model.hessian_product import (
-    Linearisation,
-    curvature_product,
-    hessian_product,
-    linearise,
-)
+from ufm.model.hessian_product import Linearisation, linearise
 from ufm.model.params import along
-from ufm.model.problem import (
-    Params,
-    Problem,
-    dot,
-    feature_gradient,
-    logits_from,
-    matmul,
-    norm,
+from ufm.model.problem import Problem, dot, norm
+from ufm.solvers._balance import evening, scaled
+from ufm.solvers._branches import either, only_if
+from ufm.solvers._line import (
+    Line,
+    along_ray,
+    along_step,
+    on_ray,
+    scale_while_falling,
+    straight_end,
+    value_on,
 )
-from ufm.solvers._balance import balance, balanced_problem, evening, scaled
-from ufm.solvers._line import along_ray, along_step, on_ray, scale_while_falling
 from ufm.solvers._loop import Point, evaluate
-from ufm.solvers._model import ModelStep, minimise_model
+from ufm.solvers._model import ModelStep
+from ufm.solvers._split import minimise_split
 
 default_max_steps = 5_000
 #: A step may cost hundreds of products: do not wait long for progress that rounding forbids.
 patience = 20
 init_products = 0
-#: Products of one step; more would not pay before the model is made anew.
-_MAX_PRODUCTS = 1_000
+evaluates_start = balanced = True
 #: Actual over predicted decrease: below the first a step is halved, above the second a step that
 #: ends on the boundary is doubled (Nocedal & Wright, algorithm 4.1).
 _SHORT, _GOOD = 0.25, 0.75
@@ -83,6 +83,8 @@ _MOST_WHOLE_STEPS = 16
 
 class _State(NamedTuple):
     at: Linearisation
+    #: The start has been evaluated.
+    started: Array
     radius: Array
     #: The largest ‖∇f‖ so far, or 1: gradients are small or not against this.
     largest: Array
@@ -94,244 +96,205 @@ class _State(NamedTuple):
     next_whole_steps: Array
 
 
-class _Found(NamedTuple):
-    """What a step that falls short, or could be longer, is replaced by."""
+class _Trial(NamedTuple):
+    """A point that a step may end at, and how it was found."""
 
     point: Point
     at: Linearisation
+    #: From the old point to this one, or to the trial that this one replaces.
+    model: ModelStep
     fall: Array
+    #: The old point moved along the ray, or was evened out.
+    on_the_ray: Array
+    #: The first trial fell short of the model, or could be longer: a second one replaces it.
+    short: Array
+    longer: Array
+    is_second: Array
+    #: The second trial is this many steps along the line,
     length: Array
-    #: The features were solved for anew.
+    #: or it has the features solved for anew.
     bent: Array
     products: Array
 
+    @property
+    def is_replaced(self) -> Array:
+        return (self.short | self.longer) & ~self.is_second
+
 
 def init(problem: Problem, point: Point) -> _State:
-    """The first radius is the length of the gradient; it grows with the steps taken."""
-    problem, point, _ = _balanced(problem, point)
-    one = jnp.ones((), jnp.int32)
+    """The first step finds value and gradient of the start, and where its radius begins."""
+    at = _without_params(jax.eval_shape(linearise, problem, point.params))
+    zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     return _State(
-        at=linearise(problem, point.params),
-        radius=norm(point.grad),
+        at=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), at),
+        started=no,
+        radius=jnp.zeros_like(point.value),
         largest=jnp.ones_like(point.value),
-        rescale=jnp.ones((), bool),
-        cuts=0 * one,
-        whole_steps=0 * one,
-        next_whole_steps=one,
+        rescale=no,
+        cuts=zero,
+        whole_steps=zero,
+        next_whole_steps=zero + 1,
     )
+
+
+def _without_params(at: Linearisation) -> Linearisation:
+    """What is kept beside the point, which has them."""
+    return at._replace(params=None)
 
 
 def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
-    problem, point, beta = _balanced(problem, point)
-    point, state, products = _balanced_step(problem, point, state)
-    return _scaled_point(point, beta), state, products
-
-
-def _balanced(problem: Problem, point: Point) -> tuple[Problem, Point, Array]:
-    """Problem and point in the variables of `_balance`, and β."""
-    beta = balance(problem, point.value)
-    return balanced_problem(problem, beta), _scaled_point(point, 1.0 / beta), beta
-
-
-def _scaled_point(point: Point, factor: Array) -> Point:
-    return Point(scaled(point.params, factor), point.value, scaled(point.grad, 1.0 / factor))
-
-
-def _balanced_step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
-    at, size = state.at, norm(point.grad)
-    largest = jnp.maximum(state.largest, size)
-    factor = scale_while_falling(
-        along_ray(problem, at),
-        point.value,
-        jnp.asarray(0.5, size.dtype),
-        enough=_SATURATED,
-        wanted=state.rescale,
+    """The best of one or two trials, if it is better than the point."""
+    state = state._replace(largest=jnp.maximum(state.largest, norm(point.grad)))
+    # One loop for both trials, so that the program evaluates f in one place.
+    trial = jax.lax.while_loop(
+        lambda trial: trial.is_replaced | (trial.products == 0),
+        lambda trial: _next_trial(problem, point, state, trial),
+        _no_trial(point, state),
     )
-    exchange = jnp.where(state.rescale, evening(problem, point.params), 1.0)
-    on_the_ray = (factor < 1.0) | (exchange != 1.0)
+    drowned = _drowned(point, trial.model)
+    finite = jnp.isfinite(trial.point.value) & jnp.isfinite(norm(trial.point.grad))
+    falls = trial.fall > jnp.where(drowned, _ACCEPT * trial.model.decrease, 0.0)
+    accepted = (finite & falls) | trial.on_the_ray | ~state.started
+    radius = _next_radius(state.radius, trial, drowned)
+    radius = jnp.where(trial.on_the_ray, state.radius, radius)
+    radius = jnp.where(state.started, radius, norm(trial.point.grad))
+    new = either(accepted, (trial.point, trial.at), (point, state.at))
+    return new[0], _next_state(problem, state, new[1], radius, accepted, trial), trial.products
+
+
+def _no_trial(point: Point, state: _State) -> _Trial:
+    zero, no = jnp.zeros_like(point.value), jnp.zeros((), bool)
+    none, still = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, point.params)
+    model = ModelStep(still, zero, zero, none, no)
+    return _Trial(point, state.at, model, zero, no, no, no, no, zero + 1, no, none)
+
+
+def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) -> _Trial:
+    """From the point itself by the model or along the ray; after a first trial, what replaces it.
+
+    The second trial lies on the line through the first, or solves for the features there.
+    """
+    second, size = trial.is_replaced, norm(point.grad)
     radius = jnp.minimum(state.radius, 0.5 * norm(point.params) + 1.0)
-    goal = jnp.minimum(0.5, jnp.sqrt(size / largest)) * size
+    here = state.at._replace(params=point.params)
+    length, bent = _scaled_step(problem, point, here, state, trial)
+    exchange = jnp.where(state.rescale & ~second, evening(problem, point.params), 1.0)
+    on_the_ray = ~second & ((length < 1.0) | (exchange != 1.0))
     whole = (state.whole_steps > 0) | (problem.num_columns == problem.num_classes)
-    model = _minimise(problem, point, at, radius, goal, whole, ~on_the_ray)
-    rounding = float(jnp.finfo(radius.dtype).eps) * jnp.abs(point.value)
-    drowned = model.decrease < 1e4 * rounding
-
-    def fall(new: Point) -> Array:
-        """How far f falls; by gradients, exact for quadratics, where values drown."""
-        chord = jax.tree.map(jnp.subtract, new.params, point.params)
-        by_gradients = -0.5 * (dot(point.grad, chord) + dot(new.grad, chord))
-        return jnp.where(drowned, by_gradients, point.value - new.value)
-
-    ahead = along(1.0, model.step, point.params)
-    target = _where(on_the_ray, on_ray(scaled(point.params, exchange), factor), ahead)
-    trial, trial_at = _evaluate(problem, target)
-    trial_fall = fall(trial)
-    short = ~(trial_fall >= _SHORT * model.decrease) & ~on_the_ray  # NaN included
-    longer = (trial_fall > _GOOD * model.decrease) & model.at_boundary & ~drowned
-
-    def search() -> _Found:
-        line = along_step(problem, at, model.step)
-        straight = point.value - line.straight >= _SHORT * model.decrease
-        # Where steps have failed again and again, whatever the reason.
-        bent = short & (drowned | straight | (state.cuts >= _HARD))
-        length = scale_while_falling(
-            line.value,
-            trial.value,
-            jnp.where(longer, 2.0, 0.5),
-            target=jnp.where(short, point.value, jnp.inf),
-            wanted=(short & ~bent) | longer,
-        )
-        change = _minimise_features(problem, trial, trial_at, radius, size, bent)
-        there = along(length, model.step, point.params)
-        new, new_at = _evaluate(problem, Params(there.W, there.H + change.step, there.b))
-        # The line takes half of a product, the point found on it the other half.
-        products = 1 + _rounded_up(change.products, 3)
-        return _Found(new, new_at, fall(new), length, bent, products)
-
-    def full() -> _Found:
-        no, one = jnp.zeros((), bool), jnp.ones_like(trial_fall)
-        return _Found(trial, trial_at, trial_fall, one, no, jnp.zeros((), jnp.int32))
-
-    found = jax.lax.cond(short | longer, search, full)
-    new = found.point
-    finite = jnp.isfinite(new.value) & jnp.isfinite(norm(new.grad))
-    falls = found.fall > jnp.where(drowned, _ACCEPT * model.decrease, 0.0)
-    accepted = (finite & falls) | on_the_ray
-    point, at = _where(accepted, (new, found.at), (point, at))
-
-    cut = ~accepted | (found.length < _CUT)
-    most = jnp.int32(_MOST_WHOLE_STEPS)
-    next_whole = jnp.where(accepted, state.next_whole_steps, 2 * state.next_whole_steps)
-    again = jnp.where(~accepted & ~whole, state.next_whole_steps, 0)
-    state = _State(
-        at=at,
-        radius=jnp.where(
-            on_the_ray,
-            state.radius,
-            _next_radius(state.radius, model, found, short, longer, drowned),
-        ),
-        largest=largest,
-        rescale=~accepted,
-        cuts=state.cuts + cut.astype(jnp.int32),
-        whole_steps=jnp.maximum(state.whole_steps - 1, again),
-        next_whole_steps=jnp.minimum(next_whole, most),
+    goal = jnp.minimum(0.5, jnp.sqrt(size / state.largest)) * size
+    # The features alone: to a tenth of the old or new gradient.
+    features_goal = 0.1 * jnp.minimum(norm(trial.point.grad.H), size)
+    found = minimise_split(
+        problem,
+        trial.point,
+        trial.at._replace(params=trial.point.params),
+        radius,
+        jnp.where(second, features_goal, goal),
+        whole & ~second,
+        features=second,
+        wanted=jnp.where(second, bent, state.started & ~on_the_ray),
     )
-    return point, state, model.products + 1 + found.products
+    target = jax.lax.cond(
+        on_the_ray,
+        lambda: on_ray(scaled(point.params, exchange), length),
+        lambda: jax.tree.map(jnp.add, along(length, trial.model.step, point.params), found.step),
+    )
+    new = evaluate(problem, target)
+    model = either(second, trial.model, found)
+    drowned = _drowned(point, model)
+    chord = jax.tree.map(jnp.subtract, target, point.params)
+    # Exact for quadratics, and where values drown.
+    by_gradients = -0.5 * (dot(point.grad, chord) + dot(new.grad, chord))
+    fall = jnp.where(drowned, by_gradients, point.value - new.value)
+    short = ~(fall >= _SHORT * model.decrease)  # NaN included
+    longer = (fall > _GOOD * model.decrease) & model.at_boundary & ~drowned
+    judged = state.started & ~on_the_ray
+    return _Trial(
+        point=new,
+        at=_without_params(linearise(problem, target)),
+        model=model,
+        fall=fall,
+        on_the_ray=on_the_ray,
+        short=jnp.where(second, trial.short, short & judged),
+        longer=jnp.where(second, trial.longer, longer & judged),
+        is_second=second,
+        length=jnp.where(on_the_ray, 1.0, length),
+        bent=bent,
+        products=trial.products + found.products + 1,
+    )
 
 
-def _next_radius(
-    radius: Array, model: ModelStep, found: _Found, short: Array, longer: Array, drowned: Array
-) -> Array:
-    good = (found.fall > _GOOD * model.decrease) & model.at_boundary
-    cured = found.bent & (found.fall >= _SHORT * model.decrease)
-    cut = jnp.where(found.bent | drowned, 0.25, jnp.maximum(found.length, 0.1))
-    radius = jnp.where(short & ~cured, cut * model.length, radius)
-    # Next to a saddle all decreases drown: there the gradients have to say that the model is good.
-    growth = jnp.where(longer, 2.0 * found.length, jnp.where(drowned & ~found.bent, 4.0, 2.0))
-    return jnp.where(longer | (good & (drowned | found.bent)), growth * model.length, radius)
+def _scaled_step(
+    problem: Problem, point: Point, at: Linearisation, state: _State, trial: _Trial
+) -> tuple[Array, Array]:
+    """How far to go: along the ray for a first trial, along the line for a second.
+
+    And whether to solve for the features instead.
+    """
+    second = trial.is_replaced
+
+    def ray() -> tuple[Line, Array]:
+        return along_ray(problem, at), jnp.zeros((), bool)
+
+    def through_trial() -> tuple[Line, Array]:
+        line = along_step(problem, at, trial.model.step)
+        straight = point.value - straight_end(problem, line) >= _SHORT * trial.model.decrease
+        # Where steps have failed again and again, whatever the reason.
+        curved = straight | _drowned(point, trial.model) | (state.cuts >= _HARD)
+        return line, trial.short & curved
+
+    def search() -> tuple[Array, Array]:
+        line, bent = jax.lax.cond(second, through_trial, ray)
+        length = scale_while_falling(
+            lambda t: value_on(problem, line, t),
+            trial.point.value,
+            jnp.where(trial.longer, 2.0, 0.5),
+            target=jnp.where(trial.short, point.value, jnp.inf),
+            enough=jnp.where(second, 1.0, _SATURATED),
+            wanted=jnp.where(second, ~bent, state.rescale),
+        )
+        return length, bent
+
+    stay = jnp.ones_like(point.value), jnp.zeros((), bool)
+    return only_if(second | state.rescale, search, stay)
 
 
-def _where(condition: Array, x: Any, y: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+def _drowned(point: Point, model: ModelStep) -> Array:
+    """The decrease is lost in the rounding of f."""
+    eps = float(jnp.finfo(point.value.dtype).eps)
+    return model.decrease < 1e4 * eps * jnp.abs(point.value)
 
 
-def _evaluate(problem: Problem, params: Params) -> tuple[Point, Linearisation]:
-    """Value, gradient and curvature at a point; what they share is computed once."""
-    return evaluate(problem, params), linearise(problem, params)
-
-
-def _minimise(
+def _next_state(
     problem: Problem,
-    point: Point,
+    state: _State,
     at: Linearisation,
     radius: Array,
-    goal: Array,
-    whole: Array | bool,
-    wanted: Array | bool = True,
-) -> ModelStep:
-    """A step by the whole Hessian or by its two parts; products in units of the whole one."""
-    everything = minimise_model(
-        lambda x: hessian_product(problem, at, x),
-        point.grad,
-        radius,
-        goal,
-        min(problem.num_parameters, _MAX_PRODUCTS),
-        wanted=wanted & whole,
-    )
-    if problem.num_columns == problem.num_classes:
-        return everything
-    means = _minimise_means(problem, point, at, radius, goal, wanted & ~whole)
-    rest = _minimise_deviations(problem, point, at, radius, goal, wanted & ~whole)
-    parts = Params(means.step.W, from_class_means(problem, means.step.H) + rest.step, means.step.b)
-    columns = problem.num_columns
-    products = _rounded_up(means.products * problem.num_classes, columns)
-    return ModelStep(
-        step=jax.tree.map(jnp.add, everything.step, parts),
-        length=everything.length + means.length,
-        decrease=everything.decrease + means.decrease + rest.decrease,
-        # Two of the six matrix products that the whole Hessian takes.
-        products=everything.products + products + _rounded_up(rest.products, 3),
-        at_boundary=everything.at_boundary | means.at_boundary,
+    accepted: Array,
+    trial: _Trial,
+) -> _State:
+    whole = (state.whole_steps > 0) | (problem.num_columns == problem.num_classes)
+    cut = ~accepted | (trial.length < _CUT)
+    next_whole = jnp.where(accepted, state.next_whole_steps, 2 * state.next_whole_steps)
+    again = jnp.where(~accepted & ~whole, state.next_whole_steps, 0)
+    return _State(
+        at=at,
+        started=jnp.ones((), bool),
+        radius=radius,
+        largest=state.largest,
+        rescale=~accepted | ~state.started,
+        cuts=state.cuts + cut.astype(jnp.int32),
+        whole_steps=jnp.maximum(state.whole_steps - 1, again),
+        next_whole_steps=jnp.minimum(next_whole, jnp.int32(_MOST_WHOLE_STEPS)),
     )
 
 
-def _minimise_features(
-    problem: Problem, trial: Point, at: Linearisation, radius: Array, size: Array, wanted: Array
-) -> ModelStep:
-    """The features at given W and b, by λ_H I + WᵀS_iW, to a tenth of the old or new gradient."""
-    W = at.params.W
-
-    def product(B: Array) -> Array:
-        change = logits_from(problem, matmul(W, B), None)
-        dG = feature_gradient(problem, curvature_product(problem, at, change))
-        return matmul(W.T, dG) + jnp.asarray(problem.lam_h, W.dtype) * B
-
-    gradient = trial.grad.H
-    goal = 0.1 * jnp.minimum(norm(gradient), size)
-    most = min(problem.dim * problem.num_columns, _MAX_PRODUCTS)
-    return minimise_model(product, gradient, radius, goal, most, wanted=wanted)
-
-
-def _rounded_up(count: Array, unit: int) -> Array:
-    return (count + unit - 1) // unit
-
-
-def _minimise_means(
-    problem: Problem, point: Point, at: Linearisation, radius: Array, goal: Array, wanted: Any
-) -> ModelStep:
-    """The class means, W and b, by the Hessian of the K-column problem."""
-    small = reduced_problem(problem, problem.dim)
-    W, H, b = at.params.W, at.params.H, at.params.b
-    mean = linearise(small, Params(W, to_class_means(problem, H), b))
-    gradient = Params(point.grad.W, to_class_means(problem, point.grad.H), point.grad.b)
-    return minimise_model(
-        lambda x: hessian_product(small, mean, x),
-        gradient,
-        radius,
-        goal,
-        min(small.num_parameters, _MAX_PRODUCTS),
-        wanted=wanted,
-    )
-
-
-def _minimise_deviations(
-    problem: Problem, point: Point, at: Linearisation, radius: Array, goal: Array, wanted: Any
-) -> ModelStep:
-    """The deviations of the features from their class means, by λ_H I + WᵀS_iW."""
-    W, lam_h = at.params.W, jnp.asarray(problem.lam_h, at.params.W.dtype)
-
-    def product(B: Array) -> Array:
-        change = logits_from(problem, matmul(W, B), None)
-        dG = feature_gradient(problem, curvature_product(problem, at, change))
-        return deviations(problem, matmul(W.T, dG)) + lam_h * B
-
-    # Newton's step is about minus the deviations themselves: never longer than twice that.
-    size = jnp.linalg.norm(deviations(problem, at.params.H))
-    return minimise_model(
-        product,
-        deviations(problem, point.grad.H),
-        2.0 * size + radius,
-        goal,
-        min(problem.dim * problem.num_columns, _MAX_PRODUCTS),
-        wanted=wanted,
-    )
+def _next_radius(radius: Array, trial: _Trial, drowned: Array) -> Array:
+    model, bent, short, longer = trial.model, trial.bent, trial.short, trial.longer
+    good = (trial.fall > _GOOD * model.decrease) & model.at_boundary
+    cured = bent & (trial.fall >= _SHORT * model.decrease)
+    cut = jnp.where(bent | drowned, 0.25, jnp.maximum(trial.length, 0.1))
+    radius = jnp.where(short & ~cured, cut * model.length, radius)
+    # Next to a saddle all decreases drown: there the gradients have to say that the model is good.
+    growth = jnp.where(longer, 2.0 * trial.length, jnp.where(drowned & ~bent, 4.0, 2.0))
+    return jnp.where(longer | (good & (drowned | bent)), growth * model.length, radius)
