@@ -15,8 +15,6 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1
 def on_page_content(html: str, **_: Any) -> str:
     """The page with every formula that Markdown marked."""
     return _FORMULA.sub(
-        lambda found: convert(
-            unescape(found[3]), display="block" if found[2] == "[" else "inline"
-        ),
+        lambda found: convert(unescape(found[3]), display="block" if found[2] == "[" else "inline"),
         html,
     )

@@ -104,8 +104,13 @@ def spectra() -> str:
     return table(
         ["method", "time", "products", "error", "remark"],
         (
-            [name, time(found["seconds"]), str(found["products"] or "–"), error(found)]
-            + [found["note"].replace("closed_form", "closed form")]
+            (
+                name,
+                time(found["seconds"]),
+                str(found["products"] or "–"),
+                error(found),
+                found["note"].replace("closed_form", "closed form"),
+            )
             for name, found in methods.items()
         ),
     )
@@ -140,8 +145,13 @@ def scaling() -> str:
     growth = read("benchmarks/scaling.json")["scaling"]
     names = {"per_class": "n", "num_classes": "K", "dim": "d"}
     rows = (
-        [f"{names[axis]} = {int(size):,}", time(found["seconds"]), time(found["gradient_seconds"])]
-        + [str(found["steps"]), str(found["products"])]
+        (
+            f"{names[axis]} = {int(size):,}",
+            time(found["seconds"]),
+            time(found["gradient_seconds"]),
+            str(found["steps"]),
+            str(found["products"]),
+        )
         for axis, sizes in growth.items()
         for size, found in sizes.items()
     )
@@ -158,7 +168,10 @@ def network_table(path: str, keys: tuple[str, ...]) -> str:
             found["loss"],
             f"{found['test_accuracy']:.2f} ± {found['test_deviation']:.2f}",
             f"{against['low']:+.2f} to {against['high']:+.2f}" if against else "",
-            *(f"{x:.2g} (÷{fall:.3g})" for x, fall in zip(found["nc"], found["falls"], strict=True)),
+            *(
+                f"{x:.2g} (÷{fall:.3g})"
+                for x, fall in zip(found["nc"], found["falls"], strict=True)
+            ),
             f"{found['dual_ratio']:.2g}",
         ]
 

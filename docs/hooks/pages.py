@@ -11,6 +11,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,24 +145,30 @@ def api_index() -> str:
         + " |"
         for folder in FOLDERS
     ]
-    head = "# API\n\nWhat `ufm` exports, by the folder where it lives.\n\n| folder | names |\n|---|---|"
-    return "\n".join([head, *rows])
+    head = ["# API", "", "What `ufm` exports, by the folder where it lives.", ""]
+    return "\n".join([*head, "| folder | names |", "|---|---|", *rows])
 
 
 def command_reference() -> str:
     """`--help` of every command, and of the subcommands of those that have some."""
-    os.environ["COLUMNS"] = "88"
-    calls = [[name] for name in COMMANDS]
-    return "\n\n".join(
-        f"## ufm {' '.join(call)}\n\n```text\n{printed([*call, '--help'])}\n```" for call in calls
-    )
+    os.environ["COLUMNS"] = "84"
+    sections = []
+    for name in COMMANDS:
+        text = help_of(name)
+        below = re.search(r"\{(.*)\}", text) if " subcommands" in text else None
+        sections.append((name, text))
+        for each in below[1].split(",") if below else []:
+            sections.append((f"{name} {each}", help_of(name, each)))
+    return "\n\n".join(f"## ufm {name}\n\n```text\n{text}\n```" for name, text in sections)
 
 
-def printed(arguments: list[str]) -> str:
+def help_of(*command: str) -> str:
+    """What `ufm COMMAND --help` prints, its paragraphs wrapped."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        main(arguments)
-    return out.getvalue().rstrip()
+        main([*command, "--help"])
+    lines = out.getvalue().rstrip().splitlines()
+    return "\n".join(textwrap.fill(line, 84) if line[:1].isalpha() else line for line in lines)
 
 
 def architecture() -> str:
