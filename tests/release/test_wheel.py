@@ -61,6 +61,8 @@ def test_the_wheel_is_what_runs(installed):
     file, version = where.split()
     assert Path(file).is_relative_to(installed / "venv")
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    # A file from outside the package, which the wheel takes in.
+    assert "@misc{ufm," in run(installed / "venv" / "bin" / "ufm", "cite", cwd=installed)
 
 
 def test_the_command_solves(installed):
