@@ -116,7 +116,7 @@ def exports(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                if alias.asname == alias.name and not alias.name.isupper():
+                if alias.asname == alias.name:
                     yield alias.name, node.module or ""
 
 
@@ -129,7 +129,8 @@ def api_names(folder: str) -> list[str]:
         if f"{home}.".startswith(f"{inside}.")
     ]
     own = [name for name, _ in exports(ROOT / "ufm" / folder / "__init__.py")]
-    return [f"ufm.{name}" for name in top] + [f"{inside}.{n}" for n in own if n not in top]
+    rest = [name for name in own if name not in top and not name.isupper()]  # no constants
+    return [f"ufm.{name}" for name in top] + [f"{inside}.{name}" for name in rest]
 
 
 def api_page(folder: str) -> str:
