@@ -12,6 +12,9 @@ import pytest
 
 import ufm
 
+# The first test pays for all: an idle core takes half a minute, a busy machine many.
+pytestmark = pytest.mark.timeout(1200)
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What a browser fetches by itself when it shows a page.
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# The first test pays for all: an idle core takes half a minute, a busy machine many.
+pytestmark = pytest.mark.timeout(1200)
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
