@@ -18,12 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = Path(os.environ.get("UFM_DOCS_OUTPUTS", ROOT / ".cache" / "docs"))
 
 
-def run(path: Path, options: list[str]) -> None:
-    folder = OUTPUTS / path.stem
+def run(path: Path, options: list[str], folder: Path) -> None:
+    """Run one example, unless the folder has what this version of it printed."""
     output = folder / "output.txt"
     if output.is_file() and output.stat().st_mtime > path.stat().st_mtime:
         return
-    print(f"running examples/{path.name}", flush=True)
+    print(f"running {path.name}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         draws = '"--figure"' in path.read_text(encoding="utf-8")
         place = ["--figure", "figure.png"] if draws else ["--out", "out"]
@@ -47,4 +47,4 @@ if __name__ == "__main__":
     options = ["--quick"] if "--quick" in sys.argv else []
     for path in sorted((ROOT / "examples").glob("[0-9]*.py")):
         if not wanted or path.stem[:2] in wanted:
-            run(path, options)
+            run(path, options, OUTPUTS / path.stem)
