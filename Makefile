@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-full bench fmt lock clean
+.PHONY: help install demo check test test-full docs site dist bench fmt lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,20 @@ test: check  ## format, lint, types, then the tests (which run the examples)
 
 test-full: check  ## the same, with everything compiled as users have it: before a release
 	$(PYTEST)
+
+# Without this variable the theme prints an announcement.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+# The site's tutorials show what the examples print and draw; minutes, once for each change.
+docs: install  ## run the examples, build the site, and serve it on this machine
+	$(BIN)/python docs/hooks/examples.py
+	$(MKDOCS) serve --strict
+
+site: install  ## the same, as files in build/site
+	$(BIN)/python docs/hooks/examples.py
+	$(MKDOCS) build --strict
+
+dist: install  ## build the sdist and the wheel in dist/
+	$(BIN)/hatchling build
 
 # The peers (PyTorch, optimistix, curvlinops, …) are heavy and pull old versions of shared packages:
 # apart, in an environment of their own.

@@ -1,6 +1,6 @@
 """Time of one run to ‖∇f‖ ≤ 1e-10 against n, K and d, one varied at a time.
 
-    python benchmarks/scaling.py          # writes scaling.json and docs/scaling.png
+    python benchmarks/scaling.py          # writes scaling.json and docs/images/scaling.png
 
 Around K=10, d=16, n=100, cross-entropy, λ=5e-4 scaled so that μ√n stays what it is there. The
 best of the repetitions, warm; and the time of one gradient at the same size, for scale.
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time of a run against n, K and d.")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    parser.add_argument("--figure", type=Path, default=Path("docs/scaling.png"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/scaling.png"))
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     results: dict[str, dict[str, Any]] = {}

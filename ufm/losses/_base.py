@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 if TYPE_CHECKING:
     Hyper = float | Array
+    """A hyperparameter: a number, or an array of them in a batch of problems."""
 else:
     # What a hyperparameter may be given as; the constructors store a float or an array.
     Hyper = float | int | np.number | Float[Array, "*batch"] | Shaped[np.ndarray, "*batch"]

@@ -1,0 +1,196 @@
+"""Tables of the site from committed measurements: benchmarks/*.json and sweeps/networks-*.json.
+
+A line `{{ name }}` of a page becomes the table of that name.
+"""
+
+import json
+import re
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    def text(found: re.Match[str]) -> str:
+        return TABLES[found[1]]() if found[1] in TABLES else found[0]
+
+    return re.sub(r"^\{\{ (\S+) \}\}$", text, markdown, flags=re.MULTILINE)
+
+
+def read(path: str) -> dict[str, Any]:
+    return json.loads((ROOT / path).read_text(encoding="utf-8"))
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def time(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            digits = 0 if seconds / size >= 10 else 1
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.1e} s"
+
+
+def environment(path: str) -> str:
+    """The machine and the versions of one file."""
+    found = read(path)["environment"]
+    versions = {k: v for k, v in found.items() if k not in ("backend", "device", "cores", "cpu")}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"`{path}`: {found['cores']} cores ({found['cpu']}), {found['backend']}; {listed}."
+
+
+def solvers() -> str:
+    report = read("benchmarks/solvers.json")
+    cases = report["cases"]
+    names = list(dict.fromkeys(name for case in cases.values() for name in case["methods"]))
+
+    def cell(case: dict[str, Any], name: str) -> str:
+        entry = case["methods"].get(name)
+        if entry is None:  # the grid of the tuned method gives up beyond this factor
+            return "> 3 × ufm" if case["grid"] else "not run"
+        warm = time(statistics.median(run["seconds"] for run in entry["runs"]))
+        worst = max(run["gradient_norm"] for run in entry["runs"])
+        return warm if worst <= report["tol"] else f"{warm}, stopped at {worst:.0e}"
+
+    rows = [[name, *(cell(case, name) for case in cases.values())] for name in names]
+    first = [time(case["methods"][names[0]]["cold"]) for case in cases.values()]
+    rows.insert(1, [f"{names[0]}, first run with compilation", *first])
+    return table(["method", *cases], rows)
+
+
+def batches() -> str:
+    report = read("benchmarks/batches.json")
+    ways = list(next(iter(report["cases"].values())))
+    return table(
+        ["problem", *ways],
+        (
+            [label, *(time(statistics.median(found[way])) for way in ways)]
+            for label, found in report["cases"].items()
+        ),
+    )
+
+
+def roofline() -> str:
+    return table(
+        ["K, d, n", "Hessian product", "six matrix products", "ratio"],
+        (
+            [
+                size.replace(",", ", "),
+                *(time(statistics.median(x)) for x in found["seconds"].values()),
+                f"{found['ratio']:.2f}",
+            ]
+            for size, found in read("benchmarks/roofline.json")["sizes"].items()
+        ),
+    )
+
+
+def spectra() -> str:
+    methods = read("benchmarks/spectra.json")["methods"]
+
+    def error(found: dict[str, Any]) -> str:
+        known = (found.get(f"{part}_error") for part in ("full", "largest", "smallest"))
+        worst = next((value for value in known if value is not None), None)
+        return "–" if worst is None else f"{worst:.0e}" if worst else "reference"
+
+    return table(
+        ["method", "time", "products", "error", "remark"],
+        (
+            (
+                name,
+                time(found["seconds"]),
+                str(found["products"] or "–"),
+                error(found),
+                found["note"].replace("closed_form", "closed form"),
+            )
+            for name, found in methods.items()
+        ),
+    )
+
+
+def products() -> str:
+    report = read("benchmarks/spectra.json")
+    rows = ([name, time(found["seconds"])] for name, found in report["products"].items())
+    return table(["Hessian product", "time"], rows)
+
+
+def landscape() -> str:
+    cases = {
+        (problem, loss, starts): methods
+        for problem, losses in read("benchmarks/landscape.json")["results"].items()
+        for loss, kinds in losses.items()
+        for starts, methods in kinds.items()
+        if isinstance(methods, dict)
+    }
+    names = list(dict.fromkeys(name for methods in cases.values() for name in methods))
+
+    def cell(found: dict[str, Any] | None) -> str:
+        if found is None:
+            return "not run"
+        return f"{found['critical']} of {found['starts']}, {time(found['seconds_per_start'])}"
+
+    rows = ([*case, *(cell(found.get(name)) for name in names)] for case, found in cases.items())
+    return table(["problem", "loss", "starts", *names], rows)
+
+
+def scaling() -> str:
+    growth = read("benchmarks/scaling.json")["scaling"]
+    names = {"per_class": "n", "num_classes": "K", "dim": "d"}
+    rows = (
+        (
+            f"{names[axis]} = {int(size):,}",
+            time(found["seconds"]),
+            time(found["gradient_seconds"]),
+            str(found["steps"]),
+            str(found["products"]),
+        )
+        for axis, sizes in growth.items()
+        for size, found in sizes.items()
+    )
+    return table(["size", "run", "one gradient", "steps", "products"], rows)
+
+
+def network_table(path: str, keys: tuple[str, ...]) -> str:
+    """Every loss of every setting: accuracy, difference to CE, NC1–NC3 with their falls, ‖G‖₂/μ."""
+
+    def row(settings: dict[str, Any], found: dict[str, Any]) -> list[str]:
+        against = found["against"]
+        return [
+            *(f"{settings[key]:g}" for key in keys),
+            found["loss"],
+            f"{found['test_accuracy']:.2f} ± {found['test_deviation']:.2f}",
+            f"{against['low']:+.2f} to {against['high']:+.2f}" if against else "",
+            *(
+                f"{x:.2g} (÷{fall:.3g})"
+                for x, fall in zip(found["nc"], found["falls"], strict=True)
+            ),
+            f"{found['dual_ratio']:.2g}",
+        ]
+
+    head = [*keys, "loss", "test accuracy, %", "minus CE, 90 % interval"]
+    return table(
+        [*head, "NC1", "NC2", "NC3", "‖G‖₂/μ"],
+        (row(group["settings"], f) for group in read(path)["groups"] for f in group["losses"]),
+    )
+
+
+TABLES = {
+    "solvers": solvers,
+    "batches": batches,
+    "roofline": roofline,
+    "spectra": spectra,
+    "products": products,
+    "landscape": landscape,
+    "scaling": scaling,
+    "environment": lambda: environment("benchmarks/solvers.json"),
+    "networks-collapse": lambda: network_table("sweeps/networks-collapse.json", ()),
+    "networks-grid": lambda: network_table("sweeps/networks-grid.json", ("width", "epochs")),
+}
