@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.certificates.dual_bounds import DualState
 from ufm.hessian import (
     COLLAPSED,
@@ -38,7 +39,7 @@ from ufm.model.problem import Problem, matmul
 
 
 @pytree()
-class Escape:
+class Escape(Shown):
     """A unit direction, the curvature along it from a Hessian product, and the theory's value.
 
     `predicted` is −2(‖G‖₂−μ)μ/(λ_W+λ_H), which holds at critical points with rank W < d.

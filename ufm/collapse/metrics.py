@@ -23,13 +23,14 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.model.problem import Params, Problem, check_shapes, features, logits, matmul, without_loss
 
 Scalar = Float[Array, ""]
 
 
 @pytree()
-class NCMetrics:
+class NCMetrics(Shown):
     """NC1–NC4 and trace Σ_W / trace Σ_B; see the module's formulas. NaN where undefined."""
 
     nc1: Float[Array, "*batch"]

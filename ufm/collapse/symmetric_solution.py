@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree, static
+from ufm._support.shown import Shown
 from ufm.losses import MSE, Focal, Loss
 from ufm.model.problem import Problem
 
@@ -39,7 +40,7 @@ _BISECTIONS = 80
 
 
 @pytree()
-class SymmetricMinimum:
+class SymmetricMinimum(Shown):
     """ρ, τ, b₀ and the value of f at the best symmetric point (see the module)."""
 
     rho: Float[Array, "*batch"]
@@ -49,7 +50,7 @@ class SymmetricMinimum:
 
 
 @pytree()
-class CollapseThreshold:
+class CollapseThreshold(Shown):
     """The decay √(λ_W λ_H) at and above which ρ* = 0, and whether ρ* jumps there from a tie."""
 
     mu: Float[Array, "*batch"]

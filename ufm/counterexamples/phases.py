@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.collapse.symmetric_solution import MarginLoss, bisect
 from ufm.losses import Focal
 
@@ -31,7 +32,7 @@ Numbers = Float[Array, "*batch"]
 
 
 @pytree()
-class FocalPhases:
+class FocalPhases(Shown):
     """The curves of the module, in units of μ√n, over γ and K; `jumps` where they differ."""
 
     gamma: Numbers

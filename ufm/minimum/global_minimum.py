@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree, static
+from ufm._support.shown import Shown
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse import symmetric_solution as symmetric
 from ufm.collapse.metrics import centering, orthonormal_columns
@@ -44,7 +45,7 @@ _TRIES = 8
 
 
 @pytree()
-class GlobalMinimum:
+class GlobalMinimum(Shown):
     """The minimum value, a proven lower bound, and one minimiser up to rotation.
 
     There may be others: `tied` says that the origin and the simplex ETF have the same value up to
@@ -67,6 +68,8 @@ class GlobalMinimum:
     problem: Problem
     reason: str = static(default="")
     tied: bool = static(default=False)
+
+    _printed = ("value", "lower_bound", "is_exact", "kind", "rank", "rho", "reason")
 
     @property
     def kind(self) -> str:

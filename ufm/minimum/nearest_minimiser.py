@@ -19,13 +19,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params, finite_or_zero, norm
 from ufm.model.problem import Problem, check_shapes, matmul
 
 
 @pytree()
-class NearestMinimiser:
+class NearestMinimiser(Shown):
     """The minimiser closest to a point, and how close it is.
 
     `distance` is Euclidean over all of W, H and b, `relative` the same over √(‖W*‖² + ‖H*‖²): NaN
