@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from ufm._support.shown import Shown
+
 T = TypeVar("T")
 
 
@@ -30,7 +32,7 @@ def pytree(*, eq: bool = False) -> Callable[[type[T]], type[T]]:
     """
 
     def wrap(cls: type[T]) -> type[T]:
-        cls = dataclasses.dataclass(frozen=True, eq=eq)(cls)
+        cls = dataclasses.dataclass(frozen=True, eq=eq, repr=not issubclass(cls, Shown))(cls)
         # The decorator has just made it a dataclass, which the type of `cls` cannot say.
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         leaves = tuple(f.name for f in fields if not f.metadata.get("static", False))

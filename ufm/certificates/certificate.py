@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int
 
 from ufm._support.pytree import pytree, require
 from ufm._support.quick_jit import quick_jit
+from ufm._support.shown import Shown
 from ufm.certificates.dual_bounds import (
     Bound,
     DualState,
@@ -63,7 +64,7 @@ _HESSIAN_WORK, _FEWEST_HESSIANS = 2e8, 16
 
 
 @pytree()
-class Certificate:
+class Certificate(Shown):
     """The proof and its numbers.
 
     `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
@@ -89,6 +90,8 @@ class Certificate:
     critical_tol: Float[Array, "*batch"]
     escape: Escape
     witness: tuple[Int[Array, "*batch"], Refutation] | None
+
+    _printed = ("verdict", "reason", "value", "gap", "tol", "lower_bound", "grad_norm")
 
     @property
     def dtype(self) -> Any:

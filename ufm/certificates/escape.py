@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from ufm._support.shown import Shown
 from ufm.certificates.dual_bounds import dual_state
 from ufm.certificates.second_order import Escape, escape_direction
 from ufm.hessian import extremal_eigenpairs, rank_of
@@ -17,8 +18,8 @@ from ufm.model.params import Params
 from ufm.model.problem import Problem
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Saddle:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Saddle(Shown):
     """The smallest eigenvalue of ∇²f with its eigenvector, and the escape direction of the theory.
 
     `residual` is ‖∇²f v − λ v‖. No direction has less curvature than `smallest`; the theory's has
@@ -35,12 +36,9 @@ class Saddle:
     outside: float | None
     escape: Escape
 
-    def __repr__(self) -> str:
-        doubt = "" if self.converged else ", NOT CONVERGED: there may be steeper ways down"
-        return (
-            f"Saddle(smallest={self.smallest:.10g} ± {self.residual:.1g}{doubt}, "
-            f"outside={self.outside}, escape={self.escape})"
-        )
+    @property
+    def _caution(self) -> str:
+        return "" if self.converged else "NOT CONVERGED: there may be steeper ways down"
 
 
 def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
+from ufm._support.shown import Shown
 from ufm.certificates.dual_bounds import DualState
 from ufm.hessian import (
     COLLAPSED,
@@ -39,7 +40,7 @@ from ufm.model.problem import Problem, matmul
 
 
 @pytree()
-class Escape:
+class Escape(Shown):
     """A unit direction, the curvature along it from a Hessian product, and the theory's value.
 
     `predicted` is −2(‖G‖₂−μ)μ/(λ_W+λ_H), which holds at critical points with rank W < d.

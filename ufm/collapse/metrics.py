@@ -26,13 +26,14 @@ from jaxtyping import Array, Float, Key
 from ufm._support.namespace import namespace
 from ufm._support.pytree import pytree
 from ufm._support.random_numbers import generator
+from ufm._support.shown import Shown
 from ufm.model.problem import Params, Problem, check_shapes, features, matmul, without_loss
 
 _Number = Float[np.ndarray | Array, "*batch"]
 
 
 @pytree()
-class NCMetrics:
+class NCMetrics(Shown):
     """NC1–NC4 and trace Σ_W / trace Σ_B; see the module's formulas. NaN where undefined."""
 
     nc1: _Number

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float
 
 from ufm._support.namespace import namespace, settled
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.collapse.margin_loss import MarginLoss, margin_bound
 from ufm.collapse.squared_error import SquaredError
 from ufm.losses import MSE, Focal, SoftmaxLoss
@@ -37,7 +38,7 @@ _Number = Float[np.ndarray | Array, "*batch"]
 
 
 @pytree()
-class SymmetricMinimum:
+class SymmetricMinimum(Shown):
     """ρ, τ, b₀ and the value of f at the best symmetric point (see the module)."""
 
     rho: _Number
@@ -47,7 +48,7 @@ class SymmetricMinimum:
 
 
 @pytree()
-class CollapseThreshold:
+class CollapseThreshold(Shown):
     """The decay √(λ_W λ_H) at and above which ρ* = 0, and whether ρ* jumps there from a tie."""
 
     mu: _Number

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from ufm._support.shown import Shown
 from ufm.certificates.second_order import all_positive, curvature_margin, means_spectrum
 from ufm.collapse.origin import origin
 from ufm.counterexamples.search_space import SearchSpace
@@ -49,8 +50,8 @@ _DEAD_STARTS, _NOISE = 2, 1e-2
 _DEAD = 0.1
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpuriousMinimum:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SpuriousMinimum(Shown):
     """A local minimum that is not global.
 
     `means` are W, √n_k h̄_k (d×K) and b. `index`, `zeros` and `smallest` (the smallest eigenvalue
@@ -72,6 +73,8 @@ class SpuriousMinimum:
     dead_classes: int
     found_by: str
     attempt: int = -1
+
+    _printed = ("problem", "kind", "value", "excess", "index", "zeros", "smallest")
 
     @property
     def params(self) -> Params:
@@ -126,12 +129,14 @@ class Attempt:
     points: int
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Hunt:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Hunt(Shown):
     """All tries of a hunt."""
 
     space: SearchSpace
     attempts: tuple[Attempt, ...]
+
+    _printed = ("found", "points", "undecided", "attempts", "space")
 
     @property
     def found(self) -> tuple[SpuriousMinimum, ...]:

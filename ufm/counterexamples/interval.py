@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq
 
+from ufm._support.shown import Shown
 from ufm._support.threads import one_blas_thread
 from ufm.collapse.origin import origin
 from ufm.collapse.symmetric_solution import symmetric_frame
@@ -92,8 +93,8 @@ class End(NamedTuple):
         return 0.5 * abs(self.outside - self.inside) / self.rate
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Interval(Shown):
     """The ends, the relative error asked for, and how many points of the branch were computed."""
 
     lower: End

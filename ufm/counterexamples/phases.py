@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from ufm._support.namespace import settled
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.collapse.margin_loss import MarginLoss
 from ufm.losses import Focal
 
@@ -31,7 +32,7 @@ Numbers = Float[np.ndarray, "*batch"]
 
 
 @pytree()
-class FocalPhases:
+class FocalPhases(Shown):
     """The curves of the module, in units of μ√n, over γ and K; `jumps` where they differ."""
 
     gamma: Numbers

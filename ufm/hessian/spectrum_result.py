@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from ufm._support.shown import Shown
 from ufm.model.problem import Problem
 
 #: Eigenvalues closer than this part of the largest, or of the smallest decay where that is less,
@@ -23,8 +24,8 @@ class Part(NamedTuple):
     residual: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Spectrum:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Spectrum(Shown):
     """Eigenvalues of ∇²f, ascending, distinct up to the cluster tolerance, with multiplicities.
 
     `labels` say where each comes from; `residuals` bound the distance of each to an eigenvalue of
@@ -52,6 +53,12 @@ class Spectrum:
     note: str = ""
     counted: tuple[int, int, int] | None = None
     converged: bool = True
+
+    _printed = ("dimension", "negative", "zero", "positive", "eigenvalues", "complete", "method")
+
+    @property
+    def _caution(self) -> str:
+        return self.note if self.converged else f"NOT CONVERGED. {self.note}"
 
     @property
     def negative(self) -> int | None:

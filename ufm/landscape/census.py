@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from ufm._support.shown import Shown
 from ufm.certificates.certificate import Verdict
 from ufm.landscape.point import CriticalPoint
 from ufm.landscape.starts import KINDS
@@ -19,8 +20,8 @@ from ufm.model.problem import Problem
 SAME, _NOTHING = 1e-6, 1e-9
 
 
-@dataclasses.dataclass(frozen=True)
-class Search:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Search(Shown):
     """One kind of search: what its starts became.
 
     `critical` of the `starts` ended at a critical point, `at_origin` of these at W = H = 0;
@@ -68,8 +69,8 @@ class Descent:
     raises_rank: bool
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Census:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Census(Shown):
     """The critical points found, by ascending f, and how they were found.
 
     `descents` refer to them by number. `partitions` of `partitions_total` integer partitions were
@@ -86,6 +87,13 @@ class Census:
     partitions_total: int
     is_complete_space: bool
     note: str = ""
+
+    _printed = ("problem", "verdicts", "minimum", "counterexamples", "descents", "searches", "note")
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How many points have each verdict."""
+        return dict(Counter(point.verdict.name for point in self.points))
 
     def count(self, verdict: Verdict) -> int:
         """Points of that verdict."""

@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 from scipy.integrate import solve_ivp
 
+from ufm._support.shown import Shown
 from ufm.hessian import dense_hessian
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, init_params, value_and_gradient
@@ -33,8 +34,8 @@ HORIZON = 400.0
 _ARRIVED = 1e-9
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Flow:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Flow(Shown):
     """A solution of ẋ = −∇f at the T times of the integrator; `points` has a leading axis.
 
     `plateaus` are the indices of the local minima of ‖∇f‖ on the way, the end apart.

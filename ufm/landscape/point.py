@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm._support.shown import Shown
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.certificates.dual_bounds import dual_state
 from ufm.certificates.second_order import escape_direction, has_escape
@@ -38,8 +39,8 @@ from ufm.model.problem import (
 _COLLAPSED = 1e-9
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CriticalPoint:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CriticalPoint(Shown):
     """A critical point of f, up to rotation, order of samples and the names of equal classes.
 
     `singular_values` are the K largest of Z = WH; `dual_ratio` is ‖G‖₂/μ. `index` and `zero_modes`
@@ -72,6 +73,8 @@ class CriticalPoint:
     reason: Reason
     gap: float
     hits: dict[str, int]
+
+    _printed = ("verdict", "value", "index", "zero_modes", "rank", "grad_norm", "hits")
 
     @property
     def params(self) -> Params:

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm._support.threads import in_order, one_blas_thread
 from ufm.landscape.resolvent import hessian_blocks, real_resolvent
 from ufm.model.hessian_product import hessian_product, linearise
@@ -56,7 +57,7 @@ class RootStatus(enum.IntEnum):
 
 
 @pytree()
-class Roots:
+class Roots(Shown):
     """Ends of searches; every array has a leading axis. `status` holds codes of `RootStatus`."""
 
     params: Params

@@ -7,6 +7,7 @@
 import dataclasses
 import math
 
+from ufm._support.shown import Shown
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.last_layer.centring import centred_layer
@@ -16,8 +17,8 @@ from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
 from ufm.model.problem import objective
 
 
-@dataclasses.dataclass(frozen=True)
-class Examination:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Examination(Shown):
     """A last layer with its certificate, NC metrics and predicted minimum.
 
     `tol` is the relative tolerance asked for, None the default of `certify`. `nearest` is None
@@ -36,6 +37,8 @@ class Examination:
     minimum: GlobalMinimum
     nearest: NearestMinimiser | None
     centred: "Examination | None" = None
+
+    _printed = ("certificate", "metrics", "minimum", "nearest", "centred", "layer")
 
 
 def examine(layer: Classifier, tol: float | None = None) -> Examination:

@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ufm._support.npz import read_arrays
+from ufm._support.shown import Shown
 from ufm.last_layer.arrays import (
     Layout,
     check_beside,
@@ -49,8 +50,8 @@ _OPTIONAL = ("b", "lam_h", "lam_b")
 _SCALARS = ("lam_w", "lam_h", "lam_b", "loss")
 
 
-@dataclasses.dataclass(frozen=True)
-class Classifier:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Classifier(Shown):
     """A last layer as a problem and a point of it.
 
     Column i of `params.H` is sample `order[i]` of what was given. `notes` are sentences on what was
@@ -63,6 +64,8 @@ class Classifier:
     order: Int[np.ndarray, " N"]
     lam_h_inferred: bool
     notes: tuple[str, ...]
+
+    _printed = ("problem", "params", "lam_h_inferred", "notes")
 
 
 def load_classifier(

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ufm._support.pytree import pytree, static
+from ufm._support.shown import Shown
 from ufm.collapse.metrics import nc_metrics
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem
@@ -22,7 +23,7 @@ _ROUNDINGS = 64
 
 
 @pytree()
-class GeometryMatch:
+class GeometryMatch(Shown):
     """How far a point is from the predicted minimisers, whatever their geometry and size.
 
     `logit_distance` = ‖V − V*‖_F / ‖W*H*‖_F, both up to a common shift of the logits where the loss
@@ -46,6 +47,8 @@ class GeometryMatch:
     nc3: float
     kind: str = static()
     matches: bool | None = static()
+
+    _printed = ("matches", "kind", "logit_distance", "classifier_distance", "penalty_distance")
 
 
 def compare_geometry(

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree, static
+from ufm._support.shown import Shown
 from ufm.certificates.certificate import Verdict, certify
 from ufm.collapse import symmetric_solution as symmetric
 from ufm.collapse.metrics import orthonormal_columns
@@ -42,7 +43,7 @@ _TRIES = 8
 
 
 @pytree()
-class GlobalMinimum:
+class GlobalMinimum(Shown):
     """The minimum value, a proven lower bound, and one minimiser up to rotation.
 
     There may be others: `tied` says that the origin and the simplex ETF have the same value up to
@@ -65,6 +66,8 @@ class GlobalMinimum:
     problem: Problem
     reason: str = static(default="")
     tied: bool = static(default=False)
+
+    _printed = ("value", "lower_bound", "is_exact", "kind", "rank", "rho", "reason")
 
     @property
     def kind(self) -> str:

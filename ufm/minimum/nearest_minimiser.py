@@ -19,12 +19,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem, check_shapes
 
 
 @pytree()
-class NearestMinimiser:
+class NearestMinimiser(Shown):
     """The minimiser closest to a point, and how close it is.
 
     `distance` is Euclidean over all of W, H and b, `relative` the same over √(‖W*‖² + ‖H*‖²): NaN

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 
 Scalar = Float[Array, ""]
 
 
 @pytree()
-class Params:
+class Params(Shown):
     """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes."""
 
     W: Float[Array, "*batch K d"]

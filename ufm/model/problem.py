@@ -36,6 +36,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from ufm._support.namespace import namespace
 from ufm._support.pytree import hyperparameter, pytree, require, stacked, static, whole_number
 from ufm._support.random_numbers import generator
+from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, Hyper, Loss
 from ufm.model.params import Params as Params
 from ufm.model.params import dot as dot
@@ -58,7 +59,7 @@ matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 @pytree()
-class Problem:
+class Problem(Shown):
     """An instance of the unconstrained feature model.
 
     `class_counts` (n_1, …, n_K) and `dim` (d) are static; the loss's hyperparameters and the

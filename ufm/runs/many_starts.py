@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ufm._support.pytree import entry, pytree, stacked, static
+from ufm._support.shown import Shown
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.minimum.geometry_match import GeometryMatch, compare_geometry
@@ -21,7 +22,7 @@ from ufm.solvers import DEFAULT_METHOD, History, Solution, polish, solve_many
 
 
 @pytree()
-class Verification:
+class Verification(Shown):
     """Runs from random starts, each certified; arrays have a leading axis over the starts."""
 
     problem: Problem
@@ -30,6 +31,8 @@ class Verification:
     certificates: Certificate
     metrics: NCMetrics
     geometry: tuple[GeometryMatch, ...] = static()
+
+    _printed = ("num_starts", "num_global", "num_matching", "worst_gap", "minimum", "problem")
 
     @property
     def verdicts(self) -> list[Verdict]:

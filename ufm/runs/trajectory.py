@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ufm._support.pytree import entry, pytree, stacked
+from ufm._support.shown import Shown
 from ufm._support.threads import in_order
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.model.problem import Params, Problem
@@ -25,7 +26,7 @@ NUM_POINTS = 32
 
 
 @pytree()
-class Trajectory:
+class Trajectory(Shown):
     """Points of one run; every array has a leading axis over the T moments.
 
     `params` at step t is what a run of at most t steps returns: the best point until then.

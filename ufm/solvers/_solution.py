@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.model.problem import Params
 
 #: Entries in every run's history, whatever its length.
@@ -42,7 +43,7 @@ _ADVICE = {
 
 
 @pytree()
-class History:
+class History(Shown):
     """The run at 256 steps: every step at first, then at geometrically growing distances.
 
     The last entry used is the point returned; unused entries are NaN, their steps −1.
@@ -55,7 +56,7 @@ class History:
 
 
 @pytree()
-class Solution:
+class Solution(Shown):
     """The end of a run.
 
     `num_products` counts passes over the data: evaluations of the gradient (with or without the
@@ -72,6 +73,8 @@ class Solution:
     status: Any
     tol: Float[Array, "*batch"]
     history: History
+
+    _printed = ("status", "value", "grad_norm", "tol", "num_steps", "num_products", "params")
 
     def explain(self) -> str:
         """One sentence: how the run ended, and what to change if it fell short."""

@@ -12,14 +12,15 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from ufm._support.shown import Shown
 from ufm.hessian import eigenvalue_bracket, inertia
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.runs.trajectory import Trajectory
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpectrumPath:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SpectrumPath(Shown):
     """Eigenvalues of ∇²f at T moments of one run.
 
     `negative`, `zero` and `positive` count them below, within and above ±`zero_tol`; `smallest` and
@@ -38,6 +39,8 @@ class SpectrumPath:
     error: Float[np.ndarray, " T"]
     zero_tol: float
     reliable: bool
+
+    _printed = ("step", "negative", "zero", "smallest", "largest", "error", "reliable")
 
 
 def spectrum_along(

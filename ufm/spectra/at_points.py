@@ -12,6 +12,7 @@ import dataclasses
 import jax
 from jaxtyping import Array, Key
 
+from ufm._support.shown import Shown
 from ufm.certificates.dual_bounds import dual_state
 from ufm.certificates.second_order import escape_direction, has_escape
 from ufm.collapse.origin import origin
@@ -124,13 +125,15 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
     return float(escape.predicted)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpectrumRecord:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SpectrumRecord(Shown):
     """A spectrum, its problem, and the theory's escape curvature where there is one."""
 
     problem: Problem
     spectrum: Spectrum
     escape: float | None = None
+
+    _printed = ("spectrum", "escape", "problem")
 
 
 def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> SpectrumRecord:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ufm._support.pytree import pytree
+from ufm._support.shown import Shown
 from ufm.hessian.counts.arrow import Arrow, arrow, border_size, eigenvalue_counts
 from ufm.hessian.products.dense import LARGEST
 from ufm.hessian.spectrum_result import Part, Spectrum
@@ -30,7 +31,7 @@ _MOST_PASSES = 60
 
 
 @pytree()
-class Inertia:
+class Inertia(Shown):
     """Eigenvalues of the Hessian below, within and above shift ± tol.
 
     `lower`, `upper` are the two shifts at which was counted: shift ∓ tol, moved where one hit an
@@ -43,6 +44,12 @@ class Inertia:
     lower: float
     upper: float
     reliable: bool
+
+    @property
+    def _caution(self) -> str:
+        return (
+            "" if self.reliable else "NOT RELIABLE: an eigenvalue lies within rounding of a shift"
+        )
 
 
 def inertia(

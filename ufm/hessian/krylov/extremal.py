@@ -19,6 +19,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from ufm._support.shown import Shown
 from ufm.hessian.krylov.block_lanczos import COPIES, VECTORS, RitzPairs, leading_eigenpairs
 from ufm.hessian.products.columns import check_point
 from ufm.hessian.products.trees import (
@@ -38,8 +39,8 @@ from ufm.model.problem import Problem, value_and_gradient
 _SPARE = 3
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Eigenpairs:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Eigenpairs(Shown):
     """Eigenvalues at one end, from the end inwards, with unit eigenvectors and error bounds.
 
     `vectors` is the point's structure with a leading axis; `residuals` are ‖∇²f v − λ v‖ from a
@@ -59,13 +60,13 @@ class Eigenpairs:
     converged: bool
     deflated: int
 
-    def __repr__(self) -> str:
-        said = f"values={self.values}, residuals={self.residuals}, deflated={self.deflated}"
+    @property
+    def _caution(self) -> str:
         if self.converged:
-            return f"Eigenpairs({said}, {self.num_products} products, converged)"
+            return ""
         return (
-            f"Eigenpairs({said}, NOT CONVERGED after {self.num_products} products: eigenvalues may "
-            "lie farther out than these values; raise max_products, max_bytes or tol)"
+            f"NOT CONVERGED after {self.num_products} products: eigenvalues may lie farther out "
+            "than these values; raise max_products, max_bytes or tol"
         )
 
 

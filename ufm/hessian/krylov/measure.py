@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.linalg import eigvalsh_tridiagonal
 
 from ufm._support.pytree import pytree, static
+from ufm._support.shown import Shown
 from ufm.hessian.krylov.confidence import deviation, fraction_interval, kl
 from ufm.hessian.krylov.lanczos import GaussRule
 from ufm.hessian.krylov.stieltjes import mass_beyond, mass_bounds
@@ -48,7 +49,7 @@ class Estimate(NamedTuple):
 
 
 @pytree()
-class SpectralDensity:
+class SpectralDensity(Shown):
     """A stochastic Lanczos quadrature; NumPy arrays in float64.
 
     `nodes`, `weights` (probes, m): each probe's rule, ascending, filled up with weight 0 beyond
@@ -69,6 +70,8 @@ class SpectralDensity:
     lower: Grid
     upper: Grid
     width: float
+
+    _printed = ("dimension", "num_matvecs", "confidence", "grid", "density", "lower", "upper")
 
     @property
     def num_nodes(self) -> Int[np.ndarray, " probes"]:

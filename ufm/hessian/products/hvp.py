@@ -11,6 +11,7 @@ import functools
 import jax
 
 from ufm._support.pytree import pytree, static
+from ufm._support.shown import Shown
 from ufm.hessian.products.split import part_product
 from ufm.model.hessian_product import Linearisation, linearise
 from ufm.model.params import Params
@@ -29,7 +30,7 @@ def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") 
 
 
 @pytree()
-class HessianOperator:
+class HessianOperator(Shown):
     """direction ↦ ∇²f direction at one point, with what all products share computed once.
 
     Calls are compiled, and it can itself be an argument of compiled functions.
