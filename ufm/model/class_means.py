@@ -7,7 +7,7 @@ of `reduced_problem`, whose columns carry the n_k as weights; for a convex loss 
 all critical ones, because each feature minimises a strictly convex function of its own.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,11 @@ from jaxtyping import Array, Float
 
 from ufm.model.problem import Problem, matmul
 
-#: Points on the host stay there: what runs once needs no program.
-Matrix = Array | np.ndarray
+# Points on the host stay there: what runs once needs no program.
+if TYPE_CHECKING:
+    Matrix = Any  # what comes back is of the kind of what is given
+else:
+    Matrix = Array | np.ndarray
 
 
 def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:

@@ -126,8 +126,10 @@ def _at_most(columns: int, classes: int) -> int:
 
 @quick_jit
 def _derivatives(
-    loss: Loss, logits: Float[Array, "m K"], labels: Int[Array, " m"]
+    loss: Loss, logits: Float[Array | np.ndarray, "m K"], labels: Int[Array | np.ndarray, " m"]
 ) -> tuple[Float[Array, " m"], Float[Array, "m K"], Float[Array, "m K K"]]:
     methods = (loss.value, loss.gradient, loss.hessian)
-    value, gradient, hessian = (jax.vmap(x)(jnp.asarray(logits), labels) for x in methods)
+    value, gradient, hessian = (
+        jax.vmap(x)(jnp.asarray(logits), jnp.asarray(labels)) for x in methods
+    )
     return value, gradient, hessian
