@@ -13,7 +13,7 @@ per_class = 20
 width = 10
 depth = 1
 [training]
-losses = ["ce", "mse"]
+losses = ["ce", "mse:1,15"]
 epochs = [2, 3]
 seed = [4, 7]
 learning_rate = 0.02

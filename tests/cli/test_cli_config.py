@@ -170,12 +170,12 @@ def test_none_is_a_word_where_it_means_something():
 
 def test_losses_with_commas_are_those_with_spaces(capsys):
     for command in ("solve", "landscape"):
-        found = parse([command, "--losses", "CE,mse:1,2", "ls:0.2"])._problems()
+        found = parse([command, "--losses", "CE,mse:1,2", "ls:0.2"]).problems()
         assert list(found) == ["ce", "mse:1.0,2.0", "ls:0.2"]
     assert [loss.label() for loss in parse(["hunt", "--losses", "fl:1,fl:5"])._space().losses] == [
         "FL(γ=1)", "FL(γ=5)",
     ]  # fmt: skip
-    assert objective_specs(("ce,mse",)) == ("ce", "mse:1.0,15.0")
+    assert objective_specs(("ce,mse:1,15",)) == ("ce", "mse:1.0,15.0")
     assert refused(capsys, "--losses", "ce,CE") == "--losses names a loss twice: ce CE"
     said = refused(capsys, "--losses", "ce,hinge")
     assert said == "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET"

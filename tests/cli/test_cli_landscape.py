@@ -226,8 +226,8 @@ def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--root-starts -1", "--root-starts must not be negative, got -1"),
-        ("--starts-per-rank -2", "--starts-per-rank must not be negative, got -2"),
+        ("--root-starts -1", "--root-starts must be at least 0, got -1"),
+        ("--starts-per-rank -2", "--starts-per-rank must be at least 0, got -2"),
         ("--lam-w 0", "critical points are sought with lam_w > 0 and lam_h > 0 only"),
         ("--lam-h nan", "lam_h must be non-negative and finite, got nan"),
         ("--losses hinge", "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:"),
@@ -244,7 +244,7 @@ def test_bad_options_are_one_line_and_no_folder(options, message, capsys):
 def test_a_file_of_options_is_named_where_it_is_refused(capsys):
     Path("mine.toml").write_text("flows = -3\n")
     assert refused(capsys, "--config", "mine.toml") == (
-        "--flows must not be negative, got -3 (options of mine.toml, then of the flags)"
+        "--flows must be at least 0, got -3 (options of mine.toml, then of the flags)"
     )
 
 

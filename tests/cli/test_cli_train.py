@@ -95,9 +95,9 @@ def test_every_loss_is_trained_stored_and_printed(capsys):
 
 
 def test_the_numbers_are_those_of_the_library():
-    assert trained("--losses", "mse", "--learning-rate", "0.01", "--seed", "5") == 0
+    assert trained("--losses", "mse:1,15", "--learning-rate", "0.01", "--seed", "5") == 0
     config = TrainConfig(
-        width=8, depth=1, epochs=6, batch_size=10, measurements=3, loss="mse",
+        width=8, depth=1, epochs=6, batch_size=10, measurements=3, loss="mse:1,15",
         learning_rate=0.01, seed=5,
     )  # fmt: skip
     result = train(config, load_data("images.npz", seed=5))
@@ -109,7 +109,9 @@ def test_the_numbers_are_those_of_the_library():
 
 
 def test_the_last_layer_can_be_certified(capsys):
-    assert trained("--losses", "mse", "--learning-rate", "0.01", "--weight-decay", "0.002") == 0
+    assert (
+        trained("--losses", "mse:1,15", "--learning-rate", "0.01", "--weight-decay", "0.002") == 0
+    )
     assert "Last layer: ufm certify run/mse_1.0_15.0.npz" in capsys.readouterr().out
     layer = load_classifier("run/mse_1.0_15.0.npz")  # as `ufm certify` does
     assert layer.problem.class_counts == (12, 12, 12)
@@ -209,7 +211,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, whole, monkeypatch
         epochs.append(1)
         return advance(run)
 
-    options = ("--losses", "ce", "mse")
+    options = ("--losses", "ce", "mse:1,15")
     with monkeypatch.context() as patch:
         patch.setattr(Run, "advance", interrupted)
         assert trained(*options) == 130

@@ -71,7 +71,7 @@ def test_as_many_samples_as_features_need_to_be_told_apart(path):
     square = RNG.normal(size=(6, 6))
     wide = RNG.normal(size=(3, 6))
     save(path, W=wide, H=square)
-    with pytest.raises(ValueError, match="--features rows"):
+    with pytest.raises(ValueError, match="`features` rows"):
         load_classifier(path)
     by_rows = load_classifier(path, features="rows")
     by_columns = load_classifier(path, features="columns")
@@ -109,7 +109,7 @@ def test_flags_override_the_file_and_say_so(path):
 def test_a_bias_comes_with_its_decay(path):
     layer = load_classifier(save(path, b=B, lam_b=0.3))
     assert value(layer) == pytest.approx(plain_value(B, lam_b=0.3), rel=1e-14)
-    with pytest.raises(ValueError, match="--lam-b"):
+    with pytest.raises(ValueError, match="give `lam_b`"):
         load_classifier(save(path, b=B))
     with pytest.raises(ValueError, match="there is no b"):
         load_classifier(save(path, lam_b=0.3))

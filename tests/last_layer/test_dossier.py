@@ -209,7 +209,7 @@ def test_an_older_certificate_is_replaced_and_anything_else_left_alone(proofs, t
     assert [entry.name for entry in tmp_path.iterdir()] == ["proof"]
     (target / "thesis.tex").write_text("precious")
     for path in (target, target / "thesis.tex"):
-        with pytest.raises(ValueError, match="choose another --out"):
+        with pytest.raises(ValueError, match="choose another `out`"):
             check_target(path)
     assert (target / "thesis.tex").read_text() == "precious"
 

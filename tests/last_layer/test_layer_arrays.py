@@ -61,7 +61,7 @@ def test_shapes_alone_decide_unless_w_or_h_is_square():
             truth = ("columns" if w else "rows", "columns" if h else "rows")
             shapes = ((d, K) if w else (K, d), (d, N) if h else (N, d))
             if d == N:
-                assert "say how it is stored with --features" in refusal(
+                assert "say how it is stored with `features`" in refusal(
                     layouts, *shapes, N, None, None
                 )
                 found = layouts(*shapes, N, None, truth[1])
@@ -93,7 +93,7 @@ def test_a_square_w_is_read_as_documented_unless_the_loss_says_otherwise():
     assert "W is square and is read as K x d, one row for each class" in layer.notes[-1]
     said = refusal(layer_of, V.T, H, labels, b)
     assert said.startswith("W is 3 x 3, as many classes as features, and seems to be transposed")
-    assert "--classifier columns (d x K, as Flax and Keras do)" in said
+    assert "`classifier` columns (d x K, as Flax and Keras do)" in said
     told = layer_of(V.T, H, labels, b, classifier="columns")
     assert value(told) == pytest.approx(plain_value(V, H, labels, b), rel=1e-14)
     # Told, it is believed, and nothing is to be said of a symmetric one.

@@ -11,7 +11,9 @@ from ufm.networks import TrainConfig, load_data, train, trained_curvature
 @pytest.fixture(scope="module")
 def trained():
     data = load_data("digits", per_class=3)
-    config = TrainConfig(loss="mse", width=4, depth=1, norm="batch", epochs=3, learning_rate=0.02)
+    config = TrainConfig(
+        loss="mse:1,15", width=4, depth=1, norm="batch", epochs=3, learning_rate=0.02
+    )
     return train(config, data), data
 
 

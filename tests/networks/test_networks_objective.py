@@ -19,7 +19,7 @@ def value_and_gradient(name: str, z: np.ndarray, labels: np.ndarray):
     count, classes = z.shape
     e = np.eye(classes)[labels]
     p, log_p = softmax(z, axis=1), log_softmax(z, axis=1)
-    if name == "mse":
+    if name == "mse:1,15":
         return np.mean((z - 15 * e) ** 2), 2 / classes * (z - 15 * e) / count
     if name == "fl:3":
         u, loss = 1 - np.sum(p * e, 1), -np.sum(log_p * e, 1)
@@ -49,7 +49,7 @@ def test_losses_and_gradients_are_the_papers(name):
 
 
 def test_normalisation_and_decays():
-    mse = parse_objective("mse", 10)
+    mse = parse_objective("mse:1,15", 10)
     assert (mse.spec, mse.factor) == ("mse:1.0,15.0", 0.2)
     assert mse.decay(5e-4) == pytest.approx(5e-4 * 5)
     assert mse.normalisation == (
@@ -60,14 +60,15 @@ def test_normalisation_and_decays():
     ce = parse_objective("ce", 10)
     assert (ce.factor, ce.decay(5e-4)) == (1.0, 5e-4)
     assert ce.normalisation == "CE: the mean over samples"
-    assert objective_specs(("ce", "ls:0.05", "mse")) == ("ce", "ls:0.05", "mse:1.0,15.0")
+    assert objective_specs(("ce", "ls:0.05", "mse:1,15")) == ("ce", "ls:0.05", "mse:1.0,15.0")
 
 
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ((), "--losses needs at least one loss"),
-        (("mse", "mse:1,15"), "--losses names a loss twice: mse mse:1,15"),
+        ((), "`losses` needs at least one loss"),
+        (("mse:1,15", "MSE:1,15.0"), "`losses` names a loss twice: mse:1,15 MSE:1,15.0"),
+        (("ce", "mse"), "loss .mse.: write mse:1,15 for the squared error of Zhou"),
         (("hinge",), "unknown loss 'hinge'"),
     ],
 )
@@ -150,7 +151,7 @@ def test_training_is_pytorchs_step_by_step(name, tmp_path):
     data = small_data(tmp_path)
     config = TrainConfig(
         width=8, depth=1, norm="none", loss=name, epochs=7, batch_size=10, weight_decay=0.01,
-        learning_rate=0.005 if name == "mse" else 0.05, momentum=0.8, seed=3,
+        learning_rate=0.005 if name == "mse:1,15" else 0.05, momentum=0.8, seed=3,
     )  # fmt: skip
     run = Run(config, data)
     assert isinstance(run.state.network, MLP)

@@ -28,7 +28,7 @@ def made_up(
     text = text or SMALL.replace("epochs = [2, 3]", "epochs = 3")
     text = text.replace("seed = [4, 7]", f"seed = {list(range(seeds))}")
     losses = ", ".join(f'"{loss}"' for loss in accuracies)
-    sweep = loaded(tmp_path, text.replace('"ce", "mse"', losses))
+    sweep = loaded(tmp_path, text.replace('"ce", "mse:1,15"', losses))
     store = make_store(tmp_path / "made-up", sweep.contents)
     records = []
     for cell in sweep.cells:
@@ -170,7 +170,7 @@ def test_every_squared_error_is_described_as_it_is(tmp_path):
 
 
 def test_the_page_shows_every_loss_and_test(tmp_path):
-    store = made_up(tmp_path, {"ce": CE, "mse": [x + 0.001 for x in CE]})
+    store = made_up(tmp_path, {"ce": CE, "mse:1.0,15.0": [x + 0.001 for x in CE]})
     page = render_networks(**page_data(store))
     assert "small networks" in page
     assert "targets 15·one-hot, squared error averaged over the 10 outputs without ½" in page

@@ -59,16 +59,16 @@ def test_a_rate_by_the_rule_belongs_to_loss_and_network_alone(tmp_path):
         ("width = 10", "width = [8, -1]", "network.width must be positive"),
         ("depth = 1", "depth = 1.5", "network.depth: expected int"),
         ("depth = 1", "deep = 1", "network: unknown field 'deep'; perhaps you meant 'depth'"),
-        ('["ce", "mse"]', '["ce", "ce"]', "training.losses: names a loss twice"),
-        ('["ce", "mse"]', '["xe"]', "training.losses: unknown loss 'xe'"),
+        ('["ce", "mse:1,15"]', '["ce", "ce"]', "training.losses: names a loss twice"),
+        ('["ce", "mse:1,15"]', '["xe"]', "training.losses: unknown loss 'xe'"),
         ("epochs = [2, 3]", "epochs = [2, 0]", "training.epochs must be at least 1, got 0"),
         ("epochs = [2, 3]", "epochs = []", "training.epochs: a list needs at least one value"),
-        ("seed = [4, 7]", "seed = -1", "training.seed: it must be in"),
+        ("seed = [4, 7]", "seed = -1", "training.seed must be in"),
         ("rate = 0.02", "rate = inf", "training.learning_rate must be positive and finite"),
         ("[network]", "[problem]", "unknown field 'problem'"),
         ("per_class = 20", 'source = "nope"', "data: unknown data 'nope'"),
         ("per_class = 20", "per_class = -1", "data: per_class must be at least 2, got -1"),
-        ("per_class = 20", "seed = -1", "data.seed: it must be in [0, 2^32), got -1"),
+        ("per_class = 20", "seed = -1", "data.seed must be in [0, 2^32), got -1"),
         ("depth = 1", "depth = 1\nwidth = 8e9", "Cannot overwrite a value"),
         ("width = 10", "width = 1e12", "network.width must be at most 100,000"),
         ("epochs = [2, 3]", "epochs = 99999999999", "training.epochs must be at most 10,000,000"),
@@ -133,7 +133,7 @@ def test_a_rate_is_chosen_once_for_all_seeds(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cells_of, "choose_learning_rate", counted)
     cells_of._rate.cache_clear()
-    sweep = loaded(tmp_path, SMALL.replace("learning_rate = 0.02", "").replace(', "mse"', ""))
+    sweep = loaded(tmp_path, SMALL.replace("learning_rate = 0.02", "").replace(', "mse:1,15"', ""))
     store = run_sweep(sweep, tmp_path / "out")
     cells_of._rate.cache_clear()
     assert chosen == ["ce"]
@@ -169,7 +169,7 @@ def test_runs_go_on_while_another_rate_is_chosen(tmp_path, monkeypatch):
 
 
 def test_a_run_that_diverges_is_recorded_as_such(tmp_path):
-    text = SMALL.replace("learning_rate = 0.02", "learning_rate = 1e4").replace(', "mse"', "")
+    text = SMALL.replace("learning_rate = 0.02", "learning_rate = 1e4").replace(', "mse:1,15"', "")
     cell = loaded(tmp_path, text).cells[0]
     (record,) = Training().run([cell])
     assert record.row["status"] in ("diverged", "dead")

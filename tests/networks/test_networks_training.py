@@ -93,7 +93,7 @@ def test_a_measure_of_the_caller_joins_the_history(data):
         problem = layer.classifier().problem
         return {"dual": float(problem.lam_h), "rank": np.linalg.matrix_rank(layer.W)}
 
-    result = train(msgspec.structs.replace(SMALL, loss="mse"), data, measure=measure)
+    result = train(msgspec.structs.replace(SMALL, loss="mse:1,15"), data, measure=measure)
     assert list(result.history) == [*COLUMNS, "dual", "rank"]
     sizes = result.history["weight_norm"] / result.history["feature_norm"]
     # λ_H = λ_W ‖W‖²/‖H‖², with λ_W = λ K/2 for the squared error.
@@ -166,7 +166,7 @@ def digits():
     )
 
 
-PLAIN = TrainConfig(loss="mse", norm="none", width=128, depth=2, epochs=10, batch_size=20)
+PLAIN = TrainConfig(loss="mse:1,15", norm="none", width=128, depth=2, epochs=10, batch_size=20)
 
 
 def test_squared_error_diverges_at_once_at_the_papers_rate(digits):
@@ -182,7 +182,7 @@ def test_squared_error_diverges_at_once_at_the_papers_rate(digits):
 
 
 def test_a_loss_far_above_that_of_no_answer_is_divergence(data):
-    run = Run(msgspec.structs.replace(SMALL, loss="mse"), data)
+    run = Run(msgspec.structs.replace(SMALL, loss="mse:1,15"), data)
     # (1/K) 15², a mean over outputs.
     assert run.blown_up(75.0 * 1.001e4)
     assert not run.blown_up(75.0 * 0.999e4)
@@ -304,7 +304,7 @@ def test_what_is_no_configuration_is_refused(options, message):
 
 
 def test_defaults_are_filled_in(data):
-    config = TrainConfig(model="resnet", loss="mse")
+    config = TrainConfig(model="resnet", loss="mse:1,15")
     assert config.architecture == ("resnet", 1.0, 1, "group")
     assert config.loss == "mse:1.0,15.0"
     assert TrainConfig(width=64).architecture == ("mlp", 64.0, 3, "batch")

@@ -45,7 +45,7 @@ def same(first: dict, second: dict) -> None:
 
 def test_the_numbers_of_a_run_are_those_of_its_point(sweep):
     record = run_cell(sweep.cells[0], ALL)
-    row, problem = record.row, sweep.cells[0].problem()
+    row, problem = record.row, sweep.cells[0].spec.problem()
     assert set(row) == set(COLUMNS)
     point = Params(*(jnp.asarray(record.arrays[name]) for name in "WHb"))
     value, gradient = objective_and_gradient(problem, point)
@@ -73,7 +73,7 @@ def test_the_numbers_of_a_run_are_those_of_its_point(sweep):
 def test_a_start_is_that_of_its_number(sweep, tmp_path):
     """Anybody can repeat cell i: fold_in(key(seed), i)."""
     cell = sweep.cells[5]
-    problem = cell.problem()
+    problem = cell.spec.problem()
     start = init_params(problem, jax.random.fold_in(jax.random.key(0), 5), 0.1)
     record = run_cell(cell, ALL)
     np.testing.assert_array_equal(solve(problem, start).params.W, record.arrays["W"])

@@ -30,9 +30,9 @@ def test_the_last_axis_is_the_starts_and_the_first_the_losses(tmp_path):
         "[start]\ncount = 2\nseed = [3, 4]",
     )
     expected = itertools.product(("ce", "ls:0.2"), (1e-3, 1e-2), (5e-3, 5e-2, 5e-1), (3, 4), (0, 1))
-    assert [(c.loss, c.lam_w, c.lam_h, c.seed, c.start) for c in found] == list(expected)
+    assert [(c.loss, c.spec.lam_w, c.spec.lam_h, c.seed, c.start) for c in found] == list(expected)
     assert [c.index for c in found] == list(range(48))
-    assert {c.lam_b for c in found} == {1e-2}
+    assert {c.spec.lam_b for c in found} == {1e-2}
 
 
 def test_ranges_have_the_ends_as_written_and_equal_steps(tmp_path):
@@ -41,9 +41,9 @@ def test_ranges_have_the_ends_as_written_and_equal_steps(tmp_path):
         'lam_w = { from = 1e-5, to = 1e-2, num = 4, spacing = "log" }\n'
         "lam_h = { from = 0.1, to = 0.7, num = 3 }",
     )
-    assert [c.lam_w for c in found[::3]] == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2], rel=1e-14)
-    assert (found[0].lam_w, found[-1].lam_w) == (1e-5, 1e-2)
-    assert [c.lam_h for c in found[:3]] == pytest.approx([0.1, 0.4, 0.7])
+    assert [c.spec.lam_w for c in found[::3]] == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2], rel=1e-14)
+    assert (found[0].spec.lam_w, found[-1].spec.lam_w) == (1e-5, 1e-2)
+    assert [c.spec.lam_h for c in found[:3]] == pytest.approx([0.1, 0.4, 0.7])
 
 
 def test_hyperparameters_of_a_loss_are_axes_too(tmp_path):
@@ -52,11 +52,11 @@ def test_hyperparameters_of_a_loss_are_axes_too(tmp_path):
         'lam_w = 1e-3\nlam_h = "lam_w"\nlam_b = [0.0, "none"]',
         '[{ name = "ls", alpha = [0.0, 0.3] }, { name = "mse", scale = [1, 5], target = 3 }]',
     )
-    assert [(c.loss, c.lam_b) for c in found] == [
+    assert [(c.loss, c.spec.lam_b) for c in found] == [
         ("ls:0.0", 0.0), ("ls:0.0", None), ("ls:0.3", 0.0), ("ls:0.3", None),
         ("mse:1.0,3.0", 0.0), ("mse:1.0,3.0", None), ("mse:5.0,3.0", 0.0), ("mse:5.0,3.0", None),
     ]  # fmt: skip
-    assert {c.lam_h for c in found} == {1e-3}
+    assert {c.spec.lam_h for c in found} == {1e-3}
     assert {c.program.has_bias for c in found} == {True, False}
     assert len({c.program for c in found}) == 4
 
@@ -68,8 +68,10 @@ def test_decays_relative_to_the_threshold(tmp_path):
     for cell, (factor, share) in zip(
         found, itertools.product((1.0, 0.8, 1.0), (0.5, 2.0)), strict=True
     ):
-        assert cell.lam_w == cell.lam_h == pytest.approx(factor * share / (4 * math.sqrt(5)))
-        rho = float(symmetric_minimum(cell.problem()).rho)
+        assert (
+            cell.spec.lam_w == cell.spec.lam_h == pytest.approx(factor * share / (4 * math.sqrt(5)))
+        )
+        rho = float(symmetric_minimum(cell.spec.problem()).rho)
         assert (rho == 0) == (share > 1)
 
 
@@ -79,13 +81,13 @@ def test_random_draws_are_the_same_every_time_and_differ_between_fields(tmp_path
     first, again = loaded(tmp_path, text).cells, loaded(tmp_path, text).cells
     assert first == again
     assert len(first) == 200
-    logs = np.log10([[c.lam_w, c.lam_h] for c in first])
+    logs = np.log10([[c.spec.lam_w, c.spec.lam_h] for c in first])
     assert -4 <= logs.min() < -3.9 < -1.1 < logs.max() <= -1
     # Uniform on an interval of length 3: mean −2.5, standard deviation 3/√12, errors 1/√200.
     np.testing.assert_allclose(logs.mean(axis=0), -2.5, atol=3 * 3 / math.sqrt(12 * 200))
     assert abs(np.corrcoef(logs.T)[0, 1]) < 3 / math.sqrt(200)
     other = loaded(tmp_path, text + "[start]\nseed = 1\n").cells
-    assert not {c.lam_w for c in first} & {c.lam_w for c in other}
+    assert not {c.spec.lam_w for c in first} & {c.spec.lam_w for c in other}
 
 
 def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
@@ -101,10 +103,10 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
     method = ["newton", "lbfgs"]
     """
     found = loaded(tmp_path, text).cells
-    assert {c.class_counts for c in found} == {(n,) * 4 for n in (1, 2, 3, 4)}
+    assert {c.spec.class_counts for c in found} == {(n,) * 4 for n in (1, 2, 3, 4)}
     assert len({c.program for c in found}) == len(found) == 16
     text = 'loss=["ce"]\n[problem]\nclass_counts = [[4, 2, 1], [2, 2, 2]]\ndim=3\nlam_w=1\nlam_h=1'
-    assert [c.class_counts for c in loaded(tmp_path, text).cells] == [(4, 2, 1), (2, 2, 2)]
+    assert [c.spec.class_counts for c in loaded(tmp_path, text).cells] == [(4, 2, 1), (2, 2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_relative_ranges_are_for_decays_of_balanced_problems(tmp_path):
 
 
 def test_a_cell_is_the_problem_that_it_says(tmp_path):
-    problem = loaded(tmp_path).cells[-1].problem()
+    problem = loaded(tmp_path).cells[-1].spec.problem()
     expected = Problem.balanced(
         loss=CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=0.5, lam_h=0.5, lam_b=1e-2
     )

@@ -57,13 +57,13 @@ def test_it_ends_after_the_batch_and_goes_on_with_the_rest(whole, tmp_path):
 def test_another_sweep_or_folder_is_refused_but_a_title_may_change(copy, tmp_path):
     sweep, out = copy
     other = loaded(tmp_path, TINY.replace("dim = 6", "dim = 5"))
-    with pytest.raises(ValueError, match=r"holds another sweep .*choose another --out"):
+    with pytest.raises(ValueError, match=r"holds another sweep .*choose another `out`"):
         run_sweep(other, out)
     assert go_on(loaded(tmp_path, TINY.replace("tiny", "renamed")), out) == ([], [])
     assert open_store(out).config["title"] == "renamed"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(ValueError, match="is no folder of a sweep: choose another --out"):
+    with pytest.raises(ValueError, match="is no folder of a sweep: choose another `out`"):
         run_sweep(sweep, tmp_path / "mine")
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
     with pytest.raises(ValueError, match=r"there is no sweep.json in it"):

@@ -8,7 +8,7 @@ from pathlib import Path
 PARTIAL = ".part"
 
 
-def unwritable(path: Path, error: OSError, remedy: str = "choose another --out") -> ValueError:
+def unwritable(path: Path, error: OSError, remedy: str = "choose another `out`") -> ValueError:
     """What to raise, and what to do, where a folder or file cannot be written."""
     return ValueError(f"{path} cannot be written ({error.strerror}): {remedy}")
 

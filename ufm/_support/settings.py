@@ -52,6 +52,13 @@ def convert(values: Any, schema: type[T], dec_hook: Callable[[type, Any], Any] |
         raise ValueError(_with_field(str(error), schema)) from None
 
 
+def check_seed(name: str, seed: int) -> int:
+    """The seed. Raises `ValueError`, naming the field, outside of [0, 2^32)."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{name} must be in [0, 2^32), got {seed}")
+    return seed
+
+
 def perhaps(name: str, fields: Sequence[str]) -> str:
     """What to say after an unknown name: a similar one, or all there are."""
     similar = difflib.get_close_matches(name.lower().replace("-", "_"), fields, n=1)

@@ -17,8 +17,7 @@ from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
 from ufm.cli.landscape import Landscape
-from ufm.cli.output.notes import warnings_as_notes
-from ufm.cli.output.print import flushed, tell, write
+from ufm.cli.output.print import flushed, tell, warnings_as_notes, with_flags, write
 from ufm.cli.parsing import config as _config
 from ufm.cli.parsing.complaint import in_one_line
 from ufm.cli.parsing.examples import examples
@@ -58,12 +57,13 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
-    args = sys.argv[1:] if argv is None else argv
+    command = None
     try:
         with flushed(), warnings_as_notes():
-            return parse(args).run()
+            command = parse(sys.argv[1:] if argv is None else argv)
+            return command.run()
     except (ValueError, TypeError) as error:
-        _fail(str(error))
+        _fail(with_flags(str(error), command))
     except BrokenPipeError:  # whoever read the output has enough, as `head` does
         return 1
     except OSError as error:

@@ -92,7 +92,7 @@ class Certify:
         else:
             from ufm.cli.output.summary import show
 
-            show(examination, folder)
+            show(examination, folder, self)
         return 0
 
     def _centred(self, layer: "Classifier") -> "Classifier":

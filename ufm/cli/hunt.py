@@ -3,12 +3,13 @@
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import tyro
 
+from ufm._support.settings import check_seed
 from ufm.cli.output.print import say, tell, write
+from ufm.cli.parsing.options import Options
 
 if TYPE_CHECKING:
     from ufm.counterexamples.hunt import Hunt as Found
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Range = Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")]
 
 
-class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Hunt(Options, frozen=True, kw_only=True):
     """Look for local minima that are not global, in problems drawn at random.
 
     Every try draws a loss, K, n and decays from the ranges below, with d as small as the theory
@@ -32,8 +33,6 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     writes every one as an .npz that ufm certify reads.
     """
 
-    config: Path | None = None
-    """TOML file of options, named as here with _ for -: tries = 200. Flags override it."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = ("fl:0.5", "fl:5")
     """One loss, or two of a family between whose numbers one is drawn: ce, ls:0 ls:0.5,
     fl:1 fl:5, mse:0.5,1 mse:5,2."""
@@ -80,7 +79,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.out is not None:
             from ufm.runs.run_folder import RunFolder
 
-            folder = RunFolder.open(self.out, self._configuration())
+            folder = RunFolder.open(self.out, self.configuration())
             files = output.files(found, text)
             if self.figures:
                 files |= output.drawn(space)
@@ -101,7 +100,7 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Refuse a folder for the results before the search rather than after it."""
         from ufm.runs.run_folder import RunFolder
 
-        if self.out is None or not RunFolder.exists(self.out, self._configuration()):
+        if self.out is None or not RunFolder.exists(self.out, self.configuration()):
             return
         done = RunFolder(self.out, {}).load("hunt")
         if done is not None and done.get("tries") == self.tries:
@@ -117,13 +116,10 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(
                 f"--losses takes one loss, or two as ends of a range, got {len(losses)}"
             )
-        for name, least in (("tries", 1), ("intervals", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        self.at_least(tries=1, intervals=0)
+        check_seed("`seed`", self.seed)
         if not 1e-9 <= self.accuracy < 1:
             raise ValueError(f"--accuracy must be in [1e-9, 1), got {self.accuracy}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
         if self.lam_b is not None and not 0 <= self.lam_b < math.inf:
             raise ValueError(f"--lam-b must be non-negative and finite, or None, got {self.lam_b}")
         first, last = parse_loss(losses[0]), parse_loss(losses[-1])
@@ -171,10 +167,3 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             interrupted = True
         found = Found(space, tuple(attempts)) if attempts else None
         return found, intervals, interrupted
-
-    def _configuration(self) -> dict[str, Any]:
-        """What the numbers depend on: everything but where they go."""
-        config = msgspec.structs.asdict(self)
-        for name in ("config", "out", "figures", "json"):
-            del config[name]
-        return config

@@ -1,25 +1,22 @@
 """`ufm landscape`: the critical points, and what each is."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-import tyro
-
-from ufm._support.text import command
-from ufm.cli.output.print import tell, write
+from ufm._support.settings import check_seed
+from ufm.cli.each_loss import each_loss
+from ufm.cli.output.print import write
+from ufm.cli.parsing.options import ProblemOptions
 
 if TYPE_CHECKING:
     from ufm.landscape import Census
     from ufm.model.problem import Problem
     from ufm.runs.run_folder import RunFolder
 
-#: Where the numbers go and how they are shown: they do not depend on it.
-_OUTPUT = ("config", "out", "figures", "points", "save_points", "json")
 _EFFORT = ("starts_per_rank", "max_partitions", "starts_per_partition", "root_starts", "flows")
 
 
-class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Landscape(ProblemOptions, frozen=True, kw_only=True):
     """Search for the critical points of every kind, and classify every one that is found.
 
     Minima of every rank, points that are symmetric under a partition of the classes, roots of the
@@ -31,32 +28,10 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     .npz of the points, results.json, table.tex, and, if asked for, figures.
     """
 
-    config: Path | None = None
-    """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it. The
-    config.json of a folder of results repeats that run."""
-    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
-        "ce",
-        "ls:0.1",
-        "fl:3",
-        "mse",
-    )
-    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
-    num_classes: int = 10
-    """K, the number of classes."""
     dim: int = 11
     """d, the feature dimension. Critical points of d > K are those of d = K, up to rotation."""
     per_class: int = 5
     """n, samples in each class. What convex losses cost does not depend on it."""
-    counts: Annotated[
-        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
-    ] = ()
-    """Samples of each class, if unequal: --counts 9 5 5 2. Replaces K and n."""
-    lam_w: float = 5e-4
-    """Weight decay of the classifier W."""
-    lam_h: float = 5e-4
-    """Weight decay of the features H."""
-    lam_b: float | None = 1e-2
-    """Weight decay of the bias: 0 for a free bias, None for no bias."""
     starts_per_rank: int = 10
     """Random starts for the minima of each rank."""
     max_partitions: int = 1000
@@ -83,29 +58,19 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
+    OUTPUT: ClassVar[tuple[str, ...]] = (*ProblemOptions.OUTPUT, "points", "save_points")
+
     def run(self) -> int:
         """Search loss by loss; partial results survive an interruption."""
         from ufm.cli.parsing.jax import configure
         from ufm.runs.run_folder import RunFolder
 
         configure()
-        problems = self._problems()
-        folder = RunFolder.open(self.out, self._configuration(), "landscape")
-        results: list[dict[str, Any]] = []
-        try:
-            for name, problem in problems.items():
-                done = folder.load(name)
-                if done is not None:
-                    tell(f"{name}: already in {folder.path}")
-                results.append(done or self._explore(name, problem, folder))
-        except KeyboardInterrupt:
-            tell("")
-            tell(
-                f"Interrupted: {len(results)} of {len(problems)} losses are done. "
-                f"Continue with --out {command(folder.path)}"
-            )
+        problems = self.problems(self._check)
+        folder = RunFolder.open(self.out, self.configuration(), "landscape")
+        results = each_loss(problems, folder, self._explore)
+        if results is None:
             return 130
-        folder.finish(results)
         if self.json:
             write(folder.as_json(results))
         else:
@@ -115,31 +80,14 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self._report(problems, results, folder)
         return 0
 
-    def _problems(self) -> "dict[str, Problem]":
-        """What to search, by name. All that can be refused is refused here: no folder is made."""
-        from ufm.cli.parsing.problems import build_problems
-
-        return build_problems(self, self._check)
-
     def _check(self, problems: "dict[str, Problem]") -> None:
         """Refuse what the problems themselves do not."""
         from ufm.landscape.point_space import search_space
 
-        for name in _EFFORT:
-            if getattr(self, name) < 0:
-                flag = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{flag} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        self.at_least(**dict.fromkeys(_EFFORT, 0))
+        check_seed("`seed`", self.seed)
         for problem in problems.values():
             search_space(problem)
-
-    def _configuration(self) -> dict[str, Any]:
-        """What the numbers depend on."""
-        config = msgspec.structs.asdict(self)
-        for name in _OUTPUT:
-            del config[name]
-        return config
 
     def _explore(self, name: str, problem: "Problem", folder: "RunFolder") -> dict[str, Any]:
         import jax
@@ -172,8 +120,9 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         folder: "RunFolder",
     ) -> None:
         """table.tex, single points and figures. The numbers are printed and stored by now."""
-        from ufm.cli.output.landscape_output import draw, point_files
+        from ufm.cli.output.landscape_output import draw
         from ufm.cli.output.progress import waiting
+        from ufm.last_layer.stored_point import point_file
         from ufm.report.landscape.table import landscape_table
         from ufm.runs.run_folder import slug
 
@@ -185,7 +134,8 @@ class Landscape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.save_points:
             with waiting("writing points"):
                 for census, name in zip(censuses, problems, strict=True):
-                    for number, content in enumerate(point_files(census)):
+                    for number, point in enumerate(census.points):
+                        content = point_file(census.problem, point.params)
                         folder.add(f"points/{slug(name)}-{number:03d}.npz", content)
         if self.figures:
             for name, content in draw(censuses, self.seed):

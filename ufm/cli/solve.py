@@ -2,13 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import msgspec
-import tyro
-
-from ufm._support.text import command
-from ufm.cli.output.print import tell, write
+from ufm._support.settings import check_seed
+from ufm.cli.each_loss import each_loss
+from ufm.cli.output.print import write
+from ufm.cli.parsing.options import ProblemOptions
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from ufm.runs.run_folder import RunFolder
 
 
-class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Solve(ProblemOptions, frozen=True, kw_only=True):
     """Solve the model from many random starts and certify where each run ended.
 
     For every loss: how many starts ended at a proven global minimum, the largest gap
@@ -24,32 +23,6 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     folder: results.json, one .npz of arrays per loss, table.tex, and, if asked for, figures.
     """
 
-    config: Path | None = None
-    """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it. The
-    config.json of a folder of results repeats that run."""
-    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
-        "ce",
-        "ls:0.1",
-        "fl:3",
-        "mse",
-    )
-    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
-    num_classes: int = 10
-    """K, the number of classes."""
-    dim: int = 16
-    """d, the feature dimension. A simplex ETF needs d >= K-1."""
-    per_class: int = 100
-    """n, samples in each class."""
-    counts: Annotated[
-        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
-    ] = ()
-    """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
-    lam_w: float = 5e-4
-    """Weight decay of the classifier W."""
-    lam_h: float = 5e-4
-    """Weight decay of the features H."""
-    lam_b: float | None = 1e-2
-    """Weight decay of the bias: 0 for a free bias, None for no bias."""
     starts: int = 20
     """Random starts per loss."""
     scale: float = 0.1
@@ -84,23 +57,11 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         from ufm.runs.run_folder import RunFolder
 
         configure()
-        problems = self._problems()
-        folder = RunFolder.open(self.out, self._configuration())
-        results: list[LossResult] = []
-        try:
-            for name, problem in problems.items():
-                done = folder.load(name)
-                if done is not None:
-                    tell(f"{name}: already in {folder.path}")
-                results.append(done or self._solve(name, problem, folder))
-        except KeyboardInterrupt:
-            tell("")
-            tell(
-                f"Interrupted: {len(results)} of {len(problems)} losses are done. "
-                f"Continue with --out {command(folder.path)}"
-            )
+        problems = self.problems(self._check)
+        folder = RunFolder.open(self.out, self.configuration())
+        results = each_loss(problems, folder, self._solve)
+        if results is None:
             return 130
-        folder.finish(results)
         if self.json:
             write(folder.as_json(results))
         else:
@@ -110,32 +71,17 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         self._report(problems, results, folder)
         return 0
 
-    def _problems(self) -> "dict[str, Problem]":
-        """What to solve, by name. All that can be refused is refused here: no folder is made."""
-        from ufm.cli.parsing.problems import build_problems
-
-        return build_problems(self, lambda _: self._check())
-
-    def _check(self) -> None:
+    def _check(self, _: "dict[str, Problem]") -> None:
         """Refuse what the problems themselves do not."""
         from ufm.certificates.certificate import check_tolerance
         from ufm.solvers import check_options
 
-        if self.starts < 1:
-            raise ValueError(f"--starts must be at least 1, got {self.starts}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        self.at_least(starts=1)
+        check_seed("`seed`", self.seed)
         if not 0 <= self.scale < math.inf:
-            raise ValueError(f"--scale must be non-negative and finite, got {self.scale}")
+            raise ValueError(f"`scale` must be non-negative and finite, got {self.scale}")
         check_options(self.method, self.tol, self.max_steps)
         check_tolerance(self.gap_tol)
-
-    def _configuration(self) -> dict[str, Any]:
-        """What the numbers depend on: everything but where they go."""
-        config = msgspec.structs.asdict(self)
-        for name in ("config", "out", "figures", "json"):
-            del config[name]
-        return config
 
     def _report(
         self, problems: "dict[str, Problem]", results: "list[LossResult]", folder: "RunFolder"

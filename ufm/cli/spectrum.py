@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import tyro
 
+from ufm._support.settings import check_seed
 from ufm.cli.output.print import say, write
+from ufm.cli.parsing.options import ProblemOptions
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from ufm.spectra.at_points import SpectrumRecord
 
 #: What says which problem it is: a file brings its own.
-_PROBLEM = ("losses", "num_classes", "dim", "per_class", "counts", "lam_w", "lam_h", "lam_b")
+_PROBLEM = [name for name in ProblemOptions.__struct_fields__ if name != "config"]
 _OF_RUNS = ("points", "solver", "seed", "scale", "max_steps")
 
 
-class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Spectrum(ProblemOptions, frozen=True, kw_only=True):
     """Eigenvalues of the Hessian: how many are negative, zero, positive, and where they are.
 
     Without FILE, at the global minimum of the problem that the flags describe, all of them with
@@ -38,8 +39,6 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = None
     """An .npz that ufm solve stored (its folder names the problem), or a last layer as for
     ufm certify."""
-    config: Path | None = None
-    """TOML file of options, named as here with _ for -: num_classes = 4. Flags override it."""
     at: Literal["minimum", "origin", "frame"] | None = None
     """Where, without FILE: the global minimum; W = H = 0 with the best bias; the simplex ETF or
     other frame, global or not (fl beyond the collapse threshold). None: minimum."""
@@ -48,29 +47,6 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     method: Literal["auto", "closed_form", "collapsed", "dense", "lanczos"] = "auto"
     """How: closed_form (balanced classes), collapsed (features equal within classes), dense (any
     point, to 10,000 dimensions), lanczos (any point, both ends only)."""
-    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
-        "ce",
-        "ls:0.1",
-        "fl:3",
-        "mse",
-    )
-    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
-    num_classes: int = 10
-    """K, the number of classes."""
-    dim: int = 16
-    """d, the feature dimension."""
-    per_class: int = 100
-    """n, samples in each class."""
-    counts: Annotated[
-        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
-    ] = ()
-    """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
-    lam_w: float = 5e-4
-    """Weight decay of the classifier W."""
-    lam_h: float = 5e-4
-    """Weight decay of the features H."""
-    lam_b: float | None = 1e-2
-    """Weight decay of the bias: 0 for a free bias, None for no bias."""
     points: int = 12
     """Moments of a run to look at."""
     solver: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
@@ -127,28 +103,22 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             for name in ("at", "along", *_PROBLEM):
                 if name in given:
                     raise ValueError(
-                        f"{self.file} is a point of a problem of its own: leave out {_flag(name)}"
+                        f"{self.file} is a point of a problem of its own: leave out `{name}`"
                     )
         if self.along is None:
             for name in _OF_RUNS:
                 if name in given:
-                    raise ValueError(
-                        f"{_flag(name)} is for a run: add --along run, or leave it out"
-                    )
+                    raise ValueError(f"`{name}` is for a run: add --along run, or leave it out")
         else:
             for name in ("at", "method"):
                 if name in given:
-                    raise ValueError(
-                        f"{_flag(name)} is for one point: leave it out with --along run"
-                    )
+                    raise ValueError(f"`{name}` is for one point: leave it out with --along run")
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
-        if self.points < 2:
-            raise ValueError(f"--points must be at least 2, got {self.points}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in [0, 2^32), got {self.seed}")
+        self.at_least(points=2)
+        check_seed("`seed`", self.seed)
         if not 0 <= self.scale < math.inf:
-            raise ValueError(f"--scale must be non-negative and finite, got {self.scale}")
+            raise ValueError(f"`scale` must be non-negative and finite, got {self.scale}")
         check_options(self.solver, None, self.max_steps)
 
     def _records(self) -> "tuple[list[SpectrumRecord], tuple[str, ...]]":
@@ -159,9 +129,10 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.file is not None:
             layer = _load(self.file)
             with waiting("eigenvalues"):
-                return [record_of(layer.problem, layer.params, self.method)], layer.notes
+                notes = tuple(note.replace("`", "") for note in layer.notes)
+                return [record_of(layer.problem, layer.params, self.method)], notes
         records = []
-        for problem in self._problems():
+        for problem in self.problems().values():
             with waiting(problem.loss.label()):
                 records.append(record_at(problem, self.at or "minimum", self.method))
         return records, ()
@@ -175,7 +146,7 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         from ufm.spectra.along_run import spectrum_along
 
         found = []
-        for problem in self._problems():
+        for problem in self.problems().values():
             # The first of the starts of `ufm solve` with this seed.
             start = jax.tree.map(
                 lambda x: x[0], init_params(problem, jax.random.key(self.seed), self.scale, 1)
@@ -191,11 +162,6 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 found.append((problem, spectrum_along(problem, path, advance)))
         return found
 
-    def _problems(self) -> "list[Problem]":
-        from ufm.cli.parsing.problems import build_problem, parse_losses
-
-        return [build_problem(self, loss) for loss in parse_losses(self.losses).values()]
-
     def _write(
         self,
         files: "dict[str, bytes]",
@@ -206,23 +172,13 @@ class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         from ufm.runs.run_folder import RunFolder
 
         drawn = draw() if self.figures else []
-        folder = RunFolder.open(self.out, self._configuration())
+        folder = RunFolder.open(
+            self.out, self.configuration() | {"file": None if self.file is None else str(self.file)}
+        )
         for name, content in files.items():
             folder.add(name, content)
         for name, content in drawn:
             folder.add(f"figures/{name}", content)
-
-    def _configuration(self) -> dict[str, Any]:
-        """What the numbers depend on: everything but where they go."""
-        config = msgspec.structs.asdict(self)
-        for name in ("config", "out", "figures", "json"):
-            del config[name]
-        config["file"] = None if self.file is None else str(self.file)
-        return config
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _load(path: Path):
@@ -231,5 +187,5 @@ def _load(path: Path):
     try:
         return load_solution(path)
     except ValueError as error:
-        # Flags of `ufm certify` that this command does not have.
-        raise ValueError(str(error).split(", or give --")[0].split(" (--lam-h)")[0]) from None
+        # Of what `ufm certify` can be told beside the file this command is told nothing.
+        raise ValueError(str(error).split(", or give `")[0].replace("`", "")) from None

@@ -8,6 +8,7 @@ import tyro
 
 from ufm._support.text import command
 from ufm.cli.output.print import tell, write
+from ufm.cli.parsing.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,17 +16,14 @@ if TYPE_CHECKING:
     from ufm.networks import Choice, ImageData, TrainConfig, TrainResult
     from ufm.runs.run_folder import RunFolder
 
-#: Where the numbers go and how they are shown: they do not depend on it.
-_OUTPUT = ("config", "out", "json")
 
-
-class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Train(Options, frozen=True, kw_only=True):
     """Train a network under every loss, and measure how its last layer collapses.
 
     Stochastic gradients as in Zhou et al. (2022): momentum 0.9, weight decay 5e-4 on all
     parameters, the learning rate divided by ten after 3/7 and 5/7 of the epochs. For every loss:
     accuracies, and NC1-NC3 of the features of all training images, first epoch and last. The mse
-    loss has targets 15 one-hot and averages over the K outputs, without 1/2.
+    losses average over the K outputs, without 1/2.
 
     Results go to a folder: for every loss a .json and a .csv of the history, an .npz of the last
     layer, which ufm certify reads, and a checkpoint. Run again with the same folder to go on after
@@ -35,9 +33,6 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     network died under any of them: the others are trained, stored and printed all the same.
     """
 
-    config: Path | None = None
-    """TOML file of options, named as here with _ for -: per_class = 50. Flags override it. The
-    config.json of a folder of results repeats that run."""
     data: str = "digits"
     """digits, fashion-mnist (Debian package dataset-fashion-mnist), or the path of an .npz with
     images (N x h x w, N x h x w x c or N x c x h x w) and labels, and maybe test_images and
@@ -48,9 +43,9 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         "ce",
         "ls:0.05",
         "fl:3",
-        "mse",
+        "mse:1,15",
     )
-    """Losses: ce, ls:ALPHA, fl:GAMMA, mse (targets 15 one-hot), mse:SCALE,TARGET."""
+    """Losses: ce, ls:ALPHA, fl:GAMMA, mse:SCALE,TARGET (mse:1,15 has targets 15 one-hot)."""
     model: Literal["mlp", "resnet"] = "mlp"
     """The network: a multilayer perceptron, or a small residual network."""
     width: float | None = None
@@ -94,7 +89,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         data, configs = self._checked()
         results: list[dict[str, Any]] = []
         with stop_on_signal("this epoch") as stopped:
-            folder = RunFolder.open(self.out, self._configuration(), "train")
+            folder = RunFolder.open(self.out, self.configuration(), "train")
             _check_images(folder, data)
             for name, config in configs.items():
                 entry = folder.load(name)
@@ -126,25 +121,16 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         given = {name: names[name] for name in TrainConfig.__struct_fields__ if name in names}
         if self.learning_rate is None:
             del given["learning_rate"]
-        try:
-            specs = objective_specs(self.losses)
+        with self.refusing():
+            # A folder of version 0.1 has its losses as they were written then.
+            stored = self.config is not None and self.config.suffix == ".json"
+            specs = objective_specs(self.losses, stored=stored)
             configs = {spec: TrainConfig(loss=spec, **given) for spec in specs}
             data = load_data(self.data, self.per_class, self.seed)
             next(iter(configs.values())).batch(len(data.labels))
             if self.learning_rate is None:
                 validation_split(data, VALIDATION_SHARE)
-        except ValueError as error:
-            if self.config is None:
-                raise
-            raise ValueError(f"{error} (options of {self.config}, then of the flags)") from None
         return data, configs
-
-    def _configuration(self) -> dict[str, Any]:
-        """What the numbers depend on."""
-        config = msgspec.structs.asdict(self)
-        for name in _OUTPUT:
-            del config[name]
-        return config
 
     def _train(
         self,
@@ -238,5 +224,5 @@ def _check_images(folder: "RunFolder", data: "ImageData") -> None:
     elif path.read_text(encoding="utf-8").strip() != mine:
         raise ValueError(
             f"{folder.path} was begun with other images than {data.name} has now: choose another "
-            "--out"
+            "`out`"
         )

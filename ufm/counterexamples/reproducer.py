@@ -11,17 +11,14 @@ over the class means, so that one sample in each class is enough.
 """
 
 import dataclasses
-import io
 import os
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from ufm._support.atomic_files import write_whole
 from ufm.counterexamples.hunt import SpuriousMinimum
-from ufm.losses import loss_spec
+from ufm.last_layer.stored_point import point_file
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
@@ -48,19 +45,7 @@ def one_per_class(minimum: SpuriousMinimum) -> tuple[Problem, Params]:
 def reproducing_file(minimum: SpuriousMinimum) -> bytes:
     """An .npz as `ufm certify` reads it: W, H (d×K), labels, loss and decays, and b if there is."""
     problem, point = one_per_class(minimum)
-    arrays: dict[str, Any] = {
-        "W": point.W,
-        "H": point.H,
-        "labels": problem.labels,
-        "loss": loss_spec(problem.loss),
-        "lam_w": float(problem.lam_w),
-        "lam_h": float(problem.lam_h),
-    }
-    if point.b is not None:
-        arrays |= {"b": point.b, "lam_b": float(problem.lam_b or 0.0)}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    return point_file(problem, point)
 
 
 def save(minimum: SpuriousMinimum, path: str | os.PathLike[str]) -> None:

@@ -195,7 +195,7 @@ def layouts(
     if len({h for _, h in told}) > 1:
         raise ValueError(
             f"H is {samples} x {samples}, as many samples as features: say how it is stored with "
-            "--features rows (N x d, as PyTorch does) or --features columns (d x N)"
+            "`features` rows (N x d, as PyTorch does) or `features` columns (d x N)"
         )
     return told[0]
 

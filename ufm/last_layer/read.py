@@ -104,8 +104,8 @@ def load_classifier(
     for name in _REQUIRED:
         if name not in present:
             has = ", ".join(sorted([*arrays, *others])) or "nothing"
-            flag = f", or give --{name.replace('_', '-')}" if name in _SCALARS else ""
-            raise ValueError(f"{path} has no {name} (it has {has}): add it{flag}")
+            remedy = f", or give `{name}`" if name in _SCALARS else ""
+            raise ValueError(f"{path} has no {name} (it has {has}): add it{remedy}")
     if others:
         notes.append(f"not used: {', '.join(others)}")
     layer = as_classifier(
@@ -199,7 +199,7 @@ def _check_square(problem: Problem, params: Params) -> list[str]:
         return []
     turned = dataclasses.replace(params, W=params.W.T)
     fit, turned_fit = (float(data_loss(problem, logits(problem, x))) for x in (params, turned))
-    flags = "--classifier rows (K x d, as PyTorch does) or --classifier columns (d x K, as Flax "
+    flags = "`classifier` rows (K x d, as PyTorch does) or `classifier` columns (d x K, as Flax "
     flags += "and Keras do)"
     if turned_fit < fit - 1e-6 * abs(fit):
         raise ValueError(
@@ -228,7 +228,7 @@ def _scalar(name: str, array: np.ndarray) -> Any:
 def _bias_decay(b: Any, lam_b: float | None) -> float | None:
     if b is not None and lam_b is None:
         raise ValueError(
-            "b is given without its decay: give lam_b (--lam-b), 0 for a bias that was trained "
+            "b is given without its decay: give `lam_b`, 0 for a bias that was trained "
             "without decay"
         )
     if b is None and lam_b is not None:
@@ -243,7 +243,7 @@ def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
     size_w, size_h = float(np.linalg.norm(W)), float(np.linalg.norm(H))
     if not size_h > 0:
         what = "so small that its squares are zero" if np.any(H) else "zero"
-        raise ValueError(f"H is {what}, so that lam_h cannot be inferred: give lam_h (--lam-h)")
+        raise ValueError(f"H is {what}, so that lam_h cannot be inferred: give `lam_h`")
     return float(lam_w) * (size_w / size_h) ** 2
 
 

@@ -1,9 +1,15 @@
-"""A point that `ufm solve` stored, read with the problem that its folder names."""
+"""A point as a file: one that `ufm solve` stored, or one with its problem beside it."""
 
+import io
 from pathlib import Path
+
+import numpy as np
 
 from ufm._support.npz import read_arrays
 from ufm.last_layer.read import Classifier, as_classifier, load_classifier
+from ufm.losses import loss_spec
+from ufm.model.params import Params
+from ufm.model.problem import Problem
 from ufm.runs.run_folder import read_json
 
 
@@ -21,7 +27,7 @@ def load_solution(path: Path) -> Classifier:
     arrays, _ = read_arrays(path, ("W", "H", "b", "labels"))
     if "W" not in arrays:
         raise ValueError(
-            f"{path} has no W and H, as --save none wants: solve again with --save best"
+            f"{path} has no W and H, as ufm solve --save none wants: solve again with --save best"
         )
     if "points" in read_json(entry):
         raise ValueError(
@@ -30,8 +36,9 @@ def load_solution(path: Path) -> Classifier:
         )
     if arrays["W"].ndim == 3:
         raise ValueError(
-            f"{path} holds the W and H of {len(arrays['W'])} starts, as --save all wants: solve "
-            "again with --save best, or save one of them with its problem (ufm certify --help)"
+            f"{path} holds the W and H of {len(arrays['W'])} starts, as ufm solve --save all "
+            "wants: solve again with --save best, or save one of them with its problem (ufm "
+            "certify --help)"
         )
     return as_classifier(
         arrays["W"],
@@ -43,3 +50,20 @@ def load_solution(path: Path) -> Classifier:
         classifier="rows",
         **{name: config[name] for name in stored},
     )
+
+
+def point_file(problem: Problem, params: Params) -> bytes:
+    """The .npz of a point with its problem, as `load_classifier` reads it."""
+    arrays = {
+        "W": params.W,
+        "H": params.H,
+        "labels": problem.labels,
+        "loss": loss_spec(problem.loss),
+        "lam_w": problem.lam_w,
+        "lam_h": problem.lam_h,
+    }
+    if params.b is not None:
+        arrays |= {"b": params.b, "lam_b": problem.lam_b}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # pyright: ignore[reportArgumentType]  # names are ours
+    return buffer.getvalue()

@@ -20,7 +20,12 @@ from ufm.losses._base import Hyper as Hyper
 from ufm.losses._base import Loss as Loss
 from ufm.losses._base import Refutation as Refutation
 from ufm.losses._custom import CustomLoss as CustomLoss
+from ufm.losses._parse import FAMILIES as FAMILIES
+from ufm.losses._parse import HYPERPARAMETERS as HYPERPARAMETERS
+from ufm.losses._parse import distinct_losses as distinct_losses
+from ufm.losses._parse import loss_family as loss_family
 from ufm.losses._parse import loss_spec as loss_spec
+from ufm.losses._parse import make_loss as make_loss
 from ufm.losses._parse import parse_loss as parse_loss
 from ufm.losses._parse import split_losses as split_losses
 from ufm.losses._softmax import CrossEntropy as CrossEntropy

@@ -1,22 +1,33 @@
-"""Losses by name, as they are written on a command line or in a file."""
+"""Losses by name, as they are written on a command line, in a file and in a stored table."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ufm.losses._base import Loss
 from ufm.losses._softmax import CrossEntropy, Focal, LabelSmoothing
 from ufm.losses._squared import MSE
 
-#: Name → (constructor, the defaults of the paper, what the numbers are called).
-_NAMES = {
-    "ce": (CrossEntropy, (), ()),
-    "ls": (LabelSmoothing, (0.1,), ("alpha",)),
-    "fl": (Focal, (3.0,), ("gamma",)),
-    "mse": (MSE, (1.0, 1.0), ("scale", "target")),
+#: Name of a loss → its class and its hyperparameters in order, with the defaults of the paper.
+FAMILIES: Mapping[str, tuple[type[Loss], Mapping[str, float]]] = {
+    "ce": (CrossEntropy, {}),
+    "ls": (LabelSmoothing, {"alpha": 0.1}),
+    "fl": (Focal, {"gamma": 3.0}),
+    "mse": (MSE, {"scale": 1.0, "target": 1.0}),
 }
+#: Every hyperparameter of any of them: the columns that a table of losses has.
+HYPERPARAMETERS = tuple(field for _, fields in FAMILIES.values() for field in fields)
 
+#: How they are written.
+_WRITTEN = "ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET"
 #: inf and nan are numbers, which `parse_loss` refuses as such.
 _COMMA = re.compile(r"\s*,[\s,]*(?=[a-z])(?!inf|nan)", re.IGNORECASE)
+
+
+def make_loss(family: str, numbers: Mapping[str, Any]) -> Loss:
+    """A loss of `FAMILIES`; `numbers` may lack hyperparameters and hold those of other losses."""
+    make, defaults = FAMILIES[family]
+    return make(**{field: numbers.get(field, default) for field, default in defaults.items()})
 
 
 def parse_loss(text: str) -> Loss:
@@ -25,20 +36,17 @@ def parse_loss(text: str) -> Loss:
     Raises `ValueError` with one line that says what to write instead.
     """
     name, _, numbers = text.strip().lower().partition(":")
-    if name not in _NAMES:
-        raise ValueError(
-            f"unknown loss {text!r}: choose ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET"
-        )
-    make, values, fields = _NAMES[name]
-    if numbers:
-        given = numbers.split(",")
-        if len(given) > len(fields):
-            raise ValueError(f"loss {text!r}: {name} takes {_counted(fields)}, got {len(given)}")
-        try:
-            values = (*(float(x) for x in given), *values[len(given) :])
-        except ValueError:
-            raise ValueError(f"loss {text!r}: {numbers!r} is not {_counted(fields)}") from None
-    return make(*values)
+    if name not in FAMILIES:
+        raise ValueError(f"unknown loss {text!r}: choose {_WRITTEN}")
+    fields = FAMILIES[name][1]
+    given = numbers.split(",") if numbers else []
+    if len(given) > len(fields):
+        raise ValueError(f"loss {text!r}: {name} takes {_counted(len(fields))}, got {len(given)}")
+    try:
+        values = [float(x) for x in given]
+    except ValueError:
+        raise ValueError(f"loss {text!r}: {numbers!r} is not {_counted(len(fields))}") from None
+    return make_loss(name, dict(zip(fields, values, strict=False)))
 
 
 def split_losses(texts: Iterable[str]) -> tuple[str, ...]:
@@ -49,16 +57,38 @@ def split_losses(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(part for text in texts for part in _COMMA.split(text.rstrip(", ")))
 
 
-def loss_spec(loss: Loss) -> str:
-    """The canonical text of a loss, which `parse_loss` reads: equal losses, equal texts."""
-    for name, (make, _, fields) in _NAMES.items():
+def distinct_losses(
+    texts: Iterable[str], parse: Callable[[str], Loss] = parse_loss
+) -> dict[str, Loss]:
+    """Losses listed as for `split_losses`, by their canonical texts, in order.
+
+    Raises `ValueError` for none, unknown and repeated ones.
+    """
+    listed = split_losses(texts)
+    if not listed:
+        raise ValueError(f"`losses` needs at least one loss: {_WRITTEN}")
+    losses = {loss_spec(loss): loss for loss in map(parse, listed)}
+    if len(losses) < len(listed):
+        raise ValueError(f"`losses` names a loss twice: {' '.join(listed)}")
+    return losses
+
+
+def loss_family(loss: Loss) -> str:
+    """Its name in `FAMILIES`. Raises `ValueError` for a loss that has none."""
+    for name, (make, _) in FAMILIES.items():
         if type(loss) is make:
-            numbers = ",".join(repr(float(getattr(loss, field))) for field in fields)
-            return f"{name}:{numbers}" if numbers else name
+            return name
     raise ValueError(f"{loss.label()} has no name: only CE, LS, FL and MSE do")
 
 
-def _counted(fields: tuple[str, ...]) -> str:
-    if not fields:
+def loss_spec(loss: Loss) -> str:
+    """The canonical text of a loss, which `parse_loss` reads: equal losses, equal texts."""
+    name = loss_family(loss)
+    numbers = ",".join(repr(float(getattr(loss, field))) for field in FAMILIES[name][1])
+    return f"{name}:{numbers}" if numbers else name
+
+
+def _counted(count: int) -> str:
+    if not count:
         return "no number"
-    return "a number" if len(fields) == 1 else f"up to {len(fields)} numbers"
+    return "a number" if count == 1 else f"up to {count} numbers"

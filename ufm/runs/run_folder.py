@@ -76,11 +76,11 @@ class RunFolder:
         if marker.exists():
             if read_json(marker) != json.loads(json.dumps(config)):
                 raise ValueError(
-                    f"{path} holds results of another configuration: choose another --out"
+                    f"{path} holds results of another configuration: choose another `out`"
                 )
             return True
         if path.exists() and (not path.is_dir() or _foreign(path)):
-            raise ValueError(f"{path} exists and holds no ufm results: choose another --out")
+            raise ValueError(f"{path} exists and holds no ufm results: choose another `out`")
         return False
 
     def load(self, name: str) -> LossResult | None:
@@ -110,7 +110,7 @@ class RunFolder:
         """What to raise, and what to do, where the arrays of a loss are not what was stored."""
         return ValueError(
             f"{self.path / slug(name)}.npz cannot be read ({error}): remove it and the .json "
-            "beside it, or choose another --out"
+            "beside it, or choose another `out`"
         )
 
     def history(self, name: str) -> History:
@@ -186,7 +186,7 @@ class _Stored(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         raise ValueError(
             f"{self._path} cannot be read (the field {name!r} is missing): remove it or choose "
-            "another --out"
+            "another `out`"
         )
 
 
@@ -197,5 +197,5 @@ def read_json(path: Path) -> Any:
         return json.loads(text, object_hook=lambda fields: _Stored(path, fields))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): remove it or choose another --out"
+            f"{path} cannot be read ({error}): remove it or choose another `out`"
         ) from None

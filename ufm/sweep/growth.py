@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from ufm.sweep.store import MANIFEST, SweepStore, open_store
 from ufm.sweep.work import AnySweep
 
@@ -81,25 +79,15 @@ def _check_grown(sweep: AnySweep, store: SweepStore) -> None:
 
 
 def _another(store: SweepStore, why: str, remedy: str) -> ValueError:
-    return ValueError(f"{store.path} holds another sweep ({why}): {remedy}choose another --out")
+    return ValueError(f"{store.path} holds another sweep ({why}): {remedy}choose another `out`")
 
 
 def _gone(before: Sequence[Any], now: Sequence[Any]) -> str:
     """The first setting that has lost a value, and which; "" where only combinations are gone."""
-    stored, asked = [list(map(_flat, cells)) for cells in (before, now)]
+    stored, asked = ([cell.settings() for cell in cells] for cells in (before, now))
     for name in stored[0]:
         left = {cell[name] for cell in asked}
         for cell in stored:
             if name != "index" and cell[name] not in left:
                 return f", such as those with {name} = {cell[name]}"
     return ""
-
-
-def _flat(cell: Any) -> dict[str, Any]:
-    """The settings by name, those of a structure among them as settings of their own."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(cell):
-        value = getattr(cell, field.name)
-        inner = msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else None
-        found |= {field.name: value} if inner is None else inner
-    return found

@@ -73,8 +73,8 @@ class HeldError(ValueError):
     def __init__(self, path: Path, holder: dict[str, object] | None) -> None:
         self.holder = _described(path, holder)
         super().__init__(
-            f"{path.parent.parent} is in use by {self.holder}: wait for it (--wait), or choose "
-            f"another --out (if it is gone for good, remove {path})"
+            f"{path.parent.parent} is in use by {self.holder}: wait for it (`wait`), or choose "
+            f"another `out` (if it is gone for good, remove {path})"
         )
 
 

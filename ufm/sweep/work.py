@@ -43,6 +43,10 @@ class AnyCell(Protocol):
         """What is compiled for it."""
         ...
 
+    def settings(self) -> dict[str, Any]:
+        """All that it is, by name."""
+        ...
+
 
 @runtime_checkable
 class Work(Protocol):

@@ -30,7 +30,7 @@ def store_of(path: Path, contents: Contents) -> SweepStore | None:
     store = open_store(path)
     if store.contents.identity not in contents.identities:
         raise ValueError(
-            f"{path} holds {_how_other(store.contents, contents)}: choose another --out"
+            f"{path} holds {_how_other(store.contents, contents)}: choose another `out`"
         )
     return store
 
@@ -53,7 +53,7 @@ def make_store(path: Path, contents: Contents) -> SweepStore:
     if store is not None and store.contents == contents:
         return store
     if store is None and path.exists() and (not path.is_dir() or _foreign(path)):
-        raise ValueError(f"{path} exists and is no folder of a sweep: choose another --out")
+        raise ValueError(f"{path} exists and is no folder of a sweep: choose another `out`")
     where = provenance() if store is None else store.environment
     manifest = {"format": FORMAT, **dataclasses.asdict(contents), "environment": where}
     if not contents.before:
@@ -188,7 +188,7 @@ def reindex(store: SweepStore) -> index.Changes:
 
 def _cannot_use(path: Path, error: Exception, remedy: str = "") -> ValueError:
     why = error.strerror if isinstance(error, OSError) else str(error)
-    remedy = remedy or "make room or choose another --out, and run the same command again"
+    remedy = remedy or "make room or choose another `out`, and run the same command again"
     return ValueError(
         f"{path} cannot be read or written ({why}): what is finished is safe; {remedy}"
     )

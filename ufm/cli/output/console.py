@@ -1,9 +1,11 @@
-"""The console for tables and progress: what is given to it as a string is text, never markup."""
+"""Tables and progress: what is given to them as a string is text, never markup."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Task, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from ufm._support.text import plain
@@ -20,12 +22,30 @@ class PlainConsole(Console):
         return super().render_str(plain(text), **options)
 
 
-def wide_console(width: int = 100) -> PlainConsole:
-    """A terminal, or a file of at least so many columns: a file has no width to fit."""
+def plain_table(headings: Sequence[str], words: Collection[str] = (), gap: int = 1) -> Table:
+    """Columns of numbers, and of `words`, whose lines may be broken."""
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    for heading in headings:
+        number = heading not in words
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number)
+    return table
+
+
+def show(table: Table | str, width: int = 100, style: str | None = None) -> None:
+    """A table or a title on a terminal, or in a file of at least so many columns.
+
+    A file has no width to fit.
+    """
     console = PlainConsole()
     if not console.is_terminal:
         console.width = max(console.width, width)
-    return console
+    console.print(table, highlight=False, style=style)
+
+
+def title(text: str) -> None:
+    """A line in bold below an empty one."""
+    show("")
+    show(text, style="bold")
 
 
 def error_console() -> PlainConsole:

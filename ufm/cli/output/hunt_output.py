@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from ufm.cli.output.console import wide_console
+from ufm.cli.output.console import plain_table
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
 
 if TYPE_CHECKING:
     from ufm.counterexamples.hunt import Hunt, SpuriousMinimum
@@ -18,6 +18,10 @@ Intervals = Sequence[tuple["SpuriousMinimum", "Interval | str"]]
 
 #: Minima printed; all are in hunt.json.
 _MOST = 15
+_HEADINGS = (
+    *("try", "loss", "K", "n", "μ√n", "local minimum"),
+    *("f", "above lower", "λ_min > 0", "zeros", "|∇f|"),
+)
 _FORMAT = 1
 
 
@@ -35,24 +39,18 @@ def kind_of(minimum: "SpuriousMinimum") -> str:
 
 def show(found: "Hunt", intervals: Intervals) -> None:
     """The first minima in a table, the intervals, and how much was searched."""
-    console = wide_console(110)
     if found.found:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for heading in ("try", "loss", "K", "n", "μ√n"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("local minimum")
-        for heading in ("f", "above lower", "λ_min > 0", "zeros", "|∇f|"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table = plain_table(_HEADINGS, words=("local minimum",), gap=2)
         for each in found.found[:_MOST]:
             table.add_row(*_row(each))
-        console.print(table, highlight=False)
+        show_table(table, 110)
         if len(found.found) > _MOST:
-            console.print(f"… and {len(found.found) - _MOST} more: see --json or --out")
+            say(f"… and {len(found.found) - _MOST} more: see --json or --out")
     for minimum, interval in intervals:
         p = minimum.problem
         about = f"{p.loss.label()}, K={p.num_classes}, {minimum.kind}: "
-        console.print(about + _in_words(interval), highlight=False, soft_wrap=True)
-    console.print(found.explain(), highlight=False, soft_wrap=True)
+        say(about + _in_words(interval))
+    say(found.explain())
 
 
 def _in_words(interval: "Interval | str") -> str:
@@ -118,22 +116,19 @@ def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
 
 
 def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
-    from ufm.losses import loss_spec
+    from ufm.model.problem_spec import ProblemSpec
 
-    p = each.problem
+    problem = ProblemSpec.of(each.problem).named()
+    counts = problem.pop("class_counts")
     numbers = ("value", "lower_value", "lower", "excess", "grad_norm", "index", "zeros", "smallest")
     return {
         "file": name,
         "try": each.attempt,
         "found_by": each.found_by,
         "kind": each.kind,
-        "loss": loss_spec(p.loss),
-        "num_classes": p.num_classes,
-        "per_class": p.per_class,
-        "dim": p.dim,
-        "lam_w": float(p.lam_w),
-        "lam_h": float(p.lam_h),
-        "lam_b": None if p.lam_b is None else float(p.lam_b),
+        "num_classes": len(counts),
+        "per_class": counts[0],
+        **problem,
         "rate": each.rate,
         "rank": each.rank,
         "dead_classes": each.dead_classes,

@@ -1,15 +1,13 @@
 """What `ufm landscape` prints, and the files that it makes of a stored census."""
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from ufm._support.text import command
-from ufm.cli.output.console import wide_console
-from ufm.cli.output.table import headline
+from ufm.cli.output.console import Table, plain_table, title
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
+from ufm.cli.output.table import again, headline
 
 if TYPE_CHECKING:
     from ufm.landscape import Census
@@ -41,41 +39,25 @@ def show(
 
     Unless figures are `drawn` anyway, the last line is the command that draws them.
     """
-    console = wide_console(130)
-    console.print(headline(problem))
-    console.print(_overview(results), highlight=False)
+    say(headline(problem))
+    show_table(_overview(results), 130)
     for result in results:
         for line in conclusions(result):
-            console.print(f"{result['label']}: {line}", highlight=False, soft_wrap=True)
+            say(f"{result['label']}: {line}")
     for result in results:
         if every_point or len(result["points"]) <= _FEW:
-            console.print()
-            console.print(result["label"], style="bold", highlight=False)
-            console.print(_points(result), highlight=False)
-    console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+            title(result["label"])
+            show_table(_points(result), 130)
+    say(f"Results: {folder}")
     if not drawn:
-        again = ("ufm", "landscape", "--config", folder / "config.json", "--out", folder)
-        line = f"Figures: {command(*again, '--figures')}"
-        console.print(line, highlight=False, soft_wrap=True)
-
-
-def _table(words: Sequence[str], numbers: Sequence[str], last: Sequence[str] = ()) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in words:
-        table.add_column(heading)
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in last:
-        table.add_column(heading)
-    return table
+        say(f"Figures: {again('landscape', folder)}")
 
 
 def _overview(results: Sequence[Entry]) -> Table:
     highest = max(int(rank) for result in results for rank in result["ladder"])
     ranks = f"of rank 0–{highest}" if highest else "of rank 0"
-    table = _table(
-        ("loss",), ("points", ranks, "saddles", "minima", "other", "unseen", "hit rate", "time")
-    )
+    headings = ("loss", "points", ranks, "saddles", "minima", "other", "unseen", "hit rate", "time")
+    table = plain_table(headings, words=("loss",), gap=2)
     for result in results:
         counts = [point["rank"] for point in result["points"]]
         verdicts = result["verdicts"]
@@ -152,7 +134,8 @@ def _points(result: Entry) -> Table:
     exact = result["minimum"]["is_exact"]
     heading = "f − f*" if exact else "f"
     numbers = ("#", heading, "rank", "index", "zeros", "‖G‖₂/μ", "λ_min")
-    table = _table((), numbers, ("verdict", "found by"))
+    words = ("verdict", "found by")
+    table = plain_table((*numbers, *words), words=words, gap=2)
     for number, point in enumerate(result["points"]):
         table.add_row(
             str(number),
@@ -181,30 +164,6 @@ def _finders(hits: dict[str, int]) -> str:
 
 
 # As files ------------------------------------------------------------------------------------
-
-
-def point_files(census: "Census") -> Iterator[bytes]:
-    """An .npz for each point, with its problem, as `ufm certify` and `ufm spectrum` take it."""
-    import numpy as np
-
-    from ufm.losses import loss_spec
-
-    problem = census.problem
-    stored: dict[str, Any] = {
-        "loss": loss_spec(problem.loss),
-        "labels": problem.labels,
-        "lam_w": problem.lam_w,
-        "lam_h": problem.lam_h,
-    }
-    for point in census.points:
-        params = point.params
-        arrays = stored | {"W": params.W, "H": params.H}
-        if params.b is not None:
-            arrays |= {"b": params.b, "lam_b": problem.lam_b}
-        buffer = io.BytesIO()
-        plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-        np.savez_compressed(buffer, **plain)
-        yield buffer.getvalue()
 
 
 def draw(censuses: "Sequence[Census]", seed: int) -> list[tuple[str, bytes]]:

@@ -4,9 +4,10 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from ufm._support.text import command
-from ufm.cli.output.console import wide_console
-from ufm.cli.output.sweep_table import plain_table
+from ufm.cli.output.console import plain_table
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
+from ufm.cli.output.sweep_table import show_where
 
 if TYPE_CHECKING:
     from ufm.networks.sweeps.equivalence import Equivalence
@@ -19,12 +20,10 @@ def show_networks(store: "SweepStore") -> None:
     from ufm.networks.sweeps.page_contents import normalisations
     from ufm.networks.sweeps.summary import conclusions, summarise
 
-    console = wide_console()
     groups = summarise(store)
     names = _telling(groups)
-    console.width = max(console.width, 130)
-    numbers = (*names, "loss", "rate", "train", "test", "NC1", "NC2", "NC3", "test - ce", "")
-    table = plain_table((), numbers)
+    numbers = ("loss", "rate", "train", "test", "NC1", "NC2", "NC3", "test - ce", "")
+    table = plain_table((*names, *numbers))
     for group in groups:
         for row in group.rows:
             table.add_row(
@@ -39,25 +38,21 @@ def show_networks(store: "SweepStore") -> None:
                 ),
                 *_against(row.against),
             )
-    console.print(table)
+    show_table(table, 130)
     for group in groups:
         for row in group.rows:
             if not row.is_whole:
                 where = ", ".join(f"{name} {_shown(group.settings[name])}" for name in names)
                 said = f"{row.loss}, {where}: {row.completed} of {row.runs} runs completed"
-                console.print(said, highlight=False, soft_wrap=True)
-    console.print(
+                say(said)
+    say(
         "train: the worst run; test: mean ± standard deviation; NC1-NC3: the smallest fall since "
-        "the first epoch; test - ce: mean difference and 90 % interval, in points",
-        highlight=False,
-        soft_wrap=True,
+        "the first epoch; test - ce: mean difference and 90 % interval, in points"
     )
     for line in (*conclusions(groups), normalisations(store)):
         if line:
-            console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
-    line = f"Report: {command('ufm', 'report', store.path)}"
-    console.print(line, highlight=False, soft_wrap=True)
+            say(line)
+    show_where(store)
 
 
 def _telling(groups: "list[Group]") -> list[str]:

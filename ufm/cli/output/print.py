@@ -7,11 +7,16 @@ outside cannot reach a terminal as it is: see `ufm._support.text`.
 import contextlib
 import io
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from ufm._support.text import plain, plain_lines
+
+#: How messages of the library write the name of a parameter.
+_PARAMETER = re.compile(r"`([a-z]\w*)`")
 
 
 def say(line: object) -> None:
@@ -27,6 +32,37 @@ def tell(line: object) -> None:
 def write(text: str) -> None:
     """Text with line breaks of its own on standard output, such as JSON."""
     print(plain_lines(text))
+
+
+def flag(name: str) -> str:
+    """The flag of an option."""
+    return f"--{name.replace('_', '-')}"
+
+
+def with_flags(message: str, command: Any) -> str:
+    """A message of the library, with flags of the command for the parameters that it names.
+
+    The library writes a parameter as `lam_h`; that becomes --lam-h where the command has such an
+    option, and lam_h elsewhere.
+    """
+    known = getattr(command, "__struct_fields__", ()) or getattr(command, "__annotations__", {})
+    return _PARAMETER.sub(lambda found: flag(found[1]) if found[1] in known else found[1], message)
+
+
+@contextlib.contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Inside, a warning of the category `UserWarning` is a line that begins with "ufm: note:"."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, UserWarning):
+                tell(f"ufm: note: {message}")
+            else:
+                usual(message, category, *rest)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
-from ufm.cli.output.console import wide_console
+from ufm.cli.output.console import plain_table
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
 
 #: Printed always; columns of the problem only where they differ between cells.
 _ALWAYS = (
@@ -22,7 +22,6 @@ _MOST = 50
 
 def show_cells(cells: Sequence[dict[str, Any]]) -> None:
     """At most fifty rows, and how many there are."""
-    console = wide_console(160)
     if cells:
         known = [name for name in _ALWAYS if name in cells[0]]
         different = [
@@ -31,15 +30,14 @@ def show_cells(cells: Sequence[dict[str, Any]]) -> None:
             if name in cells[0] and len({cell[name] for cell in cells}) > 1
         ]
         names = [*known[:2], *different, *known[2:]]
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-        for name in names:
-            numeric = not isinstance(cells[0][name], str)
-            table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        table = plain_table(names)
+        for name, column in zip(names, table.columns, strict=True):
+            column.justify = "left" if isinstance(cells[0][name], str) else "right"
         for cell in cells[:_MOST]:
             table.add_row(*(_shown(cell[name]) for name in names))
-        console.print(table)
+        show_table(table, 160)
     rest = f"; the first {_MOST} are shown, see --json or ufm store export" * (len(cells) > _MOST)
-    console.print(f"{len(cells):,} cells{rest}", highlight=False)
+    say(f"{len(cells):,} cells{rest}")
 
 
 def _shown(value: Any) -> str:

@@ -4,9 +4,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from ufm.cli.output.console import wide_console
+from ufm.cli.output.console import Table, plain_table, title
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
 from ufm.cli.output.table import headline
 
 if TYPE_CHECKING:
@@ -27,20 +27,19 @@ _FORMAT = 1
 
 def show_spectra(records: "Sequence[SpectrumRecord]", notes: Sequence[str] = ()) -> None:
     """A table for each spectrum, and what it means in one line."""
-    console = wide_console()
-    console.print(headline(records[0].problem))
+    say(headline(records[0].problem))
     for note in notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        say(f"note: {note}")
     for record in records:
-        console.print()
-        console.print(record.problem.loss.label(), style="bold", highlight=False)
-        console.print(_eigenvalues(record.spectrum), highlight=False)
+        title(record.problem.loss.label())
+        show_table(_eigenvalues(record.spectrum))
         for line in conclusions(record):
-            console.print(line, highlight=False, soft_wrap=True)
+            say(line)
 
 
 def _eigenvalues(spectrum: "Spectrum") -> Table:
-    table = _table(("eigenvalue", "multiplicity", "error"), ("comes from",))
+    headings = ("eigenvalue", "multiplicity", "error", "comes from")
+    table = plain_table(headings, words=headings[-1:], gap=2)
     count = len(spectrum.eigenvalues)
     rows = (
         list(range(count)) if count <= _MOST else [*range(_ENDS), -1, *range(count - _ENDS, count)]
@@ -98,12 +97,11 @@ def _symmetries(problem: "Problem") -> str:
 
 def show_paths(paths: Paths) -> None:
     """A table for each run."""
-    console = wide_console()
-    console.print(headline(paths[0][0]))
+    say(headline(paths[0][0]))
     for problem, path in paths:
-        console.print()
-        console.print(problem.loss.label(), style="bold", highlight=False)
-        table = _table(("step", "f", "smallest", "largest", "negative", "zero", "positive"))
+        title(problem.loss.label())
+        headings = ("step", "f", "smallest", "largest", "negative", "zero", "positive")
+        table = plain_table(headings, gap=2)
         for i, step in enumerate(path.step):
             counts = (path.negative[i], path.zero[i], path.positive[i])
             table.add_row(
@@ -112,21 +110,11 @@ def show_paths(paths: Paths) -> None:
                 *(f"{float(x):.4e}" for x in (path.smallest[i], path.largest[i])),
                 *(f"{int(x):,}" for x in counts),
             )
-        console.print(table, highlight=False)
-        console.print(
+        show_table(table)
+        say(
             f"zero: within ±{path.zero_tol:.1e}; counts are exact"
-            + ("" if path.reliable else ", but an eigenvalue lies within rounding of that"),
-            highlight=False,
+            + ("" if path.reliable else ", but an eigenvalue lies within rounding of that")
         )
-
-
-def _table(numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in words:
-        table.add_column(heading)
-    return table
 
 
 # As JSON -------------------------------------------------------------------------------------
@@ -183,17 +171,9 @@ def paths_json(paths: Paths) -> str:
 
 
 def _of_problem(problem: "Problem") -> dict[str, Any]:
-    from ufm.losses import loss_spec
+    from ufm.model.problem_spec import ProblemSpec
 
-    return {
-        "loss": loss_spec(problem.loss),
-        "label": problem.loss.label(),
-        "class_counts": list(problem.class_counts),
-        "dim": problem.dim,
-        "lam_w": float(problem.lam_w),
-        "lam_h": float(problem.lam_h),
-        "lam_b": None if problem.lam_b is None else float(problem.lam_b),
-    }
+    return {"label": problem.loss.label(), **ProblemSpec.of(problem).named()}
 
 
 def _json(spectra: list[dict[str, Any]]) -> str:

@@ -2,12 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from rich.table import Table
-
-from ufm._support.text import command
-from ufm.cli.output.console import PlainConsole, wide_console
+from ufm._support.text import command as shell
+from ufm.cli.output.console import plain_table, title
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say, with_flags
 from ufm.cli.output.table import headline
 
 if TYPE_CHECKING:
@@ -16,46 +16,43 @@ if TYPE_CHECKING:
     from ufm.last_layer.examine import Examination
 
 
-def show(examination: "Examination", folder: Path) -> None:
+def show(examination: "Examination", folder: Path, command: Any) -> None:
     """The problem, what was assumed, the verdict with its numbers, and where the proof is.
 
-    The same for the layer with centred features, where that is another point.
+    The same for the layer with centred features, where that is another point. Notes name the flags
+    of the `command`.
     """
-    console = wide_console()
     notes, other = examination.layer.notes, examination.centred
     if other is not None:
-        console.print("The layer as given", style="bold")
-    _show_view(console, examination, notes, _rows(examination) + _metric_rows(examination))
+        show_table("The layer as given", style="bold")
+    _show_view(examination, notes, _rows(examination) + _metric_rows(examination), command)
     if other is not None:
-        console.print()
-        console.print("The same layer with centred features", style="bold")
-        _show_view(console, other, [x for x in other.layer.notes if x not in notes], _rows(other))
-        console.print()
-        console.print(
-            "The certificate is of the layer as given; --centred writes that of the other.",
-            highlight=False,
-        )
-    check = f"{command('python', folder / 'verify.py')} checks it with NumPy alone"
-    console.print(f"Certificate: {folder} ({check})", highlight=False, soft_wrap=True)
+        title("The same layer with centred features")
+        _show_view(other, [x for x in other.layer.notes if x not in notes], _rows(other), command)
+        say("")
+        say("The certificate is of the layer as given; --centred writes that of the other.")
+    check = f"{shell('python', folder / 'verify.py')} checks it with NumPy alone"
+    say(f"Certificate: {folder} ({check})")
 
 
 def _show_view(
-    console: PlainConsole,
     examination: "Examination",
     notes: "Iterable[str]",
     rows: list[tuple[str, str, str]],
+    command: Any,
 ) -> None:
     problem = examination.layer.problem
-    console.print(f"{problem.loss.label()}, {headline(problem)}")
+    say(f"{problem.loss.label()}, {headline(problem)}")
     for note in notes:
-        console.print(f"note: {note}", highlight=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column()
+        say(f"note: {with_flags(note, command)}")
+    table = plain_table(("name", "number", "text"), words=("name", "number", "text"))
+    table.show_header = False
+    table.columns[0].style = "bold"
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for row in rows:
         table.add_row(*row)
-    console.print(table, highlight=False)
+    show_table(table)
 
 
 def _rows(examination: "Examination") -> list[tuple[str, str, str]]:

@@ -4,34 +4,22 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ufm._support.text import command
-from ufm.cli.output.console import wide_console
+from ufm.cli.output.console import plain_table
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
 
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
-
-
-def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """Columns of text, then of numbers."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for heading in texts:
-        table.add_column(heading)
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
 
 
 def show(store: "SweepStore") -> None:
     """One row for each loss (the worst of its runs), then what it means in words."""
     from ufm.sweep.problems.summary import summarise
 
-    console = wide_console()
     rows = summarise(store)
-    table = plain_table(
-        ("loss",), ("cells", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "steps")
-    )
+    headings = ("loss", "cells", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "steps")
+    table = plain_table(headings, words=("loss",))
     for row in rows:
         numbers = (row["max_gap"], row["max_excess"], row["nc1"], row["nc2"], row["nc3"])
         table.add_row(
@@ -41,12 +29,16 @@ def show(store: "SweepStore") -> None:
             *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
             f"{row['steps']:.0f}",
         )
-    console.print(table)
+    show_table(table)
     for line in conclusions(store, rows):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"Results: {store.path}", highlight=False, soft_wrap=True)
-    line = f"Report: {command('ufm', 'report', store.path)}"
-    console.print(line, highlight=False, soft_wrap=True)
+        say(line)
+    show_where(store)
+
+
+def show_where(store: "SweepStore") -> None:
+    """Where the results are, and how to see more of them."""
+    say(f"Results: {store.path}")
+    say(f"Report: {command('ufm', 'report', store.path)}")
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:

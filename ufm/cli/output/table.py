@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from ufm._support.text import command
-from ufm.cli.output.console import wide_console
+from ufm.cli.output.console import plain_table
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
@@ -21,24 +21,23 @@ def show(
 
     Unless figures are `drawn` anyway, the last line is the command that draws them.
     """
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("loss", "minimum"):
-        table.add_column(heading)
-    for heading in ("global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("loss", "minimum", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "time")
+    table = plain_table(headings, words=headings[:2])
     for result in results:
         table.add_row(*_row(result))
     conclusions = _conclusions(results)  # before anything is printed: a stored result may be bad
-    console = wide_console()
-    console.print(headline(problem))
-    console.print(table)
+    say(headline(problem))
+    show_table(table)
     for line in conclusions:
-        console.print(line, highlight=False)
-    console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+        say(line)
+    say(f"Results: {folder}")
     if not drawn:
-        again = ("ufm", "solve", "--config", folder / "config.json", "--out", folder)
-        line = f"Figures: {command(*again, '--figures')}"
-        console.print(line, highlight=False, soft_wrap=True)
+        say(f"Figures: {again('solve', folder)}")
+
+
+def again(name: str, folder: Path) -> str:
+    """The command that draws the figures of a folder of results."""
+    return command(*("ufm", name, "--config", folder / "config.json", "--out", folder, "--figures"))
 
 
 def headline(problem: "Problem") -> str:

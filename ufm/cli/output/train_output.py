@@ -7,10 +7,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ufm._support.text import command
-from ufm.cli.output.console import wide_console
+from ufm.cli.output.console import Table, plain_table
+from ufm.cli.output.console import show as show_table
+from ufm.cli.output.print import say
 
 if TYPE_CHECKING:
     from ufm.networks import Choice, ImageData, TrainConfig, TrainResult
@@ -78,17 +78,15 @@ def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], fol
     """One row for each loss, then how its numbers came about."""
     from ufm.runs.run_folder import slug
 
-    console = wide_console(130)
     for line in headlines(data, config):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(_table(results), highlight=False)
+        say(line)
+    show_table(_table(results), 130)
     for line in notes(results):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+        say(line)
+    say(f"Results: {folder}")
     certified = next((x["loss"] for x in results if x["status"] == "completed"), None)
     if certified is not None:
-        line = f"Last layer: {command('ufm', 'certify', folder / f'{slug(certified)}.npz')}"
-        console.print(line, highlight=False, soft_wrap=True)
+        say(f"Last layer: {command('ufm', 'certify', folder / f'{slug(certified)}.npz')}")
 
 
 def headlines(data: "ImageData", config: "TrainConfig") -> list[str]:
@@ -109,10 +107,8 @@ def headlines(data: "ImageData", config: "TrainConfig") -> list[str]:
 
 
 def _table(results: Sequence[Entry]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("loss")
-    for heading in ("train", "test", "NC1", "NC2", "NC3", "‖G‖₂/μ", "shape", "rate", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("loss", "train", "test", "NC1", "NC2", "NC3", "‖G‖₂/μ", "shape", "rate", "time")
+    table = plain_table(headings, words=headings[:1], gap=2)
     for result in results:
         history = result["history"]
         table.add_row(

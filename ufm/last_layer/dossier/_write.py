@@ -78,7 +78,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
     if path.exists():
         foreign = not path.is_dir() or set(os.listdir(path)) - set(_FILES)
         if foreign:
-            raise ValueError(f"{path} exists and is no certificate of ufm: choose another --out")
+            raise ValueError(f"{path} exists and is no certificate of ufm: choose another `out`")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         # Asking os.access would not know of read-only file systems.

@@ -113,7 +113,7 @@ def validation_split(
     if not 1 <= held < data.per_class:
         raise ValueError(
             f"{data.per_class} training images of each class cannot be split into fit and "
-            "validation: take more (--per-class), or give the learning rate (--learning-rate)"
+            "validation: take more with `per_class`, or give `learning_rate`"
         )
     rows = np.arange(len(data.labels), dtype=np.int32).reshape(data.num_classes, data.per_class)
     # Within a class the order is random already.

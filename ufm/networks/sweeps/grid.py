@@ -11,7 +11,7 @@ r"""The TOML file of a sweep over networks, and its cells: a run for every combi
     depth = 3
 
     [training]
-    losses = ["ce", "ls:0.05", "fl:3", "mse"]
+    losses = ["ce", "ls:0.05", "fl:3", "mse:1,15"]
     epochs = [10, 30, 100]
     seed = { from = 0, to = 4, num = 5 }
     learning_rate = 0.05    # without it, by the rule of `ufm.networks.training.learning_rate`
@@ -22,10 +22,13 @@ with the first seed, for the longest run that the file has.
 
 import dataclasses
 import itertools
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from ufm._support import settings
 from ufm.networks.models.architecture import Architecture
 from ufm.networks.training.config import TrainConfig
 from ufm.networks.training.objective import PAPER_LOSSES, objective_specs
@@ -81,6 +84,15 @@ class NetworkSweepConfig(_Table, frozen=True, kw_only=True):
     training: TrainingTable = TrainingTable()
 
 
+def stored_config(values: Mapping[str, Any]) -> NetworkSweepConfig:
+    """A file as a store remembers it. Raises `ValueError` where this version does not read it."""
+    found = settings.convert(values, NetworkSweepConfig)
+    losses = list(objective_specs(found.training.losses, stored=True))
+    return msgspec.structs.replace(
+        found, training=msgspec.structs.replace(found.training, losses=losses)
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkProgram:
     """What is compiled once: everything of a network but numbers."""
@@ -121,13 +133,16 @@ class NetworkCell:
         family = self.loss.partition(":")[0]
         return NetworkProgram(self.config.architecture, family, self.config.batch_size)
 
+    def settings(self) -> dict[str, Any]:
+        """All that it is, by name; `seed` is the run's, not that of the choice of images."""
+        found = {"index": self.index, **msgspec.structs.asdict(self.data), **self.config.builtins()}
+        return found if self.trial is None else found | {"learning_rate": "by rule"}
+
 
 def expand(config: NetworkSweepConfig) -> tuple[NetworkCell, ...]:
     """All runs: seeds last, before them epochs, so that neighbours share a network and a loss."""
     axes = _axes(config)
-    count = 1
-    for values in axes.values():
-        count *= len(values)
+    count = math.prod(map(len, axes.values()))
     if count > MAX_CELLS:
         raise ValueError(f"the lists make {count:,} cells, more than {MAX_CELLS:,}: make several")
     longest, first = max(axes["epochs"]), axes["seed"][0]
@@ -158,9 +173,9 @@ def _axes(config: NetworkSweepConfig) -> dict[str, list[Any]]:
     """The values of every field of a run, in the order of the cells."""
     network, training = config.network, config.training
     try:
-        losses = list(objective_specs(tuple(training.losses)))
+        losses = list(objective_specs(training.losses))
     except ValueError as error:
-        raise ValueError(f"training.losses: {str(error).removeprefix('--losses ')}") from None
+        raise ValueError(f"training.losses: {str(error).removeprefix('`losses` ')}") from None
     seed = first_seed("training.seed", training.seed)
 
     def values(table: str, name: str, given: Any, whole: bool = False) -> list[Any]:

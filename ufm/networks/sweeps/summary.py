@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ufm._support import settings
 from ufm.networks.sweeps.equivalence import (
     ALPHA,
     MARGIN,
@@ -24,7 +23,7 @@ from ufm.networks.sweeps.equivalence import (
     Outcome,
     agreement,
 )
-from ufm.networks.sweeps.grid import NetworkCell, NetworkSweepConfig, expand
+from ufm.networks.sweeps.grid import NetworkCell, expand, stored_config
 from ufm.sweep.growth import numbered
 from ufm.sweep.store import SweepStore
 
@@ -114,7 +113,7 @@ def summarise(store: SweepStore) -> list[Group]:
 
 def cells_of(store: SweepStore) -> tuple[NetworkCell, ...]:
     """All runs of the sweep, finished or not."""
-    return numbered(expand(settings.convert(x, NetworkSweepConfig)) for x in store.configs)
+    return numbered(expand(stored_config(x)) for x in store.configs)
 
 
 def cell_settings(cell: NetworkCell) -> dict[str, Any]:

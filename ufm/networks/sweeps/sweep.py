@@ -11,12 +11,18 @@ from typing import Any
 import msgspec
 
 from ufm._support import settings
+from ufm._support.settings import check_seed
 from ufm.networks.data.images import validation_split
 from ufm.networks.sweeps.cell import Training, images
 from ufm.networks.sweeps.columns import COLUMNS
-from ufm.networks.sweeps.grid import DataTable, NetworkCell, NetworkSweepConfig, expand
+from ufm.networks.sweeps.grid import (
+    DataTable,
+    NetworkCell,
+    NetworkSweepConfig,
+    expand,
+    stored_config,
+)
 from ufm.networks.training.learning_rate import VALIDATION_SHARE
-from ufm.sweep.problems.axes import checked_seed
 from ufm.sweep.provenance import precision
 from ufm.sweep.store import Contents, Earlier
 
@@ -42,7 +48,7 @@ class NetworkSweep:
 
     def of(self, config: Mapping[str, Any]) -> "NetworkSweep":
         """The sweep of another file, as a store remembers it."""
-        found = settings.convert(config, NetworkSweepConfig)
+        found = stored_config(config)
         return NetworkSweep(found, expand(found))
 
     def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "NetworkSweep":
@@ -71,7 +77,7 @@ def load_network_sweep(path: Path | str) -> NetworkSweep:
 
 def _pinned(data: DataTable) -> DataTable:
     """With the hash of the images. Raises `ValueError` for images that cannot be trained on."""
-    checked_seed("data.seed", data.seed)
+    check_seed("data.seed", data.seed)
     try:
         return msgspec.structs.replace(data, sha256=images(data).fingerprint())
     except ValueError as error:

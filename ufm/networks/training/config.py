@@ -1,6 +1,6 @@
 """What a training run is: the network, the loss and the optimiser's numbers, checked.
 
->>> TrainConfig(loss="mse", width=512, epochs=100, learning_rate=0.03)
+>>> TrainConfig(loss="mse:1,15", width=512, epochs=100, learning_rate=0.03)
 """
 
 import math
@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ufm._support.settings import check_seed
 from ufm.networks.models.architecture import DEFAULTS, MODELS, NORMS, Architecture
 from ufm.networks.training.objective import Objective, parse_objective
 from ufm.networks.training.optimiser import (
@@ -86,8 +87,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
+        check_seed("seed", self.seed)
 
     @property
     def architecture(self) -> Architecture:

@@ -10,7 +10,7 @@ r"""The learning rate of a loss, by a rule that is fixed before anything is run.
 One rate for all losses would not do: the gradient of the squared error with targets 15·one-hot is
 so large that a network without normalisation diverges at once at 0.1. Test images have no part.
 
-    >>> choose_learning_rate(TrainConfig(loss="mse"), load_data("digits")).learning_rate
+    >>> choose_learning_rate(TrainConfig(loss="mse:1,15"), load_data("digits")).learning_rate
 """
 
 import math
@@ -86,8 +86,8 @@ def choose_learning_rate(
     if rate is None:
         listed = ", ".join(f"{rate:g}" for rate in candidates)
         raise ValueError(
-            f"{config.loss} diverges at every learning rate tried ({listed}): give a smaller one "
-            "(--learning-rate)"
+            f"{config.loss} diverges at every learning rate tried ({listed}): give a smaller "
+            "`learning_rate`"
         )
     return Choice(rate, epochs, tuple(trials))
 

@@ -9,22 +9,23 @@ whose code averages over the K outputs and has no ½, with the targets M = 15 of
 
 Dividing L_net by c, the last layer stands in the model with the loss L and the decay λ/c.
 
-    >>> objective = parse_objective("mse", num_classes=10)
+    >>> objective = parse_objective("mse:1,15", num_classes=10)
     >>> objective.spec, objective.factor, objective.decay(5e-4)
     ('mse:1.0,15.0', 0.2, 0.0025)
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32
 
-from ufm.losses import MSE, Loss, loss_spec, parse_loss, split_losses
+from ufm.losses import MSE, Loss, distinct_losses, loss_spec, parse_loss, split_losses
 
 #: The losses of Zhou et al. (2022), section 5, as `parse_objective` reads them.
-PAPER_LOSSES = ("ce", "ls:0.05", "fl:3", "mse")
+PAPER_LOSSES = ("ce", "ls:0.05", "fl:3", "mse:1,15")
 #: M of the paper's squared error.
 PAPER_TARGET = 15.0
 
@@ -58,25 +59,34 @@ class Objective:
 
 
 def parse_objective(text: str, num_classes: int) -> Objective:
-    """Make an objective from "ce", "ls:0.05", "fl:3", "mse" or "mse:SCALE,TARGET".
+    """Make an objective from "ce", "ls:0.05", "fl:3" or "mse:SCALE,TARGET".
 
-    "mse" alone is the paper's. Raises `ValueError` with one line that says what to write instead.
+    "mse" alone is refused: the paper trains with another loss than the one that `parse_loss` calls
+    so. Raises `ValueError` with one line that says what to write instead.
     """
-    plain = text.strip().lower() == "mse"
-    loss = MSE(scale=1.0, target=PAPER_TARGET) if plain else parse_loss(text)
+    if _is_plain(text):
+        raise ValueError(
+            f"loss 'mse': write mse:1,{PAPER_TARGET:g} for the squared error of Zhou et al., or "
+            "mse:1,1 for targets of 1"
+        )
+    loss = parse_loss(text)
     factor = 2.0 / num_classes if isinstance(loss, MSE) else 1.0
     return Objective(loss_spec(loss), loss, factor, num_classes)
 
 
-def objective_specs(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Canonical texts. Raises `ValueError` for none, unknown and repeated ones."""
-    texts = split_losses(texts)
-    if not texts:
-        raise ValueError("--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse")
-    specs = tuple(parse_objective(text, 2).spec for text in texts)
-    if len(set(specs)) < len(specs):
-        raise ValueError(f"--losses names a loss twice: {' '.join(texts)}")
-    return specs
+def _is_plain(text: str) -> bool:
+    return text.strip().lower() == "mse"
+
+
+def objective_specs(texts: Iterable[str], *, stored: bool = False) -> tuple[str, ...]:
+    """Canonical texts. Raises `ValueError` for none, unknown and repeated ones.
+
+    In texts that were `stored` "mse" alone is the paper's, as version 0.1 wrote it.
+    """
+    listed = split_losses(texts)
+    if stored:
+        listed = tuple(PAPER_LOSSES[-1] if _is_plain(text) else text for text in listed)
+    return tuple(distinct_losses(listed, lambda text: parse_objective(text, 2).loss))
 
 
 def mean_value(

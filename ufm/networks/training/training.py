@@ -6,7 +6,7 @@ by stochastic gradients with momentum (`ufm.networks.training.optimiser`), an ep
 (`ufm.networks.training.epoch`). Measured after chosen epochs are accuracies and losses on all
 training and test images, and NC1–NC4 of the features of all training images.
 
-    >>> result = train(TrainConfig(loss="mse", learning_rate=0.03), load_data("digits"))
+    >>> result = train(TrainConfig(loss="mse:1,15", learning_rate=0.03), load_data("digits"))
     >>> result.status, result.history["nc1"]
 """
 

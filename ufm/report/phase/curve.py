@@ -20,16 +20,13 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
-from ufm.losses import parse_loss
 from ufm.model.problem import Problem
+from ufm.model.problem_spec import DECISIVE, ProblemSpec
 from ufm.report.phase.axis import DECAYS, Axis, Table, Values
 
 Curve = Float[np.ndarray, "_ 2"]
 Row = dict[str, Any]
 
-_HYPERPARAMETERS = ("alpha", "gamma", "scale", "target")
-#: What the threshold is a function of.
-_FACTS = ("family", *_HYPERPARAMETERS, "class_counts", "dim", "lam_b")
 #: Points along a field, and those between which a crossing is looked for.
 _ALONG, _SCAN = 61, 33
 
@@ -39,21 +36,12 @@ def known_threshold(row: Row) -> float:
 
     `row` has the columns of a sweep's table that say what the problem is.
     """
-    return _threshold(*(_plain(row[name]) for name in _FACTS))
-
-
-def _plain(value: Any) -> Any:
-    # One key for every NaN: they are not equal, and would be computed anew.
-    return None if value != value else value
+    return _threshold(ProblemSpec.from_row(row | dict.fromkeys(DECAYS, 1.0)))
 
 
 @functools.lru_cache(maxsize=65536)
-def _threshold(family: str, *facts: Any) -> float:
-    *numbers, counts, dim, lam_b = facts
-    given = ",".join(repr(float(x)) for x in numbers if x is not None)
-    sizes = tuple(map(int, str(counts).split()))
-    decay = None if lam_b is None else float(lam_b)
-    problem = Problem(parse_loss(f"{family}:{given}"), sizes, int(dim), 1.0, 1.0, decay)
+def _threshold(spec: ProblemSpec) -> float:
+    problem = spec.problem()
     if not supported(problem):
         return math.nan
     found = collapse_threshold(problem)
@@ -198,7 +186,7 @@ class _Model:
         return self._row(first) | changed
 
     def _row(self, i: int) -> Row:
-        return {name: self._table[name][i].item() for name in (*_FACTS, *DECAYS)}
+        return {name: self._table[name][i].item() for name in DECISIVE}
 
     def _place(self, i: int) -> tuple[float, float | None] | None:
         axes = [axis for axis in (self._x, self._y) if axis is not None]
@@ -207,9 +195,7 @@ class _Model:
         return float(self._x.at[i]), None if self._y is None else float(self._y.at[i])
 
     def _distinct_rows(self) -> list[int]:
-        codes = [
-            np.unique(self._table[name], return_inverse=True)[1] for name in (*_FACTS, *DECAYS)
-        ]
+        codes = [np.unique(self._table[name], return_inverse=True)[1] for name in DECISIVE]
         places = [np.unique(axis.at, return_inverse=True)[1] for axis in (self._x, self._y) if axis]
         columns = np.column_stack([*codes, *places])
         return np.unique(columns, axis=0, return_index=True)[1].tolist()

@@ -10,9 +10,9 @@ from jaxtyping import Bool
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from ufm.losses import parse_loss
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Problem
+from ufm.model.problem_spec import ProblemSpec
 from ufm.report._svg import panel
 from ufm.report.phase.axis import Table
 from ufm.report.runs.convergence import plot_gap, plot_gradient_norm
@@ -39,14 +39,7 @@ def thumbnails(store: SweepStore, number: int, cells: Table) -> dict[str, Any]:
     first = _hardest(cells)
     row = {name: column[first] for name, column in cells.items()}
     same = same_problem(cells, first)
-    problem = Problem(
-        parse_loss(str(row["loss"])),
-        tuple(map(int, str(row["class_counts"]).split())),
-        int(row["dim"]),
-        float(row["lam_w"]),
-        float(row["lam_h"]),
-        None if np.isnan(row["lam_b"]) else float(row["lam_b"]),
-    )
+    problem = ProblemSpec.from_row(row).problem()
     return {
         "label": problem.loss.label(),
         "row": {name: row[name].item() for name in ("cell", "dim", "lam_w", "lam_h", "lam_b")},

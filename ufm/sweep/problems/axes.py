@@ -4,13 +4,13 @@ import dataclasses
 import math
 import zlib
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ufm.losses import loss_spec, parse_loss
-from ufm.sweep.problems.config import LossTable, Range, StartTable, SweepConfig
+from ufm._support.settings import check_seed
+from ufm.losses import parse_loss
+from ufm.sweep.problems.config import Range, SweepConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,25 +33,19 @@ class Axis:
 
 
 def loss_axes(config: SweepConfig, position: int) -> list[Axis]:
-    """The hyperparameters of one entry of `loss` after its name."""
+    """One entry of `loss`: a loss, or the name of a family and then its hyperparameters.
+
+    Raises `ValueError`, naming the entry, for text that is no loss.
+    """
     entry, path = config.loss[position], f"loss[{position}]"
     if isinstance(entry, str):
         try:
-            spec = loss_spec(parse_loss(entry))
+            return [Axis(path, (parse_loss(entry),))]
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        name, _, numbers = spec.partition(":")
-        fields = {"ls": ("alpha",), "fl": ("gamma",), "mse": ("scale", "target")}.get(name, ())
-        values = [float(x) for x in numbers.split(",")] if numbers else []
-        given: Mapping[str, Any] = dict(zip(fields, values, strict=True))
-    else:
-        name, given = _name(entry), msgspec.structs.asdict(entry)
+    given = msgspec.structs.asdict(entry)
     axes = [axis(config, f"{path}.{field}", value) for field, value in given.items()]
-    return [Axis(path, (name,)), *axes]
-
-
-def _name(entry: LossTable) -> str:
-    return str(entry.__struct_config__.tag)
+    return [Axis(path, (entry.__struct_config__.tag,)), *axes]
 
 
 def size_axes(config: SweepConfig) -> list[Axis]:
@@ -74,7 +68,7 @@ def axis(
 ) -> Axis:
     """One field of a sweep over problems."""
     # Where ranges advance together, a value may stand beside another one each time.
-    seed, once = _first_seed(config.start), config.combine == "product"
+    seed, once = first_seed("start.seed", config.start.seed), config.combine == "product"
     if isinstance(given, Range) and given.times is not None and relative:
         plain = msgspec.structs.replace(given, times=None)
         return Axis(path, tuple(Times(float(x)) for x in listed(path, plain, seed, once=once)))
@@ -121,22 +115,13 @@ def _whole(path: str, value: int | float, rounded: bool) -> int:
     return round(value)
 
 
-def _first_seed(start: StartTable) -> int:
-    """What random ranges are drawn with; a random range of seeds is drawn with 0."""
-    return first_seed("start.seed", start.seed)
-
-
 def first_seed(path: str, given: int | list[int] | Range) -> int:
-    """The first of the seeds, 0 where they are a range. Raises `ValueError` for no seed."""
+    """What random ranges are drawn with: the first of the seeds, 0 where they are a range.
+
+    Raises `ValueError` for no seed.
+    """
     if isinstance(given, Range):
         return 0
     if isinstance(given, list):
         given = given[0] if given else 0  # an empty list is refused as one
-    return checked_seed(path, given)
-
-
-def checked_seed(path: str, seed: int) -> int:
-    """The seed. Raises `ValueError` outside of [0, 2^32)."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"{path}: it must be in [0, 2^32), got {seed}")
-    return seed
+    return check_seed(path, given)

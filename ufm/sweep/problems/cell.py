@@ -23,11 +23,11 @@ import numpy as np
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.collapse.metrics import nc_metrics
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
-from ufm.losses import parse_loss
 from ufm.minimum.geometry_match import compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params
 from ufm.model.problem import Problem, init_params
+from ufm.model.problem_spec import ProblemSpec
 from ufm.runs.loss_result import HISTORY
 from ufm.runs.run_folder import Clock
 from ufm.solvers import Solution, Status, solve, solve_in_lock_step
@@ -44,12 +44,13 @@ _DENSE = 500
 
 def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
     """The run of a cell. It never raises for a run that falls short: the row says so."""
-    problem = cell.problem()
+    problem = cell.spec.problem()
+    start = init_params(problem, cell_key(cell), cell.scale)
     clock = Clock()
     solution = jax.block_until_ready(
-        solve(problem, _start(cell), method=cell.method, tol=cell.tol, max_steps=cell.max_steps)
+        solve(problem, start, method=cell.method, tol=cell.tol, max_steps=cell.max_steps)
     )
-    return _record(cell, keep or KeepTable(), solution, clock.seconds())
+    return _record(cell, problem, solution, keep or KeepTable(), clock.seconds())
 
 
 def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list[Record]:
@@ -58,16 +59,21 @@ def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list
     Empty lanes repeat the last cell. The time of a cell is its share.
     """
     full = [*cells, *[cells[-1]] * (lanes - len(cells))]
-    problem = _stacked([cell.problem() for cell in full])
-    starts = _stacked([_start(cell) for cell in full])
+    problems = [cell.spec.problem() for cell in full]
+    starts = [
+        init_params(problem, cell_key(cell), cell.scale)
+        for cell, problem in zip(full, problems, strict=True)
+    ]
     tols = None if full[0].tol is None else jnp.array([cell.tol for cell in full])
     clock = Clock()
     found = jax.block_until_ready(
-        solve_in_lock_step(problem, starts, full[0].method, tols, full[0].max_steps)
+        solve_in_lock_step(
+            _stacked(problems), _stacked(starts), full[0].method, tols, full[0].max_steps
+        )
     )
     each = clock.seconds() / len(cells)
     return [
-        _record(cell, keep, jax.tree.map(lambda x, i=i: x[i], found), each)
+        _record(cell, problems[i], jax.tree.map(lambda x, i=i: x[i], found), keep, each)
         for i, cell in enumerate(cells)
     ]
 
@@ -76,15 +82,12 @@ def _stacked(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *trees)
 
 
-def _start(cell: Cell) -> Params:
-    return init_params(cell.problem(), cell_key(cell), cell.scale)
-
-
-def _record(cell: Cell, keep: KeepTable, solution: Solution, seconds: float) -> Record:
-    problem = cell.problem()
+def _record(
+    cell: Cell, problem: Problem, solution: Solution, keep: KeepTable, seconds: float
+) -> Record:
     point = jax.tree.map(np.asarray, solution.params)
     row = (
-        _settings(cell, problem)
+        _settings(cell)
         | _end(solution)
         | _verdict(cell, problem, solution.params)
         | _geometry(cell, problem, solution.params)
@@ -150,36 +153,21 @@ def compile_for(cell: Cell, keep: KeepTable | None = None, lanes: int = 1) -> No
         run_cell(idle, nothing)
     else:
         run_in_lock_step([idle], nothing, lanes)
-    minimum, _ = facts(cell.problem_key)
+    minimum, _ = facts(cell.spec)
     if keep is not None and keep.spectrum and math.isfinite(minimum.value):
-        _spectrum(cell.problem(), minimum.params(cell_key(cell)))
+        _spectrum(cell.spec.problem(), minimum.params(cell_key(cell)))
 
 
-def _settings(cell: Cell, problem: Problem) -> dict[str, Any]:
-    loss = parse_loss(cell.loss)
-    numbers = {name: float(getattr(loss, name, math.nan)) for name in _HYPERPARAMETERS}
+def _settings(cell: Cell) -> dict[str, Any]:
     return {
         "cell": cell.index,
-        "loss": cell.loss,
-        "family": cell.program.loss,
-        **numbers,
-        "num_classes": problem.num_classes,
-        "dim": problem.dim,
-        "per_class": problem.per_class or -1,
-        "class_counts": " ".join(map(str, cell.class_counts)),
-        "lam_w": cell.lam_w,
-        "lam_h": cell.lam_h,
-        "lam_b": math.nan if cell.lam_b is None else cell.lam_b,
-        "mu": math.sqrt(cell.lam_w) * math.sqrt(cell.lam_h),
+        **cell.spec.row(),
         "method": cell.method,
         "max_steps": cell.max_steps,
         "start_scale": cell.scale,
         "seed": cell.seed,
         "start": cell.start,
     }
-
-
-_HYPERPARAMETERS = ("alpha", "gamma", "scale", "target")
 
 
 def _end(solution: Solution) -> dict[str, Any]:
@@ -206,7 +194,7 @@ def _verdict(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
 
 
 def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
-    metrics, (minimum, threshold) = nc_metrics(problem, point), facts(cell.problem_key)
+    metrics, (minimum, threshold) = nc_metrics(problem, point), facts(cell.spec)
     match = compare_geometry(problem, point, minimum)
     return {
         **{name: float(getattr(metrics, name)) for name in ("nc1", "nc2", "nc3", "nc4")},
@@ -222,10 +210,9 @@ def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def facts(problem_key: tuple[Any, ...]) -> tuple[GlobalMinimum, float]:
+def facts(spec: ProblemSpec) -> tuple[GlobalMinimum, float]:
     """The minimum of a problem and its collapse threshold (NaN where none is known)."""
-    loss, class_counts, dim, lam_w, lam_h, lam_b = problem_key
-    problem = Problem(parse_loss(loss), class_counts, dim, lam_w, lam_h, lam_b)
+    problem = spec.problem()
     threshold = float(collapse_threshold(problem).mu) if supported(problem) else math.nan
     return global_minimum(problem), threshold
 

@@ -1,15 +1,14 @@
 """The table of a sweep over problems: what is known of every cell."""
 
+from ufm.losses import HYPERPARAMETERS
+
 #: Column → kind, see `ufm.sweep.record`.
 COLUMNS: dict[str, str] = {
     # what was run
     "cell": "integer",
     "loss": "text",
     "family": "text",
-    "alpha": "real",
-    "gamma": "real",
-    "scale": "real",
-    "target": "real",
+    **dict.fromkeys(HYPERPARAMETERS, "real"),
     "num_classes": "integer",
     "dim": "integer",
     "per_class": "integer",

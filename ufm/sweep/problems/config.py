@@ -28,12 +28,13 @@ loss = ["ce", "ls:0.1", "fl:3", "mse"].
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import msgspec
 import numpy as np
 
 from ufm._support import settings
+from ufm.losses import FAMILIES
 
 #: Of one range.
 MAX_NUMBERS = 1_000_000
@@ -141,30 +142,17 @@ class ProblemTable(_Table, frozen=True, kw_only=True):
             raise ValueError("class_counts is a list of counts, or a list of such lists")
 
 
-class CrossEntropyTable(_Table, frozen=True, tag="ce", tag_field="name"):
-    """Cross-entropy."""
+def _loss_table(family: str) -> type[msgspec.Struct]:
+    """A table of [[loss]]: a range for each hyperparameter of the family."""
+    fields = [(name, Real, default) for name, default in FAMILIES[family][1].items()]
+    options: dict[str, Any] = {"frozen": True, "tag": family, "tag_field": "name"}
+    return msgspec.defstruct(f"{family}_table", fields, bases=(_Table,), **options)
 
 
-class LabelSmoothingTable(_Table, frozen=True, tag="ls", tag_field="name"):
-    """Label smoothing."""
-
-    alpha: Real = 0.1
-
-
-class FocalTable(_Table, frozen=True, tag="fl", tag_field="name"):
-    """Focal loss."""
-
-    gamma: Real = 3.0
-
-
-class SquaredTable(_Table, frozen=True, tag="mse", tag_field="name"):
-    """Mean squared error, perhaps rescaled."""
-
-    scale: Real = 1.0
-    target: Real = 1.0
-
-
-LossTable = CrossEntropyTable | LabelSmoothingTable | FocalTable | SquaredTable
+if TYPE_CHECKING:
+    LossTable = _Table
+else:
+    LossTable = Union[tuple(map(_loss_table, FAMILIES))]  # noqa: UP007  # of a tuple made here
 
 
 class StartTable(_Table, frozen=True):

@@ -6,7 +6,7 @@ and the random starts of a problem last, so that neighbours share a problem. Cel
 In a folder whose file has grown, i is its number there (`ufm.sweep.growth`).
 
     >>> cells = expand(read_config(Path("mine.toml")))
-    >>> cells[7].problem()
+    >>> cells[7].spec.problem()
 """
 
 import dataclasses
@@ -16,12 +16,13 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from ufm._support.settings import check_seed
 from ufm.certificates.certificate import check_tolerance
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
-from ufm.losses import loss_spec, parse_loss
-from ufm.model.problem import Problem
+from ufm.losses import Loss, loss_family, loss_spec, make_loss
+from ufm.model.problem_spec import ProblemSpec
 from ufm.solvers import METHODS, check_options
-from ufm.sweep.problems.axes import Times, axis, checked_seed, loss_axes, size_axes
+from ufm.sweep.problems.axes import Times, axis, loss_axes, size_axes
 from ufm.sweep.problems.config import SweepConfig
 
 #: 64 GiB of features.
@@ -35,12 +36,7 @@ class Cell:
     """One run: a problem, a solver and a random start. Plain values, so that it can travel."""
 
     index: int
-    loss: str
-    class_counts: tuple[int, ...]
-    dim: int
-    lam_w: float
-    lam_h: float
-    lam_b: float | None
+    spec: ProblemSpec
     method: str
     tol: float | None
     max_steps: int
@@ -49,34 +45,22 @@ class Cell:
     seed: int
     start: int
 
-    def problem(self) -> Problem:
-        """Raises `ValueError` for what is no problem."""
-        return Problem(
-            loss=parse_loss(self.loss),
-            class_counts=self.class_counts,
-            dim=self.dim,
-            lam_w=self.lam_w,
-            lam_h=self.lam_h,
-            lam_b=self.lam_b,
-        )
-
     @property
-    def problem_key(self) -> tuple[Any, ...]:
-        """Equal for cells of one problem."""
-        return (
-            self.loss,
-            self.class_counts,
-            self.dim,
-            self.lam_w,
-            self.lam_h,
-            self.lam_b,
-        )
+    def loss(self) -> str:
+        """The loss as users write it."""
+        return loss_spec(self.spec.loss)
 
     @property
     def program(self) -> "Program":
         """What is compiled for the cell: everything that is not traced."""
-        family = self.loss.partition(":")[0]
-        return Program(family, self.class_counts, self.dim, self.lam_b is not None, self.method)
+        spec = self.spec
+        family, has_bias = loss_family(spec.loss), spec.lam_b is not None
+        return Program(family, spec.class_counts, spec.dim, has_bias, self.method)
+
+    def settings(self) -> dict[str, Any]:
+        """All that it is, by name."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"index": fields.pop("index"), **fields.pop("spec").named(), **fields}
 
 
 class Program(NamedTuple):
@@ -134,20 +118,21 @@ def _check_distinct(cells: Iterable[Cell]) -> None:
         first = seen.setdefault(dataclasses.replace(cell, index=0), cell.index)
         if first != cell.index:
             raise ValueError(
-                f"cells {first} and {cell.index} are the same ({cell.loss}, λ_W={cell.lam_w:g}, "
-                f"λ_H={cell.lam_h:g}, {cell.program.describe()}): ask for every one once"
+                f"cells {first} and {cell.index} are the same ({cell.loss}, "
+                f"λ_W={cell.spec.lam_w:g}, λ_H={cell.spec.lam_h:g}, {cell.program.describe()}): "
+                "ask for every one once"
             )
 
 
 def _check_problems(cells: Iterable[Cell]) -> None:
     """Raise `ValueError` for the first that is no problem."""
-    seen = set()
+    seen: set[ProblemSpec] = set()
     for cell in cells:
-        if cell.problem_key in seen:
+        if cell.spec in seen:
             continue
-        seen.add(cell.problem_key)
+        seen.add(cell.spec)
         try:
-            cell.problem()
+            cell.spec.problem()
         except ValueError as error:
             raise ValueError(f"problem: {error} (cell {cell.index})") from None
 
@@ -203,18 +188,25 @@ class _Block:
         count = len(self._losses)
         names = [axis.name for axis in self._axes[count:]]
         chosen: dict[str, Any] = dict(zip(names, values[count:], strict=True))
-        chosen["loss"] = self._loss(*values[:count])
-        chosen["class_counts"] = _counts(chosen)
-        if chosen["lam_b"] == "none":
-            chosen["lam_b"] = None
         _check(chosen)
-        _resolve_decays(chosen)
-        return chosen
+        lam_b = chosen.pop("lam_b")
+        spec = ProblemSpec(
+            loss=self._loss(*values[:count]),
+            class_counts=_counts(chosen),
+            dim=chosen.pop("dim"),
+            lam_w=1.0,
+            lam_h=1.0,
+            lam_b=None if lam_b == "none" else lam_b,
+        )
+        return chosen | {"spec": _with_decays(spec, chosen.pop("lam_w"), chosen.pop("lam_h"))}
 
-    def _loss(self, name: str, *numbers: float) -> str:
-        """The canonical text of the loss with these hyperparameters."""
+    def _loss(self, given: Loss | str, *numbers: float) -> Loss:
+        """The loss, or that of the family with these hyperparameters."""
+        if isinstance(given, Loss):
+            return given
+        names = [axis.name for axis in self._losses[1:]]
         try:
-            return loss_spec(parse_loss(f"{name}:{','.join(map(repr, numbers))}"))
+            return make_loss(given, dict(zip(names, numbers, strict=True)))
         except ValueError as error:
             raise ValueError(f"{self._losses[0].path}: {error}") from None
 
@@ -246,35 +238,33 @@ def _check(chosen: dict[str, Any]) -> None:
         chosen["max_steps"] = METHODS[chosen["method"]].default_max_steps
     if not 0 <= chosen["scale"] < math.inf:
         raise ValueError(f"start.scale: it must be non-negative and finite, got {chosen['scale']}")
-    checked_seed("start.seed", chosen["seed"])
+    check_seed("start.seed", chosen["seed"])
     try:
         check_tolerance(chosen["gap_tol"])
     except ValueError as error:
         raise ValueError(f"certificate.gap_{error}") from None
 
 
-def _resolve_decays(chosen: dict[str, Any]) -> None:
-    """Multiples of the threshold become decays; λ_H = "lam_w" becomes λ_W."""
-    relative = [name for name in ("lam_w", "lam_h") if isinstance(chosen[name], Times)]
-    if relative:
-        threshold = _threshold(
-            chosen["loss"], chosen["class_counts"], chosen["dim"], chosen["lam_b"]
-        )
+def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any) -> ProblemSpec:
+    """The decays as numbers: multiples of the threshold, and λ_H = "lam_w", are resolved."""
+    given = {"lam_w": lam_w, "lam_h": lam_h}
+    for name, decay in given.items():
+        if not isinstance(decay, Times):
+            continue
+        threshold = _threshold(spec)
         if threshold is None:
             raise ValueError(
-                f"problem.{relative[0]}: times = 'threshold' needs balanced classes and one of the "
+                f"problem.{name}: times = 'threshold' needs balanced classes and one of the "
                 "losses ce, ls, fl, mse"
             )
-        for name in relative:
-            chosen[name] = chosen[name].factor * threshold
-    if chosen["lam_h"] == "lam_w":
-        chosen["lam_h"] = chosen["lam_w"]
+        given[name] = decay.factor * threshold
+    if given["lam_h"] == "lam_w":
+        given["lam_h"] = given["lam_w"]
+    return dataclasses.replace(spec, **given)
 
 
 @functools.lru_cache(maxsize=4096)
-def _threshold(
-    loss: str, class_counts: tuple[int, ...], dim: int, lam_b: float | None
-) -> float | None:
-    # The threshold does not depend on the decays it is a threshold of.
-    problem = Problem(parse_loss(loss), class_counts, dim, 1.0, 1.0, lam_b)
+def _threshold(spec: ProblemSpec) -> float | None:
+    # The threshold does not depend on the decays, which are 1 here.
+    problem = spec.problem()
     return float(collapse_threshold(problem).mu) if supported(problem) else None

@@ -1,0 +1,95 @@
+"""What commands have in common: options that a file can give, and the flags of a problem."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import msgspec
+import tyro
+
+if TYPE_CHECKING:
+    from ufm.model.problem import Problem
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command whose options a file can give: it has to be a field, and its name a flag."""
+
+    config: Path | None = None
+    """TOML file of options, named as here with _ for -: seed = 4. Flags override it. The
+    config.json of a folder of results repeats that run."""
+
+    #: Options on which no number depends.
+    OUTPUT: ClassVar[tuple[str, ...]] = ("config", "out", "figures", "json")
+
+    def configuration(self) -> dict[str, Any]:
+        """What the numbers depend on: everything but where they go and how they are shown."""
+        given = msgspec.structs.asdict(self)
+        return {name: value for name, value in given.items() if name not in self.OUTPUT}
+
+    def at_least(self, **least: int) -> None:
+        """Raise `ValueError` for the first option that is below its bound."""
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"`{name}` must be at least {bound}, got {getattr(self, name)}")
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Inside, a `ValueError` also says which file options come from."""
+        try:
+            yield
+        except ValueError as error:
+            if self.config is None:
+                raise
+            raise ValueError(f"{error} (options of {self.config}, then of the flags)") from None
+
+
+class ProblemOptions(Options, frozen=True, kw_only=True):
+    """A command about problems that differ in their loss only."""
+
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
+        "ce",
+        "ls:0.1",
+        "fl:3",
+        "mse",
+    )
+    """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET."""
+    num_classes: int = 10
+    """K, the number of classes."""
+    dim: int = 16
+    """d, the feature dimension. A simplex ETF needs d >= K-1."""
+    per_class: int = 100
+    """n, samples in each class."""
+    counts: Annotated[
+        tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
+    ] = ()
+    """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
+    lam_w: float = 5e-4
+    """Weight decay of the classifier W."""
+    lam_h: float = 5e-4
+    """Weight decay of the features H."""
+    lam_b: float | None = 1e-2
+    """Weight decay of the bias: 0 for a free bias, None for no bias."""
+
+    def problems(
+        self, check: "Callable[[dict[str, Problem]], None]" = lambda _: None
+    ) -> "dict[str, Problem]":
+        """A problem for each loss, by its canonical text, if `check` has nothing against them.
+
+        Raises the `ValueError` of whatever refuses.
+        """
+        from ufm.losses import distinct_losses
+        from ufm.model.problem import balanced_counts
+        from ufm.model.problem_spec import ProblemSpec
+
+        with self.refusing():
+            losses = distinct_losses(self.losses)
+            counts = self.counts or balanced_counts(self.num_classes, self.per_class)
+            found = {
+                text: ProblemSpec(
+                    loss, counts, self.dim, lam_w=self.lam_w, lam_h=self.lam_h, lam_b=self.lam_b
+                ).problem()
+                for text, loss in losses.items()
+            }
+            check(found)
+        return found
