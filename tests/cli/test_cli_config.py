@@ -93,7 +93,7 @@ def test_a_run_repeats_from_the_configuration_in_its_folder(capsys):
     [
         ("lam_v = 1", "unknown field 'lam_v'; perhaps you meant 'lam_w'"),
         ("num-classes = 3", "unknown field 'num-classes'; perhaps you meant 'num_classes'"),
-        ("config = 'other.toml'", "unknown field 'config'; known are losses, num_classes,"),
+        ("config = 'other.toml'", "unknown field 'config'; known are seed, losses, num_classes,"),
         ("dim = 'x'", "dim: expected int, got str"),
         ("dim = 2.5", "dim: expected int, got float"),
         ("starts = true", "starts: expected int, got bool"),

@@ -60,7 +60,7 @@ def test_help_of_solve_explains_every_option(capsys):
     for name in COMMANDS["solve"].__struct_fields__:
         flag = f"--{name.replace('_', '-')}"
         assert re.search(rf"{flag}\b", said), flag
-    assert "num_classes = 4" in said
+    assert "named as here with _ for -: seed = 4" in said
 
 
 def test_help_imports_nothing_slow():

@@ -117,7 +117,7 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
         ("dim = 6", "", "problem: the field 'dim' is missing"),
         ("[start]", "[strat]", "unknown field 'strat'; perhaps you meant 'start'"),
         ("count = 2", "count = 0", "start: count must be between 1 and 1,000,000, got 0"),
-        ("count = 2", "seed = -1", "start.seed: it must be in [0, 2^32), got -1"),
+        ("count = 2", "seed = -1", "start.seed must be in [0, 2^32), got -1"),
         ("count = 2", "count = 2\nscale = -1", "start.scale: it must be non-negative"),
         ("[1e-3, 0.5]", "[1e-3, -0.5]", "problem: lam_w must be non-negative and finite, got -0.5"),
         ("[1e-3, 0.5]", "[]", "problem.lam_w: a list needs at least one value"),
@@ -171,7 +171,7 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
         (
             "[1e-3, 0.5]\nlam_h = [1e-2, 0.5]\n[start]\ncount = 2",
             "{ from = 1, to = 2, num = 3, spacing = 'uniform' }\nlam_h = 1.0\n[start]\nseed = -1",
-            "start.seed: it must be in [0, 2^32), got -1",
+            "start.seed must be in [0, 2^32), got -1",
         ),
         (
             "dim = 6",

@@ -1,6 +1,7 @@
 """A sweep whose file has grown: stored cells keep their numbers and bits, and nothing is mixed."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -111,11 +112,11 @@ def refused(sweep, out: Path) -> str:
     assert "\n" not in said
     found = re.fullmatch(
         r"(\d+) of its (\d+) cells are not in the file, such as those with (.*)\): "
-        "put them back, or choose another --out",
+        "put them back, or choose another `out`",
         said,
     )
     if found is None:
-        return said.removesuffix("): choose another --out")
+        return said.removesuffix("): choose another `out`")
     return f"{found[1]} of {found[2]}, {found[3]}"
 
 
@@ -171,3 +172,49 @@ def test_networks_grow_by_seeds_and_are_read_back_by_their_own_numbers(tmp_path)
     other = loaded_networks(tmp_path, by_rule.replace("[4, 7]", "[3, 4, 7]"))
     with pytest.raises(ValueError, match="8 of its 8 cells are not in the file"):
         continued(other, tmp_path / "rule")
+
+
+# Folders of version 0.1 ------------------------------------------------------------------------
+
+
+def test_networks_of_version_0_1_go_on_with_their_squared_error_written_out(tmp_path):
+    """There "mse" alone was the paper's, with targets of 15, and stood so in the file."""
+    file = loaded_networks(tmp_path, SMALL)
+    training = {**file.contents.config["training"], "losses": ["ce", "mse"]}
+    config = {**file.contents.config, "training": training}
+    store = make_store(tmp_path / "out", dataclasses.replace(file.contents, config=config))
+    assert cells_of(store) == file.cells
+    assert {cell.loss for cell in cells_of(store)} == {"ce", "mse:1.0,15.0"}
+    grown, notes = continued(file, tmp_path / "out")
+    assert notes == ["the file has changed: 8 cells are kept, 0 are new"]
+    assert grown.cells == file.cells
+    # Its batches are taken in.
+    assert store.contents.identity in make_store(tmp_path / "out", grown.contents).batches.accepted
+
+
+#: What a store remembers of this file, its cells and their order, as version 0.1 computed them.
+EVERY_FIELD = """
+title = "every field"
+loss = ["ce", "ls:0.2", { name = "ls", alpha = [0.0, 0.3] }, { name = "fl" },
+        { name = "mse", scale = 5, target = [2, 3] }]
+[problem]
+num_classes = 4
+per_class = 5
+dim = [3, 6]
+lam_w = { from = 1e-3, to = 1e-1, num = 3, spacing = "log", times = "threshold" }
+lam_h = "lam_w"
+lam_b = ["none", 0.01]
+[start]
+count = 2
+seed = [3, 4]
+"""
+
+
+def test_a_sweep_that_version_0_1_began_is_the_same_sweep(tmp_path):
+    sweep = loaded(tmp_path, EVERY_FIELD)
+    assert sweep.contents.identity == "143b7533f4ef146ff3f9685b789c6b6c"
+    cell = sweep.cells[50]
+    assert (cell.index, cell.loss, cell.spec.dim, cell.seed, cell.start) == (50, "ls:0.2", 3, 4, 0)
+    assert (cell.spec.lam_b, cell.spec.class_counts) == (None, (5, 5, 5, 5))
+    last = sweep.cells[-1]
+    assert (last.index, last.loss, last.spec.dim, last.spec.lam_b) == (335, "mse:5.0,3.0", 6, 0.01)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ufm._support.settings import check_seed
 from ufm.cli.output.print import say, tell, write
 from ufm.cli.parsing.options import Options
 
@@ -117,7 +116,7 @@ class Hunt(Options, frozen=True, kw_only=True):
                 f"--losses takes one loss, or two as ends of a range, got {len(losses)}"
             )
         self.at_least(tries=1, intervals=0)
-        check_seed("`seed`", self.seed)
+        self.check_seed()
         if not 1e-9 <= self.accuracy < 1:
             raise ValueError(f"--accuracy must be in [1e-9, 1), got {self.accuracy}")
         if self.lam_b is not None and not 0 <= self.lam_b < math.inf:

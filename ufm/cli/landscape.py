@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ufm._support.settings import check_seed
 from ufm.cli.each_loss import each_loss
 from ufm.cli.output.print import write
 from ufm.cli.parsing.options import ProblemOptions
@@ -44,8 +43,6 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
     """Gradient flows from small starts, whose plateaus are candidates."""
     descents: bool = True
     """Follow every saddle down both ways, and see where that ends."""
-    seed: int = 0
-    """Seed of all that is random."""
     out: Path | None = None
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
@@ -85,7 +82,7 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
         from ufm.landscape.point_space import search_space
 
         self.at_least(**dict.fromkeys(_EFFORT, 0))
-        check_seed("`seed`", self.seed)
+        self.check_seed()
         for problem in problems.values():
             search_space(problem)
 

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ufm._support.settings import check_seed
 from ufm.cli.each_loss import each_loss
 from ufm.cli.output.print import write
 from ufm.cli.parsing.options import ProblemOptions
@@ -77,7 +76,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         from ufm.solvers import check_options
 
         self.at_least(starts=1)
-        check_seed("`seed`", self.seed)
+        self.check_seed()
         if not 0 <= self.scale < math.inf:
             raise ValueError(f"`scale` must be non-negative and finite, got {self.scale}")
         check_options(self.method, self.tol, self.max_steps)

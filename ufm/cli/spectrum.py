@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ufm._support.settings import check_seed
 from ufm.cli.output.print import say, write
-from ufm.cli.parsing.options import ProblemOptions
+from ufm.cli.parsing.options import Options, ProblemOptions
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from ufm.spectra.at_points import SpectrumRecord
 
 #: What says which problem it is: a file brings its own.
-_PROBLEM = [name for name in ProblemOptions.__struct_fields__ if name != "config"]
+_PROBLEM = [x for x in ProblemOptions.__struct_fields__ if x not in Options.__struct_fields__]
 _OF_RUNS = ("points", "solver", "seed", "scale", "max_steps")
 
 
@@ -53,8 +52,6 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
         "newton"
     )
     """Whose run it is."""
-    seed: int = 0
-    """Seed of the start."""
     scale: float = 0.1
     """Standard deviation of the entries of the start."""
     max_steps: int | None = None
@@ -116,7 +113,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
         self.at_least(points=2)
-        check_seed("`seed`", self.seed)
+        self.check_seed()
         if not 0 <= self.scale < math.inf:
             raise ValueError(f"`scale` must be non-negative and finite, got {self.scale}")
         check_options(self.solver, None, self.max_steps)

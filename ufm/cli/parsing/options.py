@@ -16,8 +16,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A command whose options a file can give: it has to be a field, and its name a flag."""
 
     config: Path | None = None
-    """TOML file of options, named as here with _ for -: seed = 4. Flags override it. The
-    config.json of a folder of results repeats that run."""
+    """TOML file of options, named as here with _ for -: seed = 4. Flags override it.
+    The config.json of a folder of results repeats that run."""
+
+    seed: int = 0
+    """Seed of all that is random."""
 
     #: Options on which no number depends.
     OUTPUT: ClassVar[tuple[str, ...]] = ("config", "out", "figures", "json")
@@ -26,6 +29,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """What the numbers depend on: everything but where they go and how they are shown."""
         given = msgspec.structs.asdict(self)
         return {name: value for name, value in given.items() if name not in self.OUTPUT}
+
+    def check_seed(self) -> None:
+        """Raise `ValueError` for a seed out of range."""
+        from ufm._support.settings import check_seed
+
+        check_seed("`seed`", self.seed)
 
     def at_least(self, **least: int) -> None:
         """Raise `ValueError` for the first option that is below its bound."""
@@ -79,12 +88,12 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
         Raises the `ValueError` of whatever refuses.
         """
         from ufm.losses import distinct_losses
-        from ufm.model.problem import balanced_counts
         from ufm.model.problem_spec import ProblemSpec
 
         with self.refusing():
+            self.at_least(num_classes=1, per_class=1)
             losses = distinct_losses(self.losses)
-            counts = self.counts or balanced_counts(self.num_classes, self.per_class)
+            counts = self.counts or (self.per_class,) * self.num_classes
             found = {
                 text: ProblemSpec(
                     loss, counts, self.dim, lam_w=self.lam_w, lam_h=self.lam_h, lam_b=self.lam_b

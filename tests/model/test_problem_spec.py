@@ -1,0 +1,74 @@
+"""Problems as plain values: the same from a file, from flags and from a stored row."""
+
+import dataclasses
+import math
+import pickle
+
+import pytest
+
+from sweeps import loaded
+from ufm.cli import parse
+from ufm.losses import FAMILIES, HYPERPARAMETERS, loss_family, loss_spec, make_loss, parse_loss
+from ufm.model.problem import Problem
+from ufm.model.problem_spec import DECISIVE, ProblemSpec
+from ufm.sweep import COLUMNS
+
+LOSSES = ("ce", "ls:0.3", "fl:2.5", "mse:4,2")
+SIZES = {"class_counts": (5, 5, 2), "dim": 4, "lam_w": 4e-3, "lam_h": 1e-2}
+
+
+@pytest.mark.parametrize("text", LOSSES)
+@pytest.mark.parametrize("lam_b", [None, 0.0, 0.5])
+def test_a_row_says_what_the_problem_is(text, lam_b):
+    spec = ProblemSpec(parse_loss(text), **SIZES, lam_b=lam_b)
+    row = spec.row()
+    assert set(row) <= set(COLUMNS)
+    assert ProblemSpec.from_row({name: row[name] for name in DECISIVE}) == spec
+    # As SQL has it: NULL where there is nothing.
+    assert ProblemSpec.from_row({k: None if x != x else x for k, x in row.items()}) == spec
+    assert (row["num_classes"], row["per_class"], row["class_counts"]) == (3, -1, "5 5 2")
+    assert row["mu"] == pytest.approx(math.sqrt(4e-5), rel=1e-15)
+    assert parse_loss(row["loss"]) == spec.loss
+    assert row["family"] == text.partition(":")[0]
+
+
+def test_the_problem_has_the_values():
+    spec = ProblemSpec(parse_loss("ls:0.3"), **SIZES, lam_b=0.5)
+    problem = spec.problem()
+    assert isinstance(problem, Problem)
+    for name, value in SIZES.items():
+        assert getattr(problem, name) == value
+    assert (problem.loss.label(), problem.lam_b) == ("LS(α=0.3)", 0.5)
+    assert ProblemSpec.of(problem) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    with pytest.raises(ValueError, match="lam_w must be non-negative"):
+        dataclasses.replace(spec, lam_w=-1.0).problem()
+
+
+def test_a_file_and_flags_give_the_same(tmp_path):
+    text = """
+    loss = ["ls:0.3", { name = "ls", alpha = 0.25 }, { name = "mse", target = 2 }]
+    [problem]
+    class_counts = [5, 5, 2]\ndim = 4\nlam_w = 4e-3\nlam_h = 1e-2\nlam_b = "none"
+    """
+    from_file = [cell.spec for cell in loaded(tmp_path, text).cells]
+    flags = "--counts 5 5 2 --dim 4 --lam-w 4e-3 --lam-h 1e-2 --lam-b None"
+    losses = ["--losses", "ls:0.3", "ls:0.25", "mse:1,2"]
+    from_flags = parse(["solve", *flags.split(), *losses]).problems()
+    assert from_file == [ProblemSpec.of(problem) for problem in from_flags.values()]
+    assert len({*from_file, *map(ProblemSpec.of, from_flags.values())}) == 3
+
+
+def test_the_table_of_losses_has_every_hyperparameter_once():
+    for family, (make, defaults) in FAMILIES.items():
+        fields = [field.name for field in dataclasses.fields(make)]  # pyright: ignore[reportArgumentType]
+        assert list(defaults) == fields
+        loss = make_loss(family, {})
+        assert type(loss) is make
+        assert parse_loss(family) == parse_loss(loss_spec(loss)) == loss
+        assert loss_family(loss) == family
+        # What belongs to another loss is passed over.
+        assert make_loss(family, dict.fromkeys(HYPERPARAMETERS, 0.5)) == make(
+            **dict.fromkeys(fields, 0.5)
+        )
+    assert HYPERPARAMETERS == ("alpha", "gamma", "scale", "target")
