@@ -81,7 +81,9 @@ SLOW = {"jax", "jaxlib", "matplotlib", "optax", "equinox", "sklearn"}
 PRINTS, CONSOLE = "cli/output/print.py", "cli/output/console.py"
 RICH = {"rich.table.Table"} | {
     f"rich.progress.{name}"
-    for name in ("BarColumn", "MofNCompleteColumn", "Progress", "TimeElapsedColumn")
+    for name in (
+        *("BarColumn", "MofNCompleteColumn", "Progress", "ProgressColumn", "TimeElapsedColumn"),
+    )
 }
 
 

@@ -4,8 +4,8 @@ import ast
 import re
 
 import pytest
-
 from import_order import ROOT
+
 from ufm.cli import parse
 from ufm.cli.output.print import with_flags
 

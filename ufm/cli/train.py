@@ -96,7 +96,7 @@ class Train(Options, frozen=True, kw_only=True):
                 if entry is not None:
                     tell(f"{name}: already in {folder.path}")
                 else:
-                    entry = self._train(name, config, data, folder, stopped)
+                    entry = self._train(config, data, folder, stopped)
                 if entry is None:
                     return self._interrupted(len(results), len(configs), folder)
                 results.append(entry)
@@ -134,7 +134,6 @@ class Train(Options, frozen=True, kw_only=True):
 
     def _train(
         self,
-        name: str,
         config: "TrainConfig",
         data: "ImageData",
         folder: "RunFolder",
@@ -149,7 +148,7 @@ class Train(Options, frozen=True, kw_only=True):
         label = config.objective(data.num_classes).loss.label()
         choice = None
         if self.learning_rate is None:
-            choice = self._choose(name, label, config, data, folder, stopped)
+            choice = self._choose(label, config, data, folder, stopped)
             if choice is None:
                 return None
             config = msgspec.structs.replace(config, learning_rate=choice.learning_rate)
@@ -160,19 +159,18 @@ class Train(Options, frozen=True, kw_only=True):
                 measure=beside_model,
                 on_epoch=on_epoch,
                 should_stop=stopped,
-                checkpoint=folder.path / f"{slug(name)}.checkpoint.npz",
+                checkpoint=folder.path / f"{slug(config.loss)}.checkpoint.npz",
             )
         if result.status is TrainStatus.STOPPED:
             return None
-        found = entry(name, result, data, choice)
+        found = entry(result, data, choice)
         if self.hessian and result.layer is not None:
             found["hessian"] = self._curvature(label, result, data)
-        store(folder, name, result, found)
+        store(folder, result, found)
         return found
 
     def _choose(
         self,
-        name: str,
         label: str,
         config: "TrainConfig",
         data: "ImageData",
@@ -184,7 +182,7 @@ class Train(Options, frozen=True, kw_only=True):
         from ufm.networks import CANDIDATES, Choice, choose_learning_rate
         from ufm.runs.run_folder import slug
 
-        file = f"{slug(name)}.learning-rate.json"
+        file = f"{slug(config.loss)}.learning-rate.json"
         path = folder.path / file
         if path.exists():
             try:

@@ -40,6 +40,8 @@ _RANK_CUTOFF = 1e-7
 _NOTHING = 1e-16
 #: Starts tried where nothing but the best value found can be reported.
 _TRIES = 8
+#: Scalars that only a symmetric solution has.
+_SCALARS = ("rho", "tau", "bias_level")
 
 
 @pytree()
@@ -171,9 +173,16 @@ def _nothing(problem: Problem, reason: str) -> GlobalMinimum:
     classes = problem.num_classes
     blank = np.full((classes, classes), np.nan)
     bias = np.full(classes, np.nan) if problem.has_bias else None
-    nan = float("nan")
     return GlobalMinimum(
-        nan, _infimum(problem), False, blank, bias, nan, nan, nan, 0, problem, reason
+        value=np.nan,
+        lower_bound=_infimum(problem),
+        is_exact=False,
+        logits=blank,
+        bias=bias,
+        **dict.fromkeys(_SCALARS, np.nan),
+        rank=0,
+        problem=problem,
+        reason=reason,
     )
 
 
@@ -194,7 +203,18 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     why = "symmetric minimum, proven by its bound"
     why += "; the origin and the simplex ETF tie" if tied else ""
     found = GlobalMinimum(
-        value, bound, True, table, bias, rho, tau, level, rank, problem, why, tied
+        value=value,
+        lower_bound=bound,
+        is_exact=True,
+        logits=table,
+        bias=bias,
+        rho=rho,
+        tau=tau,
+        bias_level=level,
+        rank=rank,
+        problem=problem,
+        reason=why,
+        tied=tied,
     )
     if not value - bound <= 1e-9 * (1.0 + abs(value)):
         why = (
@@ -252,5 +272,13 @@ def _from_reduced(problem: Problem, small: Problem, params: Params, value: float
     rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], _NOTHING * value / float(small.mu()))))
     table = Z / np.sqrt(np.asarray(small.column_weights))
     bias = None if params.b is None else np.asarray(params.b)
-    nan = float("nan")
-    return GlobalMinimum(value, value, True, table, bias, nan, nan, nan, rank, problem, "")
+    return GlobalMinimum(
+        value=value,
+        lower_bound=value,
+        is_exact=True,
+        logits=table,
+        bias=bias,
+        **dict.fromkeys(_SCALARS, np.nan),
+        rank=rank,
+        problem=problem,
+    )

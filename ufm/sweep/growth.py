@@ -56,7 +56,7 @@ def _following(sweep: AnySweep, before: tuple[Any, ...]) -> AnySweep:
     if not before:
         return sweep
     files = [sweep.of(each["config"]).cells for each in before]
-    return sweep.after(before, numbered([*files, sweep.cells]))
+    return dataclasses.replace(sweep, before=before, cells=numbered([*files, sweep.cells]))
 
 
 def _check_grown(sweep: AnySweep, store: SweepStore) -> None:

@@ -23,11 +23,10 @@ from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
 from ufm.sweep.problems.cell import Solving
 from ufm.sweep.problems.columns import COLUMNS
-from ufm.sweep.problems.config import SweepConfig, as_builtins, read_config
-from ufm.sweep.problems.grid import Cell, expand
-from ufm.sweep.provenance import precision
+from ufm.sweep.problems.config import SweepConfig, read_config
+from ufm.sweep.problems.grid import expand
 from ufm.sweep.record import Record
-from ufm.sweep.store import Contents, Earlier, StoreWarning, SweepStore
+from ufm.sweep.store import StoreWarning, SweepStore
 from ufm.sweep.work import AnyCell, AnySweep, Work
 from ufm.sweep.writer import Writer, make_store
 
@@ -36,32 +35,22 @@ BATCH_SECONDS, _LARGEST = 2.0, 512
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
-    """A sweep's file and its cells."""
+class Sweep(AnySweep):
+    """A sweep over problems: its file is a `SweepConfig`."""
 
-    config: SweepConfig
-    cells: tuple[Cell, ...]
-    before: tuple[Earlier, ...] = ()
+    kind = "problems"
+    columns = COLUMNS
 
     @property
     def work(self) -> Solving:
         """Solve and certify."""
         return Solving(self.config.keep)
 
-    @property
-    def contents(self) -> Contents:
-        """What its store is for, in the precision of this process."""
-        config = as_builtins(self.config)
-        return Contents("problems", config, len(self.cells), COLUMNS, precision(), self.before)
-
-    def of(self, config: Mapping[str, Any]) -> "Sweep":
-        """The sweep of another file, as a store remembers it."""
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Sweep":
+        """The sweep of a file as a store remembers it."""
         found = settings.convert(config, SweepConfig)
-        return Sweep(found, tuple(expand(found)))
-
-    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "Sweep":
-        """The same in a folder that had other files before, which number its cells."""
-        return dataclasses.replace(self, before=before, cells=tuple(cells))
+        return cls(found, tuple(expand(found)))
 
 
 def load_sweep(path: Path | str) -> Sweep:

@@ -3,11 +3,15 @@
 `ufm.sweep.runner.Sweep` solves problems; `ufm.networks` trains networks through the same store.
 """
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from ufm.sweep.record import Record
-from ufm.sweep.store import Contents
+import msgspec
+
+from ufm.sweep.provenance import precision
+from ufm.sweep.record import Columns, Record
+from ufm.sweep.store import Contents, Earlier
 
 
 @runtime_checkable
@@ -70,32 +74,39 @@ class Work(Protocol):
         ...
 
 
-@runtime_checkable
-class AnySweep(Protocol):
-    """Cells and what is done with them."""
+@dataclasses.dataclass(frozen=True)
+class AnySweep:
+    """A sweep's file, a `msgspec.Struct`, and its cells, each an `AnyCell`: cell i at position i.
 
-    @property
-    def contents(self) -> Contents:
-        """What its store is for."""
-        ...
+    `before` are the files that its folder had before, which number the cells
+    (`ufm.sweep.growth`).
+    """
 
-    @property
-    def cells(self) -> Sequence[Any]:
-        """Each an `AnyCell`; cell i at position i."""
-        ...
+    config: Any
+    cells: tuple[Any, ...]
+    before: tuple[Earlier, ...] = ()
+
+    #: Of the sweep, and the columns of its table.
+    kind: ClassVar[str]
+    columns: ClassVar[Columns]
 
     @property
     def work(self) -> Work:
-        """What is done with each; equal where it is the same."""
-        ...
+        """What is done with each cell; equal where it is the same."""
+        raise NotImplementedError
 
-    def of(self, config: Mapping[str, Any]) -> "AnySweep":
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
         """The sweep of another file of the kind, as a store remembers it.
 
         Raises `ValueError` where this version does not read it.
         """
-        ...
+        raise NotImplementedError
 
-    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "AnySweep":
-        """The same sweep in a folder that had other files before, which number its cells."""
-        ...
+    @property
+    def contents(self) -> Contents:
+        """What its store is for, in the precision of this process."""
+        config = msgspec.to_builtins(self.config)  # every default written out
+        return Contents(
+            self.kind, config, len(self.cells), self.columns, precision(), before=self.before
+        )

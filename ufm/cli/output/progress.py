@@ -5,9 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TimeElapsedColumn,
+)
 
 from ufm.cli.output.console import Words, error_console
+from ufm.cli.output.print import tell
 
 if TYPE_CHECKING:
     from ufm.networks import EpochReport
@@ -23,7 +30,7 @@ class OnStage(Protocol):
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[[], None]]:
     """Show `label`, a bar, and how many are done; yields the function that advances it."""
-    with _bar(unit) as bar:
+    with _bar(Words(unit), TimeElapsedColumn()) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
 
@@ -31,7 +38,7 @@ def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[
 @contextlib.contextmanager
 def stages(label: str) -> Iterator[OnStage]:
     """As `progress`, for work in stages; yields what is to be told of them."""
-    with _bar("{task.fields[stage]}") as bar:
+    with _bar(Words("{task.fields[stage]}"), TimeElapsedColumn()) as bar:
         task = bar.add_task(label, total=None, stage="")
 
         def show(stage: str, done: int, total: int) -> None:
@@ -40,14 +47,13 @@ def stages(label: str) -> Iterator[OnStage]:
         yield show
 
 
-def _bar(unit: str) -> Progress:
+def _bar(*columns: ProgressColumn, width: int = 30) -> Progress:
     console = error_console()
     return Progress(
         Words("{task.description:<12}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=width),
         MofNCompleteColumn(),
-        Words(unit),
-        TimeElapsedColumn(),
+        *columns,
         console=console,
         transient=True,
         # A log wants neither a bar nor the empty line that one leaves.
@@ -69,70 +75,53 @@ _PARTS = ("train", "test")
 
 
 @contextlib.contextmanager
-def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
-    """Cells done, rate and time left: a bar on a terminal, a line every half minute in a log.
+def _logged(title: str, unit: str, column: str, width: int) -> "Iterator[OnStage]":
+    """A bar on a terminal, a line every half minute in a log; yields what is to be told.
 
-    Yields the function that takes the state of the run. Notes are printed as they come.
+    `unit` is what is counted in a log, with {} for the numbers done and in all.
     """
-    console = error_console()
-    bar = Progress(
-        Words("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        Words("cells, {task.fields[rate]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    begun, said = time.monotonic(), time.monotonic()
-    with bar:
-        task = bar.add_task(title, total=None, rate="compiling")
+    said = time.monotonic()
+    with _bar(Words(column), width=width) as bar:
+        task = bar.add_task(title, total=None, stage="compiling")
 
-        def show(state: "SweepProgress") -> None:
+        def show(stage: str, done: int, total: int) -> None:
             nonlocal said
-            for note in state.notes:
-                console.print(f"note: {note}", highlight=False, soft_wrap=True)
-            now = time.monotonic()
-            rate = _rate(state, now - begun)
-            done = state.before + state.done
-            bar.update(task, total=state.total, completed=done, rate=rate)
-            if not console.is_terminal and now - said > _LOG_EVERY:
-                said = now
-                line = f"{title}: {done:,} of {state.total:,} cells, {rate}"
-                console.print(line, highlight=False, soft_wrap=True)
+            bar.update(task, total=total, completed=done, stage=stage)
+            if bar.disable and time.monotonic() - said > _LOG_EVERY:
+                said = time.monotonic()
+                tell(f"{title}: {unit.format(f'{done:,} of {total:,}')}, {stage}")
 
         yield show
 
 
 @contextlib.contextmanager
+def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
+    """Cells done, rate and time left.
+
+    Yields the function that takes the state of the run. Notes are printed as they come.
+    """
+    begun = time.monotonic()
+    with _logged(title, "{} cells", "cells, {task.fields[stage]}", width=30) as show:
+
+        def on_progress(state: "SweepProgress") -> None:
+            for note in state.notes:
+                tell(f"note: {note}")
+            rate = _rate(state, time.monotonic() - begun)
+            show(rate, state.before + state.done, state.total)
+
+        yield on_progress
+
+
+@contextlib.contextmanager
 def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
-    """Epochs done, accuracies and NC1–NC3 as last measured: a bar, or a line every half minute.
+    """Epochs done, accuracies and NC1–NC3 as last measured.
 
     Yields the function that takes the report of an epoch.
     """
-    console, said = error_console(), time.monotonic()
-    bar = Progress(
-        Words("{task.description:<12}"),
-        BarColumn(bar_width=6),  # all of it in 80 columns
-        MofNCompleteColumn(),
-        Words("{task.fields[stage]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task(label, total=None, stage="epochs, compiling")
-
-        def show(report: "EpochReport") -> None:
-            nonlocal said
-            stage = _measured(report)
-            bar.update(task, total=report.epochs, completed=report.epoch, stage=stage)
-            if not console.is_terminal and time.monotonic() - said > _LOG_EVERY:
-                said = time.monotonic()
-                line = f"{label}: epoch {report.epoch:,} of {report.epochs:,}, {stage}"
-                console.print(line, highlight=False, soft_wrap=True)
-
-        yield show
+    with _logged(
+        label, "epoch {}", "{task.fields[stage]}", width=6
+    ) as show:  # all of it in 80 columns
+        yield lambda report: show(_measured(report), report.epoch, report.epochs)
 
 
 def _measured(report: "EpochReport") -> str:

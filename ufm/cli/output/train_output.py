@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 # As files ------------------------------------------------------------------------------------
 
 
-def entry(name: str, result: "TrainResult", data: "ImageData", choice: "Choice | None") -> Entry:
+def entry(result: "TrainResult", data: "ImageData", choice: "Choice | None") -> Entry:
     """All that is said of a run, as JSON has it."""
     import importlib.metadata
 
@@ -32,7 +32,7 @@ def entry(name: str, result: "TrainResult", data: "ImageData", choice: "Choice |
 
     objective = result.config.objective(data.num_classes)
     return {
-        "loss": name,
+        "loss": objective.spec,
         "label": objective.loss.label(),
         "normalisation": objective.normalisation,
         "factor": objective.factor,
@@ -57,12 +57,13 @@ def entry(name: str, result: "TrainResult", data: "ImageData", choice: "Choice |
     }
 
 
-def store(folder: "RunFolder", name: str, result: "TrainResult", found: Entry) -> None:
+def store(folder: "RunFolder", result: "TrainResult", found: Entry) -> None:
     """Write the files of a run, its .json last, so that it says that all are whole."""
     from ufm._support.strict_json import dumps
     from ufm.report._table import to_csv
     from ufm.runs.run_folder import slug
 
+    name = found["loss"]
     if result.history:
         folder.add(f"{slug(name)}.csv", to_csv([result.history]).encode())
     if result.layer is None:

@@ -159,7 +159,20 @@ def at_parameters(
     columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.column_weights)[shown])
     columns = columns if b is None else columns + b[:, None]
     derivatives = loss_derivatives(problem.loss, columns.T, shown)
-    return BlockPoint(problem, W, H, b, rows, rank, blocks, *derivatives, 0.0)
+    losses, gradient, hessian = derivatives
+    return BlockPoint(
+        problem=problem,
+        W=W,
+        H=H,
+        b=b,
+        rows=rows,
+        rank=rank,
+        blocks=blocks,
+        losses=losses,
+        gradient=gradient,
+        hessian=hessian,
+        moved=0.0,
+    )
 
 
 def alike_classes(problem: Problem, means: Params) -> list[Block]:

@@ -4,56 +4,43 @@
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ufm._support import settings
-from ufm._support.settings import check_seed
 from ufm.networks.data.images import validation_split
 from ufm.networks.sweeps.cell import Training, images
 from ufm.networks.sweeps.columns import COLUMNS
 from ufm.networks.sweeps.grid import (
     DataTable,
-    NetworkCell,
     NetworkSweepConfig,
     expand,
     stored_config,
 )
 from ufm.networks.training.learning_rate import VALIDATION_SHARE
-from ufm.sweep.provenance import precision
-from ufm.sweep.store import Contents, Earlier
+from ufm.sweep.work import AnySweep
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkSweep:
-    """A file and its cells; `run_sweep` runs it."""
+class NetworkSweep(AnySweep):
+    """A sweep over networks: its file is a `NetworkSweepConfig`."""
 
-    config: NetworkSweepConfig
-    cells: tuple[NetworkCell, ...]
-    before: tuple[Earlier, ...] = ()
+    kind = "networks"
+    columns = COLUMNS
 
     @property
     def work(self) -> Training:
         """Train."""
         return Training()
 
-    @property
-    def contents(self) -> Contents:
-        """What its store is for."""
-        config = msgspec.to_builtins(self.config)
-        return Contents("networks", config, len(self.cells), COLUMNS, precision(), self.before)
-
-    def of(self, config: Mapping[str, Any]) -> "NetworkSweep":
-        """The sweep of another file, as a store remembers it."""
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "NetworkSweep":
+        """The sweep of a file as a store remembers it."""
         found = stored_config(config)
-        return NetworkSweep(found, expand(found))
-
-    def after(self, before: tuple[Any, ...], cells: Sequence[Any]) -> "NetworkSweep":
-        """The same in a folder that had other files before, which number its cells."""
-        return dataclasses.replace(self, before=before, cells=tuple(cells))
+        return cls(found, expand(found))
 
 
 def load_network_sweep(path: Path | str) -> NetworkSweep:
@@ -77,7 +64,7 @@ def load_network_sweep(path: Path | str) -> NetworkSweep:
 
 def _pinned(data: DataTable) -> DataTable:
     """With the hash of the images. Raises `ValueError` for images that cannot be trained on."""
-    check_seed("data.seed", data.seed)
+    settings.check_seed("data.seed", data.seed)
     try:
         return msgspec.structs.replace(data, sha256=images(data).fingerprint())
     except ValueError as error:

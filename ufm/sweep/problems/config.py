@@ -216,8 +216,3 @@ def read_config(path: Path) -> SweepConfig:
     except ValueError as error:
         prefix = "" if str(error).startswith(str(path)) else f"{path}: "
         raise ValueError(f"{prefix}{error}") from None
-
-
-def as_builtins(config: SweepConfig) -> dict[str, Any]:
-    """The configuration as plain values, every default written out: what a store remembers."""
-    return msgspec.to_builtins(config)
