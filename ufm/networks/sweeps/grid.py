@@ -135,7 +135,8 @@ class NetworkCell:
 
     def settings(self) -> dict[str, Any]:
         """All that it is, by name; `seed` is the run's, not that of the choice of images."""
-        found = {"index": self.index, **msgspec.structs.asdict(self.data), **self.config.builtins()}
+        found = {"index": self.index, **self.config.builtins()}
+        found |= {k: x for k, x in msgspec.structs.asdict(self.data).items() if k not in found}
         return found if self.trial is None else found | {"learning_rate": "by rule"}
 
 
