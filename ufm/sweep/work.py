@@ -5,7 +5,7 @@
 
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
@@ -96,7 +96,7 @@ class AnySweep:
         raise NotImplementedError
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
+    def of(cls, config: Mapping[str, Any]) -> "AnySweep":
         """The sweep of another file of the kind, as a store remembers it.
 
         Raises `ValueError` where this version does not read it.
