@@ -39,7 +39,7 @@ def copy(whole, tmp_path):
 
 
 def settings_of(cells) -> list[tuple]:
-    return [tuple(getattr(cell, name) for name in SETTINGS) for cell in cells]
+    return [tuple(cell.settings()[name] for name in SETTINGS) for cell in cells]
 
 
 def test_stored_cells_are_kept_to_the_bit_and_new_ones_follow(copy, tmp_path):
