@@ -158,8 +158,7 @@ def at_parameters(
     shown = np.array([block[0] for block in blocks])
     columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.column_weights)[shown])
     columns = columns if b is None else columns + b[:, None]
-    derivatives = loss_derivatives(problem.loss, columns.T, shown)
-    losses, gradient, hessian = derivatives
+    losses, gradient, hessian = loss_derivatives(problem.loss, columns.T, shown)
     return BlockPoint(
         problem=problem,
         W=W,
