@@ -208,8 +208,7 @@ GOLDEN = {
     "bias without decay": (
         {"lam_b": None},
         (),
-        "b is given without its decay: give --lam-b, 0 for a bias that was trained without "
-        "decay",
+        "b is given without its decay: give --lam-b, 0 for a bias that was trained without decay",
     ),
     "no decay": (
         {"lam_w": None},

@@ -16,7 +16,7 @@ import pytest
 from images import raw_images, write_images
 
 from ufm import MSE, load_classifier
-from ufm.cli import main
+from ufm.cli import main, parse
 from ufm.networks import TrainConfig, load_data, train
 
 SMALL = ["--data", "images.npz", "--width", "8", "--depth", "1", "--epochs", "6"]
@@ -323,3 +323,16 @@ def test_one_lost_loss_of_two_is_a_failure_and_the_other_is_kept(capsys):
     assert [x["status"] for x in entries] == ["completed", "diverged"]
     assert "1 of 2 losses ended without a trained network: mse:1.0,1" in captured.err
     assert Path("run/ce.npz").exists()
+
+
+def test_a_folder_of_version_0_1_keeps_its_squared_error(tmp_path, capsys):
+    """There "mse" alone was the paper's; anywhere else it has to be written out."""
+    old = tmp_path / "config.json"
+    old.write_text('{"losses": ["ce", "mse"], "learning_rate": 0.1}')
+    _, configs = parse(["train", "--config", str(old)])._checked()
+    assert list(configs) == ["ce", "mse:1.0,15.0"]
+    assert parse(["train", "--config", str(old)]).configuration()["losses"] == ("ce", "mse")
+    assert refused(capsys, "--losses", "ce", "mse") == (
+        "loss 'mse': write mse:1,15 for the squared error of Zhou et al., or mse:1,1 for targets "
+        "of 1"
+    )
