@@ -195,7 +195,7 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     write_images(folder / "images.npz")
     with contextlib.chdir(folder):
-        assert main(["train", *SMALL, "--losses", "ce", "mse", "--out", "run"]) == 0
+        assert main(["train", *SMALL, "--losses", "ce", "mse:1,15", "--out", "run"]) == 0
     return folder / "run"
 
 
