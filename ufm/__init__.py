@@ -78,11 +78,11 @@ if TYPE_CHECKING:
     from ufm.minimum.nearest_minimiser import nearest_minimiser as nearest_minimiser
     from ufm.model.problem import Params as Params
     from ufm.model.problem import Problem as Problem
-    from ufm.model.problem import init_params as init_params
     from ufm.model.problem import objective as objective
     from ufm.model.sharding import init_sharded as init_sharded
     from ufm.model.sharding import sample_mesh as sample_mesh
     from ufm.model.sharding import shard_samples as shard_samples
+    from ufm.model.start import init_params as init_params
     from ufm.runs.many_starts import Verification as Verification
     from ufm.runs.many_starts import verify as verify
     from ufm.runs.trajectory import Trajectory as Trajectory
@@ -171,7 +171,7 @@ _HOME = {
     "focal_phases": "ufm.counterexamples.phases",
     "SearchSpace": "ufm.counterexamples.search_space",
     "enable_compilation_cache": "ufm._support.compilation_cache",
-    "init_params": "ufm.model.problem",
+    "init_params": "ufm.model.start",
     "nc_metrics": "ufm.collapse.metrics",
     "objective": "ufm.model.problem",
     "simplex_etf": "ufm.collapse.metrics",

@@ -35,7 +35,7 @@ from ufm import (
     collapse_threshold,
     solve,
 )
-from ufm.model.problem import init_params
+from ufm.model.start import init_params
 
 TOLERANCES = [10.0**-k for k in range(1, 15)]
 

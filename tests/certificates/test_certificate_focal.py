@@ -18,7 +18,7 @@ from ufm import (
     global_minimum,
     solve,
 )
-from ufm.model.problem import init_params
+from ufm.model.start import init_params
 
 
 def focal_jump(mu, classes=100) -> Problem:

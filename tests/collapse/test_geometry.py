@@ -20,7 +20,8 @@ from ufm.collapse.metrics import (
     simplex_etf,
 )
 from ufm.losses import CrossEntropy, Focal
-from ufm.model.problem import Params, Problem, init_params
+from ufm.model.problem import Params, Problem
+from ufm.model.start import init_params
 
 DIM = 4
 WEIGHTS = np.array([1.0, 3.0, 2.0, 1.0, 4.0, 2.0])

@@ -229,10 +229,10 @@ def test_probes_follow_from_the_key():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"num_probes": 0}, "num_probes must be a whole number ≥ 1"),
+        ({"num_probes": 0}, "num_probes must be a positive whole number"),
         ({"confidence": 1.0}, "confidence must be between 0 and 1"),
         ({"confidence": np.nan}, "confidence must be between 0 and 1"),
-        ({"num_matvecs": 0}, "num_matvecs must be a whole number ≥ 1"),
+        ({"num_matvecs": 0}, "num_matvecs must be a positive whole number"),
         ({"width": 0.0}, "width must be positive"),
         ({"width": np.nan}, "width must be positive"),
         ({"width": 1e-9}, "too fine for a grid"),

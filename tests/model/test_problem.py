@@ -14,8 +14,9 @@ from plain_model import plain_objective
 from ufm.hessian import hvp
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
 from ufm.model.evaluation import evaluated
-from ufm.model.problem import Params, Problem, init_params, objective, value_and_gradient
+from ufm.model.problem import Params, Problem, objective, value_and_gradient
 from ufm.model.rounding import gradient_noise
+from ufm.model.start import init_params
 
 DIM = 4
 BALANCED, IMBALANCED = (2, 2, 2), (3, 2, 1)

@@ -7,9 +7,14 @@ from pathlib import Path
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """Keep every program that JAX compiles in a folder, and take from there what it holds.
 
-    `folder`: where; None for ufm/jax in $XDG_CACHE_HOME, or else in ~/.cache. Call it before the
-    first computation. Returns the folder, or None where it cannot be written, which costs
-    compilation time and nothing else, and where JAX_COMPILATION_CACHE_DIR has chosen one.
+    Call it before the first computation.
+
+    Args:
+        folder: Where; None is ufm/jax in $XDG_CACHE_HOME, or else in ~/.cache.
+
+    Returns:
+        The folder; None where it cannot be written, which costs compilation time and nothing else,
+        or where JAX_COMPILATION_CACHE_DIR has chosen another.
     """
     import jax
 

@@ -77,15 +77,16 @@ def hyperparameter(name: str, value: Any) -> Any:
         raise TypeError(f"{name} must be a number, got {value!r}") from None
 
 
-def whole_number(name: str, value: Any) -> int:
-    """The value as an `int`. Raises `ValueError` unless it is whole and at least 1."""
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """The value as an `int`. Raises `ValueError` unless it is whole and at least `least`."""
     try:
         whole = int(value)
         exact = whole == value and not isinstance(value, bool)
     except (TypeError, ValueError):
         exact, whole = False, 0
-    if not exact or whole < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    if not exact or whole < least:
+        what = "a positive whole number" if least == 1 else f"a whole number ≥ {least}"
+        raise ValueError(f"{name} must be {what}, got {value!r}")
     return whole
 
 

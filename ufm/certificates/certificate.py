@@ -121,16 +121,28 @@ class Certificate(Shown):
 
 
 def certify(problem: Problem, params: Params, tol: float | Scalar | None = None) -> Certificate:
-    """Decide what a point is, and prove it. Maps over batches of points with `jax.vmap`.
+    """Decide what a point is, and prove it.
 
-    `tol` is the largest gap, relative to f(0) − f*, that counts as a global minimum; one below
-    the rounding error is refused (UNDECIDED, and the sentence says which would do). f(0) − f*
-    counts as no less than a thousandth of f(0) − inf L, for it is 0 beyond the collapse threshold.
-    `None` is 1e-6, lowered to a gap of 1e-3 (f − inf L) where that is smaller (tiny decays); in
-    float32 rounding needs more. Points of any origin: `params` need not be a solution. Raises
-    `ValueError` for tol outside [0, 1) and, or `TypeError`, for arrays that do not fit the problem.
-    For a single point of moderate size that would stay undecided, all curvatures are counted
-    (`ufm.inertia`), which can make it a LOCAL_MINIMUM; in a batch that is left out.
+    Maps over batches of points with `jax.vmap`. For a single point of moderate size that would stay
+    undecided, all curvatures are counted (`ufm.inertia`), which can make it a LOCAL_MINIMUM; a
+    batch leaves that out.
+
+    Args:
+        problem: The problem.
+        params: Any point, critical or not: W (K, d), H (d, N), samples ordered by class, b (K,) or
+            None.
+        tol: The largest gap that counts as a global minimum, relative to f(0) − f*, which counts as
+            no less than a thousandth of f(0) − inf L (it is 0 beyond the collapse threshold). None
+            is 1e-6, lowered to a gap of 1e-3 (f − inf L) where that is smaller (tiny decays). A
+            tolerance below the rounding error gives UNDECIDED, and `explain()` says which would do;
+            float32 needs a larger one.
+
+    Returns:
+        The verdict, its reason, and the numbers that prove it.
+
+    Raises:
+        ValueError: `tol` is outside [0, 1), or the shapes do not fit the problem.
+        TypeError: The arrays are not all float32 or all float64.
     """
     check_shapes(problem, params)
     check_tolerance(tol)

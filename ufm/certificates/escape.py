@@ -42,7 +42,19 @@ class Saddle(Shown):
 
 
 def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
-    """The steepest ways down from a point, if any. The key starts the search for eigenvectors."""
+    """The steepest ways down from a point, if any.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        key: Random key of the search for eigenvectors.
+
+    Returns:
+        The least curvature with its direction, and the escape direction of the theory.
+
+    Raises:
+        ValueError: The point or its Hessian is not finite.
+    """
     pairs = extremal_eigenpairs(problem, params, key, count=1, end="smallest")
     state = dual_state(problem, params)
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)

@@ -110,7 +110,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         import jax.numpy as jnp
 
         from ufm.minimum.global_minimum import global_minimum
-        from ufm.model.problem import init_params
+        from ufm.model.start import init_params
         from ufm.report.runs.folder import LossRecord
         from ufm.runs.loss_result import lowest
         from ufm.runs.trajectory import trajectory

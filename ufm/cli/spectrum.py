@@ -138,7 +138,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
         import jax
 
         from ufm.cli.output.progress import progress
-        from ufm.model.problem import init_params
+        from ufm.model.start import init_params
         from ufm.runs.trajectory import trajectory
         from ufm.spectra.along_run import spectrum_along
 

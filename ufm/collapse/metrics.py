@@ -68,9 +68,18 @@ def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int, dtype: Any = N
 
 
 def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array, "K d"]:
-    """K unit vectors (rows) with inner products −1/(K−1), randomly oriented in d ≥ K−1.
+    """K unit vectors with inner products −1/(K−1), randomly oriented.
 
-    Raises `ValueError` where d < K−1: no such frame exists.
+    Args:
+        key: Random key of the orientation.
+        num_classes: K.
+        dim: d ≥ K−1.
+
+    Returns:
+        The vectors as rows, (K, d).
+
+    Raises:
+        ValueError: d < K−1: no such frame exists.
     """
     if dim < num_classes - 1:
         raise ValueError(
@@ -109,10 +118,17 @@ def _membership(problem: Problem, dtype: Any) -> Float[np.ndarray, "N K"]:
 
 
 def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
-    """NC1–NC4 of a point. Maps over a leading axis with `jax.vmap`.
+    """Measure neural collapse, NC1–NC4, at a point. Maps over a leading axis with `jax.vmap`.
 
-    In NumPy where a processor holds all of the point; a program for accelerators, for samples
-    spread over devices, and within transformations.
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+
+    Returns:
+        The four metrics and the within/between ratio, all 0 at a collapsed point.
+
+    Raises:
+        ValueError: The shapes do not fit the problem.
     """
     check_shapes(problem, params)
     weights = problem.column_weights

@@ -26,7 +26,14 @@ _FLAT = 1e-13
 
 
 def origin(problem: Problem) -> Params:
-    """W = 0 (K×d), H = 0 (d×N) and the best bias, or none where the problem has none."""
+    """The critical point W = 0, H = 0 with the best bias.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        The point: W (K, d), H (d, N) and b (K,), or None where the problem has no bias.
+    """
     dtype = jnp.result_type(float)
     return Params(
         jnp.zeros((problem.num_classes, problem.dim), dtype),

@@ -72,9 +72,16 @@ def _balanced_size(problem: Problem) -> int:
 
 
 def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
-    """The best symmetric point of a balanced problem, in closed form or by bisection.
+    """The best point of a balanced problem that is symmetric in the classes, in closed form.
 
-    Raises `ValueError` for imbalanced or weighted problems and custom losses.
+    Args:
+        problem: A balanced problem with a loss of the library.
+
+    Returns:
+        Its value and scalars: Z = (ρP + (τ/K) 11ᵀ) ⊗ 1ᵀ, b = b₀ 1.
+
+    Raises:
+        ValueError: The problem is imbalanced or weighted, or its loss is a custom one.
     """
     rate, problem = _rate(problem), settled(problem)
     if isinstance(problem.loss, MSE):
@@ -123,11 +130,16 @@ def symmetric_frame(problem: Problem) -> SymmetricMinimum:
 
 
 def collapse_threshold(problem: Problem) -> CollapseThreshold:
-    """Decay μ at which ρ* leaves 0, all else fixed; whether it does so with a jump.
+    """The decay beyond which the origin is the global minimum, as a value of μ = √(λ_W λ_H).
 
-    CE, LS: (1−α)/(K√n), continuous. FL: continuous iff 1/K ≥ p*(γ), else where the origin and
-    the frame tie. MSE: 1/(K√n); see
-    `SquaredError.threshold` for rescaled MSE.
+    Args:
+        problem: A balanced problem; its decays are not used.
+
+    Returns:
+        `mu`, in units of the loss, and whether the minimiser `jumps` there.
+
+    Raises:
+        ValueError: The problem is imbalanced or weighted, or its loss has no known threshold.
     """
     root, problem = _balanced_size(problem) ** 0.5, settled(problem)
     if isinstance(problem.loss, MSE):

@@ -35,7 +35,8 @@ from ufm.hessian import Spectrum, has_frame, rank_of
 from ufm.minimum.global_minimum import frame
 from ufm.model.class_means import from_class_means, reduced_problem
 from ufm.model.params import Params, norm
-from ufm.model.problem import Problem, init_params, value_and_gradient
+from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.start import init_params
 from ufm.solvers import solve
 
 #: Largest gradient norm of a critical point.
@@ -175,9 +176,19 @@ def hunt(
     tries: int = 50,
     on_done: Callable[[Attempt], None] = lambda _: None,
 ) -> Hunt:
-    """Look for local minima that are not global; `on_done` after each try.
+    """Look for local minima that are not global, over random problems.
 
-    Raises `ValueError` unless there is a try to make.
+    Args:
+        space: The losses, sizes and decays to draw from.
+        key: Random key; try i depends on it and i alone.
+        tries: How many problems.
+        on_done: Called with each try.
+
+    Returns:
+        Every try, and every spurious minimum found.
+
+    Raises:
+        ValueError: `tries` is below 1.
     """
     if tries < 1:
         raise ValueError(f"tries must be at least 1, got {tries}")

@@ -109,12 +109,21 @@ class Interval(Shown):
 
 
 def spurious_interval(minimum: SpuriousMinimum, accuracy: float = 1e-6) -> Interval:
-    """All decays about that of the point at which it is a local minimum that is not global.
+    """All decays about that of a point at which it is a local minimum that is not global.
 
     Ends are computed as closely as float64 allows; `Interval.is_accurate` says whether that is
-    within `accuracy`, on which nothing else depends. Raises `ValueError` for an accuracy that is
-    not between 1e-9 and 1, for a point that is not a local minimum at its own decay, and for one
-    whose value is below those of the origin and the frame.
+    within `accuracy`, on which nothing else depends.
+
+    Args:
+        minimum: From `hunt`.
+        accuracy: The relative error wanted of both ends, in [1e-9, 1).
+
+    Returns:
+        Both ends, in μ√n, with what happens there.
+
+    Raises:
+        ValueError: The accuracy is out of range, the point is no local minimum at its own decay, or
+            its value is below those of the origin and the frame.
     """
     if not 1e-9 <= accuracy < 1:
         raise ValueError(f"accuracy must be in [1e-9, 1), got {accuracy}")

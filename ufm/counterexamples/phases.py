@@ -44,9 +44,17 @@ class FocalPhases(Shown):
 
 
 def focal_phases(gamma: Any, num_classes: Any) -> FocalPhases:
-    """The three curves for arrays of γ > 0 and K ≥ 2 that broadcast against each other.
+    """Where the origin and the simplex ETF are minima under the focal loss, and where they tie.
 
-    Raises `ValueError` for other numbers.
+    Args:
+        gamma: γ > 0, a number or an array.
+        num_classes: K ≥ 2, a number or an array that broadcasts against `gamma`.
+
+    Returns:
+        The three curves in units of μ√n, of the shape of both arguments together.
+
+    Raises:
+        ValueError: γ is not positive and finite, or K is below 2.
     """
     both: Any = np.broadcast_arrays(np.asarray(gamma, float), np.asarray(num_classes, float))
     g, K = both

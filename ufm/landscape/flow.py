@@ -25,7 +25,8 @@ from scipy.integrate import solve_ivp
 from ufm._support.shown import Shown
 from ufm.hessian import dense_hessian
 from ufm.model.params import Params, norm
-from ufm.model.problem import Problem, init_params, value_and_gradient
+from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.start import init_params
 
 RTOL = 1e-4
 #: Times are in units of 1/min(λ_W, λ_H), the slowest rate of decay.
@@ -60,9 +61,19 @@ class Flow(Shown):
 def gradient_flow(
     problem: Problem, start: Params, *, horizon: float = HORIZON, rtol: float = RTOL
 ) -> Flow:
-    """Follow the flow for `horizon` / min(λ_W, λ_H). Takes a Hessian as a matrix: small problems.
+    """Follow ẋ = −∇f with an implicit method that takes the Hessian as a matrix.
 
-    Raises `ValueError` where the integration fails or a decay is 0.
+    Args:
+        problem: The problem, with decays.
+        start: The starting point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        horizon: How long, in units of 1 / min(λ_W, λ_H).
+        rtol: Relative tolerance of the integrator.
+
+    Returns:
+        Times, values, gradient norms and points.
+
+    Raises:
+        ValueError: A decay is 0, or the integration fails.
     """
     rate = min(float(problem.lam_w), float(problem.lam_h))
     if not rate > 0:

@@ -85,8 +85,20 @@ def find_roots(
 ) -> Roots:
     """Search for a root of ∇f from every start of a batch.
 
-    `most` is σ_max, one number or one for each start: small, the first steps are long and land
-    anywhere; large, they follow the flow of −∇½‖∇f‖². None: λ_W + λ_H.
+    Args:
+        problem: The problem.
+        starts: Points with a leading axis over the starts.
+        most: σ_max of the step −Re(∇²f + iσ)⁻¹∇f, one number or one for each start. Small, the
+            first steps are long and land anywhere; large, they follow the flow of −∇½‖∇f‖². None:
+            λ_W + λ_H.
+        max_steps: Steps at most.
+        on_done: Called with the number of each start that is done.
+
+    Returns:
+        The end of every search, its gradient norm, and its status.
+
+    Raises:
+        ValueError: The shapes do not fit the problem.
     """
     count = int(starts.W.shape[0])
     caps = float(problem.lam_w + problem.lam_h) if most is None else most

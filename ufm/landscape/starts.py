@@ -19,7 +19,8 @@ from jaxtyping import Array, Key
 from ufm.landscape.point_space import PointSpace
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.params import Params
-from ufm.model.problem import Problem, init_params, matmul
+from ufm.model.problem import Problem, matmul
+from ufm.model.start import init_params
 
 KINDS = ("noise", "truncation", "perturbation")
 _SCALES, _NOISE = (0.25, 4.0), (0.01, 0.3)

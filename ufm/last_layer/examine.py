@@ -44,8 +44,17 @@ class Examination(Shown):
 def examine(layer: Classifier, tol: float | None = None) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
-    The layer as given, and with centred features. `tol` as for `certify`, whose errors it raises;
-    `ValueError` too where f overflows.
+    The layer is examined as given and, where a bias makes that exact, with centred features.
+
+    Args:
+        layer: From `as_classifier` or `load_classifier`.
+        tol: The tolerance of the gap, as for `certify`.
+
+    Returns:
+        The certificate, the NC metrics, the global minimum and the nearest minimiser.
+
+    Raises:
+        ValueError: f overflows at the point, or `certify` refuses `tol`.
     """
     check_tolerance(tol)
     value = float(objective(layer.problem, layer.params))

@@ -78,13 +78,28 @@ def load_classifier(
     features: Layout | None = None,
     classifier: Layout | None = None,
 ) -> Classifier:
-    """Read the .npz of a last layer: W, H, labels, lam_w, loss, and maybe b, lam_b, lam_h.
+    """Read a trained last layer from an .npz file.
 
-    `loss` is text as `parse_loss` reads it. What is given here overrides the file, and `notes` says
-    so. `features` and `classifier` as for `as_classifier`. Raises `ValueError`, in one line that
-    says what to change, for anything that is no last layer, and for a file with an array of the
-    name of class weights, a temperature or the like, which would make it another problem; `notes`
-    has the names of all other arrays that are not read.
+    The file holds W, H and labels, and maybe b, lam_w, lam_h, lam_b and loss.
+
+    What is given here overrides the file, and `notes` says so; `notes` also lists the arrays that
+    were not read.
+
+    Args:
+        path: The file.
+        loss: Text as `parse_loss` reads it; None reads the file's.
+        lam_w: Decay of W; None reads the file's.
+        lam_h: Decay of H; None reads the file's, else infers it as `as_classifier` does.
+        lam_b: Decay of the bias; None reads the file's.
+        features: "rows" (N×d) or "columns" (d×N); needed only where N = d.
+        classifier: "rows" (K×d) or "columns" (d×K); needed only where K = d.
+
+    Returns:
+        The problem, the point with samples ordered by class, and notes on what was inferred.
+
+    Raises:
+        ValueError: The file cannot be read or holds no last layer, or an array (class weights, a
+            temperature) makes it another problem; the message says what to change.
     """
     arrays, others = read_arrays(path, (*_REQUIRED, *_OPTIONAL))
     check_beside(path, others, (*_REQUIRED, *_OPTIONAL), arrays)
@@ -133,13 +148,29 @@ def as_classifier(
     features: Layout | None = None,
     classifier: Layout | None = None,
 ) -> Classifier:
-    """A last layer from arrays: W (K, d) or (d, K), H (N, d) or (d, N), N labels, b (K,) or None.
+    """Bring a trained last layer, given as arrays, into the model's order and orientation.
 
-    `labels` are 0..K-1 in any order, or one-hot. `lam_h=None` infers it (see the module). `lam_b`
-    is needed with b, and only then. `features` ("rows", N×d, or "columns", d×N) is needed only
-    where N = d, and `classifier` ("rows", K×d, or "columns", d×K) only where K = d: a square W is
-    taken as K×d, and refused if the loss is lower with its transpose. Raises `ValueError` or
-    `TypeError`, naming what to change, as `load_classifier` does.
+    A square W is taken as K×d, and refused if the loss is lower with its transpose.
+
+    Args:
+        W: The classifier, (K, d) or (d, K).
+        H: The features, (N, d) or (d, N).
+        labels: N class labels 0..K-1 in any order, or one-hot rows (N, K).
+        loss: A loss, or text as `parse_loss` reads it.
+        lam_w: Decay λ_W of W, in f = loss + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
+        lam_h: Decay λ_H of H; None infers it from λ_W ‖W‖² = λ_H ‖H‖², which holds at critical
+            points.
+        b: The bias (K,), or None.
+        lam_b: Decay λ_b of the bias: needed with `b`, and only then.
+        features: "rows" (N×d) or "columns" (d×N); needed only where N = d.
+        classifier: "rows" (K×d) or "columns" (d×K); needed only where K = d.
+
+    Returns:
+        The problem, the point with samples ordered by class, and notes on what was inferred.
+
+    Raises:
+        ValueError: The arrays are not a last layer; the message says what to change.
+        TypeError: An array has a type that cannot be read; the message names the remedy.
     """
     given = {name: host(x) for name, x in (("W", W), ("H", H), ("b", b)) if x is not None}
     y, notes = flat_labels(host(labels))

@@ -31,9 +31,16 @@ def make_loss(family: str, numbers: Mapping[str, Any]) -> Loss:
 
 
 def parse_loss(text: str) -> Loss:
-    """Make a loss from "ce", "ls", "ls:0.1", "fl:3", "mse" or "mse:5,3" (scale κ, target M).
+    """Make a loss from text: "ce", "ls", "ls:0.1", "fl:3", "mse", or "mse:5,3" (scale κ, target M).
 
-    Raises `ValueError` with one line that says what to write instead.
+    Args:
+        text: Name and hyperparameters; those left out take their defaults.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: The name or a number is unknown; the message says what to write instead.
     """
     name, _, numbers = text.strip().lower().partition(":")
     if name not in FAMILIES:

@@ -57,7 +57,21 @@ def compare_geometry(
     minimum: GlobalMinimum | None = None,
     tol: float = 1e-3,
 ) -> GeometryMatch:
-    """Did the point reach the predicted geometry? Knows when the right answer is no simplex ETF."""
+    """Measure how far a point is from the predicted minimisers, whatever their geometry.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        minimum: `global_minimum(problem)`, computed if None.
+        tol: The largest relative distance that counts as a match.
+
+    Returns:
+        The distances, and whether they match; None where no minimiser is known.
+
+    Raises:
+        ValueError: The shapes do not fit the problem.
+    """
+    check_shapes(problem, params)
     minimum = minimum or global_minimum(problem)
     if minimum.kind == "unknown":
         nan = float("nan")

@@ -30,7 +30,8 @@ from ufm.collapse import symmetric_solution as symmetric
 from ufm.collapse.metrics import orthonormal_columns
 from ufm.hessian import NO_FRAME
 from ufm.model.class_means import reduced_problem
-from ufm.model.problem import Params, Problem, init_params
+from ufm.model.problem import Params, Problem
+from ufm.model.start import init_params
 from ufm.solvers import solve
 
 #: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
@@ -153,7 +154,22 @@ def _symmetric_logits(
 
 
 def global_minimum(problem: Problem) -> GlobalMinimum:
-    """f*, proven where a proof exists; see the module. Not for use inside transformations."""
+    """f*, proven where a proof exists, with one minimiser up to rotation.
+
+    Not for use inside transformations such as `jax.jit`.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        The value, a proven lower bound, whether they agree (`is_exact`), the logits (K, K) of the
+        minimiser and its geometry; `params(key)` builds W, H and b in a random orientation.
+
+    Raises:
+        ValueError: The problem is a batch.
+    """
+    if np.ndim(problem.mu()):
+        raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
     if not float(problem.mu()) > 0:
         return _nothing(problem, "with lam_w or lam_h = 0 a minimum may not exist")
     if symmetric.supported(problem):

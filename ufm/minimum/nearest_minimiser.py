@@ -40,10 +40,19 @@ class NearestMinimiser(Shown):
 def nearest_minimiser(
     problem: Problem, params: Params, minimum: GlobalMinimum | None = None
 ) -> NearestMinimiser | None:
-    """The predicted minimiser nearest to the point, or None where none is known or two tie.
+    """Find the predicted minimiser that is nearest to a point, over all rotations.
 
-    `minimum` saves computing `global_minimum(problem)` again. Raises `ValueError` for shapes that
-    do not belong to the problem. All distances are NaN for a point that is not finite.
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        minimum: `global_minimum(problem)`, computed if None.
+
+    Returns:
+        The distances, NaN for a point that is not finite, and the minimiser; None where no
+        minimiser is known or two tie.
+
+    Raises:
+        ValueError: The shapes do not fit the problem.
     """
     check_shapes(problem, params)
     minimum = minimum or global_minimum(problem)

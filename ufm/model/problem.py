@@ -30,12 +30,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from ufm._support.namespace import namespace
-from ufm._support.pytree import hyperparameter, pytree, require, stacked, static, whole_number
-from ufm._support.random_numbers import generator
+from ufm._support.pytree import hyperparameter, pytree, require, static, whole_number
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, Hyper, Loss
 from ufm.model.params import Params as Params
@@ -266,7 +264,18 @@ def penalty(problem: Problem, params: Params) -> Scalar:
 
 
 def objective(problem: Problem, params: Params) -> Scalar:
-    """f(W, H, b)."""
+    """f(W, H, b) = mean loss of the logits WH + b1ᵀ + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+
+    Returns:
+        The value, a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit the problem.
+    """
     check_shapes(problem, params)
     return data_loss(problem, logits(problem, params)) + penalty(problem, params)
 
@@ -293,55 +302,6 @@ def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params
     V = logits(problem, params)
     value = data_loss(problem, V) + penalty(problem, params)
     return value, gradient_at(problem, params, logit_gradient(problem, V))
-
-
-def init_params(
-    problem: Problem,
-    key: Key[Array, ""],
-    scale: Hyper = 0.1,
-    num_starts: int | None = None,
-    dtype: Any = None,
-) -> Params:
-    """Gaussian entries of standard deviation `scale` in W, the features and b.
-
-    `num_starts` adds a leading axis; start i depends on `key` and i alone. The numbers are those of
-    `jax.random` to its accuracy, drawn on the host where they are few and the key is known.
-    """
-    if num_starts is not None:
-        num_starts = whole_number("num_starts", num_starts)
-    scale = hyperparameter("scale", scale)
-    require("scale", scale, lambda x: x >= 0, "non-negative and finite")
-    problem, dtype = without_loss(problem), dtype or jnp.result_type(float)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((problem, scale)))
-    random, words = generator(key, problem.num_parameters * (num_starts or 1))
-    if traced or random is jax.random:
-        return _program(problem, jnp.asarray(scale, dtype), key, num_starts=num_starts)
-    draw = functools.partial(_draw, problem, np.asarray(scale, dtype), random)
-    if num_starts is None:
-        return Params(*jax.device_put(draw(words)))
-    return Params(*stacked([draw(random.fold_in(words, i)) for i in range(num_starts)]))
-
-
-@functools.partial(jax.jit, static_argnames="num_starts")
-def _program(problem: Problem, size: Scalar, key: Any, *, num_starts: int | None) -> Params:
-    """One start, or a batch of them, as one program."""
-    draw = functools.partial(_draw, problem, size, jax.random)
-    if num_starts is None:
-        return Params(*draw(key))
-    starts = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(num_starts))
-    return Params(*starts)
-
-
-def _draw(problem: Problem, size: Any, random: Any, key: Any) -> tuple[Any, Any, Any]:
-    """W, H and b of a start, by `jax.random` or its likeness on the host."""
-    dtype, xp, classes = size.dtype, namespace(size), problem.num_classes
-    key_w, key_h, key_b = random.split(key, 3)
-    W = size * random.normal(key_w, (classes, problem.dim), dtype)
-    H = size * random.normal(key_h, (problem.dim, problem.num_columns), dtype)
-    if problem.column_weights is not None:
-        H = H * xp.sqrt(xp.asarray(problem.column_weights, dtype))[None, :]
-    b = size * random.normal(key_b, (classes,), dtype) if problem.has_bias else None
-    return W, H, b
 
 
 def features(problem: Problem, params: Params) -> Float[Array, "d N"]:

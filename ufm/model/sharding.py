@@ -22,13 +22,21 @@ from jaxtyping import Array, Key
 
 from ufm.losses import Hyper
 from ufm.model.params import Params
-from ufm.model.problem import Problem, init_params
+from ufm.model.problem import Problem
+from ufm.model.start import init_params
 
 _AXIS = "samples"
 
 
 def sample_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of one axis over the devices; None: all, those of other processes included."""
+    """A mesh of one axis, over which samples are spread.
+
+    Args:
+        devices: The devices; None: all, those of other processes included.
+
+    Returns:
+        The mesh, for `init_sharded` and `shard_samples`.
+    """
     chosen = jax.devices() if devices is None else list(devices)
     # Explicit axes, the default of `jax.make_mesh`, would ask every operation for its sharding.
     return Mesh(np.array(chosen), (_AXIS,), axis_types=(AxisType.Auto,))
@@ -53,14 +61,40 @@ def shardings(problem: Problem, mesh: Mesh) -> Params:
 
 
 def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
-    """The same point, its samples spread over the mesh."""
+    """The same point, its samples spread over a mesh.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        mesh: From `sample_mesh`.
+
+    Returns:
+        The point, with H spread over its columns and W, b on every device.
+
+    Raises:
+        ValueError: The samples cannot be spread evenly over the mesh.
+    """
     return jax.tree.map(jax.device_put, params, shardings(problem, mesh))
 
 
 def init_sharded(
     problem: Problem, key: Key[Array, ""], mesh: Mesh, scale: Hyper = 0.1, dtype: Any = None
 ) -> Params:
-    """`init_params` drawn where it lives, equal to rounding: no device holds all of H."""
+    """Draw the start of `init_params` where it lives: no device holds all of H.
+
+    Args:
+        problem: The problem.
+        key: Random key.
+        mesh: From `sample_mesh`.
+        scale: Standard deviation of every entry.
+        dtype: float32 or float64; None is JAX's default.
+
+    Returns:
+        The point of `init_params`, equal to rounding, with its samples spread over the mesh.
+
+    Raises:
+        ValueError: The samples cannot be spread evenly over the mesh.
+    """
     kind = dtype or jnp.result_type(float)
     draw = jax.jit(
         lambda k: init_params(problem, k, scale, dtype=kind),

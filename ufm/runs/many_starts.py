@@ -77,10 +77,27 @@ def verify(
     dtype: Any = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Verification:
-    """Solve from `num_starts` random starts and certify where each run ended.
+    """Solve from random starts and certify where each run ended.
 
-    `tol`, `method`, `max_steps`, `dtype` as in `solve_many`; `gap_tol` as in `certify`. Runs in
-    float32 are finished in float64, where JAX has it, because certificates need it.
+    Runs in float32 are finished in float64, where JAX has it, because certificates need it.
+
+    Args:
+        problem: The problem.
+        key: Random key; start i uses `fold_in(key, i)`.
+        num_starts: How many starts.
+        scale: Standard deviation of their entries.
+        method: As for `solve`.
+        tol: As for `solve`.
+        gap_tol: The tolerance of the gap, as for `certify`.
+        max_steps: As for `solve`.
+        dtype: float32 or float64; None is JAX's default.
+        on_done: Called with the number of each run that is done.
+
+    Returns:
+        Solutions, certificates, NC metrics and distances to the predicted minimisers of all runs.
+
+    Raises:
+        ValueError: As for `solve_many` and `certify`.
     """
     minimum = global_minimum(problem)
     solutions = solve_many(

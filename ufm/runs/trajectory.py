@@ -53,9 +53,23 @@ def trajectory(
     max_steps: int | None = None,
     num_points: int = NUM_POINTS,
 ) -> Trajectory:
-    """The run that `solve` makes from `start`, at up to `num_points` moments of its history.
+    """The run that `solve` makes from a start, at some moments of its history.
 
     The first moment is the start, the last is the solution. Costs about `num_points` / 2 runs.
+
+    Args:
+        problem: The problem.
+        start: The start: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        method: As for `solve`.
+        tol: As for `solve`.
+        max_steps: As for `solve`.
+        num_points: Moments at most.
+
+    Returns:
+        Steps, values, NC metrics and points, with a leading axis over the moments.
+
+    Raises:
+        ValueError: As for `solve`.
     """
     if num_points < 2:
         raise ValueError(f"num_points must be at least 2, got {num_points}")

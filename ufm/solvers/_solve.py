@@ -14,7 +14,8 @@ from jaxtyping import Array, Key
 from ufm._support.pytree import entry, require, stacked
 from ufm._support.quick_jit import is_traced, quick_jit
 from ufm._support.threads import in_order
-from ufm.model.problem import Params, Problem, check_shapes, init_params
+from ufm.model.problem import Params, Problem, check_shapes
+from ufm.model.start import init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status, continued
@@ -91,10 +92,24 @@ def solve(
 ) -> Solution:
     """Minimise f from one start until ‖∇f‖ ≤ tol.
 
-    `method`: "newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam".
-    `tol=None` is min(1e-10, 1e-6 μ) in float64 and the rounding floor of the gradient in float32.
-    The dtype is that of `params`. The run never raises for falling short: read `status`, or
-    `explain()`.
+    The run never raises for falling short: read `status`, or `explain()`.
+
+    Args:
+        problem: The problem.
+        params: The start: W (K, d), H (d, N), samples ordered by class, b (K,) or None. Its dtype
+            is that of the run.
+        method: "newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam".
+        tol: The gradient norm ‖∇f‖ to reach; None is min(1e-10, 1e-6 μ) in float64 and the rounding
+            floor of the gradient in float32.
+        max_steps: Steps at most; None is the method's default.
+
+    Returns:
+        The best point, its value and gradient norm, the counts of steps and products, the status
+        and the history.
+
+    Raises:
+        ValueError: The problem is a batch, the shapes do not fit, or an option is out of range.
+        TypeError: The arrays are not all float32 or all float64.
     """
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
@@ -128,11 +143,28 @@ def solve_many(
 ) -> Solution:
     """Solve from many starts; every array of the `Solution` gains a leading axis.
 
-    Give `key` and `num_starts` (start i uses `fold_in(key, i)`), or a batch of `starts`. A
-    batched problem (a leading axis on its hyperparameters; same loss family and shape) is solved
-    once per entry, with as many starts. On a CPU the starts run one by one on all cores through
-    one compiled program, so entry i has the bits of `solve` from start i; on an accelerator they
-    run in lock step. `on_done(i)` is called as starts finish (CPU) or after the batch.
+    Give `key` and `num_starts`, or a batch of `starts`. A batched problem (a leading axis on its
+    hyperparameters; same loss family and shape) is solved once per entry, with as many starts. On a
+    CPU the starts run one by one on all cores through one compiled program, so that entry i has the
+    bits of `solve` from start i; on an accelerator they run in lock step.
+
+    Args:
+        problem: The problem, or a batch of them.
+        key: Random key; start i uses `fold_in(key, i)`.
+        num_starts: How many starts to draw.
+        scale: Standard deviation of the entries of the starts drawn.
+        starts: Starts with a leading axis, in place of `key` and `num_starts`.
+        method: As for `solve`.
+        tol: As for `solve`.
+        max_steps: As for `solve`.
+        dtype: float32 or float64 of the starts drawn; None is JAX's default.
+        on_done: Called with i as starts finish (CPU), or after the batch.
+
+    Returns:
+        All runs as one `Solution`.
+
+    Raises:
+        ValueError: Neither or both of `key` and `starts` are given, or as for `solve`.
     """
     batch = problem_batch(problem)
     if starts is None:
@@ -175,10 +207,20 @@ def solve_in_lock_step(
 def polish(
     problem: Problem, solution: Solution, *, tol: float | None = None, max_steps: int | None = None
 ) -> Solution:
-    """Finish a float32 run, or a batch of them, by Newton in float64, which certificates need.
+    """Finish float32 runs by Newton steps in float64, which certificates need.
 
-    Steps, products and history go on from those of the run; `status` and `tol` are those of the
-    finish. Raises `ValueError` where JAX has no float64.
+    Args:
+        problem: The problem.
+        solution: A run, or a batch of them.
+        tol: As for `solve`, in float64.
+        max_steps: Steps of the finish at most; None is the method's default.
+
+    Returns:
+        The runs in float64. Steps, products and history go on from those given; `status` and `tol`
+        are those of the finish.
+
+    Raises:
+        ValueError: JAX has no float64, or an option is out of range.
     """
     if jnp.result_type(float) != jnp.dtype(jnp.float64):
         raise ValueError("polishing needs float64: jax.config.update('jax_enable_x64', True)")

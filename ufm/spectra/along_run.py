@@ -46,10 +46,20 @@ class SpectrumPath(Shown):
 def spectrum_along(
     problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
 ) -> SpectrumPath:
-    """Exact counts and the two ends at every moment of a trajectory; `on_done` after each.
+    """Count the eigenvalues of ∇²f by sign, and find both ends, at every moment of a run.
 
-    About 20 passes over the samples a moment, each linear in N. Raises `ValueError` for a run that
-    left the finite numbers, and where Kd + K exceeds 10,000.
+    Costs about 20 passes over the samples a moment, each linear in N.
+
+    Args:
+        problem: The problem.
+        path: From `trajectory`.
+        on_done: Called after each moment.
+
+    Returns:
+        Counts and ends, with a leading axis over the moments.
+
+    Raises:
+        ValueError: The run left the finite numbers, or Kd + K exceeds 10,000.
     """
     counts, ends = [], []
     for moment in range(len(np.asarray(path.step))):

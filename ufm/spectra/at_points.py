@@ -47,17 +47,27 @@ def spectrum(
 ) -> Spectrum:
     """Eigenvalues of ∇²f with multiplicities, at a point or at a place that theory knows.
 
-    Without `params`, `at` the global minimum or the origin of a problem with any class counts, or
-    the frame of a balanced one (the symmetric critical point with ρ > 0, global or not). By auto,
-    closed_form and collapsed nothing with N columns is built, and `note` says which point it is:
-    where the minimum is not proven, the best one found. `method`: "auto", by structure;
-    "closed_form"; "collapsed"; "dense", to 10,000 dimensions; "lanczos", both ends and counts of
-    signs (`ufm.hessian.spectrum`). `cluster_tol` is the width within which eigenvalues are one
-    (None: 1e-9 of the largest, and less for small decays). `count` and `key` are for lanczos:
-    eigenvalues at either end, and the random vectors that it starts from (None: fixed ones;
-    values do not depend on them beyond their residuals).
+    By "auto", "closed_form" and "collapsed" nothing with N columns is built, and `note` says which
+    point it is: where the minimum is not proven, the best one found.
 
-    Raises `ValueError` where a method does not apply to the point, and without decays.
+    Args:
+        problem: The problem, with decays.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None. None: see
+            `at`.
+        method: "auto", by structure; "closed_form"; "collapsed"; "dense", to 10,000 dimensions; or
+            "lanczos", both ends and counts of signs.
+        at: Without `params`: "minimum" (the global one), "origin", or "frame", the symmetric
+            critical point with ρ > 0 of a balanced problem, global or not.
+        cluster_tol: The width within which eigenvalues are one; None is 1e-9 of the largest, and
+            less for small decays.
+        count: For "lanczos": eigenvalues at either end.
+        key: For "lanczos": random key of the first vectors; None: fixed ones.
+
+    Returns:
+        Distinct eigenvalues, ascending, with multiplicities, labels and error bounds.
+
+    Raises:
+        ValueError: The method does not apply to the point, or a decay is 0.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")

@@ -54,9 +54,17 @@ class Sweep(AnySweep):
 
 
 def load_sweep(path: Path | str) -> Sweep:
-    """Read a TOML file and expand its ranges (`ufm.sweep.problems.config`).
+    """Read a sweep from a TOML file and expand its ranges.
 
-    Raises `ValueError` that names the file and the field, `OSError` where it cannot be read.
+    Args:
+        path: The file.
+
+    Returns:
+        The sweep, ready for `run_sweep`.
+
+    Raises:
+        ValueError: A field is wrong; the message names the file and the field.
+        OSError: The file cannot be read.
     """
     path = Path(path)
     config = read_config(path)
@@ -87,20 +95,29 @@ def run_sweep(
     wait: bool = False,
     batch_seconds: float = BATCH_SECONDS,
 ) -> SweepStore:
-    """Compute the cells that the folder does not have yet.
+    """Compute the cells of a sweep that its folder does not have yet.
 
-    `on_progress` is called at the start and after every batch; when `should_stop` says so the run
-    ends after the batch. The same call goes on where it ended, whatever ended it. `shard` limits
-    it to a part of the cells, for as many processes as there are parts on one folder. With the
-    address of a `dask` scheduler its workers compute (`ufm.sweep.cluster`), else the cores and
-    devices of this machine, in batches of about `batch_seconds`. A file that has grown adds its new
-    cells to the folder (`ufm.sweep.growth`).
+    The same call goes on where it ended, whatever ended it. A file that has grown adds its new
+    cells.
 
-    With `wait` a folder in use is waited for, with a warning that says by whom; a process of
-    another machine that shows no life for ten minutes counts as dead.
+    Args:
+        sweep: From `load_sweep`.
+        out: The folder, made if it does not exist.
+        shard: A part of the cells, for as many processes as there are parts on one folder.
+        dask: Address of a Dask scheduler whose workers compute; None: this machine's cores and
+            devices.
+        on_progress: Called at the start and after every batch.
+        should_stop: Asked after every batch; the run ends when it says so.
+        wait: Wait for a folder in use, with a warning that says by whom; a process of another
+            machine that shows no life for ten minutes counts as dead.
+        batch_seconds: About how long a batch takes, in seconds.
 
-    Raises `ValueError` where the folder is in use, holds something else, or cannot be written, and,
-    after all others are done, where cells cannot be computed at all, such as for want of memory.
+    Returns:
+        The store with all results.
+
+    Raises:
+        ValueError: The folder is in use, holds something else, or cannot be written; or, after all
+            others are done, cells cannot be computed, such as for want of memory.
     """
     sweep, grown = continued(sweep, Path(out))
     store = make_store(Path(out), sweep.contents)

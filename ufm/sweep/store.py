@@ -199,7 +199,17 @@ def _column(values: Sequence[Any], kind: str) -> np.ndarray:
 
 
 def open_store(path: str | os.PathLike[str]) -> SweepStore:
-    """A folder that `ufm sweep` made. Raises `ValueError` for any other."""
+    """Open the folder of a sweep for reading.
+
+    Args:
+        path: A folder that `run_sweep` or `ufm sweep` made.
+
+    Returns:
+        The store: its sweep, its cells and their results.
+
+    Raises:
+        ValueError: The folder holds no sweep.
+    """
     folder = Path(path)
     marker = folder / MANIFEST
     if not marker.is_file():

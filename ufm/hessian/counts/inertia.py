@@ -57,9 +57,19 @@ def inertia(
 ) -> Inertia:
     """Count the eigenvalues of ∇²f below, within and above shift ± tol, exactly.
 
-    Two factorisations of size Kd + K, and N of size min(K, d). `tol=None` is 1e-6 (λ_W + λ_H).
-    Raises `ValueError` for a point that is not finite, a tol that is not positive, and where
-    Kd + K exceeds 10,000.
+    Costs two factorisations of size Kd + K, and N of size min(K, d).
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        shift: Where to count, in units of the eigenvalues.
+        tol: Half the width that counts as the shift itself; None is 1e-6 (λ_W + λ_H).
+
+    Returns:
+        The three counts, the two shifts used, and whether rounding leaves them reliable.
+
+    Raises:
+        ValueError: The point is not finite, `tol` is not positive, or Kd + K exceeds 10,000.
     """
     width = 1e-6 * float(problem.lam_w + problem.lam_h) if tol is None else float(tol)
     if tol is None and not width > 0:
@@ -131,10 +141,21 @@ class Histogram(NamedTuple):
 def eigenvalue_histogram(
     problem: Problem, params: Params, edges: Float[np.ndarray, " e"]
 ) -> Histogram:
-    """Exact numbers of eigenvalues between ascending edges: a histogram without a bandwidth.
+    """Count the eigenvalues of ∇²f between edges, exactly: a histogram without a bandwidth.
 
-    Put no edge on an eigenvalue that structure forces, such as 0, λ_W or λ_H: which side it falls
-    on would be rounding, and `reliable` would be False.
+    Put no edge on an eigenvalue that structure forces, such as 0, λ_W or λ_H: rounding would decide
+    on which side it falls, and `reliable` would be False.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        edges: Ascending edges, in units of the eigenvalues.
+
+    Returns:
+        The edges, the counts between them, and whether rounding leaves the counts reliable.
+
+    Raises:
+        ValueError: The edges do not ascend, the point is not finite, or Kd + K exceeds 10,000.
     """
     asked = np.asarray(edges, float)
     if asked.ndim != 1 or len(asked) < 2 or not np.all(np.diff(asked) > 0):
@@ -152,11 +173,22 @@ def eigenvalue_histogram(
 def eigenvalue_bracket(
     problem: Problem, params: Params, index: int, tol: float | None = None
 ) -> tuple[float, float]:
-    """An interval no longer than tol that holds the eigenvalue number `index`, 0 the smallest.
+    """Enclose one eigenvalue of ∇²f in an interval, by exact counts.
 
-    By counts at seven shifts at a time; `tol=None` is 1e-9 of a bound on the spectral radius.
-    Counts within rounding of an eigenvalue are left out, so the interval can be longer than tol;
-    what is returned holds the eigenvalue. Raises `ValueError` for an index that there is not.
+    Counts within rounding of an eigenvalue are left out, so that the interval can be longer than
+    `tol`; it always holds the eigenvalue.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        index: Which eigenvalue, in ascending order: 0 is the smallest.
+        tol: The length wanted; None is 1e-9 of a bound on the spectral radius.
+
+    Returns:
+        The two ends of the interval.
+
+    Raises:
+        ValueError: The index is out of range, the point is not finite, or Kd + K exceeds 10,000.
     """
     total = problem.num_parameters
     if not -total <= index < total:

@@ -24,13 +24,13 @@ from typing import Any
 import jax
 from jaxtyping import Array, Int, Key
 
+from ufm._support.pytree import whole_number
 from ufm.hessian.krylov.lanczos import GaussRule, Lanczos, advance, probe, quadrature
 from ufm.hessian.krylov.measure import (
     SpectralDensity,
     checked_confidence,
     checked_smoothing,
     smoothed,
-    whole,
 )
 from ufm.hessian.products.trees import array_tree, check_memory, check_tree, flat, function_product
 from ufm.model.hessian_product import Linearisation, hessian_product, linearise
@@ -50,18 +50,28 @@ def spectral_density(
     confidence: float = 0.95,
     max_bytes: int = 2**32,
 ) -> SpectralDensity:
-    """The density of the eigenvalues of ∇²f at any point (W, H, b).
+    """The density of the eigenvalues of ∇²f at any point, with intervals that hold the truth.
 
-    Costs num_probes · num_matvecs products, fewer where the Hessian has fewer distinct
-    eigenvalues, and holds num_matvecs · num_parameters numbers. Probe i depends on `key` and i
-    alone. `num_matvecs` is capped at the number of parameters. `width=None` is 1/100 of the
-    spectrum where every probe is resolved, else π/2 · spectrum/num_matvecs, the distance of
-    Chebyshev nodes and so about the resolution. `grid=None` covers the whole spectrum. Every
-    interval of the density holds the truth with at least `confidence`.
+    Costs num_probes · num_matvecs products, fewer where the Hessian has fewer distinct eigenvalues,
+    and holds num_matvecs · num_parameters numbers.
 
-    Raises `ValueError` for a point that is not finite or of wrong shape, less than one probe or
-    product, a basis of more than `max_bytes`, a bad grid,
-    width or confidence.
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        key: Random key; probe i depends on it and i alone.
+        num_probes: Random vectors.
+        num_matvecs: Lanczos steps for each, capped at the number of parameters.
+        grid: Where the density is wanted, in units of the eigenvalues; None covers the spectrum.
+        width: Standard deviation of the Gaussian at each eigenvalue; None is 1/100 of the spectrum
+            where every probe is resolved, else π/2 · spectrum / num_matvecs, about the resolution.
+        confidence: Every interval holds the truth with at least this probability.
+        max_bytes: Memory of the basis at most, in bytes.
+
+    Returns:
+        The density on the grid with its lower and upper bounds; `cumulative`, `extremes` and more.
+
+    Raises:
+        ValueError: The point is not finite or has the wrong shape, or an argument is out of range.
     """
     check_shapes(problem, params)
     checked_smoothing(grid, width)  # before the products, not after
@@ -88,13 +98,28 @@ def spectral_density_of(
     confidence: float = 0.95,
     max_bytes: int = 2**32,
 ) -> SpectralDensity:
-    """The density of the eigenvalues of ∇²function at a tree of float arrays, a network's say.
+    """The density of the eigenvalues of the Hessian of any function, such as a network's loss.
 
-    `function(point, *args)` is a scalar; products are forward over reverse. Data that the function
-    closes over is compiled in, so pass it as `args`, a tuple, or else the only one. One compilation
-    per function and shapes.
-    Everything else, errors included, as in `spectral_density`; `ValueError` too for leaves that
-    are not float32 or float64, all the same.
+    Products are forward over reverse; one compilation for each function and shapes.
+
+    Args:
+        function: `function(point, *args)` is a scalar. Data that it closes over is compiled in:
+            pass data as `args`.
+        point: A tree of float arrays.
+        key: Random key; probe i depends on it and i alone.
+        args: A tuple of further arguments, or the only one.
+        num_probes: As for `spectral_density`.
+        num_matvecs: As for `spectral_density`.
+        grid: As for `spectral_density`.
+        width: As for `spectral_density`.
+        confidence: As for `spectral_density`.
+        max_bytes: As for `spectral_density`.
+
+    Returns:
+        As `spectral_density`.
+
+    Raises:
+        ValueError: The leaves are not all float32 or all float64, or as for `spectral_density`.
     """
     point = array_tree(point)
     checked_smoothing(grid, width)  # before the products, not after
@@ -140,7 +165,7 @@ def _rules(
 def _check(point: Any, num_probes: int, num_matvecs: int, max_bytes: int) -> tuple[int, int]:
     """num_matvecs, capped at the number of parameters, and that number."""
     size, dtype = check_tree(point)
-    whole("num_probes", num_probes, 1, "random vectors to average over")
-    num_matvecs = min(whole("num_matvecs", num_matvecs, 1, "products per probe"), size)
+    whole_number("num_probes", num_probes)
+    num_matvecs = min(whole_number("num_matvecs", num_matvecs), size)
     check_memory("num_matvecs", num_matvecs, 1, size, dtype, max_bytes)
     return num_matvecs, size

@@ -81,12 +81,26 @@ def extremal_eigenpairs(
     max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> Eigenpairs:
-    """The `count` smallest or largest eigenvalues of ∇²f; at critical points, modulo symmetries.
+    """The smallest or largest eigenvalues of ∇²f; at critical points, modulo symmetries.
 
-    tol is relative to ‖∇²f‖₂; None is 1e-9 in double precision and 1e-4 in single. The search goes
-    on until all residuals reach it, with a basis that grows as far as `max_bytes` allows, for at
-    most `max_products`; what ends there says so. Raises `ValueError` for a point that is not finite
-    or has no finite Hessian.
+    The search goes on until all residuals reach `tol`, with a basis that grows as far as
+    `max_bytes` allows. Where it ends sooner, the result says so.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        key: Random key of the first block of vectors.
+        count: How many eigenvalues.
+        end: "smallest" or "largest".
+        tol: The residual wanted, relative to ‖∇²f‖₂; None is 1e-9 in float64 and 1e-4 in float32.
+        max_products: Products with the Hessian at most.
+        max_bytes: Memory of the basis at most, in bytes.
+
+    Returns:
+        The values from the end inwards, unit vectors, residuals, and whether they converged.
+
+    Raises:
+        ValueError: The point or its Hessian is not finite, or an argument is out of range.
     """
     check_point(problem, params)
     dimension = problem.num_parameters
@@ -126,11 +140,27 @@ def extremal_eigenpairs_of(
     max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> Eigenpairs:
-    """The same for ∇²function at a tree of float arrays, such as a network's weights.
+    """The smallest or largest eigenvalues of the Hessian of any function, such as a network's loss.
 
-    `function(point, *args)` is a scalar. Data that it closes over is compiled in: pass it
-    as `args`, a tuple, or else the only one. Raises `ValueError` too for leaves that are not
-    arrays, all float32 or all float64.
+    Args:
+        function: `function(point, *args)` is a scalar. Data that it closes over is compiled in:
+            pass data as `args`.
+        point: A tree of float arrays.
+        key: Random key of the first block of vectors.
+        args: A tuple of further arguments, or the only one.
+        count: How many eigenvalues.
+        end: "smallest" or "largest".
+        tol: The residual wanted, relative to the Hessian's norm; None is 1e-9 in float64 and 1e-4
+            in float32.
+        max_products: Products with the Hessian at most.
+        max_bytes: Memory of the basis at most, in bytes.
+
+    Returns:
+        The values from the end inwards, unit vectors, residuals, and whether they converged.
+
+    Raises:
+        ValueError: The leaves are not all float32 or all float64 arrays, or as
+            `extremal_eigenpairs`.
     """
     point = array_tree(point)
     size, dtype = check_tree(point)

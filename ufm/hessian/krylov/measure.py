@@ -4,7 +4,6 @@ The formulas are in `ufm.hessian.krylov.density`.
 """
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.linalg import eigvalsh_tridiagonal
 
-from ufm._support.pytree import pytree, static
+from ufm._support.pytree import pytree, static, whole_number
 from ufm._support.shown import Shown
 from ufm.hessian.krylov.confidence import deviation, fraction_interval, kl
 from ufm.hessian.krylov.lanczos import GaussRule
@@ -139,7 +138,7 @@ class SpectralDensity(Shown):
         No error of the quadrature: m nodes are exact up to k = 2m − 1. Raises `ValueError` beyond,
         unless every probe is resolved.
         """
-        k = whole("k", k, 0, "a moment's order")
+        k = whole_number("k", k, 0)
         last = 2 * self.num_matvecs - 1
         if np.all(self.resolved):
             last = max(last, 2 * k)
@@ -341,13 +340,3 @@ def _in_units(value: float, lower: float, upper: float, unit: float, k: int) -> 
 
 def _times(factor: int, of: Estimate) -> Estimate:
     return Estimate(*(factor * number for number in of))
-
-
-def whole(name: str, value: Any, least: int, why: str) -> int:
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = least - 1
-    if whole < least:
-        raise ValueError(f"{name} must be a whole number ≥ {least} ({why}), got {value!r}")
-    return whole

@@ -25,9 +25,19 @@ def check_entries(matrix: np.ndarray) -> None:
 
 
 def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[np.ndarray, "P P"]:
-    """∇²f, or one part of it, as a matrix, in the order (W row by row, H row by row, b).
+    """∇²f, or one part of it, as a matrix.
 
-    Raises `ValueError` above 10,000 dimensions, with the memory that the matrix would need.
+    Args:
+        problem: The problem; P = Kd + dN, plus K with a bias.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        part: "all", or "gauss_newton", "residual" or "decay", which add up to it.
+
+    Returns:
+        The (P, P) matrix, in the order W row by row, H row by row, b.
+
+    Raises:
+        ValueError: P exceeds 10,000 (the message says how much memory the matrix needs), the part
+            has another name, or the shapes do not fit.
     """
     check_part(part)
     size = problem.num_parameters

@@ -19,10 +19,19 @@ from ufm.model.problem import Problem, check_shapes
 
 
 def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
-    """∇²f(params), or one part of it, applied to a direction of the same shapes.
+    """∇²f(params), or one part of it, applied to a direction.
 
-    The parts, "gauss_newton", "residual" and "decay", are those of `ufm.hessian.products.split` and
-    add up.
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        direction: A direction of the same shapes.
+        part: "all", or "gauss_newton", "residual" or "decay", which add up to it.
+
+    Returns:
+        The product, of the same shapes.
+
+    Raises:
+        ValueError: The shapes do not fit the problem, or the part has another name.
     """
     check_shapes(problem, params)
     check_shapes(problem, direction)
@@ -46,7 +55,19 @@ class HessianOperator(Shown):
 
 
 def hessian_operator(problem: Problem, params: Params, part: str = "all") -> HessianOperator:
-    """The Hessian at a point, or one part of it, as a function: see `HessianOperator`."""
+    """The Hessian at a point, or one part of it, as a compiled function of a direction.
+
+    Args:
+        problem: The problem.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
+        part: "all", or "gauss_newton", "residual" or "decay", which add up to it.
+
+    Returns:
+        A callable, which can itself be an argument of compiled functions.
+
+    Raises:
+        ValueError: The shapes do not fit the problem.
+    """
     check_shapes(problem, params)
     return HessianOperator(problem, linearise(problem, params), part)
 

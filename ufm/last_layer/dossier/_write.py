@@ -43,12 +43,22 @@ def write_dossier(
     folder: str | os.PathLike[str],
     source: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write certificate.json, arrays.npz and verify.py; returns what certificate.json says.
+    """Write certificate.json, arrays.npz and verify.py, which checks them with NumPy alone.
 
     The folder is made beside its final place and renamed, so that it is there whole or not at all;
-    an older certificate there is replaced. `source` is recorded as it is. Raises `ValueError` for
-    a custom loss, for single precision, for a folder of something else and for one that cannot be
-    written.
+    an older certificate there is replaced.
+
+    Args:
+        examination: From `examine`, in float64.
+        folder: Where to write.
+        source: Facts about the layer that are recorded as they are.
+
+    Returns:
+        What certificate.json says.
+
+    Raises:
+        ValueError: The loss is a custom one, the precision is single, the folder holds something
+            else, or it cannot be written.
     """
     path = Path(folder)
     check_target(path)

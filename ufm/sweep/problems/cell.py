@@ -26,8 +26,9 @@ from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.minimum.geometry_match import compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params
-from ufm.model.problem import Problem, init_params
+from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec
+from ufm.model.start import init_params
 from ufm.runs.loss_result import HISTORY
 from ufm.runs.run_folder import Clock
 from ufm.solvers import Solution, Status, solve, solve_in_lock_step
