@@ -16,7 +16,7 @@ from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
 from ufm.collapse.metrics import nc_metrics
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
-from ufm.model.problem import Params, Problem
+from ufm.model.problem import Params, Problem, check_shapes
 
 #: Roundings in units of eps that a gradient is taken to carry.
 _ROUNDINGS = 64
