@@ -43,9 +43,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.model.hessian_product import Linearisation, linearise
+from ufm.model.evaluation import evaluated
+from ufm.model.hessian_product import Linearisation, linearise, linearise_at
 from ufm.model.params import along
-from ufm.model.problem import Problem, dot, norm
+from ufm.model.problem import Params, Problem, data_loss, dot, gradient_at, norm, penalty
 from ufm.solvers._balance import evening, scaled
 from ufm.solvers._branches import either, only_if
 from ufm.solvers._line import (
@@ -57,7 +58,7 @@ from ufm.solvers._line import (
     straight_end,
     value_on,
 )
-from ufm.solvers._loop import Point, evaluate
+from ufm.solvers._loop import Point
 from ufm.solvers._model import ModelStep
 from ufm.solvers._split import minimise_split
 
@@ -199,7 +200,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
         lambda: on_ray(scaled(point.params, exchange), length),
         lambda: jax.tree.map(jnp.add, along(length, trial.model.step, point.params), found.step),
     )
-    new = evaluate(problem, target)
+    new, new_at = _evaluate(problem, target)
     model = either(second, trial.model, found)
     drowned = _drowned(point, model)
     chord = jax.tree.map(jnp.subtract, target, point.params)
@@ -211,7 +212,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     judged = state.started & ~on_the_ray
     return _Trial(
         point=new,
-        at=_without_params(linearise(problem, target)),
+        at=_without_params(new_at),
         model=model,
         fall=fall,
         on_the_ray=on_the_ray,
@@ -222,6 +223,14 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
         bent=bent,
         products=trial.products + found.products + 1,
     )
+
+
+def _evaluate(problem: Problem, params: Params) -> tuple[Point, Linearisation]:
+    """Value, gradient and curvature at a point; what they share is computed once."""
+    seen = evaluated(problem, params)
+    value = data_loss(problem, seen.V) + penalty(problem, params)
+    point = Point(params, value, gradient_at(problem, params, seen.gamma))
+    return point, linearise_at(problem, seen)
 
 
 def _scaled_step(
