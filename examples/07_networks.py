@@ -24,7 +24,7 @@ SMALLER = {
     'source = "digits"': 'source = "digits"\nper_class = 20',
     "width = [16, 256]": "width = 24",
     "depth = 2": "depth = 1",
-    '["ce", "ls:0.05", "fl:3", "mse"]': '["ce", "mse"]',
+    '["ce", "ls:0.05", "fl:3", "mse:1,15"]': '["ce", "mse:1,15"]',
     "epochs = 100": "epochs = 12",
 }
 

@@ -48,7 +48,11 @@ INSIDE = {
         ("certificate", "escape"),
     ),
     "minimum": (("global_minimum",), ("geometry_match",), ("nearest_minimiser",)),
-    "runs": (("many_starts", "trajectory"), ("loss_result",), ("run_folder", "loss_summary")),
+    "runs": (
+        ("compilation_cache", "many_starts", "trajectory"),
+        ("loss_result",),
+        ("run_folder", "loss_summary"),
+    ),
     "spectra": (("at_points", "along_run"),),
     "last_layer": (("arrays",), ("read",), ("centring", "stored_point"), ("examine",)),
     "sweep": (
@@ -159,7 +163,7 @@ def is_module(folder: str, name: str) -> bool:
 
 
 #: Functions that set JAX's configuration because the caller asks for it.
-ASKED = ("_support/compilation_cache.py",)
+ASKED = ("runs/compilation_cache.py",)
 
 
 def check_module(path: str, source: str) -> Iterator[str]:

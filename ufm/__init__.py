@@ -16,7 +16,6 @@ metrics = ufm.nc_metrics(problem, solution.params)    # NC1–NC4
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ufm._support.compilation_cache import enable_compilation_cache as enable_compilation_cache
     from ufm.certificates.certificate import Certificate as Certificate
     from ufm.certificates.certificate import Reason as Reason
     from ufm.certificates.certificate import Verdict as Verdict
@@ -83,6 +82,7 @@ if TYPE_CHECKING:
     from ufm.model.sharding import sample_mesh as sample_mesh
     from ufm.model.sharding import shard_samples as shard_samples
     from ufm.model.start import init_params as init_params
+    from ufm.runs.compilation_cache import enable_compilation_cache as enable_compilation_cache
     from ufm.runs.many_starts import Verification as Verification
     from ufm.runs.many_starts import verify as verify
     from ufm.runs.trajectory import Trajectory as Trajectory
@@ -170,7 +170,7 @@ _HOME = {
     "FocalPhases": "ufm.counterexamples.phases",
     "focal_phases": "ufm.counterexamples.phases",
     "SearchSpace": "ufm.counterexamples.search_space",
-    "enable_compilation_cache": "ufm._support.compilation_cache",
+    "enable_compilation_cache": "ufm.runs.compilation_cache",
     "init_params": "ufm.model.start",
     "nc_metrics": "ufm.collapse.metrics",
     "objective": "ufm.model.problem",

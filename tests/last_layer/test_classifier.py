@@ -137,9 +137,9 @@ NAN = np.where(np.arange(12).reshape(3, 4) == 6, np.nan, W)
         ({"W": None}, "has no W (it has H, labels, lam_h, lam_w, loss): add it"),
         (
             {"lam_w": None},
-            "has no lam_w (it has H, W, labels, lam_h, loss): add it, or give --lam-w",
+            "has no lam_w (it has H, W, labels, lam_h, loss): add it, or give `lam_w`",
         ),
-        ({"loss": None}, "or give --loss"),
+        ({"loss": None}, "or give `loss`"),
         ({"W": NAN}, "W has 1 of 12 entries NaN or infinite, the first at [1, 2]"),
         ({"H": ROWS * np.inf}, "H has 24 of 24 entries NaN or infinite"),
         ({"b": B * np.nan, "lam_b": 0.0}, "b has 3 of 3 entries NaN or infinite"),

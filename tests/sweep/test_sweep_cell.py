@@ -165,9 +165,9 @@ def test_one_compilation_for_each_loss_shape_and_method(tmp_path):
     many = loaded(tmp_path, text)
     assert len(many.cells) == 8 * 4 * 4
     assert len({cell.program for cell in many.cells}) == 2
-    before = _solve._cache_size()
+    before = _solve.programs()
     run_sweep(many, tmp_path / "out")
-    after = _solve._cache_size()
+    after = _solve.programs()
     assert after - before <= 2
 
 

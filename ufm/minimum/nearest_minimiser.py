@@ -37,6 +37,7 @@ class NearestMinimiser(Shown):
     params: Params
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def nearest_minimiser(
     problem: Problem, params: Params, minimum: GlobalMinimum | None = None
 ) -> NearestMinimiser | None:

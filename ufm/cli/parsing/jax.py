@@ -5,7 +5,7 @@ def configure() -> None:
     """Make float64 possible, and cache compilations in the user's folder if it can be written."""
     import jax
 
-    from ufm._support.compilation_cache import enable_compilation_cache
+    from ufm.runs.compilation_cache import enable_compilation_cache
 
     jax.config.update("jax_enable_x64", True)
     enable_compilation_cache()

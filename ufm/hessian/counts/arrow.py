@@ -94,7 +94,9 @@ def arrow(problem: Problem, params: Params) -> Arrow:
             "point of lower rank in fewer dimensions, or method='collapsed' at collapsed points"
         )
     point = _rotated(point)
-    blocks = np.sort(np.concatenate([x.ravel() for x in block_eigenvalues(point)]))
+    blocks = np.sort(
+        np.concatenate([x.ravel() for x in block_eigenvalues(point, _spanning(point))])
+    )
     return Arrow(point, blocks)
 
 
@@ -150,9 +152,11 @@ def _blocks(W: Float[np.ndarray, "K k"], columns: Columns) -> Float[np.ndarray, 
 
 @one_blas_thread()
 @np.errstate(over="ignore", invalid="ignore")
-def block_eigenvalues(point: HostPoint) -> list[Float[np.ndarray, "m k"]]:
-    """λ_H + the eigenvalues of W̃ᵀS_iW̃/c_i for all columns, a few hundred at a time."""
-    W, lam_h = _spanning(point), point.decays[1]
+def block_eigenvalues(
+    point: HostPoint, W: Float[np.ndarray, "K k"]
+) -> list[Float[np.ndarray, "m k"]]:
+    """λ_H + the eigenvalues of WᵀS_iW/c_i for all columns, a few hundred at a time."""
+    lam_h = point.decays[1]
     return [lam_h + np.linalg.eigvalsh(_blocks(W, part)) for part in point.columns()]
 
 

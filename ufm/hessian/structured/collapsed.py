@@ -102,7 +102,7 @@ def spectrum_of_means(
     at = host_point(narrow, point)
     G = at.feature_gradient()
     check_entries(G)
-    blocks, sizes = np.concatenate(block_eigenvalues(at)), np.linalg.svd(G, compute_uv=False)
+    blocks, sizes = np.concatenate(block_eigenvalues(at, at.W)), np.linalg.svd(G, compute_uv=False)
     noise = rounding(np.concatenate([blocks.ravel(), sizes]))
     parts = complement_parts(problem, sizes, point.W.shape[1], noise + shift)
     for values, count in zip(blocks, problem.class_counts, strict=True):

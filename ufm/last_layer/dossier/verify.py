@@ -1280,6 +1280,9 @@ def check_minimum_is_global(case):
     gap = star.value - bound.lower
     limit = max(tolerance(case.problem, None, star.value), OF_MINIMUM * star.value)
     text = f"no point is lower by more than {gap:.3g}; {limit:.3g} is allowed"
+    lost_in_rounding = bound.rounding > limit and gap <= limit + bound.rounding
+    if lost_in_rounding:
+        return Line("not checkable", "minimum is global", f"{text}; rounding leaves it open")
     return judge(gap <= limit + min(bound.rounding, limit), "minimum is global", text)
 
 
