@@ -165,6 +165,7 @@ def test_files_read_back_to_the_same_numbers(capsys):
             assert arrays["multiplicities"][chosen].sum() == entry["dimension"] == 30
             rows = entry["eigenvalues"]
             assert arrays["labels"][chosen].tolist() == [row["label"] for row in rows]
+            assert all(row["parts"] for row in rows)
             assert arrays["residuals"][chosen].tolist() == [row["residual"] for row in rows]
     with open("folder/spectrum.csv", encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

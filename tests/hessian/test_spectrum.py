@@ -34,6 +34,7 @@ def assert_spectrum(found, expected: np.ndarray) -> None:
     assert found.dimension == len(expected)
     assert found.multiplicities.dtype == np.int64
     assert len(found.labels) == len(found.eigenvalues) == len(found.residuals)
+    assert not any("," in label for label in found.labels)
     assert np.all(np.diff(found.eigenvalues) > 0)
     scale = np.max(np.abs(expected))
     np.testing.assert_allclose(found.expand(), expected, rtol=0, atol=1e-9 * scale)

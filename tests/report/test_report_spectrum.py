@@ -102,7 +102,8 @@ def test_lines_of_theory_are_eigenvalues_and_equal_ones_share_a_name():
     assert lines[r"$\lambda_W$"] == pytest.approx(2e-2)
     assert lines[r"$\lambda_H$"] == pytest.approx(5e-3)
     assert lines[r"$\lambda_W{+}\lambda_H$"] == pytest.approx(2.5e-2)
-    at = found.labels.index("λ_H + s²χ₁")
+    parts = ("deviations from class means: λ_H + s²χ₁",)
+    at = found.parts.index(parts)
     assert lines[r"$\lambda_H{+}s^2\chi_1$"] == found.eigenvalues[at]
     # MSE has χ₁ = χ₂, and equal decays are one line.
     equal = make(MSE(), lam_b=0.0, ratio=1.0)

@@ -3,7 +3,7 @@
 Pickles are never loaded: an array of Python objects can run code when it is read. Only the arrays
 asked for are read, so that one damaged or huge array that nobody needs does no harm.
 
-    >>> arrays, others = read_arrays("last_layer.npz", wanted=("W", "H", "labels"))
+    arrays, others = read_arrays("last_layer.npz", wanted=("W", "H", "labels"))
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Settings from a text file, and what is wrong with them in one line that names the field.
 
-    >>> values = read(Path("mine.toml"))
-    >>> convert(values, Options)        # ValueError: problem.dim: expected int, got str
+    values = read(Path("mine.toml"))
+    convert(values, Options)        # ValueError: problem.dim: expected int, got str
 
 A schema is a `msgspec.Struct` with `forbid_unknown_fields`: a misspelt field is an error, with the
 name that was perhaps meant.

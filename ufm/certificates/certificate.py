@@ -16,7 +16,8 @@ numerical statements about an exact critical point nearby. Whatever is not prove
 the reason.
 
     >>> certificate = certify(problem, solution.params)
-    >>> certificate.verdict, certificate.gap
+    >>> certificate.verdict, float(certificate.gap) < 1e-9
+    (<Verdict.GLOBAL_MINIMUM: 0>, True)
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """Which way down from a saddle: the Hessian's own direction, and the theory's beside it.
 
->>> found = saddle(problem, params, jax.random.key(0))
->>> found.smallest, found.escape.curvature, found.escape.predicted
+>>> found = saddle(problem, origin(problem), key)
+>>> [round(float(x), 6) for x in (found.smallest, found.escape.predicted)]
+[-0.106803, -0.106803]
 """
 
 import dataclasses

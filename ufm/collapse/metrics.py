@@ -12,7 +12,12 @@ With class means h̄_k, global mean h̄_G, H̃ = [h̄_k − h̄_G] (d×K), P = I
 orthogonal to the class means, so trace Σ_W / trace Σ_B stands beside it. Where a metric is
 undefined (at the origin there is no direction to compare) it is NaN.
 
-    >>> nc_metrics(problem, params).nc1
+    >>> metrics = nc_metrics(problem, solution.params)
+    >>> max(float(x) for x in (metrics.nc1, metrics.nc2, metrics.nc3)) < 1e-6
+    True
+    >>> frame = simplex_etf(key, num_classes=3, dim=4)
+    >>> bool(jnp.allclose(frame @ frame.T, jnp.eye(3) * 1.5 - 0.5))
+    True
 """
 
 from typing import Any

@@ -8,7 +8,11 @@ minimised by Newton steps. With ∇φ = 0 the point is critical whatever the cla
 gradients GHᵀ and WᵀG vanish with H and W. Cross-entropy with a free bias has log priors,
 b_k = log(n_k/N) up to a shift; MSE has b_k = (n_k/N)/(1 + λ_b).
 
-    >>> origin(problem).b
+    >>> skewed = Problem(loss=CrossEntropy(), class_counts=(6, 2), dim=2,
+    ...                  lam_w=5e-3, lam_h=5e-3, lam_b=0.0)
+    >>> b = origin(skewed).b
+    >>> round(float(b[0] - b[1]), 6)     # log 3
+    1.098612
 """
 
 import jax

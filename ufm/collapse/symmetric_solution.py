@@ -18,7 +18,10 @@ every c, the other property of [Z22], holds for CE and LS, but for FL only where
 See `ufm.collapse.margin_loss` for φ, `ufm.collapse.squared_error` for MSE. All of it is NumPy on
 the host, where nothing is compiled; within a transformation it is JAX.
 
-    >>> symmetric_minimum(problem).rho     # CE, K=10, n=100, λ=5e-4: 5.25227342804663
+    >>> large = Problem.balanced(loss=CrossEntropy(), num_classes=10, per_class=100, dim=16,
+    ...                          lam_w=5e-4, lam_h=5e-4, lam_b=None)
+    >>> round(float(symmetric_minimum(large).rho), 6), round(float(collapse_threshold(large).mu), 6)
+    (5.252273, 0.01)
 """
 
 from typing import Any

@@ -11,8 +11,8 @@ orthogonally to rotations. A step along its tangent (ẋ, ṫ) is followed by Ne
 plane orthogonal to it (pseudo-arclength continuation: Keller, 1977), so that nothing is singular at
 a fold, where ṫ changes sign. A minimiser would leave the branch where it becomes unstable.
 
-    >>> branch = Branch(problem, means)
-    >>> branch.stability(branch.first)
+    branch = Branch(problem, means)
+    branch.stability(branch.first)
 """
 
 import dataclasses

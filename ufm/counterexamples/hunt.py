@@ -16,7 +16,9 @@ eigenvalues as in `ufm.certificates.second_order`, over all features: a numerica
 critical point nearby, as LOCAL_MINIMUM is. That it is not global rests on a point with a lower
 value, not on a bound.
 
-    >>> hunt(SearchSpace(), jax.random.key(0), tries=50).explain()
+    >>> space = SearchSpace((Focal(2.0), Focal(4.0)), num_classes=(4,))
+    >>> hunt(space, key, tries=2).explain()
+    'no local minimum that is not global: 2 tries, ...'
 """
 
 import dataclasses

@@ -20,7 +20,7 @@ The best symmetric point is proven to be global without a bias and, for the foca
 trained one, where (K−1)μ√n ≤ 1. For the origin and the simplex ETF without a bias the ends are
 known: `ufm.counterexamples.phases`.
 
-    >>> spurious_interval(hunt(space, key).found[0])
+    spurious_interval(hunt(space, key).found[0])
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ The landscape of the class means depends on n through μ√n alone: with n = 1 a
 Ĥ the class means times √n, logits and f are the same. What is a minimum over all features is one
 over the class means, so that one sample in each class is enough.
 
-    >>> save(found, "spurious.npz")
+    save(found, "spurious.npz")
 """
 
 import dataclasses

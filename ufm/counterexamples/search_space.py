@@ -5,7 +5,9 @@ d = K − 1, or K where the loss is not shift-invariant and the bias not free. D
 relative to the one at which the minimum collapses (`ufm.collapse_threshold`), where the landscape
 of the focal loss changes.
 
-    >>> SearchSpace((Focal(1.0), Focal(5.0)), num_classes=(100,)).draw(jax.random.key(0))
+    >>> space = SearchSpace((Focal(1.0), Focal(5.0)), num_classes=(100,))
+    >>> space.draw(key).num_classes
+    100
 """
 
 import dataclasses

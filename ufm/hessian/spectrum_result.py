@@ -1,6 +1,7 @@
 """What a spectrum is: distinct eigenvalues with multiplicities, and how much of them is known."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -16,7 +17,10 @@ _OF_LARGEST, _OF_DECAY = 1e-9, 1e-3
 
 
 class Part(NamedTuple):
-    """Eigenvalues of one origin, all with the same multiplicity and error bound."""
+    """Eigenvalues of one origin, all with the same multiplicity and error bound.
+
+    The label is a phrase, or a phrase and which of its kind: "class means: standard".
+    """
 
     label: str
     values: Float[np.ndarray, " m"]
@@ -28,9 +32,10 @@ class Part(NamedTuple):
 class Spectrum(Shown):
     """Eigenvalues of ∇²f, ascending, distinct up to the cluster tolerance, with multiplicities.
 
-    `labels` say where each comes from; `residuals` bound the distance of each to an eigenvalue of
-    the Hessian at the given point. `complete` means that the multiplicities add up to `dimension`;
-    otherwise `note` says what is missing, and multiplicities count what was found.
+    `labels` say in one phrase where each comes from: that of the largest multiplicity, "and others"
+    where several meet. `parts` are all of them in detail. `residuals` bound the distance of each to
+    an eigenvalue of the Hessian at the given point. `complete` means that the multiplicities add up
+    to `dimension`; otherwise `note` says what is missing, and multiplicities count what was found.
 
     `gauge_dimension` is the dimension of the orbit on which f is constant by symmetry (rotations of
     the feature space, and b + c1 where the loss and a free bias allow it), spanned by directions
@@ -43,6 +48,7 @@ class Spectrum(Shown):
     eigenvalues: Float[np.ndarray, " m"]
     multiplicities: Int[np.ndarray, " m"]
     labels: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...]
     residuals: Float[np.ndarray, " m"]
     complete: bool
     method: str
@@ -159,11 +165,13 @@ def assemble(
     mean = values[starts] + np.add.reduceat(offset * counts, starts) / total
     ends = [*starts[1:], len(values)]
     spread = np.array([values[j - 1] - values[i] for i, j in zip(starts, ends, strict=True)])
+    origins = [_origins(labels[i:j], counts[i:j]) for i, j in zip(starts, ends, strict=True)]
     residuals = np.maximum.reduceat(errors, starts) + spread
     return Spectrum(
         eigenvalues=mean,
         multiplicities=total,
-        labels=tuple(_joined(labels[i:j]) for i, j in zip(starts, ends, strict=True)),
+        labels=tuple(_phrase(found) for found in origins),
+        parts=tuple(tuple(found) for found in origins),
         residuals=residuals,
         complete=int(np.sum(total)) == dimension,
         method=method,
@@ -183,5 +191,17 @@ def _cluster_starts(values: np.ndarray, tol: float) -> np.ndarray:
     return np.array(starts)
 
 
-def _joined(labels: list[str]) -> str:
-    return ", ".join(dict.fromkeys(label for label in labels if label))
+def _origins(labels: list[str], counts: np.ndarray) -> dict[str, int]:
+    """Multiplicity by label, in an order that rounding does not change."""
+    total: Counter[str] = Counter()
+    for label, count in zip(labels, counts.tolist(), strict=True):
+        total[label] += count
+    return {label: total[label] for label in sorted(total)}
+
+
+def _phrase(origins: dict[str, int]) -> str:
+    total: Counter[str] = Counter()
+    for label, count in origins.items():
+        total[label.partition(":")[0]] += count
+    largest = max(total, key=total.__getitem__)
+    return largest if len(total) == 1 else f"{largest} and others"

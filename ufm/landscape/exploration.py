@@ -12,8 +12,11 @@
 Whatever a search finds is polished by the root finder to ‖∇f‖ ≤ 1e-10; what cannot be is counted
 apart. Points are the same if f and the singular values of Z and of G agree to 1e-6.
 
-    >>> census = explore(problem, jax.random.key(0))
-    >>> [(p.value, p.index, p.zero_modes, p.rank, p.verdict, p.hits) for p in census.points]
+    >>> census = explore(problem, key, starts_per_rank=2, root_starts=0, flows=0)
+    >>> for point in (census.points[0], census.points[-1]):
+    ...     print(round(point.value, 6), point.index, point.rank, point.verdict.name)
+    0.183692 0 3 GLOBAL_MINIMUM
+    1.386294 18 0 STRICT_SADDLE
 """
 
 import dataclasses

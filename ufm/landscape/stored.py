@@ -4,8 +4,8 @@ The arrays are those of the search space, one point for each entry of the leadin
 and the direction of the smallest eigenvalue. All else is in the JSON, by the names of
 `CriticalPoint`, with what is computed from it (f − f*, the kinds of search, the estimates) besides.
 
-    >>> entry, arrays = census_entry(census, seconds), census_arrays(census)
-    >>> same = read_census(problem, entry, arrays)
+    entry, arrays = census_entry(census, seconds), census_arrays(census)
+    same = read_census(problem, entry, arrays)
 """
 
 import dataclasses

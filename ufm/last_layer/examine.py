@@ -1,7 +1,10 @@
 """All that can be said of somebody's last layer: what it is, and how far from the prediction.
 
->>> examination = examine(load_classifier("last_layer.npz"))
->>> examination.certificate.verdict, examination.metrics.nc1, examination.nearest.relative
+>>> layer = as_classifier(solution.params.W, solution.params.H, problem.labels, loss="ce",
+...                       lam_w=5e-3, b=solution.params.b, lam_b=1e-2)
+>>> examination = examine(layer)
+>>> examination.certificate.verdict, float(examination.nearest.relative) < 1e-6
+(<Verdict.GLOBAL_MINIMUM: 0>, True)
 """
 
 import dataclasses

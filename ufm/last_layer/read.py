@@ -17,8 +17,15 @@ Arrays may come from NumPy, JAX, Keras or PyTorch, stored as `ufm.last_layer.arr
 taken to double precision, which changes no floating-point number. Samples are ordered by class, as
 the model wants them, and `order` says where each came from.
 
-    >>> layer = load_classifier("last_layer.npz", loss="ls:0.1")
-    >>> certify(layer.problem, layer.params).verdict, layer.notes
+    layer = load_classifier("last_layer.npz", loss="ls:0.1")
+
+or from arrays:
+
+    >>> params = solution.params
+    >>> layer = as_classifier(params.W, params.H, problem.labels, loss="ce", lam_w=5e-3,
+    ...                       b=params.b, lam_b=1e-2)
+    >>> round(float(layer.problem.lam_h), 6), layer.notes[0]
+    (0.005, 'lam_h = 0.005 is inferred as lam_w |W|^2 / |H|^2...')
 """
 
 import dataclasses

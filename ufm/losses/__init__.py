@@ -13,7 +13,10 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     CustomLoss(fn)          anything
 
     >>> loss = LabelSmoothing(0.1)
-    >>> loss.value(jnp.array([2.0, 0.0, 0.0]), 0)
+    >>> round(float(loss.value(jnp.array([2.0, 0.0, 0.0]), 0)), 6)
+    0.372878
+    >>> parse_loss("ls:0.1")
+    LabelSmoothing(alpha=0.1)
 """
 
 from ufm.losses._base import Hyper as Hyper

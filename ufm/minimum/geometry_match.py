@@ -5,6 +5,7 @@ under MSE with targets of 1e-4 as under cross-entropy just below its collapse th
 minimiser is small, a point of the right size in the wrong place is no match.
 
     >>> compare_geometry(problem, solution.params).matches
+    True
 """
 
 from typing import Any

@@ -10,9 +10,20 @@ a K-column problem whose columns carry the class sizes as weights, whatever N. I
 
 It is attained when d ≥ rank Z*; for smaller d only the bound holds.
 
-    >>> minimum = global_minimum(problem)
-    >>> minimum.value, minimum.is_exact, minimum.rho
-    >>> minimum.params(jax.random.key(0))
+    >>> global_minimum(problem)
+    GlobalMinimum
+      value        0.1836919957
+      lower_bound  0.1836919957
+      is_exact     True
+      kind         simplex ETF
+      rank         3
+      rho          4.459481988
+      reason       symmetric minimum, proven by its bound
+    >>> global_minimum(problem).params(key)
+    Params
+      W  f64[4,6]
+      H  f64[6,20]
+      b  [0, 0, 0, 0]
 """
 
 import dataclasses

@@ -11,7 +11,8 @@ WᵀW* + HH*ᵀ = U S Vᵀ the best Q is V Uᵀ (Schönemann, 1966), jointly for
 columns H holds √c_i h_i, and the distance is that of the repeated columns. Where the minimiser is
 the origin, no direction is left to turn and the distance is the norm of the point.
 
-    >>> nearest_minimiser(problem, params).relative
+    >>> float(nearest_minimiser(problem, solution.params).relative) < 1e-6
+    True
 """
 
 import jax

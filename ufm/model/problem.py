@@ -18,8 +18,18 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
 
     >>> problem = Problem.balanced(loss=CrossEntropy(), num_classes=4, per_class=5, dim=6,
     ...                            lam_w=5e-3, lam_h=5e-3, lam_b=1e-2)
+    >>> problem
+    Problem
+      loss            CrossEntropy()
+      class_counts    (5, 5, 5, 5)
+      dim             6
+      lam_w           0.005
+      lam_h           0.005
+      lam_b           0.01
+      column_weights  None
     >>> params = init_params(problem, jax.random.key(0))
-    >>> objective(problem, params)
+    >>> round(float(objective(problem, params)), 6)
+    1.390349
 """
 
 import dataclasses

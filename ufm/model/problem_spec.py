@@ -1,8 +1,11 @@
 """A problem as plain values: the one way from a file, flags or a stored row to a `Problem`.
 
->>> spec = ProblemSpec(parse_loss("ls:0.1"), (100,) * 10, 16, lam_w=5e-4, lam_h=5e-4, lam_b=None)
->>> spec.problem()
+>>> spec = ProblemSpec(parse_loss("ls:0.1"), (100,) * 10, 16,
+...                    lam_w=5e-4, lam_h=5e-4, lam_b=None)
+>>> spec.problem().num_columns
+1000
 >>> ProblemSpec.from_row(spec.row()) == spec
+True
 """
 
 import dataclasses

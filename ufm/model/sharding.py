@@ -4,9 +4,11 @@ H (d×N) is cut along its samples; W and b are on every device. Solvers, `object
 `nc_metrics` take such a point as it is: the compiler (GSPMD) sums over devices where the formulas
 sum over samples. Results are those of one device up to the order of sums.
 
-    >>> mesh = sample_mesh()
-    >>> start = init_sharded(problem, jax.random.key(0), mesh)
-    >>> solution = solve(problem, start)      # solution.params.H is spread as start.H is
+    >>> start = init_sharded(problem, key, sample_mesh())
+    >>> tuple(start.H.sharding.spec)
+    (None, 'samples')
+    >>> tuple(shard_samples(problem, params, sample_mesh()).H.sharding.spec)
+    (None, 'samples')
 
 Over several processes, call `jax.distributed.initialize` first, and the same program in each.
 """

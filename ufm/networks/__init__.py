@@ -1,10 +1,10 @@
 """Real networks: do their last layers collapse as the model predicts, whatever the loss?
 
-    >>> data = load_data("digits")
-    >>> config = TrainConfig(loss="ls:0.05", width=256)
-    >>> config = with_rate(config, choose_learning_rate(config, data))
-    >>> result = train(config, data)
-    >>> result.history["nc1"], result.layer.classifier().problem
+    data = load_data("digits")
+    config = TrainConfig(loss="ls:0.05", width=256)
+    config = with_rate(config, choose_learning_rate(config, data))
+    result = train(config, data)
+    result.history["nc1"], result.layer.classifier().problem
 
 Of the rest of the library nothing but the command uses it.
 """

@@ -1,4 +1,7 @@
-"""Compiled programs kept on disk, so that the next process does not compile them again."""
+"""Compiled programs kept on disk, so that the next process does not compile them again.
+
+enable_compilation_cache()     # before the first computation
+"""
 
 import os
 from pathlib import Path

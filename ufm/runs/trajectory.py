@@ -4,8 +4,9 @@ A solver's history has numbers only; points would fill the memory of a batch. Bu
 function of its start, so stopping it after t steps shows where it was. The stopped runs use the
 program of the whole one, with another `max_steps`, and are its prefixes bit for bit.
 
->>> path = trajectory(problem, init_params(problem, jax.random.key(0)))
->>> path.step, path.metrics.nc1
+    >>> path = trajectory(problem, init_params(problem, key), num_points=3)
+    >>> path.metrics.nc1.shape, float(path.metrics.nc1[-1]) < 1e-9
+    ((3,), True)
 """
 
 from typing import Any

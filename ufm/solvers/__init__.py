@@ -1,7 +1,12 @@
 """Solvers: one algorithm per file, one `Solution`, one stopping rule.
 
 >>> solution = solve(problem, init_params(problem, key))
->>> solutions = solve_many(problem, key, num_starts=20)
+>>> solution.status, round(float(solution.value), 6)
+(<Status.CONVERGED: 0>, 0.183692)
+>>> solve_many(problem, key, num_starts=3).value.shape
+(3,)
+>>> polish(problem, solution).value.dtype
+dtype('float64')
 """
 
 from ufm.solvers._solution import History as History

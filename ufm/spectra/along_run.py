@@ -3,7 +3,9 @@
 Counts of eigenvalues are exact all the same, and the smallest and the largest are found by counting
 (`ufm.hessian.counts.inertia`).
 
-    >>> spectrum_along(problem, trajectory(problem, start, num_points=12)).smallest
+    >>> path = spectrum_along(problem, trajectory(problem, params, num_points=3))
+    >>> int(path.negative[-1]), int(path.zero[-1])
+    (0, 12)
 """
 
 import dataclasses

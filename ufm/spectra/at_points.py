@@ -4,7 +4,11 @@ At the global minimum and at the origin of any problem, from K columns: in close
 is one (`ufm.hessian.structured.closed_form`), else from the class means of the certified minimum or
 of the origin (`ufm.hessian.structured.collapsed`).
 
-    >>> spectrum(problem, at="origin").negative
+    >>> found = spectrum(problem, at="origin")
+    >>> [round(float(x), 6) for x in found.eigenvalues], found.multiplicities.tolist()
+    ([-0.106803, 0.005, 0.01, 0.116803, 0.26], [18, 108, 1, 18, 3])
+    >>> found.labels[0], found.labels[-1]
+    ('outside the row space', 'class means')
 """
 
 import dataclasses

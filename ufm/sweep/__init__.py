@@ -1,8 +1,8 @@
 """Sweeps: a TOML file, a table of certified runs, and results that survive whatever happens.
 
-    >>> sweep = load_sweep("sweeps/decays.toml")
-    >>> store = run_sweep(sweep, "ufm-results/decays")
-    >>> store.query("verdict != 'GLOBAL_MINIMUM'")
+    sweep = load_sweep("sweeps/decays.toml")
+    store = run_sweep(sweep, "ufm-results/decays")
+    store.query("verdict != 'GLOBAL_MINIMUM'")
 
 In `problems`, `config` is the file's schema, `grid` makes cells of it, and `cell` runs one.
 `runner` runs all of them (or those of another kind of sweep, see `work`); `writer`, `store` and

@@ -5,9 +5,9 @@ batches/*.npz     the results; they alone count
 index.sqlite      the same as a table of SQL, made anew whenever it is lost (`ufm.sweep.index`)
 locks/            who is working on it (`ufm.sweep.lock`)
 
->>> store = open_store("ufm-results/decays")
->>> store.query("verdict != 'GLOBAL_MINIMUM'")
->>> store.arrays(7)["history_value"]
+    store = open_store("ufm-results/decays")
+    store.query("verdict != 'GLOBAL_MINIMUM'")
+    store.arrays(7)["history_value"]
 """
 
 import contextlib

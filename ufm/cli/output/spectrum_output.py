@@ -132,9 +132,10 @@ def _of_spectrum(record: "SpectrumRecord") -> dict[str, Any]:
         found.multiplicities.tolist(),
         found.residuals.tolist(),
         found.labels,
+        found.parts,
         strict=True,
     )
-    names = ("eigenvalue", "multiplicity", "residual", "label")
+    names = ("eigenvalue", "multiplicity", "residual", "label", "parts")
     return {
         **_of_problem(record.problem),
         "dimension": found.dimension,

@@ -14,6 +14,13 @@ _EXAMPLES = {
         ("ufm solve --counts 100 100 20 5 --losses ce ls", "imbalanced classes"),
         ("ufm solve --config mine.toml --starts 50", "a file of options, one of them changed"),
     ),
+    "certify": (
+        ("ufm certify last_layer.npz", "with lam_w and loss in the file"),
+        ("ufm certify last_layer.npz --loss ls:0.1 --lam-w 5e-4", "what the file leaves out"),
+        ("ufm certify last_layer.npz --centred", "features of a ReLU: their mean in the bias"),
+        ("ufm certify run/ce.npz --out proof", "a solution, its certificate in a folder proof"),
+        ("ufm certify last_layer.npz --json", "for a script"),
+    ),
     "spectrum": (
         ("ufm spectrum", "at the global minimum of the four losses, in closed form"),
         ("ufm spectrum --at origin --losses ce mse", "at a strict saddle"),
@@ -65,6 +72,7 @@ _EXAMPLES = {
         ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),
         ("ufm completion fish > ~/.config/fish/completions/ufm.fish", ""),
     ),
+    "version": (("ufm version", "what to name in a report of a fault"),),
     "cite": (("ufm cite >> paper.bib", "append it to a bibliography"),),
 }
 

@@ -5,9 +5,19 @@ The method is in `ufm.hessian.counts.arrow`.
 Counting at shift ± tol never factors at an eigenvalue that symmetry forces (rotation zeros at 0); a
 shift that hits an eigenvalue of a block is moved away, and the shifts used are returned.
 
-    >>> counts = inertia(problem, params)                      # negative, zero, positive
-    >>> eigenvalue_histogram(problem, params, np.linspace(-0.1, 0.1, 51)).counts
-    >>> eigenvalue_bracket(problem, params, 0)                 # the smallest eigenvalue
+    >>> inertia(problem, origin(problem))
+    Inertia
+      negative  18
+      zero      0
+      positive  130
+      lower     -1e-08
+      upper     1e-08
+      reliable  True
+    >>> eigenvalue_histogram(problem, origin(problem), np.linspace(-0.3, 0.3, 7)).counts
+    array([  0,  18,   0, 109,  18,   3])
+    >>> lower, upper = eigenvalue_bracket(problem, origin(problem), 0)   # the smallest eigenvalue
+    >>> round(lower, 6)
+    -0.106803
 """
 
 import dataclasses

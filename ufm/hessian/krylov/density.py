@@ -12,9 +12,13 @@ for both: that of the probes (`ufm.hessian.krylov.confidence`), and what m produ
 probe's measure (`ufm.hessian.krylov.stieltjes`). The second does not show in the spread of the
 probes: eigenvalues that no rule resolves are misplaced by all of them alike.
 
-    >>> density = spectral_density(problem, params, jax.random.key(0))
+    >>> density = spectral_density(problem, origin(problem), key, num_matvecs=20)
     >>> value, lower, upper = density.cumulative(-1e-6)     # fraction of negative eigenvalues
-    >>> spectral_density_of(loss, weights, jax.random.key(0))     # any network
+    >>> bool(lower <= 18 / 148 <= upper)
+    True
+    >>> found = spectral_density_of(lambda x: jnp.sum(x**2), jnp.ones(8), key, num_matvecs=4)
+    >>> float(found.cumulative(1.9)[0]), float(found.cumulative(2.1)[0])
+    (0.0, 1.0)
 """
 
 import functools

@@ -5,8 +5,12 @@ projected away: at the smallest end they would be all that is found. See
 `ufm.hessian.krylov.block_lanczos` for the method and `ufm.hessian.symmetry_zeros` for the
 projection.
 
-    >>> pairs = extremal_eigenpairs(problem, params, jax.random.key(0), count=5, end="smallest")
-    >>> pairs.values, pairs.residuals
+    >>> pairs = extremal_eigenpairs(problem, origin(problem), key, count=2, end="largest")
+    >>> [round(float(x), 6) for x in pairs.values]
+    [0.26, 0.26]
+    >>> pairs = extremal_eigenpairs_of(lambda x: jnp.sum(x**2), jnp.ones(8), key, count=2)
+    >>> [round(float(x), 6) for x in pairs.values]
+    [2.0, 2.0]
 """
 
 import dataclasses

@@ -1,4 +1,8 @@
-"""The Hessian as a matrix, for sizes at which that is possible, and its eigenvalues."""
+"""The Hessian as a matrix, for sizes at which that is possible, and its eigenvalues.
+
+>>> dense_hessian(problem, params).shape
+(148, 148)
+"""
 
 import numpy as np
 from jaxtyping import Float

@@ -1,9 +1,10 @@
 """Hessian-vector products in closed form; the formula is in `ufm.model.hessian_product`.
 
->>> hvp(problem, params, direction)
->>> hvp(problem, params, direction, part="gauss_newton")
+>>> direction = jax.tree.map(jnp.ones_like, params)
+>>> product = hvp(problem, params, direction)
 >>> H = hessian_operator(problem, params)      # for many products at one point
->>> H(direction)
+>>> bool(jnp.allclose(H(direction).W, product.W))
+True
 """
 
 import functools

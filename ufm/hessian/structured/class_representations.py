@@ -12,7 +12,8 @@ representative by representative,
 
 all of size 1, and vectors are the 1_i (trivial) and the v_i (standard).
 
-    >>> sum(m * len(matrices) for _, matrices, _, m in representations([np.arange(3)]))   # 9
+    >>> sum(m * len(matrices) for _, matrices, _, m in representations([np.arange(3)]))
+    9
 """
 
 from collections.abc import Iterator

@@ -100,7 +100,8 @@ def class_symmetric_spectrum(
     groups = []
     for each in representations(point.blocks):
         form = hessian_form(point, G, directions(point, each))
-        groups.append(Part(each.label, np.linalg.eigvalsh(form), each.multiplicity, 0.0))
+        label = f"class means: {each.label}"
+        groups.append(Part(label, np.linalg.eigvalsh(form), each.multiplicity, 0.0))
     groups += [
         Part("deviations from class means", values, count, 0.0)
         for values, count in deviation_eigenvalues(problem, point)

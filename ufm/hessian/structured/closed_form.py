@@ -15,7 +15,8 @@ nothing with N, d or K rows is built. The parts, r the rank of the point,
 χ₁, χ₂ are the eigenvalues of S_k on e_k − 1/K and on the rest of 1^⊥. Cross-entropy has at its
 minimum (K−1)(d−K+1) + (K−1)(K−2)/2 zeros, all of them rotations, and no negative eigenvalue.
 
-    >>> closed_form_spectrum(problem).multiplicities.sum() == problem.num_parameters
+    >>> int(closed_form_spectrum(problem).multiplicities.sum()) == problem.num_parameters
+    True
 """
 
 import functools

@@ -30,9 +30,9 @@ def complement_parts(
     lower, upper = complement_pairs(lam_w, lam_h, sizes)
     unmoved = (problem.num_columns - problem.num_classes) * extra
     return [
-        Part(OUTSIDE_BELOW, lower, extra, residual),
-        Part(OUTSIDE_ABOVE, upper, extra, residual),
-        Part("λ_H", np.array([lam_h]), unmoved, 0.0),
+        Part("outside the row space: −", lower, extra, residual),
+        Part("outside the row space: +", upper, extra, residual),
+        Part("outside the row space: λ_H", np.array([lam_h]), unmoved, 0.0),
     ]
 
 
@@ -47,7 +47,3 @@ def complement_pairs(
     mu = np.sqrt(lam_w) * np.sqrt(lam_h)
     product = (mu - sizes) * (mu + sizes)
     return np.divide(product, upper, out=np.zeros_like(upper), where=upper > 0), upper
-
-
-#: Labels of the two roots.
-OUTSIDE_BELOW, OUTSIDE_ABOVE = "outside the row space, −", "outside the row space, +"

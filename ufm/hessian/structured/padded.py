@@ -22,7 +22,10 @@ def padded_spectrum(problem: Problem, small: Problem, point: Params) -> Spectrum
     sizes = np.linalg.svd(at.feature_gradient(), compute_uv=False)
     noise = rounding(values)
     return assemble(
-        [Part("", values, 1, noise), *complement_parts(problem, sizes, small.dim, noise)],
+        [
+            Part("inside the row space", values, 1, noise),
+            *complement_parts(problem, sizes, small.dim, noise),
+        ],
         problem=problem,
         gauge=gauge(problem, point, at.gradient()),
         method="dense",

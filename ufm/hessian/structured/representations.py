@@ -76,16 +76,16 @@ def class_mean_blocks(at: SymmetricPoint) -> list[Block]:
     """One small symmetric matrix for each irreducible representation."""
     K = at.num_classes
     blocks = [
-        Block("trivial", _trivial(at), 1),
-        Block("standard", _standard(at), K - 1),
+        Block("class means: trivial", _trivial(at), 1),
+        Block("class means: standard", _standard(at), K - 1),
     ]
     if at.s > 0:
         pair = np.array([[at.s, at.t]]) / at.per_class**0.5
         data = at.loss.alpha / K * pair[:, ::-1].T @ pair[:, ::-1] + np.diag([at.lam_w, at.lam_h])
         coupling = np.array([[0.0, at.g], [at.g, 0.0]])
         blocks += [
-            Block("(K−2, 2)", data + coupling, K * (K - 3) // 2 if K > 3 else 0),
-            Block("(K−2, 1, 1)", data - coupling, (K - 1) * (K - 2) // 2),
+            Block("class means: (K−2, 2)", data + coupling, K * (K - 3) // 2 if K > 3 else 0),
+            Block("class means: (K−2, 1, 1)", data - coupling, (K - 1) * (K - 2) // 2),
         ]
     return [block for block in blocks if block.multiplicity and block.form.size]
 
@@ -156,8 +156,9 @@ def deviation_blocks(at: SymmetricPoint) -> list[Block]:
     ) / (K * n) + at.lam_h * np.eye(2)
     kept = [at.s > 0, at.s1 > 0]
     rest = np.array([[at.lam_h + at.s**2 * alpha / (K * n)]])
-    label = "λ_H + s²χ₁" if kept == [True, False] else "λ_H + s²χ"
-    blocks = [Block(label, form[np.ix_(kept, kept)], K * (n - 1))]
+    origin = "deviations from class means: λ_H + s²χ"
+    first = f"{origin}₁" if kept == [True, False] else origin
+    blocks = [Block(first, form[np.ix_(kept, kept)], K * (n - 1))]
     if at.s > 0:
-        blocks.append(Block("λ_H + s²χ₂", rest, K * (n - 1) * (K - 2)))
+        blocks.append(Block(f"{origin}₂", rest, K * (n - 1) * (K - 2)))
     return [block for block in blocks if block.multiplicity and block.form.size]

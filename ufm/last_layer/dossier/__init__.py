@@ -3,6 +3,8 @@
 `certificate.json` has the problem, the claims and what was assumed; `arrays.npz` the point, the
 escape direction of a strict saddle, and the nearest minimiser; `verify.py` recomputes every claim
 from the two with NumPy alone, sharing no code with this library. It is the file of that name here.
+
+    write_dossier(examine(load_classifier("last_layer.npz")), "last_layer.certificate")
 """
 
 from ufm.last_layer.dossier._write import check_target as check_target

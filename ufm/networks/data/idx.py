@@ -5,7 +5,7 @@ byte  2     type of the entries: 0x08 for unsigned bytes, the only one here
 byte  3     number of axes
 then        the length of each axis, 4 bytes big-endian, and the entries, last axis fastest
 
->>> images = read_idx(Path("train-images-idx3-ubyte.gz"), ndim=3)
+    images = read_idx(Path("train-images-idx3-ubyte.gz"), ndim=3)
 """
 
 import gzip

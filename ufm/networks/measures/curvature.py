@@ -26,10 +26,10 @@ outermost one: eigenvalues that random starts have hardly met can lie farther ou
 on the inner side of the end that it stands for; how far out the end may lie is told by the probes
 of the density (`SpectralDensity.extremes`).
 
-    >>> objective = TrainingObjective(losses_of_a_batch, chunk=500)
-    >>> found = network_curvature(objective, weights, images, labels, jax.random.key(0),
-    ...                           weight_decay=5e-4)
-    >>> found.largest.values, found.smallest.values, found.row()
+    objective = TrainingObjective(losses_of_a_batch, chunk=500)
+    found = network_curvature(objective, weights, images, labels, jax.random.key(0),
+                              weight_decay=5e-4)
+    found.largest.values, found.smallest.values, found.row()
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The Hessian of a network's training objective where training has ended.
 
->>> result = train(TrainConfig(width=32, depth=1), data)
->>> trained_curvature(result, data, jax.random.key(0)).largest.values
+result = train(TrainConfig(width=32, depth=1), data)
+trained_curvature(result, data, jax.random.key(0)).largest.values
 """
 
 from typing import Any

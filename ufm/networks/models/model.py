@@ -5,9 +5,9 @@ r"""What a network is here: features, and a linear classifier on top of them.
 Parameters are float32 whatever JAX's default is, except for Hessians. What batch normalisation
 remembers between steps (`stats`) is no parameter: it goes in and comes out beside the features.
 
-    >>> model = MLP(64, width=256, depth=3, num_classes=10, norm="batch", rng=rng)
-    >>> features, _ = model.features(images, model.initial_stats(), training=False)
-    >>> logits = model.logits(features)
+    model = MLP(64, width=256, depth=3, num_classes=10, norm="batch", rng=rng)
+    features, _ = model.features(images, model.initial_stats(), training=False)
+    logits = model.logits(features)
 """
 
 import abc

@@ -3,8 +3,8 @@
 On a CPU a run has the same bits alone, beside others and in any process, on one type of processor,
 one version and one number of threads: as in every sweep.
 
-    >>> record = Training().run([load_network_sweep("networks.toml").cells[0]])[0]
-    >>> record.row["test_accuracy"], record.arrays["history_nc1"]
+    record = Training().run([load_network_sweep("networks.toml").cells[0]])[0]
+    record.row["test_accuracy"], record.arrays["history_nc1"]
 """
 
 import dataclasses

@@ -34,6 +34,7 @@ sign test stands in, which needs no spread: p = 2⁻ⁿ for each side that all d
 the median difference (`method` says so).
 
     >>> paired_equivalence([90.1, 90.3, 89.9, 90.4, 90.0], [90.2, 90.2, 90.1, 90.3, 90.1]).outcome
+    <Outcome.EQUIVALENT: 'equivalent'>
 """
 
 import dataclasses

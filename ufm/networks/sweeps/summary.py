@@ -4,8 +4,8 @@ A group is what shares everything but loss and seed: one network, trained in one
 are of runs that completed; a loss that has others, diverged, dead or not finished, is not compared,
 and its group neither collapses nor agrees: runs that survive are no fair sample.
 
-    >>> groups = summarise(store)
-    >>> print(*conclusions(groups), sep="\\n")
+    groups = summarise(store)
+    print(*conclusions(groups), sep="\\n")
 """
 
 import dataclasses

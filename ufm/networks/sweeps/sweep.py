@@ -1,6 +1,6 @@
 """A sweep over networks, for `ufm.sweep.run_sweep`: the same batches, store, shards and cluster.
 
->>> store = run_sweep(load_network_sweep("sweeps/networks.toml"), "ufm-results/networks")
+store = run_sweep(load_network_sweep("sweeps/networks.toml"), "ufm-results/networks")
 """
 
 import dataclasses

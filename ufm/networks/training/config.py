@@ -1,6 +1,7 @@
 """What a training run is: the network, the loss and the optimiser's numbers, checked.
 
->>> TrainConfig(loss="mse:1,15", width=512, epochs=100, learning_rate=0.03)
+>>> TrainConfig(loss="mse:1,15", width=512, epochs=100, learning_rate=0.03).depth   # the default
+3
 """
 
 import math

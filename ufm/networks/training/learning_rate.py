@@ -10,7 +10,7 @@ r"""The learning rate of a loss, by a rule that is fixed before anything is run.
 One rate for all losses would not do: the gradient of the squared error with targets 15·one-hot is
 so large that a network without normalisation diverges at once at 0.1. Test images have no part.
 
-    >>> choose_learning_rate(TrainConfig(loss="mse:1,15"), load_data("digits")).learning_rate
+    choose_learning_rate(TrainConfig(loss="mse:1,15"), load_data("digits")).learning_rate
 """
 
 import math

@@ -6,8 +6,8 @@ by stochastic gradients with momentum (`ufm.networks.training.optimiser`), an ep
 (`ufm.networks.training.epoch`). Measured after chosen epochs are accuracies and losses on all
 training and test images, and NC1–NC4 of the features of all training images.
 
-    >>> result = train(TrainConfig(loss="mse:1,15", learning_rate=0.03), load_data("digits"))
-    >>> result.status, result.history["nc1"]
+    result = train(TrainConfig(loss="mse:1,15", learning_rate=0.03), load_data("digits"))
+    result.status, result.history["nc1"]
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ Numbers stand at themselves. What is no number has a place with a name: no bias 
 the least λ_b; a decay of 0 is "0" left of a logarithmic axis; class counts and methods are
 categories, in the order of the cells.
 
-    >>> axis(table, "lam_b").named     # of lam_b = ["none", 0.0, 0.01]: ((-0.01, "none"),)
+    axis(table, "lam_b").named     # of lam_b = ["none", 0.0, 0.01]: ((-0.01, "none"),)
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ one dimension. The focal loss has it in every dimension too (the margin bound) w
 is continuous; where it jumps, the frame that ties with the origin needs d ≥ K−1. With a bias its
 bound is exact for (K−1)√n μ ≤ 1. Nothing is drawn beyond what is proven.
 
-    >>> threshold_curve(table, axis(table, "gamma"), None)     # one row for each crossing
+    threshold_curve(table, axis(table, "gamma"), None)     # one row for each crossing
 """
 
 import functools

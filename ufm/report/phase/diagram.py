@@ -4,7 +4,7 @@ Over λ_W × λ_H, or over a decay and α, γ or any other field that the sweep 
 the worst of its runs (of all starts, and of whatever else varies there); of ρ the mean. The curve
 is the theory's: where √(λ_W λ_H) is the collapse threshold (`ufm.report.phase.curve`).
 
-    >>> diagram(table, "gap").value
+    diagram(table, "gap").value
 """
 
 import dataclasses

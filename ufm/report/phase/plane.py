@@ -4,8 +4,8 @@ The first two fields that vary are the axes, in the order of `FIELDS`. Fields th
 of them (λ_H = λ_W, or everything in a sweep with combine = "zip") are no axes of their own. With a
 third field the plane is cut into slices, one for each of its values, a handful at most.
 
-    >>> for part in slices(table).parts:
-    ...     print(part.label, plane(part.table).x.name)
+    for part in slices(table).parts:
+        print(part.label, plane(part.table).x.name)
 """
 
 import dataclasses

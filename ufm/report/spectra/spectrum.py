@@ -48,10 +48,10 @@ _LOOK: dict[str, dict[str, Any]] = {
     "positive": {"color": "C0", "marker": "o"},
 }
 
-#: Labels of the closed form, as they are drawn.
+#: Parts of the closed form, as they are drawn.
 _TEX = {
-    "λ_H + s²χ₁": r"\lambda_H{+}s^2\chi_1",
-    "λ_H + s²χ₂": r"\lambda_H{+}s^2\chi_2",
+    "deviations from class means: λ_H + s²χ₁": r"\lambda_H{+}s^2\chi_1",
+    "deviations from class means: λ_H + s²χ₂": r"\lambda_H{+}s^2\chi_2",
 }
 
 
@@ -117,8 +117,8 @@ def theory_lines(
         (r"\lambda_W", lam_w),
         (r"\lambda_W{+}\lambda_H", lam_w + lam_h),
     ]
-    for value, label in zip(spectrum.eigenvalues, spectrum.labels, strict=True):
-        named += [(_TEX[part], float(value)) for part in label.split(", ") if part in _TEX]
+    for value, parts in zip(spectrum.eigenvalues, spectrum.parts, strict=True):
+        named += [(_TEX[part], float(value)) for part in parts if part in _TEX]
     tol = max(spectrum.zero_tol, 1e-6 * (lam_w + lam_h))
     present = [
         (name, value)

@@ -1,6 +1,6 @@
 """A sweep as one HTML page that needs nothing else: no network, no scripts, figures inline as SVG.
 
->>> Path("report.html").write_text(render_sweep(open_store("ufm-results/decays")))
+Path("report.html").write_text(render_sweep(open_store("ufm-results/decays")))
 """
 
 import dataclasses

@@ -6,8 +6,8 @@ threads. On an accelerator, which one instance does not fill, a fixed number of 
 lock step: each has the same bits whatever the others are. What depends on the problem only, its
 minimum and collapse threshold, is computed once for all starts of a problem.
 
-    >>> record = run_cell(cells[7])
-    >>> record.row["verdict"], record.row["gap"]
+    record = run_cell(cells[7])
+    record.row["verdict"], record.row["gap"]
 """
 
 import dataclasses

@@ -5,8 +5,8 @@ and the random starts of a problem last, so that neighbours share a problem. Cel
 `fold_in(key(seed), i)`: it depends on nothing but the file and i, and reruns alone.
 In a folder whose file has grown, i is its number there (`ufm.sweep.growth`).
 
-    >>> cells = expand(read_config(Path("mine.toml")))
-    >>> cells[7].spec.problem()
+    cells = expand(read_config(Path("mine.toml")))
+    cells[7].spec.problem()
 """
 
 import dataclasses
