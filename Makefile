@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-full docs site dist bench fmt lock clean
+.PHONY: help install demo check test test-full docs site dist bench bench-gpu fmt lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,11 +81,16 @@ bench:  ## time solvers and spectra beside what people use today (half an hour, 
 		-r benchmarks/requirements-peers.lock
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(BENCH)/bin/python benchmarks/solvers.py
+	$(BENCH)/bin/python benchmarks/first_answer.py
 	$(BENCH)/bin/python benchmarks/batches.py
 	$(BENCH)/bin/python benchmarks/spectra.py
 	$(BENCH)/bin/python benchmarks/roofline.py
 	$(BENCH)/bin/python benchmarks/scaling.py
 	$(BENCH)/bin/python benchmarks/landscape.py
+
+# JAX as it is installed: its plugin for the accelerator is no part of the pins.
+bench-gpu: install  ## time the library on an accelerator (eight minutes at most)
+	$(BIN)/python benchmarks/gpu.py
 
 fmt: install  ## format, and fix what the linter can fix
 	$(BIN)/ruff format .

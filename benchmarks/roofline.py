@@ -54,11 +54,10 @@ def _matmuls(point: Params, direction: Params, G: Any, count: Any) -> Params:
     return jax.lax.fori_loop(0, count, body, direction)
 
 
-def measure(case: Case, dtype: Any, repetitions: int, target: float) -> dict[str, Any]:
+def measure(
+    problem: ufm.Problem, point: Params, direction: Params, repetitions: int, target: float
+) -> dict[str, Any]:
     """Seconds of a product and of its matrix products, and GFLOP/s of both."""
-    problem = case.problem()
-    point = ufm.init_params(problem, jax.random.key(0), dtype=dtype)
-    direction = ufm.init_params(problem, jax.random.key(1), dtype=dtype)
     G = linearise(problem, point).G
     work = {
         "hessian_product": lambda n: _products(problem, point, direction, n),
@@ -101,7 +100,11 @@ def main() -> None:
     for size in options.sizes:
         classes, dim, per_class = (int(x) for x in size.split(","))
         case = Case(ufm.CrossEntropy(), classes, dim, per_class, 1e-5)
-        found = measure(case, dtype, options.repetitions, options.seconds)
+        problem = case.problem()
+        point, direction = (
+            ufm.init_params(problem, jax.random.key(i), dtype=dtype) for i in range(2)
+        )
+        found = measure(problem, point, direction, options.repetitions, options.seconds)
         report["sizes"][size] = found
         rates = (f"{found['gflops'][name]:.1f} GFLOP/s" for name in found["gflops"])
         table.add_row(size.replace(",", ", "), *rates, f"{found['ratio']:.2f}")

@@ -67,6 +67,45 @@ def solvers() -> str:
     return table(["method", *cases], rows)
 
 
+def first_answer() -> str:
+    report = read("benchmarks/first_answer.json")
+    counts = list(next(iter(report["contenders"].values())))
+
+    def cell(count: str, entry: dict[str, Any]) -> str:
+        taken = time(statistics.median(entry["answer"]))
+        short = f", {entry['arrived']} of {count} arrived"
+        return taken if entry["arrived"] == int(count) else taken + short
+
+    rows = (
+        [
+            name,
+            time(statistics.median(found[counts[0]]["import"])),
+            *(cell(count, found[count]) for count in counts),
+        ]
+        for name, found in report["contenders"].items()
+    )
+    return table(["method", "imports", "one run", *(f"{x} starts" for x in counts[1:])], rows)
+
+
+def tour() -> str:
+    report = read("benchmarks/first_answer.json")
+
+    def row(name: str, found: dict[str, Any]) -> list[str]:
+        old = report["version 0.1"].get(name, {})
+        return [
+            name,
+            time(statistics.median(found["seconds"])),
+            f"{found['ratio']:.2f}",
+            f"{old['ratio']:.2f}" if old else "–",
+            str(found["programs"]),
+            str(old.get("programs") or "–"),
+            time(statistics.median(found["cached_seconds"])),
+        ]
+
+    head = ["step", "time", "ratio", "ratio in 0.1", "programs", "programs in 0.1", "with a cache"]
+    return table(head, (row(*item) for item in report["tour"].items()))
+
+
 def batches() -> str:
     report = read("benchmarks/batches.json")
     ways = list(next(iter(report["cases"].values())))
@@ -184,6 +223,9 @@ def network_table(path: str, keys: tuple[str, ...]) -> str:
 
 TABLES = {
     "solvers": solvers,
+    "first-answer": first_answer,
+    "tour": tour,
+    "first-answer-environment": lambda: environment("benchmarks/first_answer.json"),
     "batches": batches,
     "roofline": roofline,
     "spectra": spectra,

@@ -97,6 +97,9 @@ def test_a_tutorial_shows_what_its_example_prints_and_draws(site):
 def test_tables_hold_what_was_measured(site):
     page = (site / "benchmarks.html").read_text(encoding="utf-8")
     assert "<td>ufm newton</td>" in page
+    first, tour = page.split('id="the-first-answer"')[1].split("<table>")[1:3]
+    assert "<td>optax L-BFGS</td>" in first
+    assert "<td>nc_metrics</td>" in tour
     assert "<td>ce</td>" in (site / "networks.html").read_text(encoding="utf-8")
 
 
