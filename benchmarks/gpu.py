@@ -104,7 +104,8 @@ def twice(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 def products(size: tuple[int, int, int], sizes: Sizes) -> Found:
     """The Hessian product in float32, in shares of what square matrix products reach."""
     problem = problem_of("ce", (*size, 1e-5))
-    found = measure(problem, _drawn(problem, 0), _drawn(problem, 1), 3, sizes.loop)
+    points = (_drawn(problem, jax.random.key(i)) for i in range(2))
+    found = measure(problem, *points, 3, sizes.loop)
     peak = _peak(sizes.side)
     return {
         "seconds": statistics.median(found["seconds"]["hessian_product"]),
@@ -115,10 +116,10 @@ def products(size: tuple[int, int, int], sizes: Sizes) -> Found:
     }
 
 
-def _drawn(problem: ufm.Problem, seed: int) -> ufm.Params:
+@jax.jit
+def _drawn(problem: ufm.Problem, key: Any) -> ufm.Params:
     """A point in float32 that is drawn on the device: it may have 10⁹ numbers."""
-    draw = jax.jit(lambda key: ufm.init_params(problem, key, dtype=jnp.float32))
-    return draw(jax.random.key(seed))
+    return ufm.init_params(problem, key, dtype=jnp.float32)
 
 
 @functools.cache
@@ -138,7 +139,7 @@ def _peak(side: int) -> float:
 def large_solve(sizes: Sizes) -> Found:
     """A solve in float32 and its finish in float64, until the gap is proven to be 1e-6."""
     problem = problem_of("ce", sizes.large)
-    start = _drawn(problem, 0)
+    start = _drawn(problem, jax.random.key(0))
     rough, first = _timed(lambda: ufm.solve(problem, start))
     finish, second = _timed(lambda: ufm.polish(problem, rough))
     proof, third = _timed(lambda: ufm.certify(problem, finish.params, tol=1e-6))
