@@ -169,7 +169,7 @@ def optimistix_lbfgs() -> Answer:
 
 
 #: The loosest power of ten at which every start arrives at 1e-8.
-OPTIMISTIX_TOL = 1e-11
+OPTIMISTIX_TOL = 1e-7
 
 
 def _numpy(x: Any) -> tuple[np.ndarray, ...]:
