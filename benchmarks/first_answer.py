@@ -121,6 +121,7 @@ def race(repetitions: int, limit: float, console: Console) -> dict[str, Any]:
 def tour(repetitions: int) -> dict[str, Any]:
     """Medians of every step: seconds, ratio to the L-BFGS of its process, programs compiled."""
     runs = [fresh("tour.py")[0] for _ in range(repetitions)]
+    # The first run fills the folder.
     with tempfile.TemporaryDirectory() as folder:
         cached = [fresh("tour.py", folder)[0] for _ in range(repetitions + 1)][1:]
     for run in (*runs, *cached):
@@ -177,10 +178,9 @@ def main() -> None:
     console = Console(width=130)
     packages = ("ufm", "jax", "numpy", "scipy", "optax", "optimistix", "torch")
     installed = [name for name in packages if importlib.util.find_spec(name)]
-    load = os.getloadavg()[0]
     report: dict[str, Any] = {
         "environment": environment(installed),
-        "load_before": load,
+        "load": {"before": os.getloadavg()[0]},
         "case": CASE.label(),
         "tol": TOL,
         "limit": options.limit,
@@ -192,6 +192,7 @@ def main() -> None:
             for name, (ratio, programs) in VERSION_0_1.items()
         },
     }
+    report["load"]["after"] = os.getloadavg()[0]
     show(report, console)
     options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 

@@ -87,6 +87,12 @@ def first_answer() -> str:
     return table(["method", "imports", "one run", *(f"{x} starts" for x in counts[1:])], rows)
 
 
+def first_answer_environment() -> str:
+    path = "benchmarks/first_answer.json"
+    before, after = read(path)["load"].values()
+    return f"{environment(path)} Load average {before:.1f} before, {after:.1f} after."
+
+
 def tour() -> str:
     report = read("benchmarks/first_answer.json")
 
@@ -225,7 +231,7 @@ TABLES = {
     "solvers": solvers,
     "first-answer": first_answer,
     "tour": tour,
-    "first-answer-environment": lambda: environment("benchmarks/first_answer.json"),
+    "first-answer-environment": first_answer_environment,
     "batches": batches,
     "roofline": roofline,
     "spectra": spectra,
