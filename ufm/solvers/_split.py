@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ufm.model.class_means import deviations, from_class_means, reduced_problem, to_class_means
@@ -73,19 +72,16 @@ def _minimise_means(
         return Params(x.W, to_class_means(problem, x.H), x.b)
 
     mean = linearise(small, of_means(at.params))
-    # One vector: three arrays would be three times the code.
-    gradient, tree = ravel_pytree(of_means(point.grad))
     found = minimise_model(
-        lambda x: ravel_pytree(hessian_product(small, mean, tree(x)))[0],
-        gradient,
+        lambda x: hessian_product(small, mean, x),
+        of_means(point.grad),
         radius,
         goal,
         min(small.num_parameters, _MAX_PRODUCTS),
         wanted=wanted,
     )
-    change = tree(found.step)
-    change = Params(change.W, from_class_means(problem, change.H), change.b)
-    return found._replace(step=change)
+    change = found.step
+    return found._replace(step=Params(change.W, from_class_means(problem, change.H), change.b))
 
 
 def _minimise_columns(
