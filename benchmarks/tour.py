@@ -42,7 +42,7 @@ def main(folder: str | None = None) -> None:
 
     def load() -> Any:
         import jax
-        import jax.monitoring  # pyright: ignore[reportUnusedImport]
+        import jax.monitoring
 
         import ufm
 

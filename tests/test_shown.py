@@ -36,7 +36,7 @@ def test_every_name_that_is_printed_exists():
     for name in ufm.__all__:
         found = getattr(ufm, name)
         if inspect.isclass(found) and issubclass(found, Shown):
-            fields = {field.name for field in dataclasses.fields(found)}  # pyright: ignore[reportArgumentType]
+            fields = {field.name for field in dataclasses.fields(found)}
             for printed in found._printed:
                 assert printed in fields or isinstance(getattr(found, printed), property)
             assert len(found._printed) <= MOST_ROWS

@@ -1,9 +1,9 @@
 """Numbers drawn on the host against `jax.random` and SciPy: the bits, the quantiles, the choice."""
 
 import jax
+import mpmath
 import numpy as np
 import pytest
-from scipy.special import erfinv
 
 from ufm._support import random_numbers
 from ufm._support.random_numbers import OnHost, generator
@@ -33,12 +33,12 @@ def test_normal_numbers_are_those_of_jax(dtype, accuracy):
 
 
 def test_quantiles_are_accurate_to_rounding_in_the_middle_and_far_out():
-    tails = 1.0 - np.geomspace(2.0**-52, 1.0, 2000)
-    u = np.concatenate([np.linspace(-0.999, 0.999, 4001), tails, -tails, np.geomspace(1e-300, 1.0)])
-    u = u[np.abs(u) < 1.0]
-    expected = np.sqrt(2.0) * erfinv(u)
+    tails = 1.0 - np.geomspace(2.0**-52, 1.0, 60)
+    u = np.concatenate([np.linspace(-0.999, 0.999, 81), tails, -tails, np.geomspace(1e-300, 0.9)])
+    with mpmath.workdps(50):
+        expected = np.array([float(mpmath.sqrt(2) * mpmath.erfinv(float(x))) for x in u])
     np.testing.assert_allclose(random_numbers._quantile(u), expected, rtol=2e-15, atol=0)
-    assert np.abs(expected).max() > 8.0  # beyond the last seam, at r = 5
+    assert np.abs(expected).max() > 8.0
 
 
 def test_other_keys_many_numbers_and_transformations_are_left_to_jax():

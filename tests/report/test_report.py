@@ -31,7 +31,7 @@ def test_every_name_of_the_package_can_be_had():
     for name in dir(ufm.report):
         assert getattr(ufm.report, name) is not None
     with pytest.raises(AttributeError, match=r"ufm\.report.*plot_nothing"):
-        _ = ufm.report.plot_nothing  # pyright: ignore[reportAttributeAccessIssue]  # on purpose
+        _ = ufm.report.plot_nothing  # on purpose
 
 
 def test_gap_is_the_history_above_the_minimum(verification, axes):

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+
+from ufm._support.quick_jit import is_traced
 
 
 def namespace(*numbers: Any) -> Any:
@@ -19,7 +20,7 @@ def namespace(*numbers: Any) -> Any:
 
 def settled(tree: Any) -> Any:
     """Every number of the tree an array of NumPy, in float64; of JAX within a transformation."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+    if is_traced(tree):
         return jax.tree.map(jnp.asarray, tree)
     return jax.tree.map(lambda x: np.asarray(x, float), tree)
 

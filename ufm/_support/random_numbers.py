@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import UInt32
+from scipy.special import erfinv
 
 _Words = UInt32[np.ndarray, " 2"]
 #: More numbers than these are drawn sooner by a program, compiling it included.
@@ -23,31 +24,6 @@ _MOST = 2**22
 #: Numbers drawn at a time: their words stay in the processor's cache.
 _CHUNK = 2**13
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-
-# Coefficients of algorithm AS 241, PPND16 (Wichura, 1988), highest power first: numerator and
-# denominator in the middle, in the tails, and far out.
-# fmt: off
-_RATIONAL = np.array(
-    [
-        2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457,
-        13731.693765509461125, 1971.5909503065514427, 133.14166789178437745, 3.387132872796366608,
-        5226.495278852854561, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867,
-        5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1,
-        7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177,
-        1.27045825245236838258, 3.64784832476320460504, 5.7694972214606914055,
-        4.6303378461565452959, 1.42343711074968357734,
-        1.05075007164441684324e-9, 5.475938084995344946e-4, 0.0151986665636164571966,
-        0.14810397642748007459, 0.68976733498510000455, 1.6763848301838038494,
-        2.05319162663775882187, 1,
-        2.01033439929228813265e-7, 2.71155556874348757815e-5, 0.0012426609473880784386,
-        0.026532189526576123093, 0.29656057182850489123, 1.7848265399172913358,
-        5.4637849111641143699, 6.6579046435011037772,
-        2.04426310338993978564e-15, 1.4215117583164458887e-7, 1.8463183175100546818e-5,
-        7.868691311456132591e-4, 0.0148753612908506148525, 0.13692988092273580531,
-        0.59983220655588793769, 1,
-    ]
-).reshape(3, 2, 8)
-# fmt: on
 
 
 def generator(key: Any, count: int) -> tuple[Any, Any]:
@@ -118,13 +94,4 @@ def _threefry(key: _Words, positions: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _quantile(u: np.ndarray) -> np.ndarray:
     """The normal number below which a share (1 + u)/2 lies."""
-    found = 0.5 * u * _ratio(_RATIONAL[0], 0.180625 - 0.25 * u**2)
-    outside = np.abs(u) > 0.85
-    r = np.sqrt(-np.log(0.5 * (1.0 - np.abs(u[outside]))))
-    tail = np.where(r <= 5.0, _ratio(_RATIONAL[1], r - 1.6), _ratio(_RATIONAL[2], r - 5.0))
-    found[outside] = np.copysign(tail, u[outside])
-    return found
-
-
-def _ratio(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.polyval(coefficients[0], x) / np.polyval(coefficients[1], x)
+    return np.sqrt(2.0) * erfinv(u)

@@ -97,7 +97,7 @@ def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
 def _rate(problem: Problem) -> Any:
     """μ√n: all that n, λ_W and λ_H are to the scalars."""
     problem, root = settled(problem), _balanced_size(problem) ** 0.5
-    return problem.mu(problem.lam_w.dtype) * root  # pyright: ignore[reportAttributeAccessIssue]
+    return problem.mu(problem.lam_w.dtype) * root  # pyright: ignore[reportAttributeAccessIssue]  # settled: an array
 
 
 def _margin_loss(problem: Problem) -> MarginLoss:

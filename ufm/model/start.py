@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from ufm._support.namespace import namespace
 from ufm._support.pytree import hyperparameter, require, stacked, whole_number
+from ufm._support.quick_jit import is_traced
 from ufm._support.random_numbers import generator
 from ufm.losses import Hyper
 from ufm.model.params import Params, Scalar
@@ -49,9 +49,8 @@ def init_params(
     scale = hyperparameter("scale", scale)
     require("scale", scale, lambda x: x >= 0, "non-negative and finite")
     problem, dtype = without_loss(problem), dtype or jnp.result_type(float)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((problem, scale)))
     random, words = generator(key, problem.num_parameters * (num_starts or 1))
-    if traced or random is jax.random:
+    if is_traced((problem, scale)) or random is jax.random:
         return _program(problem, jnp.asarray(scale, dtype), key, num_starts=num_starts)
     draw = functools.partial(_draw, problem, np.asarray(scale, dtype), random)
     if num_starts is None:
