@@ -24,7 +24,7 @@ from ufm import (
     solve_many,
 )
 from ufm.solvers import METHODS
-from ufm.solvers._solve import _solve
+from ufm.solvers._solve import _first_order
 
 COUNTS, DIM, LAM = (5, 5, 5, 5), 6, 5e-3
 #: The method that compiles fastest; its batches are those of all others.
@@ -204,10 +204,10 @@ def test_one_program_serves_every_value_of_alpha_and_gamma():
         (Focal(3.0), (Focal(1.5), Focal(2))),
     ):
         solve_by_descent(make(first), start(make()))
-        programs = _solve.programs()
+        programs = _first_order.programs()
         for loss in others:
             solve_by_descent(
                 make(loss, lam_w=1, lam_b=0), start(make(), 3, 1), tol=1e-6, max_steps=9
             )
         many_by_descent(make(others[0]), jax.random.key(1), num_starts=3)
-        assert _solve.programs() == programs
+        assert _first_order.programs() == programs

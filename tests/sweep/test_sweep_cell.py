@@ -14,7 +14,7 @@ from model_oracle import objective_and_gradient
 
 from sweeps import TIMES, TINY, loaded, written
 from ufm import Params, Status, Verdict, init_params, solve
-from ufm.solvers._solve import _solve
+from ufm.solvers._solve import _newton
 from ufm.sweep import COLUMNS, open_store, parse_shard, run_cell, run_sweep
 from ufm.sweep.problems.cell import Solving
 from ufm.sweep.problems.config import KeepTable
@@ -165,9 +165,9 @@ def test_one_compilation_for_each_loss_shape_and_method(tmp_path):
     many = loaded(tmp_path, text)
     assert len(many.cells) == 8 * 4 * 4
     assert len({cell.program for cell in many.cells}) == 2
-    before = _solve.programs()
+    before = _newton.programs()
     run_sweep(many, tmp_path / "out")
-    after = _solve.programs()
+    after = _newton.programs()
     assert after - before <= 2
 
 

@@ -1,13 +1,24 @@
-"""`jax.jit` for programs that run for less time than XLA takes to optimise them."""
+"""`jax.jit` for programs that run for less time than XLA takes to compile them.
+
+The first runs of a program are made by NumPy (`HostProgram`): they need what JAX has traced, and
+nothing compiled. A program that is used often, or on large arrays, is compiled, by cheap options.
+Which of the two it is depends on the calls so far and on the sizes, never on a clock: the same
+script gets the same bits.
+"""
 
 import functools
+import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
-F = TypeVar("F", bound=Callable[..., Any])
+from ufm._support.host_program import HostProgram, TooLongError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: The older of XLA's two code generators for loops on CPUs, and fewer passes of LLVM over its code.
 #: Measured on `ufm.certify`, K=10, d=16: a third of the time to compile; once compiled, as fast at
@@ -17,6 +28,10 @@ _OPTIONS = {
     "xla_backend_optimization_level": 1,
     "xla_llvm_disable_expensive_passes": True,
 }
+#: A call on few numbers takes as long as one on so many.
+_FEW = 5_000
+#: Turns of loops, a tenth of a millisecond and more each, after which a run is left to XLA.
+_MOST_TURNS = 5_000
 
 
 def is_traced(tree: Any) -> bool:
@@ -24,20 +39,94 @@ def is_traced(tree: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def quick_jit(function: F, static_argnames: tuple[str, ...] = ()) -> F:
-    """As `jax.jit`; inside another transformation, which allows no options, exactly that."""
-    plain = jax.jit(function, static_argnames=static_argnames)
-    tuned = jax.jit(function, static_argnames=static_argnames, compiler_options=_OPTIONS)
+class _Uses:
+    """A traced program, run on the host until it has worked through enough numbers."""
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nested = is_traced((args, kwargs))
-        return (plain if nested or not _understood() else tuned)(*args, **kwargs)
+    def __init__(self, traced: Any) -> None:
+        # The caches know the jaxpr by its identity: it must not be freed before this is.
+        self.jaxpr = traced.jaxpr
+        self.structure = jax.tree.structure(traced.out_info)
+        self.worked = 0
 
-    # For tests of what is compiled anew.
-    sizes = [program._cache_size for program in (plain, tuned)]  # pyright: ignore[reportAttributeAccessIssue]
-    call.__dict__["programs"] = lambda: sum(size() for size in sizes)
-    return call  # pyright: ignore[reportReturnType]  # the signature is that of `function`
+    @functools.cached_property
+    def program(self) -> HostProgram:
+        return HostProgram(self.jaxpr)
+
+    def __call__(self, arguments: Any) -> Any:
+        given = zip(jax.tree.leaves(arguments), self.jaxpr.in_avals, strict=True)
+        leaves = [np.asarray(x, like.dtype)[()] for x, like in given]
+        found = self.program.run(leaves, _MOST_TURNS)
+        return jax.tree.unflatten(self.structure, jax.device_put(found))
+
+
+class QuickJit(Generic[P, R]):
+    """A function as `quick_jit` runs it."""
+
+    def __init__(
+        self, function: Callable[P, R], static_argnames: tuple[str, ...], host_work: int
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._plain = jax.jit(function, static_argnames=static_argnames)
+        self._tuned = jax.jit(function, static_argnames=static_argnames, compiler_options=_OPTIONS)
+        self._static, self._host_work = static_argnames, host_work
+        self._uses: dict[int, _Uses] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.chosen(1, *args, **kwargs)[0](*args, **kwargs)
+
+    def chosen(self, times: int, *args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], bool]:
+        """What to call, as often as `times`, with arguments of these shapes; is it compiled?"""
+        if is_traced((args, kwargs)):
+            return self._plain, True
+        uses = None
+        work = times * (_FEW + sum(np.size(x) for x in jax.tree.leaves((args, kwargs))))
+        if work <= self._host_work and _on_this_host((args, kwargs)):
+            uses = self._uses_for(work, self._plain.trace(*args, **kwargs))
+        compiled = self._tuned if _understood() else self._plain
+        if uses is None:
+            return compiled, True
+
+        def on_host(*args: P.args, **kwargs: P.kwargs) -> R:
+            dynamic = {name: x for name, x in kwargs.items() if name not in self._static}
+            try:
+                return uses((args, dynamic))
+            except TooLongError:
+                return compiled(*args, **kwargs)
+
+        return on_host, False
+
+    def _uses_for(self, work: int, traced: Any) -> "_Uses | None":
+        """The program, with so much work noted; None where compiling it pays by now."""
+        if traced.jaxpr.effects:
+            return None
+        with self._lock:
+            uses = self._uses.setdefault(id(traced.jaxpr), _Uses(traced))
+            uses.worked += work
+            return uses if uses.worked <= self._host_work else None
+
+    def programs(self) -> int:
+        """How many have been compiled: for tests of what is compiled anew."""
+        return self._plain._cache_size() + self._tuned._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def quick_jit(
+    function: Callable[P, R], *, static_argnames: tuple[str, ...] = (), host_work: int = 2_000_000
+) -> QuickJit[P, R]:
+    """As `jax.jit`; inside another transformation exactly that. Static arguments go by keyword.
+
+    `host_work` is how many numbers, in the arguments of all calls of a program together, are worked
+    through on the host before compiling it takes less time.
+    """
+    return QuickJit(function, static_argnames, host_work)
+
+
+def _on_this_host(tree: Any) -> bool:
+    """Is all of it in the memory of this process's CPU, in one piece?"""
+    if jax.default_backend() != "cpu":
+        return False
+    arrays = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
+    return all(x.is_fully_addressable and len(x.devices()) == 1 for x in arrays)
 
 
 @functools.cache

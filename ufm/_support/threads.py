@@ -25,12 +25,17 @@ def cores() -> int:
 
 
 def in_order(
-    work: Callable[[int], Result], count: int, on_done: Callable[[int], None] | None = None
+    work: Callable[[int], Result],
+    count: int,
+    on_done: Callable[[int], None] | None = None,
+    *,
+    parallel: bool = True,
 ) -> Iterator[Result]:
     """work(0), work(1), …; the first alone, so that it compiles once. `on_done(i)` after each.
 
-    `work` must not call LAPACK on a batch of matrices (`jax.lax.map` over them instead): XLA would
-    spread it over threads on which other calls of `work` run, and all can wait for ever.
+    What holds the interpreter gains nothing from being `parallel`. `work` must not call LAPACK on a
+    batch of matrices (`jax.lax.map` over them instead): XLA would spread it over threads on which
+    other calls of `work` run, and all can wait for ever.
     """
     if count < 1:
         return
@@ -38,7 +43,7 @@ def in_order(
     if on_done is not None:
         on_done(0)
     yield first
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=cores())
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=cores() if parallel else 1)
     try:
         futures = [pool.submit(work, i) for i in range(1, count)]
         for i, future in enumerate(futures, start=1):

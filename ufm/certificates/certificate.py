@@ -276,7 +276,7 @@ def _lower_bound(problem: Problem, state: DualState) -> Bound:
     bound = duality_lower_bound(problem, state)
     if _scalar_side(problem):
         dtype = state.value.dtype
-        scalar = symmetric.margin_lower_bound(problem).astype(dtype)
+        scalar = jnp.asarray(symmetric.margin_lower_bound(problem), dtype)
         # No term of the bound exceeds f(0), and each is known to 1 + γ of its roundings.
         size = jnp.abs(scalar) + data_loss(problem, jnp.zeros_like(state.at.V))
         steep = jnp.asarray(problem.loss.smoothness()[0], dtype)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.model.class_means import class_sizes
 from ufm.model.params import Params
 from ufm.model.problem import Problem
@@ -106,7 +107,7 @@ def _derivatives(problem: Problem, b: np.ndarray) -> tuple[float, np.ndarray, np
     return float(value), np.asarray(gradient), np.asarray(curvature)
 
 
-@jax.jit
+@quick_jit
 def _at(
     problem: Problem, b: Float[Array, " K"]
 ) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:

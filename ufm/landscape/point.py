@@ -8,11 +8,11 @@ LAPACK, and in closed form what lies outside it (`ufm.hessian.structured.collaps
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.certificates.dual_bounds import dual_state
@@ -169,10 +169,10 @@ def _verdict(
     return Verdict(int(found.verdict)), Reason(int(found.reason)), gap
 
 
-_lipschitz: Any = jax.jit(hessian_lipschitz)
+_lipschitz: Any = quick_jit(hessian_lipschitz)
 
 
-@jax.jit
+@quick_jit
 def signature(problem: Problem, point: Params) -> Float[Array, " s"]:
     """f, and the singular values of Z and of G/μ: what tells critical points apart.
 

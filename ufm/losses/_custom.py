@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ufm._support.pytree import hyperparameter, pytree, static
+from ufm._support.quick_jit import quick_jit
 from ufm.losses._base import Label, Logits, Loss, Refutation, Scalar
 
 #: Random logits at which a new problem tests what its loss declares: at most, at least, and as many
@@ -148,7 +149,7 @@ class CustomLoss(Loss):
 _PASSED: set[Any] = set()
 
 
-@jax.jit
+@quick_jit
 def _refutations(loss: CustomLoss, z: Any, labels: Any) -> Refutation:
     # One after the other: batched factorisations must not be done in two threads
     # (ufm._support.threads).

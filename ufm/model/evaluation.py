@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.model.params import Params
 from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits
 
@@ -18,7 +18,7 @@ class Evaluated(NamedTuple):
     G: Float[Array, "K N"]
 
 
-@jax.jit
+@quick_jit
 def evaluated(problem: Problem, params: Params) -> Evaluated:
     """V, Γ and G at a point."""
     V = logits(problem, params)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.model.evaluation import Evaluated, evaluated
 from ufm.model.params import Params
 from ufm.model.problem import (
@@ -36,7 +37,7 @@ class Linearisation(NamedTuple):
     curvature: Any
 
 
-@jax.jit
+@quick_jit
 def linearise(problem: Problem, params: Params) -> Linearisation:
     """Compute once what products with the Hessian at `params` share."""
     return linearise_at(problem, evaluated(problem, params))

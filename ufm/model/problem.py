@@ -44,6 +44,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from ufm._support.namespace import namespace
 from ufm._support.pytree import hyperparameter, pytree, require, static, whole_number
+from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, Hyper, Loss
 from ufm.model.params import Params as Params
@@ -236,13 +237,13 @@ def weighted_sum(problem: Problem, values: Float[Array, " N"]) -> Scalar:
     return jnp.sum(samples * values) / jnp.sum(samples)
 
 
-@jax.jit
+@quick_jit
 def data_loss(problem: Problem, V: Float[Array, "K N"]) -> Scalar:
     """g(V)."""
     return weighted_sum(problem, per_column(problem.loss.value, problem, V))
 
 
-@jax.jit
+@quick_jit
 def logit_gradient(problem: Problem, V: Float[Array, "K N"]) -> Float[Array, "K N"]:
     """Γ = ∇g(V): column i is ω_i ∇L(v_i, y_i)."""
     return scale_by_weights(problem, per_column(problem.loss.gradient, problem, V))
@@ -305,7 +306,7 @@ def gradient_at(problem: Problem, params: Params, gamma: Float[Array, "K N"]) ->
     )
 
 
-@jax.jit
+@quick_jit
 def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params]:
     """f and its gradient, a `Params`, from one pass over the columns."""
     check_shapes(problem, params)

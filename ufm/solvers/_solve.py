@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from ufm._support.pytree import entry, require, stacked
-from ufm._support.quick_jit import is_traced, quick_jit
+from ufm._support.quick_jit import QuickJit, is_traced, quick_jit
 from ufm._support.threads import in_order
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.start import init_params
@@ -57,7 +57,14 @@ def _run(
     return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
 
 
-_solve = quick_jit(_run, static_argnames=("method", "use_noise_floor"))
+_STATIC = ("method", "use_noise_floor")
+#: Newton's method takes few steps; those of first-order methods are too many for the host.
+_newton = quick_jit(_run, static_argnames=_STATIC, host_work=400_000)
+_first_order = quick_jit(_run, static_argnames=_STATIC, host_work=0)
+
+
+def _program(method: str) -> QuickJit[..., Solution]:
+    return _newton if method == "newton" else _first_order
 
 
 def check_options(method: str, tol: Any, max_steps: Any) -> None:
@@ -117,7 +124,7 @@ def solve(
     dtype = params.W.dtype
     tol_array, steps, floor = _prepare(problem, dtype, method, tol, max_steps)
     arguments = problem, params, tol_array, steps
-    found = _solve(*arguments, method=method, use_noise_floor=floor)
+    found = _program(method)(*arguments, method=method, use_noise_floor=floor)
     return _name_status(found)
 
 
@@ -200,7 +207,7 @@ def solve_in_lock_step(
     tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
     in_axes = (_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
     arguments = problem, starts, tols, steps
-    single = functools.partial(_solve, method=method, use_noise_floor=floor)
+    single = functools.partial(_program(method), method=method, use_noise_floor=floor)
     return jax.vmap(single, in_axes=in_axes)(*arguments)
 
 
@@ -259,16 +266,22 @@ def _one_by_one(
     max_steps: int | None,
     on_done: Callable[[int], None] | None,
 ) -> Solution:
-    """Every start through the program of the single solve, spread over the cores."""
+    """Every start through the program of the single solve; spread over the cores once compiled."""
+    size = int(starts.W.shape[0])
+
+    def arguments(i: int) -> tuple[Any, dict[str, Any]]:
+        single, start = _entry(problem, i, batch), entry(starts, i)
+        tol_array, steps, floor = _prepare(single, start.W.dtype, method, tol, max_steps)
+        return (single, start, tol_array, steps), {"method": method, "use_noise_floor": floor}
+
+    args, kwargs = arguments(0)
+    program, compiled = _program(method).chosen(size, *args, **kwargs)
 
     def one(i: int) -> Solution:
-        single = _entry(problem, i, batch)
-        start = entry(starts, i)
-        tol_array, steps, floor = _prepare(single, start.W.dtype, method, tol, max_steps)
-        found = _solve(single, start, tol_array, steps, method=method, use_noise_floor=floor)
-        return jax.block_until_ready(found)
+        args, kwargs = arguments(i)
+        return jax.block_until_ready(program(*args, **kwargs))
 
-    return stacked(list(in_order(one, int(starts.W.shape[0]), on_done)))
+    return stacked(list(in_order(one, size, on_done, parallel=compiled)))
 
 
 def problem_batch(problem: Problem) -> int | None:

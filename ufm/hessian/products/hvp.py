@@ -9,9 +9,8 @@ True
 
 import functools
 
-import jax
-
 from ufm._support.pytree import pytree, static
+from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.hessian.products.split import part_product
 from ufm.model.hessian_product import Linearisation, linearise
@@ -73,6 +72,6 @@ def hessian_operator(problem: Problem, params: Params, part: str = "all") -> Hes
     return HessianOperator(problem, linearise(problem, params), part)
 
 
-@functools.partial(jax.jit, static_argnames="part")
+@functools.partial(quick_jit, static_argnames=("part",))
 def _apply(problem: Problem, at: Linearisation, direction: Params, *, part: str) -> Params:
     return part_product(problem, at, direction, part)

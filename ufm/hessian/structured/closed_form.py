@@ -21,11 +21,11 @@ minimum (K−1)(d−K+1) + (K−1)(K−2)/2 zeros, all of them rotations, and no
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.collapse.symmetric_solution import supported, symmetric_frame, symmetric_minimum
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.hessian.structured.complement import complement_parts
@@ -107,7 +107,7 @@ def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
     balance = (lam_h / lam_w) ** 0.25
     root, root1 = (rho * n**0.5) ** 0.5, (tau * n**0.5) ** 0.5
     scalars = (jnp.asarray(x, jnp.result_type(float)) for x in (rho, tau, level))
-    derivatives = _derivatives(problem.loss, classes, *scalars)
+    derivatives = _derivatives(problem.loss, *scalars, classes=classes)
     gradient, first, other = (np.asarray(x, float) for x in derivatives)
     # ∇L = ζ e_k + ξ 1; the mean over samples, in the scaling of the class means.
     xi, zeta = float(gradient[1]), float(gradient[0] - gradient[1])
@@ -145,9 +145,9 @@ def _scalars(problem: Problem, at: str) -> tuple[float, float, float]:
     return float(found.rho), float(found.tau), float(found.bias_level)
 
 
-@functools.partial(jax.jit, static_argnames="classes")
+@functools.partial(quick_jit, static_argnames=("classes",))
 def _derivatives(
-    loss: Loss, classes: int, rho: Scalar, tau: Scalar, level: Scalar
+    loss: Loss, rho: Scalar, tau: Scalar, level: Scalar, *, classes: int
 ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " K"]]:
     """∇L at the logits of class 0, and the columns of ∇²L for the label and for another class."""
     v = jnp.full(classes, (tau - rho) / classes + level).at[0].add(rho)
