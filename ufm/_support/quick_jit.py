@@ -6,16 +6,18 @@ Which of the two it is depends on the calls so far and on the sizes, never on a 
 script gets the same bits.
 """
 
+import contextlib
+import contextvars
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
-from ufm._support.host_program import HostProgram, TooLongError
+from ufm._support.host.program import HostProgram, TooLongError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +30,7 @@ _OPTIONS = {
     "xla_backend_optimization_level": 1,
     "xla_llvm_disable_expensive_passes": True,
 }
+_always: contextvars.ContextVar[bool] = contextvars.ContextVar("always", default=False)
 #: A call on few numbers takes as long as one on so many.
 _FEW = 5_000
 #: Turns of loops, a tenth of a millisecond and more each, after which a run is left to XLA.
@@ -37,6 +40,16 @@ _MOST_TURNS = 5_000
 def is_traced(tree: Any) -> bool:
     """Does any leaf stand for a value that is not known yet?"""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+@contextlib.contextmanager
+def always_compiled() -> Iterator[None]:
+    """Within it programs are compiled at once: for bits that do not depend on what ran before."""
+    token = _always.set(True)
+    try:
+        yield
+    finally:
+        _always.reset(token)
 
 
 class _Uses:
@@ -56,7 +69,8 @@ class _Uses:
         given = zip(jax.tree.leaves(arguments), self.jaxpr.in_avals, strict=True)
         leaves = [np.asarray(x, like.dtype)[()] for x, like in given]
         found = self.program.run(leaves, _MOST_TURNS)
-        return jax.tree.unflatten(self.structure, jax.device_put(found))
+        # Copies: an output may be an argument, whose memory is somebody else's.
+        return jax.tree.unflatten(self.structure, jax.device_put([np.array(x) for x in found]))
 
 
 class QuickJit(Generic[P, R]):
@@ -81,7 +95,7 @@ class QuickJit(Generic[P, R]):
             return self._plain, True
         uses = None
         work = times * (_FEW + sum(np.size(x) for x in jax.tree.leaves((args, kwargs))))
-        if work <= self._host_work and _on_this_host((args, kwargs)):
+        if work <= self._host_work and not _always.get() and _on_this_host((args, kwargs)):
             uses = self._uses_for(work, self._plain.trace(*args, **kwargs))
         compiled = self._tuned if _understood() else self._plain
         if uses is None:

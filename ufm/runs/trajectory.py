@@ -9,8 +9,6 @@ program of the whole one, with another `max_steps`, and are its prefixes bit for
     ((3,), True)
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -20,7 +18,7 @@ from ufm._support.shown import Shown
 from ufm._support.threads import in_order
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.model.problem import Params, Problem
-from ufm.solvers import DEFAULT_METHOD, Solution, solve
+from ufm.solvers import DEFAULT_METHOD, Solution, prepared_run
 
 #: Points of a trajectory. Newton's runs have about 20 steps; longer runs are thinned to this.
 NUM_POINTS = 32
@@ -74,15 +72,14 @@ def trajectory(
     """
     if num_points < 2:
         raise ValueError(f"num_points must be at least 2, got {num_points}")
-    options: dict[str, Any] = {"method": method, "tol": tol}
-    end = solve(problem, start, max_steps=max_steps, **options)
+    run, compiled = prepared_run(problem, start, method, tol, times=num_points)
+    end = run(max_steps)
     steps = _thin(np.asarray(end.history.step), num_points)
 
     def stopped(moment: int) -> Solution:
-        last = int(steps[moment])
-        return jax.block_until_ready(solve(problem, start, max_steps=last, **options))
+        return jax.block_until_ready(run(int(steps[moment])))
 
-    solutions = [*in_order(stopped, len(steps) - 1), end]
+    solutions = [*in_order(stopped, len(steps) - 1, parallel=compiled), end]
     points = [solution.params for solution in solutions]
     return Trajectory(
         step=jax.device_put(steps),

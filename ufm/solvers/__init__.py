@@ -17,6 +17,7 @@ from ufm.solvers._solve import METHODS as METHODS
 from ufm.solvers._solve import check_options as check_options
 from ufm.solvers._solve import default_tol as default_tol
 from ufm.solvers._solve import polish as polish
+from ufm.solvers._solve import prepared_run as prepared_run
 from ufm.solvers._solve import solve as solve
 from ufm.solvers._solve import solve_in_lock_step as solve_in_lock_step
 from ufm.solvers._solve import solve_many as solve_many

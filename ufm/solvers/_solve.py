@@ -59,7 +59,7 @@ def _run(
 
 _STATIC = ("method", "use_noise_floor")
 #: Newton's method takes few steps; those of first-order methods are too many for the host.
-_newton = quick_jit(_run, static_argnames=_STATIC, host_work=400_000)
+_newton = quick_jit(_run, static_argnames=_STATIC, host_work=800_000)
 _first_order = quick_jit(_run, static_argnames=_STATIC, host_work=0)
 
 
@@ -118,14 +118,31 @@ def solve(
         ValueError: The problem is a batch, the shapes do not fit, or an option is out of range.
         TypeError: The arrays are not all float32 or all float64.
     """
+    run, _ = prepared_run(problem, params, method, tol)
+    return run(max_steps)
+
+
+def prepared_run(
+    problem: Problem, params: Params, method: str, tol: float | None, times: int = 1
+) -> tuple[Callable[[int | None], Solution], bool]:
+    """`solve` as a function of `max_steps`, one program for so many calls; is it compiled?"""
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
     check_shapes(problem, params)
-    dtype = params.W.dtype
-    tol_array, steps, floor = _prepare(problem, dtype, method, tol, max_steps)
-    arguments = problem, params, tol_array, steps
-    found = _program(method)(*arguments, method=method, use_noise_floor=floor)
-    return _name_status(found)
+    check_options(method, tol, None)
+
+    def arguments(max_steps: int | None) -> tuple[Any, dict[str, Any]]:
+        tols, steps, floor = _prepare(problem, params.W.dtype, method, tol, max_steps)
+        return (problem, params, tols, steps), {"method": method, "use_noise_floor": floor}
+
+    args, kwargs = arguments(None)
+    program, compiled = _program(method).chosen(times, *args, **kwargs)
+
+    def run(max_steps: int | None) -> Solution:
+        args, kwargs = arguments(max_steps)
+        return _name_status(program(*args, **kwargs))
+
+    return run, compiled
 
 
 def _name_status(solution: Solution) -> Solution:
@@ -152,8 +169,8 @@ def solve_many(
 
     Give `key` and `num_starts`, or a batch of `starts`. A batched problem (a leading axis on its
     hyperparameters; same loss family and shape) is solved once per entry, with as many starts. On a
-    CPU the starts run one by one on all cores through one compiled program, so that entry i has the
-    bits of `solve` from start i; on an accelerator they run in lock step.
+    CPU the starts run one by one through one program, on all cores where it is compiled: entry i is
+    `solve` from start i. On an accelerator they run in lock step.
 
     Args:
         problem: The problem, or a batch of them.

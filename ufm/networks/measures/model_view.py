@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.last_layer.read import inferred_decay
@@ -84,6 +85,7 @@ def undefined(problem: Problem) -> ModelView:
     return ModelView(**numbers | _trained_decays(problem) | {"verdict": Verdict.UNDECIDED})
 
 
+@always_compiled()
 def view(problem: Problem, params: Params) -> ModelView:
     """The numbers of a point, `problem` having all but λ_H."""
     W, H = np.asarray(params.W), np.asarray(params.H)

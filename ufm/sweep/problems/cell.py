@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.collapse.metrics import nc_metrics
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
@@ -43,6 +44,7 @@ _LANES = 64
 _DENSE = 500
 
 
+@always_compiled()
 def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
     """The run of a cell. It never raises for a run that falls short: the row says so."""
     problem = cell.spec.problem()
@@ -54,6 +56,7 @@ def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
     return _record(cell, problem, solution, keep or KeepTable(), clock.seconds())
 
 
+@always_compiled()
 def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list[Record]:
     """The runs of up to `lanes` cells of one program and one `max_steps`.
 
@@ -147,6 +150,7 @@ def cell_key(cell: Cell) -> Any:
     return jax.random.fold_in(jax.random.key(cell.seed), cell.index)
 
 
+@always_compiled()
 def compile_for(cell: Cell, keep: KeepTable | None = None, lanes: int = 1) -> None:
     """Compile all that the cell's program needs, by a run without steps."""
     idle, nothing = dataclasses.replace(cell, max_steps=0), KeepTable(history=False)

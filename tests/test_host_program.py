@@ -1,0 +1,268 @@
+"""Programs run by NumPy give what JAX gives: every operation, whole solves, and who runs what."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from ufm import (
+    CrossEntropy,
+    Focal,
+    LabelSmoothing,
+    Problem,
+    Verdict,
+    certify,
+    init_params,
+    solve,
+)
+from ufm._support.host.program import HostProgram, TooLongError
+from ufm._support.quick_jit import QuickJit, quick_jit
+from ufm.losses import MSE, CustomLoss
+
+MOST = 10_000
+X = np.array([[0.5, -1.25, 3.0, 0.0], [2.0, -0.5, 1e-3, -7.0], [1.0, 4.0, -2.5, 0.25]])
+SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e308, -1e-300, 2.5])
+WHOLE = np.array([[7, -7, 3], [-2, 0, 5]], np.int32)
+YES = np.array([True, False, True, True])
+
+
+def on_host(function, *arguments):
+    traced = jax.jit(function).trace(*arguments)
+    found = HostProgram(traced.jaxpr).run([np.asarray(x)[()] for x in arguments], MOST)
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), found)
+
+
+def agree(function, *arguments, rtol=1e-14):
+    """Values, shapes and dtypes of every output are those of the compiled function."""
+    mine, theirs = on_host(function, *arguments), jax.jit(function)(*arguments)
+    for x, y in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        assert np.shape(x) == y.shape
+        assert np.asarray(x).dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=0 if y.dtype.kind != "f" else 1e-300)
+
+
+SMOOTH = [
+    lax.abs, lax.ceil, lax.cos, lax.exp, lax.exp2, lax.expm1, lax.floor, lax.is_finite, lax.log,
+    lax.log1p, lax.logistic, lax.neg, lax.rsqrt, lax.sign, lax.sin, lax.sqrt, lax.square, lax.tan,
+    lax.tanh, lambda x: lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN),
+    lambda x: lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO), lambda x: lax.integer_pow(x, 2),
+    lambda x: lax.integer_pow(x, 3), lambda x: lax.integer_pow(x, -2),
+    lambda x: lax.clamp(x.dtype.type(-1), x, x.dtype.type(2)), lax.stop_gradient,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_functions_of_one_array(dtype):
+    rtol = 1e-14 if dtype == np.float64 else 5e-6
+    for function in SMOOTH:
+        agree(function, X.astype(dtype), rtol=rtol)
+
+
+def test_infinity_and_nan_are_results_as_they_are_for_jax():
+    with np.errstate(over="ignore"):
+        for function in SMOOTH[:-1]:
+            if function not in (lax.sin, lax.cos, lax.tan):  # of 1e308: no digit is asked for
+                agree(function, SPECIAL, rtol=1e-13)
+        for function in (lax.max, lax.min, lax.add, lax.sub, lax.mul, lax.div, lax.pow):
+            agree(function, SPECIAL, SPECIAL[::-1].copy(), rtol=1e-13)
+        agree(jnp.argmax, SPECIAL)
+        agree(jnp.argmin, SPECIAL)
+        agree(lambda x: jnp.max(x[None], axis=1), SPECIAL)
+
+
+BINARY = [
+    lax.add, lax.sub, lax.mul, lax.div, lax.max, lax.min, lax.rem, lax.eq, lax.ne, lax.lt, lax.le,
+    lax.gt, lax.ge,
+]  # fmt: skip
+
+
+def test_functions_of_two_arrays():
+    for function in (*BINARY, lax.nextafter, lax.pow):
+        agree(function, X, np.abs(X[::-1]) + 0.5)
+    for function in BINARY:
+        agree(function, WHOLE, np.full_like(WHOLE, 3))
+
+
+def test_bits_and_truth():
+    for function in (lax.bitwise_and, lax.bitwise_or, lax.bitwise_xor):
+        agree(function, WHOLE, WHOLE[::-1].copy())
+        agree(function, YES, ~YES)
+    agree(lax.bitwise_not, WHOLE)
+    agree(lax.bitwise_not, YES)
+    agree(lambda x: lax.shift_right_arithmetic(x, jnp.int32(2)), WHOLE)
+    agree(lambda x: lax.bitcast_convert_type(x, jnp.int64), X)
+    agree(lambda x: jnp.ldexp(x, jnp.int32(-3)), X)
+    agree(lambda x: x.astype(jnp.int32), X)
+    agree(lambda x: x.astype(jnp.float32), WHOLE)
+
+
+def test_broadcasts_are_left_to_the_next_operation_and_made_where_it_needs_them():
+    agree(lambda x: jnp.ones((3, 1)) * x[0][None, :] + 2.0, X)
+    agree(lambda x: jnp.sum(jnp.broadcast_to(x[:, :1], (3, 5)), axis=1), X)
+    agree(lambda x: jnp.broadcast_to(x[0], (2, 4)), X)
+    agree(lambda x: jnp.broadcast_to(2.0, (2, 4)).T @ jnp.broadcast_to(x[0, 0], (2, 3)), X)
+    agree(lambda x: jnp.where(x[0] > 0, 1.0, x), X)
+    agree(lambda x: jnp.full((4,), 3.0).reshape(2, 2), X)
+    agree(lambda: jnp.arange(6).reshape(2, 3))
+
+
+def test_shapes_and_slices():
+    for function in (
+        lambda x: x.T,
+        lambda x: x.reshape(2, 6),
+        lambda x: x[1:3, ::2],
+        lambda x: jnp.concatenate([x, 2 * x], axis=1),
+        lambda x: jnp.stack([x, -x], axis=1),
+        lambda x: jnp.split(x, [1, 3], axis=1),
+        lambda x: lax.dynamic_slice(x, (2, 1), (2, 2)),  # moved to where it fits
+        lambda x: lax.dynamic_update_slice(x, jnp.ones((2, 2)), (9, -1)),
+        lambda x: x[:, np.array([0, 3, 3])],
+        lambda x: x[np.array([2, 0])],
+        lambda x: x[0].at[np.array([1, 1, 9])].set(5.0),
+        lambda x: x[0].at[np.array([1, 1, 9])].add(5.0),
+        lambda x: jnp.sort(x, axis=1),  # no entry in the table
+        lambda x: jnp.take_along_axis(x, jnp.array([[0], [9], [2]]), axis=1),
+    ):
+        agree(function, X)
+
+
+def test_sums_and_products():
+    for function in (jnp.sum, jnp.max, jnp.min):
+        agree(function, X)
+        agree(lambda x, function=function: function(x, axis=0), X)
+    agree(
+        lambda x: (jnp.all(x > -9), jnp.any(x > 3, axis=1), jnp.argmax(x, 1), jnp.argmin(x, 0)), X
+    )
+    for function in (
+        lambda x: x @ x.T,
+        lambda x: x.T @ x,
+        lambda x: jnp.einsum("ij,ik->jk", x, x),
+        lambda x: jnp.einsum("ij,kj->ik", x, x),
+        lambda x: jnp.einsum("ji,kj->ik", x[:3, :3], x[:3, :3]),
+        lambda x: jnp.einsum("i,ij->j", x[:, 0], x),
+        lambda x: jnp.einsum("bij,bjk->bik", jnp.stack([x, -x]), jnp.stack([x.T, x.T])),
+        lambda x: jnp.einsum("ij,ij->", x, x),
+        lambda x: jnp.einsum("bi,bj->bij", x, x),
+        lambda x: jnp.tensordot(jnp.stack([x, -x]), x, axes=([1, 2], [0, 1])),
+    ):
+        agree(function, X)
+
+
+def test_factorisations():
+    def spectrum(x):
+        values, vectors = jnp.linalg.eigh(x @ x.T)
+        return values, jnp.abs(vectors)
+
+    def parts(x):
+        left, sizes, right = jnp.linalg.svd(x, full_matrices=False)
+        return sizes, (left * sizes[None, :]) @ right
+
+    agree(spectrum, X, rtol=1e-11)
+    agree(parts, X, rtol=1e-12)
+    agree(lambda x: jnp.linalg.svd(x, compute_uv=False), X, rtol=1e-12)
+    agree(lambda x: jnp.linalg.eigh(x), np.full((3, 3), np.nan))
+    agree(lambda x: jnp.linalg.svd(x), np.full((3, 3), np.nan))
+
+
+def test_loops_and_branches():
+    def newton(x):
+        def goes_on(carry):
+            return jnp.abs(carry[0] ** 2 - x) > 1e-12
+
+        def better(carry):
+            return 0.5 * (carry[0] + x / carry[0]), carry[1] + 1
+
+        return lax.while_loop(goes_on, better, (x, 0))
+
+    agree(newton, np.float64(2.0))
+    agree(lambda x: lax.scan(lambda c, row: (c + row, c * row), jnp.zeros(4), x), X)
+    agree(lambda x: lax.scan(lambda c, row: (c + row, c), jnp.zeros(4), x, reverse=True), X)
+    agree(lambda x: lax.map(jnp.sum, x), X)
+    agree(lambda x: lax.fori_loop(0, 3, lambda i, y: y * (i + 1.0), x), X)
+    for sign in (1.0, -1.0):
+        agree(lambda x: lax.cond(x > 0, lambda y: y + 1, lambda y: y - 1, x), np.float64(sign))
+    for which in (-5, 0, 1, 2, 7):
+        branches = [lambda y, i=i: y * i for i in range(3)]
+        agree(lambda i, branches=branches: lax.switch(i, branches, 2.0), np.int32(which))
+    agree(jax.jit(lambda x: jax.jit(jnp.sin)(x) + jax.nn.softplus(x) + jax.nn.logsumexp(x)), X)
+    agree(jax.grad(lambda x: jnp.sum(jax.nn.softmax(x, axis=0)[0] ** 2)), X, rtol=1e-12)
+    agree(jax.vmap(lambda x: jnp.linalg.norm(x) * jnp.where(x > 0, x, 0.0)), X)
+
+
+def test_what_nobody_reads_is_dropped():
+    program = HostProgram(jax.make_jaxpr(lambda x: (jnp.exp(x) + jnp.sort(x), x + 1)[1])(X))
+    assert len(program._steps) == 1
+
+
+def test_loops_that_turn_too_often_are_given_up():
+    program = HostProgram(
+        jax.make_jaxpr(lambda n: lax.while_loop(lambda i: i < n, lambda i: i + 1, 0))(9)
+    )
+    assert program.run([np.int64(9)], 9) == [9]
+    with pytest.raises(TooLongError):
+        program.run([np.int64(10)], 9)
+
+
+def test_a_program_is_compiled_once_it_has_worked_enough():
+    # A call on one number counts as 5,001.
+    double = quick_jit(lambda x: 2 * x, host_work=15_100)
+    for expected in (0, 0, 0, 1, 1):
+        assert float(double(3.0)) == 6.0
+        assert double.programs() == expected
+    assert float(double(jnp.float32(3.0))) == 6.0  # another program: from the start
+    assert double.programs() == 1
+    large = quick_jit(lambda x: jnp.sum(x), host_work=15_000)
+    assert float(large(np.ones(10_001))) == 10_001
+    assert large.programs() == 1
+
+
+def test_whoever_runs_it_a_batch_has_one_program():
+    double = quick_jit(lambda x: 2 * x, host_work=15_100)
+    assert double.chosen(3, 1.0)[1] is False
+    assert double.chosen(1, 1.0)[1] is True
+    assert double.chosen(4, np.ones(3))[1] is True
+
+
+def test_long_runs_inside_transformations_and_side_effects_are_left_to_xla():
+    count = quick_jit(lambda n: lax.while_loop(lambda i: i < n, lambda i: i + 1, 0))
+    assert int(count(10_000)) == 10_000
+    assert count.programs() == 1
+    seen = []
+    told = quick_jit(lambda x: (jax.debug.callback(seen.append, x), x)[1])
+    jax.block_until_ready(told(1.0))
+    jax.effects_barrier()
+    assert len(seen) == 1
+    inner: QuickJit = quick_jit(lambda x: x + 1)
+    assert jax.vmap(inner)(jnp.arange(3)).tolist() == [1, 2, 3]
+    assert float(jax.grad(quick_jit(lambda x: x**2))(3.0)) == 6.0
+
+
+def test_static_arguments_make_programs_of_their_own():
+    power = quick_jit(lambda x, *, n: x**n, static_argnames=("n",))
+    assert (float(power(2.0, n=2)), float(power(2.0, n=3))) == (4.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "lam_b"),
+    [
+        (CrossEntropy(), 0.01),
+        (LabelSmoothing(0.1), 0.0),
+        (Focal(2.0), None),
+        (MSE(2.0, 3.0), 0.0),
+        (CustomLoss(lambda z, k: jnp.sum((z - jax.nn.one_hot(k, 3)) ** 2), convex=True), 0.01),
+    ],
+    ids=["CE", "LS", "FL", "MSE", "custom"],
+)
+def test_solve_and_certify_agree_with_the_compiled_programs(loss, lam_b):
+    problem = Problem(loss, (4, 2, 3), 4, 2e-3, 5e-3, lam_b)
+    start = init_params(problem, jax.random.key(0))
+    mine, theirs = solve(problem, start), jax.jit(solve)(problem, start)
+    assert float(mine.value) == pytest.approx(float(theirs.value), rel=1e-13)
+    mine, theirs = certify(problem, theirs.params), jax.jit(certify)(problem, theirs.params)
+    # Curvatures are counted for points at hand alone.
+    assert int(theirs.verdict) in (int(mine.verdict), int(Verdict.UNDECIDED))
+    assert float(mine.lower_bound) == pytest.approx(float(theirs.lower_bound), rel=1e-12)
+    for name in ("gap", "rounding", "tol", "depth", "dual_norm"):
+        pair = [float(getattr(x, name)) for x in (mine, theirs)]
+        assert pair[0] == pytest.approx(pair[1], rel=1e-6, abs=1e-14), name

@@ -1,0 +1,221 @@
+"""Operations that need their arrays in full, as calls of NumPy: sums, slices, products, …
+
+Each is built from its equation in the jaxpr.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ufm._support.host.elementwise import Operation
+
+
+def _reduction(operation: Operation) -> Callable[[Any], Operation]:
+    def build(equation: Any) -> Operation:
+        axes = tuple(equation.params["axes"])
+        return lambda x: operation(x, axis=axes)
+
+    return build
+
+
+def _index_of(operation: Operation) -> Callable[[Any], Operation]:
+    def build(equation: Any) -> Operation:
+        (axis,), dtype = equation.params["axes"], equation.params["index_dtype"]
+        return lambda x: operation(x, axis=axis).astype(dtype)
+
+    return build
+
+
+def _iota(equation: Any) -> Operation:
+    shape, axis = equation.params["shape"], equation.params["dimension"]
+    numbers = np.arange(shape[axis], dtype=equation.params["dtype"])
+    numbers = numbers.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    found = np.broadcast_to(numbers, shape)
+    return lambda: found
+
+
+def _slice(equation: Any) -> Operation:
+    p = equation.params
+    steps = p["strides"] or (1,) * len(p["start_indices"])
+    window = tuple(map(slice, p["start_indices"], p["limit_indices"], steps))
+    return lambda x: x[window]
+
+
+def _window(shape: Sequence[int], sizes: Sequence[int], starts: Sequence[Any]) -> tuple[slice, ...]:
+    """A window that begins no later than where it still fits."""
+    begins = [
+        min(max(int(i), 0), n - size) for i, n, size in zip(starts, shape, sizes, strict=True)
+    ]
+    return tuple(slice(i, i + size) for i, size in zip(begins, sizes, strict=True))
+
+
+def _dynamic_slice(equation: Any) -> Operation:
+    sizes = equation.params["slice_sizes"]
+    return lambda x, *starts: x[_window(x.shape, sizes, starts)]
+
+
+def _dynamic_update_slice(_: Any) -> Operation:
+    def run(x: Any, update: Any, *starts: Any) -> Any:
+        found = x.copy()
+        found[_window(x.shape, update.shape, starts)] = update
+        return found
+
+    return run
+
+
+def _gather(equation: Any) -> Operation | None:
+    """Slices along one axis, which is what indexing with a vector makes of it."""
+    p, like = equation.params, equation.invars[0].aval.shape
+    axes, taken = p["dimension_numbers"], p["dimension_numbers"].collapsed_slice_dims
+    wanted = tuple(1 if i in taken else n for i, n in enumerate(like))
+    plain = len(taken) == 1 and axes.start_index_map == taken and not axes.operand_batching_dims
+    if not plain or p["slice_sizes"] != wanted or p["mode"].name == "FILL_OR_DROP":
+        return None
+    (axis,), rank = taken, len(equation.outvars[0].aval.shape)
+    inner = [i for i in range(rank) if i not in axes.offset_dims]
+    outer = [axis + i for i in range(len(inner))]
+
+    def run(x: Any, indices: Any) -> Any:
+        found = np.take(x, indices[..., 0], axis, mode="clip")
+        return found if inner == outer else np.moveaxis(found, outer, inner)
+
+    return run
+
+
+def _split(equation: Any) -> Operation:
+    ends, axis = np.cumsum(equation.params["sizes"])[:-1], equation.params["axis"]
+    return lambda x: np.split(x, ends, axis)
+
+
+def _scatter(operation: Callable[..., None]) -> Callable[[Any], Operation | None]:
+    """Single entries of a vector, each index within it: what the library's programs do."""
+
+    def build(equation: Any) -> Operation | None:
+        axes = equation.params["dimension_numbers"]
+        vector = len(equation.invars[0].aval.shape) == 1 and not axes.update_window_dims
+        if not vector or equation.invars[1].aval.shape[-1:] != (1,):
+            return None
+
+        def run(x: Any, indices: Any, updates: Any) -> Any:
+            found, where = np.array(x), indices[..., 0]
+            inside = (where >= 0) & (where < len(found))
+            operation(found, where[inside], updates[inside])
+            return found
+
+        return run
+
+    return build
+
+
+def _product(equation: Any) -> Operation:
+    ((left, right), (left_batch, right_batch)) = equation.params["dimension_numbers"]
+    a, b = (x.aval for x in equation.invars)
+    rows = [i for i in range(a.ndim) if i not in (*left, *left_batch)]
+    columns = [i for i in range(b.ndim) if i not in (*right, *right_batch)]
+    if (a.ndim, b.ndim, len(left), len(left_batch)) == (2, 2, 1, 0):
+        if (left[0], right[0]) == (1, 0):
+            return np.matmul
+        return lambda x, y: np.matmul(x if left[0] == 1 else x.T, y if right[0] == 0 else y.T)
+    order_a, order_b = (*left_batch, *rows, *left), (*right_batch, *right, *columns)
+    batch = [a.shape[i] for i in left_batch]
+    inner = int(np.prod([a.shape[i] for i in left], dtype=int))
+    shape_a = (*batch, int(np.prod([a.shape[i] for i in rows], dtype=int)), inner)
+    shape_b = (*batch, inner, int(np.prod([b.shape[i] for i in columns], dtype=int)))
+    shape = equation.outvars[0].aval.shape
+
+    def run(x: Any, y: Any) -> Any:
+        x = x.transpose(order_a).reshape(shape_a)
+        return np.matmul(x, y.transpose(order_b).reshape(shape_b)).reshape(shape)
+
+    return run
+
+
+def _eigh(equation: Any) -> Operation:
+    triangle = "L" if equation.params["lower"] else "U"
+
+    def run(x: Any) -> Any:
+        if not np.all(np.isfinite(x)):
+            return np.full(x.shape, np.nan), np.full(x.shape[:-1], np.nan)
+        values, vectors = np.linalg.eigh(x, triangle)
+        return vectors, values
+
+    return run
+
+
+def _svd(equation: Any) -> Operation | None:
+    p = equation.params
+
+    def run(x: Any) -> Any:
+        shapes = [y.aval.shape for y in equation.outvars]
+        if not np.all(np.isfinite(x)):
+            return [np.full(shape, np.nan) for shape in shapes]
+        if not p["compute_uv"]:
+            return [np.linalg.svd(x, compute_uv=False)]
+        left, sizes, right = np.linalg.svd(x, full_matrices=p["full_matrices"])
+        return sizes, left, right
+
+    return None if p.get("subset_by_index") else run
+
+
+def _reshape(equation: Any) -> Operation:
+    shape = equation.params["new_sizes"]
+    return lambda x: x.reshape(shape)
+
+
+def _transpose(equation: Any) -> Operation:
+    order = equation.params["permutation"]
+    return lambda x: x.transpose(order)
+
+
+def _squeeze(equation: Any) -> Operation:
+    shape = equation.outvars[0].aval.shape
+    return lambda x: x.reshape(shape)
+
+
+def _bitcast(equation: Any) -> Operation:
+    dtype = np.dtype(equation.params["new_dtype"])
+    return lambda x: np.asarray(x).view(dtype)
+
+
+def _concatenate(equation: Any) -> Operation:
+    axis = equation.params["dimension"]
+    return lambda *arrays: np.concatenate(arrays, axis)
+
+
+def _stack(equation: Any) -> Operation:
+    axis = equation.params["axis"]
+    return lambda *arrays: np.stack(arrays, axis)
+
+
+def _put(x: Any, where: Any, updates: Any) -> None:
+    x[where] = updates
+
+
+#: By name; None leaves an equation to JAX.
+WHOLE: dict[str, Callable[[Any], Operation | None]] = {
+    "argmax": _index_of(np.argmax),
+    "argmin": _index_of(np.argmin),
+    "bitcast_convert_type": _bitcast,
+    "concatenate": _concatenate,
+    "dot_general": _product,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "eigh": _eigh,
+    "gather": _gather,
+    "iota": _iota,
+    "reduce_and": _reduction(np.logical_and.reduce),
+    "reduce_max": _reduction(np.maximum.reduce),
+    "reduce_min": _reduction(np.minimum.reduce),
+    "reduce_or": _reduction(np.logical_or.reduce),
+    "reduce_sum": _reduction(np.add.reduce),
+    "reshape": _reshape,
+    "scatter": _scatter(_put),
+    "scatter-add": _scatter(np.add.at),
+    "slice": _slice,
+    "split": _split,
+    "squeeze": _squeeze,
+    "stack": _stack,
+    "svd": _svd,
+    "transpose": _transpose,
+}
