@@ -28,10 +28,11 @@ def ways(problem: ufm.Problem, starts: ufm.Params) -> dict[str, Callable[[], Any
     def solve(start: ufm.Params) -> ufm.Solution:
         return ufm.solve(problem, start, tol=TOL)
 
+    compiled = jax.jit(solve)
     mapped = jax.jit(lambda x: jax.lax.map(solve, x).value)
     vectorised = jax.jit(lambda x: jax.vmap(solve)(x).value)
     return {
-        "solve, one by one": lambda: [solve(start).value for start in separate],
+        "solve, one by one": lambda: [compiled(start).value for start in separate],
         "solve_many": lambda: ufm.solve_many(problem, starts=starts, tol=TOL).value,
         "lax.map": lambda: mapped(starts),
         "vmap": lambda: vectorised(starts),

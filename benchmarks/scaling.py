@@ -28,13 +28,14 @@ VALUES = {
 NAMES = {"per_class": "samples per class n", "num_classes": "classes K", "dim": "dimension d"}
 
 _gradient = jax.jit(value_and_gradient)
+_solve = jax.jit(ufm.solve)
 
 
 def measure(case: Case, repetitions: int) -> dict[str, Any]:
     problem = case.problem()
     (start,) = starts_of(problem, 1)
-    found = ufm.solve(problem, start, tol=TOL)
-    runs = [seconds(lambda: ufm.solve(problem, start, tol=TOL).value) for _ in range(repetitions)]
+    found = _solve(problem, start, tol=TOL)
+    runs = [seconds(lambda: _solve(problem, start, tol=TOL).value) for _ in range(repetitions)]
     jax.block_until_ready(_gradient(problem, start))
     gradients = [seconds(lambda: _gradient(problem, start)) for _ in range(repetitions)]
     return {

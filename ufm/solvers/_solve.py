@@ -99,7 +99,9 @@ def solve(
 ) -> Solution:
     """Minimise f from one start until ‖∇f‖ ≤ tol.
 
-    The run never raises for falling short: read `status`, or `explain()`.
+    The run never raises for falling short: read `status`, or `explain()`. On a CPU the first runs
+    at a size are made by NumPy, and nothing is compiled; after some dozens, or for a large problem,
+    XLA compiles the program. `jax.jit(ufm.solve)` compiles at once.
 
     Args:
         problem: The problem.
