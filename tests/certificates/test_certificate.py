@@ -13,6 +13,7 @@ from points import (
     SKEWED,
     cast,
     certified,
+    certified_together,
     gaussian,
     make,
     origin,
@@ -262,7 +263,7 @@ def test_a_batch_equals_its_points():
     problem = make(CrossEntropy(), SKEWED)
     end = minimiser(problem)
     points = [end, perturbed(end, 0, 0.1), gaussian(problem, 0, 1.0), origin(problem)]
-    for point, mapped in zip(points, certified(problem, points), strict=True):
+    for point, mapped in zip(points, certified_together(problem, points), strict=True):
         single = certify(problem, point)
         assert isinstance(single.verdict, Verdict)
         assert isinstance(single.reason, Reason)

@@ -12,7 +12,7 @@ from model_oracle import dense_hessian
 from points import (
     BALANCED,
     SKEWED,
-    certified,
+    certified_together,
     gaussian,
     make,
     origin,
@@ -190,7 +190,7 @@ def test_no_false_verdict(numbers, seed, tol):
     problem = problem_of(numbers)
     attained, best = reference(problem)
     points = candidates(problem, best, seed)
-    results = certified(problem, points, tol)
+    results = certified_together(problem, points, tol)
     for point, found in zip(points, results, strict=True):
         check(problem, point, found, attained, tol)
     # The reference itself, where it is the minimum to all digits, is no saddle for any tolerance.

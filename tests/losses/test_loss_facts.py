@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mpmath import mp
 from scipy.optimize import minimize
 
+from ufm._support.quick_jit import quick_jit
 from ufm.losses import MSE, CrossEntropy, CustomLoss, Focal, LabelSmoothing
 
 CONJUGATES = [("CE", ()), ("LS", (0.1,)), ("LS", (0.0,)), ("MSE", (1.0, 1.0)), ("MSE", (5.0, 3.0))]
@@ -19,14 +20,14 @@ logits = st.lists(st.floats(-30, 30), min_size=3, max_size=3).map(np.array)
 labels = st.integers(0, 2)
 
 
-@jax.jit
+@quick_jit
 def conjugate_and_rounding(loss, duals, labels):
     return jax.vmap(lambda y, k: (loss.conjugate(y, k), loss.conjugate_rounding(y, k)))(
         duals, labels
     )
 
 
-@jax.jit
+@quick_jit
 def fenchel_pair(loss, z, other, label):
     """L(z), L(other), ∇L(z), L*(∇L(z))."""
     dual = loss.gradient(z, label)
@@ -132,7 +133,7 @@ def test_what_is_convex_shift_invariant_and_contrastive():
     assert unknown.convex_above() is None
 
 
-@jax.jit
+@quick_jit
 def value_of(loss, z, label):
     return loss.value(z, label)
 
@@ -194,7 +195,7 @@ def test_convexity_thresholds_of_a_batch_of_losses():
 # Smoothness ---------------------------------------------------------------------------------------
 
 
-@jax.jit
+@quick_jit
 def curvatures(loss, Z, D):
     """Spectral norms of ∇²L, and of its difference quotient along unit directions."""
     step = 1e-4
@@ -237,7 +238,7 @@ def cross_entropy_of(logits, label, sharpness=1.0):
     return jax.nn.logsumexp(z) - z[label]
 
 
-@jax.jit
+@quick_jit
 def at_every_label(loss, z, x):
     def at(k):
         products = loss.hessian_product(z, k, x), loss.hessian(z, k)

@@ -11,6 +11,7 @@ import pytest
 from mpmath import mp
 from plain_model import plain_objective
 
+from ufm._support.quick_jit import quick_jit
 from ufm.hessian import hvp
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
 from ufm.model.evaluation import evaluated
@@ -61,7 +62,7 @@ class Evaluated(NamedTuple):
     jvp_of_grad: Params
 
 
-@jax.jit
+@quick_jit
 def evaluate(problem, params, direction) -> Evaluated:
     value, gradient = value_and_gradient(problem, params)
     grad, curved = jax.jvp(jax.grad(lambda p: objective(problem, p)), (params,), (direction,))
@@ -178,7 +179,7 @@ def points(problem: Problem, dtype) -> Params:
     return jax.tree.map(lambda *x: jnp.stack(x), *batch)
 
 
-@jax.jit
+@quick_jit
 def gradients_and_noise(problem, batch):
     slope = jax.vmap(lambda p: value_and_gradient(problem, p)[1])
     wide = jax.tree.map(lambda x: x.astype(jnp.float64), batch)
@@ -240,12 +241,9 @@ def test_gradient_noise_bounds_the_error_of_double_precision():
 # Starts -------------------------------------------------------------------------------------------
 
 
-starts = jax.jit(init_params, static_argnames=("num_starts", "dtype"))
-
-
 def test_a_start_does_not_depend_on_how_many_there_are():
     key, problem = jax.random.key(3), make(lam_b=None)
-    few, many = (starts(problem, key, 2.0, num_starts=n) for n in (2, 200))
+    few, many = (init_params(problem, key, 2.0, num_starts=n) for n in (2, 200))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:2]), few, many)
     assert len(np.unique(many.W)) == many.W.size  # no start, and no entry, twice
     # 200 starts of 12 and 24 entries: their deviations are known to 2%.
@@ -256,11 +254,13 @@ def test_a_start_does_not_depend_on_how_many_there_are():
 def test_starts_have_the_shape_and_dtype_asked_for():
     key = jax.random.key(3)
     for lam_b, b in ((None, None), (0.0, (3,))):
-        shapes = jax.eval_shape(lambda lam_b=lam_b: starts(make(lam_b=lam_b), key, dtype="float32"))
+        shapes = jax.eval_shape(
+            lambda lam_b=lam_b: init_params(make(lam_b=lam_b), key, dtype="float32")
+        )
         assert (shapes.W.shape, shapes.H.shape) == ((3, DIM), (DIM, 6))
         assert {x.dtype for x in jax.tree.leaves(shapes)} == {np.dtype("float32")}
         assert getattr(shapes.b, "shape", None) == b
-    assert jax.eval_shape(lambda: starts(make(), key)).W.dtype == np.float64
+    assert jax.eval_shape(lambda: init_params(make(), key)).W.dtype == np.float64
     assert init_params(make(lam_b=None), key, scale=0).H.shape == (DIM, 6)
 
 
