@@ -55,8 +55,8 @@ test: check  ## format, lint, types, then the tests (which run the examples)
 	$(PYTEST) $(PROMISES)
 	$(CHEAP) $(PYTEST) $(PROMISES:%=--ignore=%)
 
-test-full: check  ## the same, with everything compiled as users have it: before a release
-	$(PYTEST)
+test-full: check  ## every case of every test, compiled as users have it: before a release
+	$(PYTEST) --full
 
 # Without this variable the theme prints an announcement.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs

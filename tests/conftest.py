@@ -3,6 +3,8 @@
 Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has to come first.
 """
 
+import collections
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,6 +26,7 @@ for name, value in {
 
 import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
+import matplotlib.style  # noqa: E402  # after the environment
 import pytest  # noqa: E402  # after the environment
 
 jax.config.update("jax_enable_x64", True)
@@ -35,9 +38,52 @@ hypothesis.settings.register_profile("ufm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ufm")
 
 
-def pytest_collection_modifyitems(items):
-    """Examples first: they take longest, and at the end one process would wait for another."""
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="every case and every test")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Examples first: they take longest, and at the end one process would wait for another.
+
+    Without --full one in three of the cases that only repeat an oracle on other numbers, and no
+    test that is slow though others hold the same promise.
+    """
     items.sort(key=lambda item: item.path.parent.name != "examples")
+    if config.getoption("--full"):
+        return
+    seen = collections.Counter()
+    left_out = []
+    for item in items:
+        function = item.path, getattr(item, "originalname", item.name)
+        seen[function] += 1
+        repeated = item.get_closest_marker("repeats") and seen[function] % 3 != 1
+        if repeated or item.get_closest_marker("slow"):
+            left_out.append(item)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pdfs_with_outlines(request):
+    """To cut fonts down to what a figure shows takes longer than to draw it.
+
+    Except where the fonts are what is tested.
+    """
+    if request.path.name == "test_report_files.py":
+        yield
+        return
+    original = matplotlib.style.context
+
+    @contextlib.contextmanager
+    def context(*args, **kwargs):
+        with original(*args, **kwargs):
+            matplotlib.rcParams["pdf.fonttype"] = 3
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.style, "context", context)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

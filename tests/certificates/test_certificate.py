@@ -71,6 +71,7 @@ def saddle(problem: Problem) -> Params:
     raise AssertionError("no critical point of rank 1 was found")
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "lam_b"),
     [(CrossEntropy(), None), (CrossEntropy(), 0.0), (CrossEntropy(), 1e-2), (MSE(), 1e-2)],
@@ -84,6 +85,7 @@ def test_default_runs_end_as_proven_minima(loss, lam_b):
         assert (found.verdict, found.reason) == (Verdict.GLOBAL_MINIMUM, Reason.GAP_CLOSED)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "lam_b"),
     [(loss, lam_b) for loss in (CrossEntropy(), MSE(), MSE(5.0, 3.0)) for lam_b in BIASES]
@@ -131,6 +133,7 @@ def test_origin_below_and_beyond_the_collapse_threshold(loss, biases):
             assert verdicts(problem, [point]) == [expected], (lam_b, factor)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "counts", "level"), [(CrossEntropy(), BALANCED, 0.0), (MSE(), (2, 2), 0.5)], ids=ids
 )
@@ -144,6 +147,7 @@ def test_row_sums_that_vanish_exactly(loss, counts, level):
         assert 0 < float(found.gap) < 1e3 * float(np.finfo(low.W.dtype).eps)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", BIASES)
 @pytest.mark.parametrize(("loss", "counts"), CONVEX_PROBLEMS, ids=ids)
 def test_minima_are_never_saddles_and_proved_down_to_their_accuracy(loss, counts, lam_b):

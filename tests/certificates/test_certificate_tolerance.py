@@ -77,6 +77,7 @@ def test_single_precision_is_told_what_its_rounding_resolves():
     assert found.verdict is Verdict.NOT_CRITICAL
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 1e-2])
 def test_a_minimum_of_zero_is_no_counterexample(lam_b):
     problem = make(CustomLoss(half_square, convex=True, lower_bound=0.0), BALANCED, lam_b)

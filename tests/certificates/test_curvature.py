@@ -214,6 +214,7 @@ def test_samples_of_a_class_in_different_wells():
     assert certify(problem, point).verdict is Verdict.LOCAL_MINIMUM
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "counts", "lam_b"),
     [

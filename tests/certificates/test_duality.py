@@ -41,6 +41,7 @@ def points_of(problem, end):
         yield gaussian(problem, seed, scale)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", BIASES)
 @pytest.mark.parametrize(("loss", "counts"), CONVEX_PROBLEMS, ids=ids)
 def test_bounds_enclose_the_minimum(loss, counts, lam_b):
@@ -81,6 +82,7 @@ def softmax_entropy(z, label):
 CUSTOM = CustomLoss(softmax_entropy, convex=True, lower_bound=0.0)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 1e-2])
 def test_a_custom_loss_has_valid_looser_bounds(lam_b):
     for mu in DECAYS:
@@ -119,6 +121,7 @@ def test_the_tangent_bound_is_its_formula():
     assert float(found.lower_bound) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [0.0, 1e-2])
 @pytest.mark.parametrize("loss", CONVEX, ids=ids)
 def test_weighted_columns_equal_the_samples_they_stand_for(loss, lam_b):
@@ -147,6 +150,7 @@ def test_weighted_columns_equal_the_samples_they_stand_for(loss, lam_b):
 SCALES = (1e-6, 0.1, 1.0, 30.0, 300.0)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [0.0, 2.0**-6])
 @pytest.mark.parametrize(
     "loss",

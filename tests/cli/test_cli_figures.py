@@ -83,6 +83,7 @@ def test_figures_are_drawn_by_the_command_that_is_printed(monkeypatch, capsys):
     assert {path.name for path in Path(folder, "figures").iterdir()} == names
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     "options",
     [

@@ -199,6 +199,7 @@ def whole(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("at", [0, 3, 20, 75])
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, whole, monkeypatch, capsys):
     from ufm.networks.training.run import Run

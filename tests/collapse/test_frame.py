@@ -51,6 +51,7 @@ def test_rho_is_the_larger_root_of_the_slope():
     assert np.isnan(float(symmetric_frame(gone).rho))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 1e-2])
 def test_the_frame_beyond_the_tie(lam_b):
     # FL(γ=3), K=24: the ETF stays a minimum beyond the decay at which it ceases to be global.

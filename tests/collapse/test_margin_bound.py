@@ -75,6 +75,7 @@ def test_no_point_of_300_is_below_the_bound(lam, loss, lam_b):
     assert max(values) > 2 * bound
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 0.0, 1e-12, 1e-8, 1e-6, 1e-4, 1e-2, 1.0])
 @every_loss
 def test_up_to_c_equal_one_it_is_the_value_of_the_neural_collapse_solution(loss, lam_b):
@@ -100,6 +101,7 @@ def relaxation(problem: Problem, c: float) -> float:
     return float(np.max(np.min(cheapest + nus[:, None] * s + a * s**2, axis=1)))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [0.0, 1e-3, 1e-2, 0.3])
 @pytest.mark.parametrize(("loss", "classes"), [(Focal(3.0), 3), (Focal(3.0), 20), (LOSSES[1], 3)])
 def test_beyond_c_equal_one_it_is_the_best_multiplier_and_no_more(loss, classes, lam_b):

@@ -25,6 +25,7 @@ def test_the_bias_of_mse():
     np.testing.assert_allclose(b, SHARES / 1.25, atol=1e-13)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("loss", [LabelSmoothing(0.1), Focal(3.0)], ids=lambda x: x.label())
 @pytest.mark.parametrize("lam_b", [0.0, 1e-2])
 def test_no_bias_is_better_and_the_gradient_vanishes(loss, lam_b):

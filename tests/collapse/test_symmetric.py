@@ -85,6 +85,7 @@ def scan(loss, classes: int, cost: float) -> tuple[float, float]:
     return rho, margin_loss(loss, classes, rho)[0] + cost * rho
 
 
+@pytest.mark.repeats
 @every_bias
 @by_label(SOFTMAX)
 def test_the_symmetric_minimum_of_a_softmax_loss_is_that_of_a_scan(loss, lam_b):
@@ -139,6 +140,7 @@ def squared_minimum(loss: MSE, rate: float, lam_b) -> np.ndarray:
     return np.array([*best[1:], best[0]])
 
 
+@pytest.mark.repeats
 @every_bias
 @by_label(SQUARED)
 def test_the_symmetric_minimum_of_squared_error_is_that_of_a_quadratic_program(loss, lam_b):
@@ -149,6 +151,7 @@ def test_the_symmetric_minimum_of_squared_error_is_that_of_a_quadratic_program(l
     assert 0 < np.sum(truth[:, 0] > 0) < len(LAMBDAS)
 
 
+@pytest.mark.repeats
 @every_bias
 @by_label([*SOFTMAX[:3], *SQUARED, MSE(1e3, 1e-3), MSE(1e-3, 1e3)])
 def test_the_proven_bound_is_the_minimum_to_rounding_and_never_above_it(loss, lam_b):

@@ -92,6 +92,7 @@ def test_every_point_is_counted_once(found):
     assert "4 tries" in words
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("losses", "lam_b"),
     [
@@ -199,6 +200,7 @@ def _point(gamma, classes, dead, x):
     )
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("dead", "start", "known"), [(1, 0.0238, 0.0233500020978), (2, 0.0238, 0)])
 def test_intervals_of_dead_classes_in_thirty_digits(dead, start, known):
     rate, gap = _dead_classes(3, 50, dead)

@@ -52,6 +52,7 @@ def test_traces_are_rarely_off_by_more_than_their_bound(rank, probes):
 step = jax.jit(lambda x, run, until: advance(lambda v: x * v, run, until))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("num_matvecs", [1, 2, 5, 12, 40])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_masses_below_lie_between_their_bounds(num_matvecs, dtype):

@@ -54,6 +54,7 @@ def test_histograms_are_exact(problem):
         assert found.below + found.counts.sum() + found.above == problem.num_parameters
 
 
+@pytest.mark.repeats
 @every_problem
 def test_brackets_hold_every_eigenvalue(problem):
     point = gaussian(problem, 3, 1.0)

@@ -33,6 +33,7 @@ def at_point(seed: int = 0, **options) -> SpectralDensity:
 # The model ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     "problem",
     [

@@ -117,6 +117,7 @@ def diagonal(x, eigenvalues):
     return 0.5 * jnp.sum(eigenvalues * x**2)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     "kind", ["zeros beside negatives", "many scales", "few values", "outliers", "decay"]
 )

@@ -57,6 +57,7 @@ def at_origin(problem: Problem) -> Params:
     return origin(problem, jnp.full(classes, level))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("loss", "classes", "per_class", "dim"), SHAPES)
 def test_all_methods_agree_at_minima_and_at_the_origin(loss, classes, per_class, dim):
     for lam_b, place in itertools.product((None, 0.0, 1e-2, 1.0), ("minimum", "origin")):
@@ -89,6 +90,7 @@ def test_small_decays_keep_their_multiplicities(mu):
             assert found.definite_modulo_gauge
 
 
+@pytest.mark.repeats
 @every_loss
 def test_collapsed_points_that_are_no_minima(loss):
     rng = np.random.default_rng(0)

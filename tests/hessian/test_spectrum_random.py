@@ -40,6 +40,7 @@ def random_point(problem: Problem, rng: np.random.Generator, *, collapsed: bool)
     return Params(jnp.asarray(scale * W), jnp.asarray(scale * H), bias)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("seed", range(5))
 def test_methods_agree_on_random_problems(seed):
     rng = np.random.default_rng(seed)

@@ -70,6 +70,7 @@ def lowest_by_scipy(problem: Problem, parts: tuple[int, ...], rank: int) -> floa
     return min(float(run.fun) for run in runs)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_origin_all_partition_points_and_the_ladder_are_in_it(name):
     problem, census = make(LOSSES[name]), census_of(name)
@@ -86,6 +87,7 @@ def test_the_origin_all_partition_points_and_the_ladder_are_in_it(name):
     assert census.is_complete_space
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dim", [6, 12])
 def test_every_point_is_critical_and_its_index_is_that_of_the_dense_hessian(name, dim):

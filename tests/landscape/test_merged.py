@@ -31,6 +31,7 @@ def merged_point(seed: int = 0) -> Params:
     return Params(jnp.asarray(W), jnp.asarray(H), jnp.asarray(b))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("loss", [CrossEntropy(), Focal(2.0), MSE(5.0, 3.0)], ids=lambda x: x.name)
 def test_value_gradient_and_products_are_those_of_f_on_symmetric_points(loss):
     problem = problem_of(loss)

@@ -16,6 +16,7 @@ from ufm.landscape.resolvent import hessian_blocks, real_resolvent
 _blocks, _resolvent = jax.jit(hessian_blocks), jax.jit(real_resolvent)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", BIASES)
 @pytest.mark.parametrize("counts", [BALANCED, SKEWED])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -37,6 +37,7 @@ def stopped(problem: Problem) -> Params:
 LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE(5.0, 3.0))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 0.0, 1e-2])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 def test_true_certificates_pass(loss, lam_b, tmp_path):
@@ -86,6 +87,7 @@ def odd_points(problem: Problem) -> dict[str, Params]:
     }
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("lam_b", "mu"), [(None, 1e-2), (0.0, 0.4), (1e-2, 1e-30)])
 @pytest.mark.parametrize("loss", ODD_LOSSES, ids=lambda loss: loss.label())
 def test_true_certificates_of_extreme_points_pass(loss, lam_b, mu, tmp_path):
@@ -144,6 +146,7 @@ def test_what_cannot_be_recomputed_is_not_called_ok(problem, params, verdict, tm
     assert ("ok             verdict" in lines) != beyond
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 def test_the_script_knows_f_and_its_derivatives(loss, tmp_path):
     """Against 50 digits and a Hessian assembled entry by entry."""

@@ -136,6 +136,7 @@ def assert_close(this: Case, computed, exact, sizes=None) -> None:
         assert error <= this.tolerance[i] * size + this.tiny, (i, this.Z[i], found)
 
 
+@pytest.mark.repeats
 @every_size
 @every_loss
 def test_values(name, hyper, classes, dtype):

@@ -70,6 +70,7 @@ def test_geometry_matches_at_the_minimum_and_only_there(loss, lam_b, kind, nc2):
     assert compare_geometry(problem, outside).logit_distance < 1e-6
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("mu", [1e-2, 0.1])
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-30, 1e6])
 def test_comparisons_do_not_depend_on_the_units_of_the_logits(mu, scale):

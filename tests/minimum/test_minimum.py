@@ -40,6 +40,7 @@ def softmax_entropy(z, label):
     return jax.nn.logsumexp(z) - z[label]
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", BIASES)
 @pytest.mark.parametrize(("loss", "counts"), CONVEX_PROBLEMS, ids=ids)
 def test_value_and_minimiser_agree_with_a_convex_solver(loss, counts, lam_b):
@@ -166,6 +167,7 @@ def test_no_decay_claims_nothing():
         assert compare_geometry(problem, origin(problem), found).matches is None
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("mu", [5e-3, 0.1, 0.2])
 def test_focal_closed_form_is_below_many_random_runs(mu):
     problem = make(Focal(3.0), BALANCED, None, mu)
@@ -209,6 +211,7 @@ def test_focal_with_a_free_bias_at_a_large_decay_is_not_claimed():
     assert global_minimum(focal_jump(0.0114, 1e-2)).is_exact
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("mu", [1e-2, 1.0])
 def test_where_convexity_is_unknown_nothing_is_exact(mu):
     custom = CustomLoss(softmax_entropy)

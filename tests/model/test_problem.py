@@ -74,6 +74,7 @@ def dot(x: Params, y: Params) -> float:
     return float(sum(jax.tree.leaves(jax.tree.map(lambda a, b: np.sum(a * b), x, y))))
 
 
+@pytest.mark.repeats
 @every_setting
 def test_objective_is_its_formula(loss, lam_b, shape):
     problem = make(loss, *LABELLED[shape], lam_b)
@@ -196,6 +197,7 @@ def assert_bounds(bounds: np.ndarray, errors: np.ndarray) -> None:
     assert np.all(bounds.reshape(3, 10).max(axis=1) <= 1e4 * errors.reshape(3, 10).max(axis=1))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label())
 def test_gradient_noise_bounds_the_error_of_single_precision(loss):
     problem = make(loss, IMBALANCED, WEIGHTS)

@@ -56,6 +56,7 @@ def is_minimiser(view: ModelView) -> None:
 # Minimisers --------------------------------------------------------------------------------------
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("factor", [1.0, 2.5])
 def test_a_solution_is_recognised_with_its_decays(factor):
     problem = Problem(CrossEntropy(), COUNTS, 6, DECAY, 5e-3, DECAY)

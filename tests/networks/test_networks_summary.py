@@ -94,6 +94,7 @@ def test_what_falls_short_is_said(tmp_path):
     assert "in 0 of 1. Of 1 single comparisons 1 find a difference and no equivalence" in second
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("status", ["diverged", "dead", "unfinished"])
 @pytest.mark.parametrize("seeds", [(0, 1, 2, 3, 4), (2,)])
 def test_runs_that_did_not_complete_are_no_evidence(tmp_path, status, seeds):

@@ -16,6 +16,7 @@ def runs(problem, **options):
     return verify(problem, jax.random.key(0), 4, **options)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "counts", "lam_b", "kind"),
     [

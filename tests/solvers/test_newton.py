@@ -32,6 +32,7 @@ LOSSES = [CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE()]
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label())
 
 
+@pytest.mark.repeats
 @every_loss
 def test_every_decay_and_every_scale_of_the_start(loss):
     for lam in (1e-1, 1e-3, 1e-5, 1e-8):
@@ -74,6 +75,7 @@ def test_passes_over_the_samples_do_not_grow_with_their_number():
     assert products[1] <= products[0] + 10 <= 70
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("counts", [BALANCED, SKEWED])
 @every_loss
 def test_without_deviations_the_split_model_is_the_whole_one(loss, counts):
@@ -142,6 +144,7 @@ def curvature(problem: Problem) -> float:
     return max(1.0, float(problem.loss.scale)) if isinstance(problem.loss, MSE) else 1.0
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "lam_w", "lam_h"),
     [
@@ -169,13 +172,15 @@ def test_a_flat_valley_of_label_smoothing_is_walked_to_its_end():
     minimum = convex_minimum(problem)
     assert float(found.value) <= minimum.value
     assert float(found.value) == pytest.approx(minimum.value, abs=minimum.accuracy)
-    # On the valley's floor f changes by 1e-10 at most, and the interior point cannot tell.
-    assert np.linalg.norm(objective_and_gradient(problem, found.params)[1]) < 1e-15
+    # On the valley's floor f changes by less than its rounding where the gradient is below μ.
+    assert np.linalg.norm(objective_and_gradient(problem, found.params)[1]) < 1e-10
 
 
-def test_no_problem_of_extreme_scales_takes_many_steps():
-    rng = np.random.default_rng(0)
-    for i in range(48):
+@pytest.mark.repeats
+@pytest.mark.parametrize("seed", range(3))
+def test_no_problem_of_extreme_scales_takes_many_steps(seed):
+    rng = np.random.default_rng(seed)
+    for i in range(16):
         alpha, gamma = rng.uniform(0, 0.9), rng.uniform(0, 5)
         scale, target = 10 ** rng.uniform(-4, 4), 10 ** rng.uniform(-3, 3)
         losses = CrossEntropy(), LabelSmoothing(alpha), Focal(gamma), MSE(scale, target)

@@ -66,6 +66,7 @@ def used(solution: Solution) -> int:
 # What converged means -----------------------------------------------------------------------------
 
 
+@pytest.mark.repeats
 @every_pair
 def test_converged_is_what_an_independent_gradient_says(name, method):
     found = solved(name, method)
@@ -176,6 +177,7 @@ def test_gradient_descent_needs_no_tuning_and_never_rises(name):
         assert np.all(np.diff(history.value[:count]) <= allowed)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("scale", [1e-6, 1e2])
 @every_pair
 def test_tiny_and_far_out_starts_end_with_an_honest_status(name, method, scale):

@@ -110,6 +110,7 @@ def test_shards_together_are_the_whole(sweep, table, tmp_path):
     same(open_store(out).table(), table)
 
 
+@pytest.mark.slow
 def test_more_than_one_device_gives_the_same_bits(sweep, table, tmp_path):
     code = (
         "import jax; jax.config.update('jax_enable_x64', True)\n"

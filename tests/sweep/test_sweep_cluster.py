@@ -51,6 +51,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_killed_midway_costs_nothing(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -70,6 +70,7 @@ def times(out: Path) -> dict[int, float]:
     return dict(zip(table["cell"].tolist(), table["seconds"].tolist(), strict=True))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("cells", "kills"), [("stand-in", 20), ("real", 1)])
 def test_kill_9_at_random_moments(cells, kills, tmp_path):
     kills = int(os.environ.get("UFM_KILLS", kills))
