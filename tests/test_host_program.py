@@ -238,6 +238,20 @@ def test_long_runs_inside_transformations_and_side_effects_are_left_to_xla():
     assert float(jax.grad(quick_jit(lambda x: x**2))(3.0)) == 6.0
 
 
+def test_what_is_known_may_still_be_part_of_a_program():
+    problem, key = Problem(CrossEntropy(), (2, 2, 2), 4, 1e-2, 1e-2, None), jax.random.key(0)
+
+    def run():
+        found = solve(problem, init_params(problem, key))
+        return certify(problem, found.params).gap
+
+    keys = jax.random.split(key, 3)
+    mapped = jax.vmap(lambda each: init_params(problem, each))(keys)
+    np.testing.assert_allclose(mapped.W[1], init_params(problem, keys[1]).W, rtol=1e-13)
+    shape = jax.eval_shape(run)
+    assert (shape.shape, shape.dtype) == ((), np.float64)
+
+
 def test_static_arguments_make_programs_of_their_own():
     power = quick_jit(lambda x, *, n: x**n, static_argnames=("n",))
     assert (float(power(2.0, n=2)), float(power(2.0, n=3))) == (4.0, 8.0)

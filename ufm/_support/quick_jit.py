@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -40,6 +41,11 @@ _MOST_TURNS = 5_000
 def is_traced(tree: Any) -> bool:
     """Does any leaf stand for a value that is not known yet?"""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def within_a_trace() -> bool:
+    """Does what is done here become part of a program, even where all its numbers are known?"""
+    return isinstance(jnp.zeros(()), Tracer)
 
 
 @contextlib.contextmanager
@@ -91,7 +97,7 @@ class QuickJit(Generic[P, R]):
 
     def chosen(self, times: int, *args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], bool]:
         """What to call, as often as `times`, with arguments of these shapes; is it compiled?"""
-        if is_traced((args, kwargs)):
+        if is_traced((args, kwargs)) or within_a_trace():
             return self._plain, True
         uses = None
         work = times * (_FEW + sum(np.size(x) for x in jax.tree.leaves((args, kwargs))))

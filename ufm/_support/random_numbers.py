@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import UInt32
 from scipy.special import erfinv
+
+from ufm._support.quick_jit import is_traced, within_a_trace
 
 _Words = UInt32[np.ndarray, " 2"]
 #: More numbers than these are drawn sooner by a program, compiling it included.
@@ -32,7 +33,7 @@ def generator(key: Any, count: int) -> tuple[Any, Any]:
     `jax.random` itself within a transformation, for many numbers, and for keys of other kinds.
     """
     ours = (
-        not isinstance(key, Tracer)
+        not (is_traced(key) or within_a_trace())
         and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         and str(jax.random.key_impl(key)) == "threefry2x32"
         and getattr(jax.config, "jax_threefry_partitionable", True)

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from ufm._support.pytree import hyperparameter, pytree, static
-from ufm._support.quick_jit import quick_jit
+from ufm._support.quick_jit import quick_jit, within_a_trace
 from ufm.losses._base import Label, Logits, Loss, Refutation, Scalar
 
 #: Random logits at which a new problem tests what its loss declares: at most, at least, and as many
@@ -119,7 +118,7 @@ class CustomLoss(Loss):
         undeclared = not self.convex and self.lower_bound is None
         if undeclared or not all(isinstance(number, float) for number in numbers):
             return  # batched or traced: there is no one number to look at
-        if isinstance(jnp.zeros(()), Tracer):
+        if within_a_trace():
             return  # made within something that is being compiled
         kind = (self.fn, tuple(self.params), numbers, self.convex, self.lower_bound)
         key = (kind, num_classes, jnp.result_type(float))
