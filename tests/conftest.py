@@ -45,7 +45,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Examples first: they take longest, and at the end one process would wait for another.
 
-    Without --full one in three of the cases that only repeat an oracle on other numbers, and no
+    Without --full one in four of the cases that only repeat an oracle on other numbers, and no
     test that is slow though others hold the same promise.
     """
     items.sort(key=lambda item: item.path.parent.name != "examples")
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         function = item.path, getattr(item, "originalname", item.name)
         seen[function] += 1
-        repeated = item.get_closest_marker("repeats") and seen[function] % 3 != 1
+        repeated = item.get_closest_marker("repeats") and seen[function] % 4 != 1
         if repeated or item.get_closest_marker("slow"):
             left_out.append(item)
     gone = set(left_out)

@@ -111,6 +111,7 @@ def test_every_point_is_critical_and_its_index_is_that_of_the_dense_hessian(name
         assert np.sum(sizes > 1e-6) == point.rank
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", LOSSES)
 def test_all_are_strict_saddles_but_one(name):
     census = census_of(name)
@@ -128,6 +129,7 @@ def test_all_are_strict_saddles_but_one(name):
         assert point.smallest <= point.escape + 1e-12
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", LOSSES)
 def test_in_more_dimensions_the_same_points_have_the_indices_of_theory(name):
     few, many = census_of(name), census_of(name, 12)
@@ -142,6 +144,7 @@ def test_in_more_dimensions_the_same_points_have_the_indices_of_theory(name):
         assert same.index == point.index + 6 * above
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", LOSSES)
 def test_descents_go_down_and_from_every_saddle(name):
     census = census_of(name)
@@ -153,6 +156,7 @@ def test_descents_go_down_and_from_every_saddle(name):
     assert {descent.source for descent in census.descents} == saddles
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", LOSSES)
 def test_hits_add_up_and_the_root_finder_finds(name):
     census = census_of(name)
