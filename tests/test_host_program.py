@@ -19,6 +19,7 @@ from ufm import (
 from ufm._support.host.program import HostProgram, TooLongError
 from ufm._support.quick_jit import QuickJit, quick_jit
 from ufm.losses import MSE, CustomLoss
+from ufm.model.problem import value_and_gradient
 
 MOST = 10_000
 X = np.array([[0.5, -1.25, 3.0, 0.0], [2.0, -0.5, 1e-3, -7.0], [1.0, 4.0, -2.5, 0.25]])
@@ -81,7 +82,32 @@ def test_functions_of_two_arrays():
     for function in (*BINARY, lax.nextafter, lax.pow):
         agree(function, X, np.abs(X[::-1]) + 0.5)
     for function in BINARY:
-        agree(function, WHOLE, np.full_like(WHOLE, 3))
+        for other in (3, -3, 0):
+            agree(function, WHOLE, np.full_like(WHOLE, other))
+
+
+def test_what_is_no_integer_becomes_the_nearest_one_or_nought():
+    with np.errstate(over="ignore"):
+        agree(lambda x: x.astype(jnp.int32), SPECIAL)
+        agree(lambda x: x.astype(jnp.int32), np.float32([3e9, -3e9, 2.5, -2.5, np.nan]))
+        agree(lambda x: x.astype(jnp.int64), SPECIAL)
+
+
+def test_powers_sums_and_products_keep_their_types():
+    small, n = X.astype(np.float32), np.arange(4, dtype=np.int32)
+    agree(lambda x: lax.pow(jnp.abs(x[0]), n), small, rtol=1e-6)
+    agree(lambda x: lax.integer_pow(x, 0), WHOLE)
+    agree(lambda x: lax.reduce_sum(x, axes=(0,)), WHOLE)
+    agree(lambda x: jnp.sum(x, dtype=jnp.int64), WHOLE)
+    agree(lambda x: lax.dot(x, x.T, preferred_element_type=jnp.float64), small, rtol=1e-6)
+    agree(lambda x: jnp.linalg.svd(x)[1], np.full((3, 3), np.nan, np.float32))
+    agree(lambda x: lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO), np.nextafter(0.5, [0.0, 1.0]))
+    agree(lambda i: lax.select_n(i, X, -X, 2 * X), np.int32(7))
+
+
+def test_nothing_at_all():
+    none = X[:, :0]
+    agree(lambda x: (jnp.max(x, initial=0.0), jnp.sum(x), x @ x.T, x.T @ x), none)
 
 
 def test_bits_and_truth():
@@ -121,6 +147,7 @@ def test_shapes_and_slices():
         lambda x: x[np.array([2, 0])],
         lambda x: x[0].at[np.array([1, 1, 9])].set(5.0),
         lambda x: x[0].at[np.array([1, 1, 9])].add(5.0),
+        lambda x: x[0].at[np.array([9])].set(5.0, mode="clip"),
         lambda x: jnp.sort(x, axis=1),  # no entry in the table
         lambda x: jnp.take_along_axis(x, jnp.array([[0], [9], [2]]), axis=1),
     ):
@@ -185,6 +212,8 @@ def test_loops_and_branches():
     for which in (-5, 0, 1, 2, 7):
         branches = [lambda y, i=i: y * i for i in range(3)]
         agree(lambda i, branches=branches: lax.switch(i, branches, 2.0), np.int32(which))
+    # Each entry of a mapped loop ends when its own turn comes.
+    agree(jax.vmap(lambda v: lax.while_loop(lambda t: t < 10, lambda t: t * 2, v)), X[0] ** 2 + 1)
     agree(jax.jit(lambda x: jax.jit(jnp.sin)(x) + jax.nn.softplus(x) + jax.nn.logsumexp(x)), X)
     agree(jax.grad(lambda x: jnp.sum(jax.nn.softmax(x, axis=0)[0] ** 2)), X, rtol=1e-12)
     agree(jax.vmap(lambda x: jnp.linalg.norm(x) * jnp.where(x > 0, x, 0.0)), X)
@@ -250,6 +279,62 @@ def test_what_is_known_may_still_be_part_of_a_program():
     np.testing.assert_allclose(mapped.W[1], init_params(problem, keys[1]).W, rtol=1e-13)
     shape = jax.eval_shape(run)
     assert (shape.shape, shape.dtype) == ((), np.float64)
+
+
+def noisy(z, label):
+    key = jax.random.fold_in(jax.random.key(0), label)
+    return jax.nn.logsumexp(z) - z[label] + 0.01 * jnp.dot(jax.random.normal(key, z.shape), z)
+
+
+def searching(z, label):
+    """The square root of a number that the sample decides, by Newton's method."""
+    goal = 1.0 + z[label] ** 2
+    found = lax.while_loop(
+        lambda t: jnp.abs(t**2 - goal) > 1e-13 * goal,
+        lambda t: 0.5 * (t + goal / t),
+        lax.stop_gradient(goal),
+    )
+    return lax.stop_gradient(found) + jax.nn.logsumexp(z) - z[label]
+
+
+@pytest.mark.parametrize("fn", [noisy, searching])
+def test_losses_that_draw_and_losses_that_iterate(fn):
+    problem = Problem(CustomLoss(fn), (2, 2, 2), 3, 1e-2, 1e-2, None)
+    start = init_params(problem, jax.random.key(0))
+    mine, theirs = value_and_gradient(problem, start), jax.jit(value_and_gradient)(problem, start)
+    for x, y in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-16)
+
+
+def test_long_loops_are_tried_once():
+    calls = []
+
+    @quick_jit
+    def count(n):
+        calls.append(n)
+        return lax.while_loop(lambda i: i < n, lambda i: i + 1, 0)
+
+    program, compiled = count.chosen(3, 10_000)
+    assert not compiled
+    with pytest.MonkeyPatch.context() as patch:
+        assert int(program(10_000)) == 10_000
+        patch.setattr(HostProgram, "run", None)  # would raise if called
+        assert int(program(10_000)) == 10_000
+        assert int(count(3)) == 3
+
+
+def test_those_who_look_for_nan_have_it_raised():
+    root = quick_jit(lambda x: jnp.sqrt(x))
+    assert np.isnan(root(-1.0))
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        root(-1.0)
+
+
+def test_an_output_is_nobodys_memory():
+    given = np.ones(3)
+    same = quick_jit(lambda x: x)(given)
+    given[:] = 7.0
+    assert same.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_static_arguments_make_programs_of_their_own():

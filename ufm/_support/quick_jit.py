@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ufm._support.host.program import HostProgram, TooLongError
+from ufm._support.host.program import HostProgram, TooLongError, is_supported
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,8 +34,12 @@ _OPTIONS = {
 _always: contextvars.ContextVar[bool] = contextvars.ContextVar("always", default=False)
 #: A call on few numbers takes as long as one on so many.
 _FEW = 5_000
-#: Turns of loops, a tenth of a millisecond and more each, after which a run is left to XLA.
-_MOST_TURNS = 5_000
+#: Programs of a function that are remembered; the oldest is forgotten.
+_MOST_PROGRAMS = 256
+#: Numbers in the arguments of one call, beyond which it is left to XLA.
+_LARGE = 300_000
+#: Numbers that the loops of one run may work through, in a second or so, before it is left to XLA.
+_MOST_WORK = 25_000_000
 
 
 def is_traced(tree: Any) -> bool:
@@ -66,6 +70,8 @@ class _Uses:
         self.jaxpr = traced.jaxpr
         self.structure = jax.tree.structure(traced.out_info)
         self.worked = 0
+        #: For XLA whatever it has worked: of types that NumPy treats otherwise, or with long loops.
+        self.refused = bool(traced.jaxpr.effects) or not is_supported(traced.jaxpr.jaxpr)
 
     @functools.cached_property
     def program(self) -> HostProgram:
@@ -74,9 +80,12 @@ class _Uses:
     def __call__(self, arguments: Any) -> Any:
         given = zip(jax.tree.leaves(arguments), self.jaxpr.in_avals, strict=True)
         leaves = [np.asarray(x, like.dtype)[()] for x, like in given]
-        found = self.program.run(leaves, _MOST_TURNS)
+        most_turns = _MOST_WORK // (_FEW + sum(x.size for x in leaves))
+        found = self.program.run(leaves, most_turns)
         # Copies: an output may be an argument, whose memory is somebody else's.
-        return jax.tree.unflatten(self.structure, jax.device_put([np.array(x) for x in found]))
+        pairs = zip(found, self.jaxpr.out_avals, strict=True)
+        copies = [np.array(x, like.dtype) for x, like in pairs]
+        return jax.tree.unflatten(self.structure, jax.device_put(copies))
 
 
 class QuickJit(Generic[P, R]):
@@ -100,8 +109,10 @@ class QuickJit(Generic[P, R]):
         if is_traced((args, kwargs)) or within_a_trace():
             return self._plain, True
         uses = None
-        work = times * (_FEW + sum(np.size(x) for x in jax.tree.leaves((args, kwargs))))
-        if work <= self._host_work and not _always.get() and _on_this_host((args, kwargs)):
+        numbers = sum(np.size(x) for x in jax.tree.leaves((args, kwargs)))
+        work = times * (_FEW + numbers)
+        small = numbers <= _LARGE and work <= self._host_work
+        if small and not _always.get() and _on_this_host((args, kwargs)):
             uses = self._uses_for(work, self._plain.trace(*args, **kwargs))
         compiled = self._tuned if _understood() else self._plain
         if uses is None:
@@ -109,21 +120,26 @@ class QuickJit(Generic[P, R]):
 
         def on_host(*args: P.args, **kwargs: P.kwargs) -> R:
             dynamic = {name: x for name, x in kwargs.items() if name not in self._static}
-            try:
-                return uses((args, dynamic))
-            except TooLongError:
-                return compiled(*args, **kwargs)
+            if not uses.refused:
+                try:
+                    return uses((args, dynamic))
+                except TooLongError:
+                    uses.refused = True
+            return compiled(*args, **kwargs)
 
         return on_host, False
 
     def _uses_for(self, work: int, traced: Any) -> "_Uses | None":
         """The program, with so much work noted; None where compiling it pays by now."""
-        if traced.jaxpr.effects:
-            return None
         with self._lock:
             uses = self._uses.setdefault(id(traced.jaxpr), _Uses(traced))
+            if len(self._uses) > _MOST_PROGRAMS:
+                del self._uses[next(iter(self._uses))]
             uses.worked += work
-            return uses if uses.worked <= self._host_work else None
+            if uses.refused or uses.worked > self._host_work:
+                uses.__dict__.pop("program", None)
+                return None
+            return uses
 
     def programs(self) -> int:
         """How many have been compiled: for tests of what is compiled anew."""
@@ -142,11 +158,13 @@ def quick_jit(
 
 
 def _on_this_host(tree: Any) -> bool:
-    """Is all of it in the memory of this process's CPU, in one piece?"""
-    if jax.default_backend() != "cpu":
+    """Is all of it where results go by default, a CPU, with nothing to watch for in between?"""
+    config: Any = jax.config
+    if jax.default_backend() != "cpu" or config.jax_debug_nans:
         return False
     arrays = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
-    return all(x.is_fully_addressable and len(x.devices()) == 1 for x in arrays)
+    home = {config.jax_default_device or jax.local_devices()[0]}
+    return all(x.devices() == home for x in arrays)
 
 
 @functools.cache

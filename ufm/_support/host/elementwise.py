@@ -21,26 +21,60 @@ def _logistic(x: Any) -> Any:
 
 
 def _quotient(x: Any, y: Any) -> Any:
-    """Of whole numbers rounded towards zero."""
-    found = x / y
-    return found if found.dtype == x.dtype else np.trunc(found).astype(x.dtype)
+    """Of integers rounded towards zero; −1 by zero."""
+    if x.dtype.kind == "f":
+        return x / y
+    floor, rest = np.divmod(x, y)
+    found = floor + ((rest != 0) & ((x < 0) != (y < 0))).astype(x.dtype)
+    return np.where(y == 0, x.dtype.type(-1), found)
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    """Of the sign of x; x by the integer zero."""
+    found = np.fmod(x, y)
+    return found if x.dtype.kind == "f" else np.where(y == 0, x, found)
+
+
+def _sign(x: Any) -> Any:
+    return np.copysign(np.sign(x), x) if x.dtype.kind == "f" else np.sign(x)
 
 
 def _select(which: Any, *cases: Any) -> Any:
     if len(cases) == 2:
         return np.where(which, cases[1], cases[0])
-    return np.choose(which, cases)
+    return np.choose(which, cases, mode="clip")
 
 
 def _convert(parameters: Any) -> Operation:
     dtype = np.dtype(parameters["new_dtype"])
-    return lambda x: x.astype(dtype)
+    if dtype != np.int32:
+        return lambda x: x.astype(dtype)
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+
+    def to_integer(x: Any) -> Any:
+        """NaN is 0, and what is too large the largest."""
+        if x.dtype.kind != "f":
+            return x.astype(dtype)
+        return np.clip(
+            np.nan_to_num(x.astype(float), posinf=most, neginf=least), least, most
+        ).astype(dtype)
+
+    return to_integer
 
 
-def _rounding(parameters: Any) -> Operation:
-    if parameters["rounding_method"].name == "TO_NEAREST_EVEN":
-        return np.rint
-    return lambda x: np.trunc(x + np.copysign(x.dtype.type(0.5), x))
+def is_elementwise(equation: Any) -> bool:
+    """Is it in the table, and does NumPy do the same with its types at every value?"""
+    name, inputs = equation.primitive.name, [x.aval for x in equation.invars]
+    kinds = {x.dtype.kind for x in inputs}
+    if name not in ELEMENTWISE:
+        return False
+    if name == "select_n":
+        return len(inputs) <= 30  # of np.choose
+    if name == "convert_element_type":  # int64 has no largest float64
+        return kinds != {"f"} or equation.outvars[0].aval.dtype != np.int64
+    if name == "round":
+        return equation.params["rounding_method"].name == "TO_NEAREST_EVEN"
+    return name in _OF_INTEGERS or kinds == {"f"}
 
 
 def _plain(operation: Operation) -> Callable[[Any], Operation]:
@@ -81,11 +115,12 @@ ELEMENTWISE: dict[str, Callable[[Any], Operation]] = {
         "not": np.invert,
         "or": np.bitwise_or,
         "pow": np.power,
-        "rem": np.fmod,
+        "rem": _remainder,
+        "round": np.rint,
         "rsqrt": lambda x: 1 / np.sqrt(x),
         "select_n": _select,
         "shift_right_arithmetic": np.right_shift,
-        "sign": np.sign,
+        "sign": _sign,
         "sin": np.sin,
         "sqrt": np.sqrt,
         "square": np.square,
@@ -97,5 +132,10 @@ ELEMENTWISE: dict[str, Callable[[Any], Operation]] = {
 } | {
     "convert_element_type": _convert,
     "integer_pow": lambda p: functools.partial(_power, exponent=p["y"]),
-    "round": _rounding,
 }
+
+#: Those that mean the same for integers and truth values, in NumPy and in XLA.
+_OF_INTEGERS = (
+    "add", "and", "div", "eq", "ge", "gt", "le", "lt", "max", "min", "mul", "ne", "neg", "not",
+    "or", "rem", "shift_right_arithmetic", "sign", "sub", "xor",
+)  # fmt: skip

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from ufm._support.host.elementwise import ELEMENTWISE, Operation
+from ufm._support.host.elementwise import ELEMENTWISE, Operation, is_elementwise
 from ufm._support.host.whole_arrays import WHOLE
 
 #: Turns of loops that the run in this thread may still make.
@@ -34,6 +34,8 @@ class _Step(NamedTuple):
     inputs: tuple[int, ...]
     #: A number where there is one output, which `run` then returns bare.
     outputs: int | tuple[int, ...]
+    #: Read here for the last time.
+    last: tuple[int, ...] = ()
 
 
 class HostProgram:
@@ -65,13 +67,15 @@ class HostProgram:
         slots = self._slots.copy()
         for slot, argument in zip(self._inputs, arguments, strict=True):
             slots[slot] = argument
-        for run, inputs, outputs in self._steps:
+        for run, inputs, outputs, last in self._steps:
             found = run(*[slots[i] for i in inputs])
             if isinstance(outputs, int):
                 slots[outputs] = found
             else:
                 for slot, value in zip(outputs, found, strict=True):
                     slots[slot] = value
+            for slot in last:
+                slots[slot] = None
         return [slots[i] for i in self._outputs]
 
     def _new(self, shape: Sequence[int]) -> int:
@@ -125,7 +129,7 @@ class HostProgram:
                 found = [self._broadcast(slots[0], equation)]
             elif _changes_nothing(equation):
                 found = slots
-            elif name in ELEMENTWISE:
+            elif is_elementwise(equation):
                 shape = np.broadcast_shapes(*(self._shapes[i] for i in slots))
                 choice = name == "select_n" and not self._shapes[slots[0]]
                 # A number chooses between arrays without touching them.
@@ -172,13 +176,30 @@ class HostProgram:
         for step in reversed(self._steps):
             outputs = (step.outputs,) if isinstance(step.outputs, int) else step.outputs
             if not read.isdisjoint(outputs):
-                kept.append(step)
+                last = set(step.inputs) - read - self._constant
+                kept.append(step._replace(last=tuple(last)))
                 read.update(step.inputs)
         self._steps = kept[::-1]
 
 
 def _on_host(value: Any) -> Any:
-    return np.asarray(value)[()]
+    return np.array(value)[()]
+
+
+#: All but these is left to XLA: smaller integers, keys of random numbers, complex numbers, …
+_DTYPES = {np.dtype(x) for x in ("bool", "int32", "int64", "float32", "float64")}
+
+
+def is_supported(jaxpr: Jaxpr) -> bool:
+    """Are all arrays of a program of types that NumPy and XLA treat alike?"""
+    variables = [*jaxpr.invars, *jaxpr.constvars, *(x for y in jaxpr.eqns for x in y.outvars)]
+    given = [value for equation in jaxpr.eqns for value in equation.params.values()]
+    inner = [x for value in given for x in (value if isinstance(value, tuple) else (value,))]
+    return all(getattr(x.aval, "dtype", None) in _DTYPES for x in variables) and all(
+        is_supported(x.jaxpr if isinstance(x, ClosedJaxpr) else x)
+        for x in inner
+        if isinstance(x, Jaxpr | ClosedJaxpr)
+    )
 
 
 _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat")
@@ -207,11 +228,13 @@ def _changes_nothing(equation: Any) -> bool:
 
 
 def _choice(which: Any, *cases: Any) -> Any:
-    return cases[int(which)]
+    return cases[min(max(int(which), 0), len(cases) - 1)]
 
 
 def _operation(equation: Any) -> Operation:
     build = (_LOOPS | WHOLE).get(equation.primitive.name)
+    if any(0 in x.aval.shape for x in equation.invars):
+        build = None
     found = None if build is None else build(equation)
     return found or _by_jax(equation)
 
@@ -232,8 +255,10 @@ def _take_a_turn() -> None:
         raise TooLongError
 
 
-def _while(equation: Any) -> Operation:
+def _while(equation: Any) -> Operation | None:
     p = equation.params
+    if p["cond_jaxpr"].out_avals[0].shape:  # mapped: each entry ends when its own turn comes
+        return None
     goes_on, body = HostProgram(p["cond_jaxpr"]), HostProgram(p["body_jaxpr"])
     first, second = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
 
@@ -254,6 +279,8 @@ def _scan(equation: Any) -> Operation:
     kept = [x.aval for x in equation.outvars[carried:]]
 
     def run(*arguments: Any) -> Any:
+        if len(turns) > _left.turns:
+            raise TooLongError
         constants, carry = arguments[:fixed], arguments[fixed : fixed + carried]
         every = arguments[fixed + carried :]
         rows = [np.empty(x.shape, x.dtype) for x in kept]

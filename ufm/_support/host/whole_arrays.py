@@ -3,6 +3,7 @@
 Each is built from its equation in the jaxpr.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 
 from ufm._support.host.elementwise import Operation
 
+_OF_TRUTH = (np.logical_and.reduce, np.logical_or.reduce)
 
-def _reduction(operation: Operation) -> Callable[[Any], Operation]:
-    def build(equation: Any) -> Operation:
-        axes = tuple(equation.params["axes"])
-        return lambda x: operation(x, axis=axes)
+
+def _reduction(operation: Operation) -> Callable[[Any], Operation | None]:
+    def build(equation: Any) -> Operation | None:
+        axes, dtype = tuple(equation.params["axes"]), equation.outvars[0].aval.dtype
+        if operation in _OF_TRUTH and equation.invars[0].aval.dtype != bool:
+            return None
+        return lambda x: operation(x, axis=axes, dtype=dtype)
 
     return build
 
@@ -57,7 +62,7 @@ def _dynamic_slice(equation: Any) -> Operation:
 
 def _dynamic_update_slice(_: Any) -> Operation:
     def run(x: Any, update: Any, *starts: Any) -> Any:
-        found = x.copy()
+        found = np.array(x)
         found[_window(x.shape, update.shape, starts)] = update
         return found
 
@@ -89,12 +94,13 @@ def _split(equation: Any) -> Operation:
 
 
 def _scatter(operation: Callable[..., None]) -> Callable[[Any], Operation | None]:
-    """Single entries of a vector, each index within it: what the library's programs do."""
+    """Single entries of a vector; what is outside it is dropped."""
 
     def build(equation: Any) -> Operation | None:
         axes = equation.params["dimension_numbers"]
         vector = len(equation.invars[0].aval.shape) == 1 and not axes.update_window_dims
-        if not vector or equation.invars[1].aval.shape[-1:] != (1,):
+        clips = equation.params["mode"].name == "CLIP"
+        if not vector or clips or equation.invars[1].aval.shape[-1:] != (1,):
             return None
 
         def run(x: Any, indices: Any, updates: Any) -> Any:
@@ -108,7 +114,9 @@ def _scatter(operation: Callable[..., None]) -> Callable[[Any], Operation | None
     return build
 
 
-def _product(equation: Any) -> Operation:
+def _product(equation: Any) -> Operation | None:
+    if {x.aval.dtype for x in equation.invars} != {equation.outvars[0].aval.dtype}:
+        return None
     ((left, right), (left_batch, right_batch)) = equation.params["dimension_numbers"]
     a, b = (x.aval for x in equation.invars)
     rows = [i for i in range(a.ndim) if i not in (*left, *left_batch)]
@@ -131,31 +139,38 @@ def _product(equation: Any) -> Operation:
     return run
 
 
-def _eigh(equation: Any) -> Operation:
-    triangle = "L" if equation.params["lower"] else "U"
+def _factorisation(
+    equation: Any, factors: Callable[[Any], Sequence[Any]]
+) -> Callable[[Any], Sequence[Any]] | None:
+    """Of one matrix; NaN where it is not finite, or the iteration does not converge."""
+    if len(equation.invars[0].aval.shape) != 2:
+        return None
+    like = [x.aval for x in equation.outvars]
 
-    def run(x: Any) -> Any:
-        if not np.all(np.isfinite(x)):
-            return np.full(x.shape, np.nan), np.full(x.shape[:-1], np.nan)
-        values, vectors = np.linalg.eigh(x, triangle)
-        return vectors, values
+    def run(x: Any) -> Sequence[Any]:
+        if np.all(np.isfinite(x)):
+            with contextlib.suppress(np.linalg.LinAlgError):
+                return factors(x)
+        return [np.full(y.shape, np.nan, y.dtype) for y in like]
 
     return run
+
+
+def _eigh(equation: Any) -> Operation | None:
+    triangle = "L" if equation.params["lower"] else "U"
+    return _factorisation(equation, lambda x: np.linalg.eigh(x, triangle)[::-1])
 
 
 def _svd(equation: Any) -> Operation | None:
     p = equation.params
 
-    def run(x: Any) -> Any:
-        shapes = [y.aval.shape for y in equation.outvars]
-        if not np.all(np.isfinite(x)):
-            return [np.full(shape, np.nan) for shape in shapes]
+    def factors(x: Any) -> Sequence[Any]:
         if not p["compute_uv"]:
             return [np.linalg.svd(x, compute_uv=False)]
         left, sizes, right = np.linalg.svd(x, full_matrices=p["full_matrices"])
         return sizes, left, right
 
-    return None if p.get("subset_by_index") else run
+    return None if p.get("subset_by_index") else _factorisation(equation, factors)
 
 
 def _reshape(equation: Any) -> Operation:
@@ -173,8 +188,10 @@ def _squeeze(equation: Any) -> Operation:
     return lambda x: x.reshape(shape)
 
 
-def _bitcast(equation: Any) -> Operation:
+def _bitcast(equation: Any) -> Operation | None:
     dtype = np.dtype(equation.params["new_dtype"])
+    if dtype.itemsize != equation.invars[0].aval.dtype.itemsize:
+        return None
     return lambda x: np.asarray(x).view(dtype)
 
 
