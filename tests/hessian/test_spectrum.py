@@ -90,7 +90,6 @@ def test_small_decays_keep_their_multiplicities(mu):
             assert found.definite_modulo_gauge
 
 
-@pytest.mark.repeats
 @every_loss
 def test_collapsed_points_that_are_no_minima(loss):
     rng = np.random.default_rng(0)
