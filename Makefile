@@ -55,7 +55,7 @@ test: check  ## format, lint, types, then the tests (which run the examples)
 	$(PYTEST) $(PROMISES)
 	$(CHEAP) $(PYTEST) $(PROMISES:%=--ignore=%)
 
-test-full: check  ## every case of every test, compiled as users have it: before a release
+test-full: check  ## every case of every test, compiled instead of run by NumPy: before a release
 	$(PYTEST) --full
 
 # Without this variable the theme prints an announcement.

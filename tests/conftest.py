@@ -65,6 +65,22 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True, scope="module")
+def _compiled_at_once(request):
+    """With --full XLA makes the runs that NumPy makes first: both ways are tested, each in whole.
+
+    Except where the choice between them is what is tested.
+    """
+    if not request.config.getoption("--full") or request.path.name == "test_quick_jit.py":
+        yield
+        return
+    # Not at the top: the hook that checks shapes has to come first.
+    from ufm._support.quick_jit import always_compiled
+
+    with always_compiled():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
 def _pdfs_with_outlines(request):
     """To cut fonts down to what a figure shows takes longer than to draw it.
 

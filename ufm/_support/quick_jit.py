@@ -144,7 +144,9 @@ class QuickJit(Generic[P, R]):
 
     def programs(self) -> int:
         """How many have been compiled: for tests of what is compiled anew."""
-        return self._plain._cache_size() + self._tuned._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+        plain: Any = self._plain
+        tuned: Any = self._tuned
+        return plain._cache_size() + tuned._cache_size()
 
 
 def quick_jit(

@@ -232,7 +232,8 @@ def _choice(which: Any, *cases: Any) -> Any:
 
 
 def _operation(equation: Any) -> Operation:
-    build = (_LOOPS | WHOLE).get(equation.primitive.name)
+    name = equation.primitive.name
+    build = _LOOPS.get(name) or WHOLE.get(name)
     if any(0 in x.aval.shape for x in equation.invars):
         build = None
     found = None if build is None else build(equation)
