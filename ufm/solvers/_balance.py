@@ -14,22 +14,11 @@ from jaxtyping import Array
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Penalties further apart than this factor are evened out.
-_LOPSIDED = 1e4
-
 
 def balance(problem: Problem, like: Array) -> Array:
     """β; 1 where a decay is zero."""
     lam_w, lam_h = (jnp.asarray(x, like.dtype) for x in (problem.lam_w, problem.lam_h))
     return _fourth_root(lam_h, lam_w)
-
-
-def evening(problem: Problem, params: Params) -> Array:
-    """The t for which tW and H/t are penalised about alike; 1 where W and H almost are."""
-    of_w = jnp.asarray(problem.lam_w, params.W.dtype) * jnp.sum(params.W**2)
-    of_h = jnp.asarray(problem.lam_h, params.W.dtype) * jnp.sum(params.H**2)
-    far = (of_w > _LOPSIDED * of_h) | (of_h > _LOPSIDED * of_w)
-    return jnp.where(far, _fourth_root(of_h, of_w), 1.0)
 
 
 def _fourth_root(x: Array, y: Array) -> Array:

@@ -18,14 +18,15 @@ Where the decay is far below the curvature of the loss, f is a steep and narrow 
 points that share their logits. Steps that keep the logits to first order leave it by the product of
 the changes of W and H. Where f would fall without that product, and where steps have failed again
 and again, the features are solved for anew, with W and b of the step: steps in the valley may then
-be as long as anywhere, where 10⁻³ would be too long at μ = 1e-12. All this happens in variables in
-which both decays are about equal (`_balance`).
+be as long as anywhere, where 10⁻³ would be too long at μ = 1e-12. A run that lasts is moved to the
+point with the same logits and the least decay now and then (`_same_logits`). All this happens in
+variables in which both decays are about equal (`_balance`).
 
 Along a step f costs no matrix product (`_line`). Any other step that falls far short of the model
 is halved, one that reaches the trust region's boundary is doubled, while f falls. Far-out starts
 saturate the softmax: f is piecewise linear there and quadratic models are good for nothing; the
-start, and any point after a failed step, is first halved along the ray (√τ W, √τ H, τb), and made
-one where W and H are penalised about alike, as they are at every minimum.
+start, and any point after a failed step, is first halved along the ray (√τ W, √τ H, τb), from the
+least decay at the same logits if W and H are penalised very differently.
 
 Where the predicted decrease drowns in the rounding of f, the decrease is measured by gradients,
 ½ (g + g⁺)ᵀs, exact for quadratics: gradients fall to 1e-13 and below instead of stalling near the
@@ -47,7 +48,6 @@ from ufm.model.evaluation import evaluated
 from ufm.model.hessian_product import Linearisation, linearise, linearise_at
 from ufm.model.params import along
 from ufm.model.problem import Params, Problem, data_loss, dot, gradient_at, norm, penalty
-from ufm.solvers._balance import evening, scaled
 from ufm.solvers._branches import either, only_if
 from ufm.solvers._line import (
     Line,
@@ -60,6 +60,7 @@ from ufm.solvers._line import (
 )
 from ufm.solvers._loop import Point
 from ufm.solvers._model import ModelStep
+from ufm.solvers._same_logits import is_lopsided, least_decay
 from ufm.solvers._split import minimise_split
 
 default_max_steps = 5_000
@@ -72,6 +73,9 @@ evaluates_start = balanced = True
 _SHORT, _GOOD = 0.25, 0.75
 #: A step shortened to less than this counts as cut, and so many cuts mark a problem as hard.
 _CUT, _HARD = 0.3, 4
+#: The decay is minimised at the same logits after this many steps, and after twice, four times, …
+#: as many: oftener, the run would lose its trust region too often.
+_FIRST_SLIDE = 32
 #: A step is taken if the gradient or f confirms this fraction of the decrease.
 _ACCEPT = 1e-4
 #: A loss that is linear along the ray falls by half when logits are halved, one of moderate logits
@@ -84,8 +88,8 @@ _MOST_WHOLE_STEPS = 16
 
 class _State(NamedTuple):
     at: Linearisation
-    #: The start has been evaluated.
-    started: Array
+    #: Steps so far; the first evaluates the start.
+    steps: Array
     radius: Array
     #: The largest ‖∇f‖ so far, or 1: gradients are small or not against this.
     largest: Array
@@ -96,6 +100,15 @@ class _State(NamedTuple):
     whole_steps: Array
     next_whole_steps: Array
 
+    @property
+    def started(self) -> Array:
+        return self.steps > 0
+
+    @property
+    def slides(self) -> Array:
+        """This step minimises the decay at the same logits."""
+        return (self.steps >= _FIRST_SLIDE) & (self.steps & (self.steps - 1) == 0)
+
 
 class _Trial(NamedTuple):
     """A point that a step may end at, and how it was found."""
@@ -105,7 +118,7 @@ class _Trial(NamedTuple):
     #: From the old point to this one, or to the trial that this one replaces.
     model: ModelStep
     fall: Array
-    #: The old point moved along the ray, or was evened out.
+    #: The old point moved along the ray, or to the least decay at its logits.
     on_the_ray: Array
     #: The first trial fell short of the model, or could be longer: a second one replaces it.
     short: Array
@@ -128,7 +141,7 @@ def init(problem: Problem, point: Point) -> _State:
     zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     return _State(
         at=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), at),
-        started=no,
+        steps=zero,
         radius=jnp.zeros_like(point.value),
         largest=jnp.ones_like(point.value),
         rescale=no,
@@ -158,7 +171,7 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     accepted = (finite & falls) | trial.on_the_ray | ~state.started
     radius = _next_radius(state.radius, trial, drowned)
     radius = jnp.where(trial.on_the_ray, state.radius, radius)
-    radius = jnp.where(state.started, radius, norm(trial.point.grad))
+    radius = jnp.where(state.started & ~state.slides, radius, norm(trial.point.grad))
     new = either(accepted, (trial.point, trial.at), (point, state.at))
     return new[0], _next_state(problem, state, new[1], radius, accepted, trial), trial.products
 
@@ -179,8 +192,10 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     radius = jnp.minimum(state.radius, 0.5 * norm(point.params) + 1.0)
     here = state.at._replace(params=point.params)
     length, bent = _scaled_step(problem, point, here, state, trial)
-    exchange = jnp.where(state.rescale & ~second, evening(problem, point.params), 1.0)
-    on_the_ray = ~second & ((length < 1.0) | (exchange != 1.0))
+    slides = state.slides | (state.rescale & is_lopsided(problem, point.params))
+    slides &= ~second
+    slid = only_if(slides, lambda: least_decay(problem, point.params), point.params)
+    on_the_ray = ~second & ((length < 1.0) | slides)
     whole = (state.whole_steps > 0) | (problem.num_columns == problem.num_classes)
     goal = jnp.minimum(0.5, jnp.sqrt(size / state.largest)) * size
     # The features alone: to a tenth of the old or new gradient.
@@ -197,7 +212,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     )
     target = jax.lax.cond(
         on_the_ray,
-        lambda: on_ray(scaled(point.params, exchange), length),
+        lambda: on_ray(slid, length),
         lambda: jax.tree.map(jnp.add, along(length, trial.model.step, point.params), found.step),
     )
     new, new_at = _evaluate(problem, target)
@@ -288,7 +303,7 @@ def _next_state(
     again = jnp.where(~accepted & ~whole, state.next_whole_steps, 0)
     return _State(
         at=at,
-        started=jnp.ones((), bool),
+        steps=state.steps + 1,
         radius=radius,
         largest=state.largest,
         rescale=~accepted | ~state.started,
