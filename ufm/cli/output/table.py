@@ -71,7 +71,7 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
     matching = sum(result["geometry_matches"] for result in results)
     lines = [
         f"{certified} of {total} runs ended at a proven global minimum; "
-        f"{matching} of {total} have its predicted geometry."
+        f"{matching} of {total} have the predicted geometry."
     ]
     for result in results:
         others = {
