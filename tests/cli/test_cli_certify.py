@@ -248,7 +248,7 @@ def test_bad_files_are_one_line_and_write_nothing(capsys):
     for path, message in {
         "nowhere.npz": "does not exist: check the path",
         "half.npz": "is damaged or truncated: write it again",
-        "text.npz": f"is no .npz file: {how}",
+        "text.npz": f"is not an .npz file: {how}",
         "pickle.npz": f"is a pickle, which is never loaded: {how}",
         "folder.npz": "is a folder: give the .npz file itself",
     }.items():

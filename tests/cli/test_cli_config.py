@@ -116,7 +116,7 @@ def test_a_wrong_field_is_named_with_its_file(text, message, capsys):
     [
         ("mine.toml", "dim 3", "mine.toml is not TOML: Expected '=' after a key"),
         ("mine.toml", "dim = 3\ndim = 4", "mine.toml is not TOML: Cannot overwrite a value"),
-        ("mine.toml", b"\x93NUMPY\xff", "mine.toml is not TOML: it is no text in UTF-8"),
+        ("mine.toml", b"\x93NUMPY\xff", "mine.toml is not TOML: it is not UTF-8 text"),
         ("mine.json", '{"dim": 3', "mine.json is not JSON: Expecting ',' delimiter"),
         ("mine.json", "[3]", "mine.json must hold fields and their values, as in config.json"),
     ],

@@ -193,10 +193,10 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "truncated": (whole[: len(whole) // 2], "is damaged or truncated"),
         "flipped": (bytes(flipped), "W in {} is damaged or truncated"),
         "pickle": (pickle.dumps({"W": W}), "is a pickle, which is never loaded"),
-        "text": (b"W = 1\n", "is no .npz file: write it with numpy.savez"),
-        "empty": (b"", "is no .npz file"),
+        "text": (b"W = 1\n", "is not an .npz file: write it with numpy.savez"),
+        "empty": (b"", "is not an .npz file"),
         "zip": (archive.getvalue(), "is a zip archive without NumPy arrays"),
-        "npy": (array.getvalue(), "is one array (.npy), not an .npz"),
+        "npy": (array.getvalue(), "is a single array (.npy), not an .npz file"),
     }
 
 

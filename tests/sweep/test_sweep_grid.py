@@ -268,7 +268,7 @@ def test_a_mark_of_byte_order_is_read_past(tmp_path):
 
 
 def test_a_file_nested_too_deep_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match="it is nested too deep"):
+    with pytest.raises(ValueError, match="it is nested too deeply"):
         loaded(tmp_path, "a = " + "[" * 5000 + "]" * 5000)
 
 
