@@ -228,7 +228,7 @@ def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
     [
         ("--root-starts -1", "--root-starts must be at least 0, got -1"),
         ("--starts-per-rank -2", "--starts-per-rank must be at least 0, got -2"),
-        ("--lam-w 0", "critical points are sought with lam_w > 0 and lam_h > 0 only"),
+        ("--lam-w 0", "a search for critical points needs lam_w > 0 and lam_h > 0"),
         ("--lam-h nan", "lam_h must be non-negative and finite, got nan"),
         ("--losses hinge", "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:"),
         ("--num-classes 64 --dim 64", "the class means have 8,256 dimensions, and a census takes"),
