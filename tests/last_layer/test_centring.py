@@ -119,7 +119,7 @@ def test_without_a_bias_the_mean_makes_one():
     np.testing.assert_allclose(moved.b, np.asarray(point.W) @ np.asarray(point.H).mean(axis=1))
     layer = centred_layer(layer_of(point.W, point.H, None, None))
     assert layer is not None
-    assert "moved into the bias, which the layer itself does not have" in layer.notes[0]
+    assert "moved into the bias, which the layer does not have" in layer.notes[0]
     assert isinstance(layer.params, Params)
 
 

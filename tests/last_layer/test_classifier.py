@@ -100,8 +100,8 @@ def test_flags_override_the_file_and_say_so(path):
     assert layer.problem.loss.label() == "CE"
     assert layer.problem.lam_w == 1e-3
     said = " ".join(layer.notes)
-    assert "lam_w = 0.001, as given, overrides 0.02 of the file" in said
-    assert "loss = ce, as given, overrides ls:0.1 of the file" in said
+    assert "the given lam_w = 0.001 overrides 0.02 of the file" in said
+    assert "the given loss = ce overrides ls:0.1 of the file" in said
     # The same value is no override.
     assert not load_classifier(path, loss="LS:0.1", lam_w=2e-2).notes[0].startswith("l")
 

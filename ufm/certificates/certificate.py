@@ -1,6 +1,6 @@
 r"""Classify a point: global minimum, strict saddle, local minimum, or undecided.
 
-gap = f(point) − (lower bound on f*)        allows for rounding; at any point, critical or not
+    gap = f(point) − (lower bound on f*)        at any point, critical or not; allows for rounding
 
 GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The lower bound comes from convex
 duality (`ufm.certificates.dual_bounds`) for convex losses, and from the scalar bound of
@@ -134,12 +134,12 @@ def certify(problem: Problem, params: Params, tol: float | Scalar | None = None)
         params: Any point, critical or not: W (K, d), H (d, N), samples ordered by class, b (K,) or
             None.
         tol: The largest gap of a global minimum, relative to f(0) − f, or to (f(0) − inf L)/1000 if
-        that is larger (beyond the collapse threshold). None is 1e-6, but at most a gap of
-        1e-3 (f − inf L), which is smaller at tiny decays. If the tolerance is below the
-        rounding error, the verdict is UNDECIDED, and `explain()` names a larger one that can be
-        decided. Float32 needs a larger tolerance.
+            that is larger (beyond the collapse threshold). None is 1e-6, but at most a gap of
+            1e-3 (f − inf L), which is smaller at tiny decays. If the tolerance is below the
+            rounding error, the verdict is UNDECIDED, and `explain()` names a larger one that can be
+            decided. Float32 needs a larger tolerance.
 
-        Returns:
+    Returns:
         The verdict, its reason, and the numbers on which it rests.
 
     Raises:

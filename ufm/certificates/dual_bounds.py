@@ -10,12 +10,12 @@ The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimu
 - no conjugate known, g convex, L ≥ ℓ₀:
   f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
 - free bias (λ_b = 0), CE and LS: −‖r‖²/(2λ_b) becomes −θ ½‖r‖₁ B with B a bound on the range of an
-optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
+  optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
 - Γ − r ωᵀ has row sums 0, so that its bias term vanishes for every λ_b ≥ 0. It is always feasible
-for MSE, and for CE and LS unless a probability becomes negative. The better of the two bounds is
-used;
+  for MSE, and for CE and LS unless a probability becomes negative. The better of the two bounds is
+  used;
 - the focal loss on {p_y ≥ p*}, where it is convex: the bound without a conjugate holds for all
-points of that region (`region_lower_bound`).
+  points of that region (`region_lower_bound`).
 
 Every number has a bound on its own rounding error (`ufm.model.rounding`), which covers versions of
 Γ that a compiler computes with different digits. The dual norm is rounded up before it is used.

@@ -53,7 +53,7 @@ def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
     Returns:
         The least curvature with its direction, and the theory's escape direction.
 
-        Raises:
+    Raises:
         ValueError: The point or its Hessian is not finite.
     """
     pairs = extremal_eigenpairs(problem, params, key, count=1, end="smallest")

@@ -6,13 +6,13 @@ repeated alone. It examines
 - the origin, and the symmetric critical point with ρ > 0 (`ufm.minimum.global_minimum.frame`),
 - the end points of Newton runs from random starts at several scales,
 - the end points of runs from the frame with the rows and features of some classes set to zero
-("dead" classes).
+  ("dead" classes).
 
-All points are those of the problem of class means, so that nothing depends on n. A point is found
-if
+All points are those of the problem of class means, so that nothing depends on n. A point counts as
+found if
 
-‖∇f‖ ≤ 1e-10,   all eigenvalues of ∇²f positive except the zeros that rotations force,
-f > (the value of another examined point) · (1 + 1e-8),
+    ‖∇f‖ ≤ 1e-10,   all eigenvalues of ∇²f positive except the zeros that rotations force,
+    f > (the value of another examined point) · (1 + 1e-8),
 
 with eigenvalues over all features as in `ufm.certificates.second_order`. Like LOCAL_MINIMUM, this
 is a numerical statement about a critical point nearby. The point is not global because another

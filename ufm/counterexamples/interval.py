@@ -118,12 +118,12 @@ def spurious_interval(minimum: SpuriousMinimum, accuracy: float = 1e-6) -> Inter
         minimum: From `hunt`.
         accuracy: The requested relative error of both ends, in [1e-9, 1).
 
-        Returns:
+    Returns:
         Both ends, in μ√n, and the events there.
 
-        Raises:
+    Raises:
         ValueError: The accuracy is out of range, the point is not a local minimum at its own decay,
-        or its value is below those of the origin and the frame.
+            or its value is below those of the origin and the frame.
     """
     if not 1e-9 <= accuracy < 1:
         raise ValueError(f"accuracy must be in [1e-9, 1), got {accuracy}")

@@ -96,7 +96,7 @@ def explore(
         key: Random key of all starts.
         starts_per_rank: Random starts for each rung of the rank ladder.
         max_partitions: Largest number of partitions of the classes to search; if there are more, a
-        random sample.
+            random sample.
         starts_per_partition: Starts for each rank of each partition.
         root_starts: Starts of the root finder, which makes no assumption on the structure.
         flows: Number of gradient flows from small starts.

@@ -90,8 +90,8 @@ def find_roots(
         problem: The problem.
         starts: Points with a leading axis over the starts.
         most: σ_max of the step −Re(∇²f + iσ)⁻¹∇f, one number or one for each start. If it is small,
-        the first steps are long and can end anywhere; if it is large, they follow the flow of
-        −∇½‖∇f‖². None is λ_W + λ_H.
+            the first steps are long and can end anywhere; if it is large, they follow the flow of
+            −∇½‖∇f‖². None is λ_W + λ_H.
         max_steps: Largest number of steps.
         on_done: Called with the number of each finished start.
 

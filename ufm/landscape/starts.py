@@ -5,7 +5,7 @@ global minimum, or close to known points:
 
 - "noise": Gaussian entries, ¼ to 4 times as large as the minimum's;
 - "truncation": the minimum restricted to its r first singular directions, r random, with noise of
-1 % to 30 % of its size;
+  1 % to 30 % of its size;
 - "perturbation": a critical point found before, with the same noise.
 """
 

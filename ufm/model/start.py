@@ -33,7 +33,7 @@ def init_params(
     Args:
         problem: The problem.
         key: Random key. Start i depends only on it and on i, so that a longer batch begins with a
-        shorter one.
+            shorter one.
         scale: Standard deviation of every entry.
         num_starts: Number of starts along a new leading axis; None adds no axis.
         dtype: float32 or float64; None is JAX's default.

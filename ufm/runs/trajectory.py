@@ -65,7 +65,7 @@ def trajectory(
         max_steps: As for `solve`.
         num_points: Largest number of points.
 
-        Returns:
+    Returns:
         Steps, values, NC metrics and points, with a leading axis over the steps.
 
     Raises:

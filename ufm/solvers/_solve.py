@@ -109,10 +109,10 @@ def solve(
             is that of the run.
         method: "newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam".
         tol: The gradient norm ‖∇f‖ to reach; None is min(1e-10, 1e-6 μ) in float64 and the rounding
-        floor of the gradient in float32.
+            floor of the gradient in float32.
         max_steps: Largest number of steps; None is the method's default.
 
-        Returns:
+    Returns:
         The best point, its value and gradient norm, the numbers of steps and products, the status
         and the history.
 
@@ -241,7 +241,7 @@ def polish(
         tol: As for `solve`, in float64.
         max_steps: Largest number of float64 steps; None is the method's default.
 
-        Returns:
+    Returns:
         The runs in float64. Steps, products and history continue those of `solution`; `status` and
         `tol` are those of the float64 run.
 

@@ -53,15 +53,15 @@ def spectrum_along(
     Each point costs about 20 passes over the samples, each linear in N.
 
     Args:
-    problem: The problem.
-    path: From `trajectory`.
-    on_done: Called after each point.
+        problem: The problem.
+        path: From `trajectory`.
+        on_done: Called after each point.
 
     Returns:
-    Counts and ends, with a leading axis over the points.
+        Counts and ends, with a leading axis over the points.
 
     Raises:
-    ValueError: A point is not finite, or Kd + K exceeds 10,000.
+        ValueError: A point is not finite, or Kd + K exceeds 10,000.
     """
     counts, ends = [], []
     for moment in range(len(np.asarray(path.step))):

@@ -57,13 +57,13 @@ def spectrum(
     Args:
         problem: The problem, with decays.
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None; without
-        `params`, `at` chooses the point.
+            `params`, `at` chooses the point.
         method: "auto", by structure; "closed_form"; "collapsed"; "dense", up to 10,000 dimensions;
-        or "lanczos", both ends and counts of signs.
+            or "lanczos", both ends and counts of signs.
         at: Without `params`: "minimum" (the global one), "origin", or "frame", the symmetric
-        critical point with ρ > 0 of a balanced problem, which need not be the minimum.
+            critical point with ρ > 0 of a balanced problem, which need not be the minimum.
         cluster_tol: Eigenvalues within this width are merged; None is 1e-9 of the largest, and less
-        for small decays.
+            for small decays.
         count: For "lanczos": number of eigenvalues at each end.
         key: For "lanczos": random key of the first vectors; None uses a fixed key.
 

@@ -6,13 +6,13 @@ function of the mean is at most that of gᵀBg/n in expectation, and Chernoff's 
 log E exp(t gᵀBg) = −½ Σ log(1 − 2tλ_i):
 
 1. 0 ≤ B ≤ 1, for example a projector: −log(1 − 2t(λ − a)) is convex in λ, so that B with only the
-eigenvalues 0 and 1 is the worst case. With F = tr B/n, the mean is beyond a ≠ F with probability at
-most
+   eigenvalues 0 and 1 is the worst case. With F = tr B/n, the probability that the mean is beyond
+   a ≠ F is at most
 
        exp(−(Pn/2) kl(F‖a)),     kl(F‖a) = F log(F/a) + (1−F) log((1−F)/(1−a)).
 
 2. −b ≤ B ≤ b with Σλ_i² ≤ S: (−½log(1−2tλ) − tλ)/λ² increases in λ, so that n times the mean
-differs from tr B by s or more on one given side with probability at most
+   differs from tr B by s or more on one given side with probability at most
 
        exp(−(PS/2b²) ψ(sb/S)),     ψ(u) = u − log(1 + u).
 

@@ -67,7 +67,7 @@ def spectral_density(
         num_matvecs: Lanczos steps for each, capped at the number of parameters.
         grid: Points for the density, in units of the eigenvalues; None covers the spectrum.
         width: Standard deviation of the Gaussian at each eigenvalue; None is 1/100 of the spectrum
-        if every probe is resolved, else π/2 · spectrum / num_matvecs, about the resolution.
+            if every probe is resolved, else π/2 · spectrum / num_matvecs, about the resolution.
         confidence: Probability with which an interval contains the exact value, at least.
         max_bytes: Largest memory for the basis, in bytes.
 
@@ -108,7 +108,7 @@ def spectral_density_of(
 
     Args:
         function: `function(point, *args)` is a scalar. Pass data as `args`: data that the function
-        closes over is compiled in.
+            closes over is compiled in.
         point: A tree of float arrays.
         key: Random key; probe i depends only on it and on i.
         args: A tuple of further arguments, or the only one.

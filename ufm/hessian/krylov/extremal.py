@@ -148,14 +148,14 @@ def extremal_eigenpairs_of(
 
     Args:
         function: `function(point, *args)` is a scalar. Pass data as `args`: data that the function
-        closes over is compiled in.
+            closes over is compiled in.
         point: A tree of float arrays.
         key: Random key of the first block of vectors.
         args: A tuple of further arguments, or the only one.
         count: Number of eigenvalues.
         end: "smallest" or "largest".
         tol: Largest residual, relative to the Hessian's norm; None is 1e-9 in float64 and 1e-4 in
-        float32.
+            float32.
         max_products: Largest number of Hessian products.
         max_bytes: Largest memory for the basis, in bytes.
 

@@ -4,10 +4,10 @@ If the columns of each class coincide, the Hessian splits (N columns, n_k of cla
 weighted; see `ufm.model.class_means`):
 
 1. Deviations from the class means: the eigenvalues of D_k = λ_H I + WᵀS_kW for each class, with
-S_k the Hessian of the loss over the number of samples, each ×(n_k − 1).
+   S_k the Hessian of the loss over the number of samples, each ×(n_k − 1).
 2. Class means: the Hessian of the K-column problem with features √n_k h̄_k.
 3. Dimensions outside the row space and the features: closed form
-(`ufm.hessian.structured.complement`), so that 1 and 2 have only r = rank [W; Hᵀ] dimensions.
+   (`ufm.hessian.structured.complement`), so that 1 and 2 have only r = rank [W; Hᵀ] dimensions.
 
 The numerical method sees only a matrix of 2Kr + K rows. Multiplicities are exact, because they are
 the dimensions of the parts above.
