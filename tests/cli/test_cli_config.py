@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_is_named(capsys):
 def test_a_value_out_of_range_says_where_options_come_from(capsys):
     said = refused(capsys, "--config", written("lam_w = -1"), "--out", "run")
     assert said == (
-        "lam_w must be non-negative and finite, got -1.0 (options of mine.toml, then of the flags)"
+        "lam_w must be non-negative and finite, got -1.0 (with options from mine.toml and flags)"
     )
     assert not Path("run").exists()
 

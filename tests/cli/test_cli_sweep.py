@@ -193,7 +193,7 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in said
     last = said.rstrip().splitlines()[-1]
     assert last == (
-        f"Interrupted: {done:,} of 10,000 cells are done. Go on with: ufm sweep long.toml"
+        f"Interrupted: {done:,} of 10,000 cells are done. Continue with: ufm sweep long.toml"
     )
 
 

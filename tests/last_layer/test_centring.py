@@ -137,7 +137,10 @@ def test_the_command_says_both_and_writes_a_certificate_of_either(capsys, tmp_pa
     assert "33.3 % of |H|^2, is moved into the bias" in second
     assert "verdict  GLOBAL_MINIMUM" in second
     assert f"{star:.10g}" in second
-    assert "The certificate is of the layer as given; --centred writes that of the other." in second
+    assert (
+        "The certificate is of the layer as given; --centred writes that of the centred layer."
+        in second
+    )
 
     assert main(["certify", "head.npz", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
