@@ -145,7 +145,7 @@ def test_query_export_reindex(tiny, capsys):
     assert printed(capsys, "store", "reindex").startswith("8 of 8 cells in ")
     assert Path("ufm-results/tiny/index.sqlite").exists()
     said = refused(capsys, "store", "query", "1; DROP TABLE cells")
-    assert said.startswith("'1; DROP TABLE cells' is no condition on the cells")
+    assert said.startswith("'1; DROP TABLE cells' is not a condition on the cells")
     said = refused(capsys, "store", "export", "all.xls")
     assert said == "all.xls must end with .csv or .parquet"
 
