@@ -275,7 +275,11 @@ def _while(equation: Any) -> Operation | None:
 
 def _scan(equation: Any) -> Operation:
     p = equation.params
-    body, fixed, carried = HostProgram(p["jaxpr"]), p["num_consts"], p["num_carry"]
+    body = HostProgram(p["jaxpr"])
+    # JAX 0.12 renamed the parameters with the numbers of constants and carries. Count them by rank:
+    # scanned and stacked arrays have one axis more outside the body.
+    carried = _of_equal_rank(equation.outvars, p["jaxpr"].out_avals)
+    fixed = _of_equal_rank(equation.invars, p["jaxpr"].in_avals) - carried
     turns = range(p["length"])[:: -1 if p["reverse"] else 1]
     kept = [x.aval for x in equation.outvars[carried:]]
 
@@ -294,6 +298,10 @@ def _scan(equation: Any) -> Operation:
         return [*carry, *rows]
 
     return run
+
+
+def _of_equal_rank(outside: Any, inside: Any) -> int:
+    return sum(x.aval.ndim == y.ndim for x, y in zip(outside, inside, strict=True))
 
 
 def _cond(equation: Any) -> Operation:
