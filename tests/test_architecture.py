@@ -15,7 +15,7 @@ AUDITED = ("ufm/last_layer/dossier/verify.py",)
 
 
 def exported_names(source: str) -> set[str]:
-    """What a package's __init__ offers: what it binds, and the keys of its table `_HOME`."""
+    """What a package's __init__ offers: what it binds, and the names in its table `_NAMES`."""
     names: set[str] = set()
     for node in ast.parse(source).body:
         body = node.body if isinstance(node, ast.If) else [node]
@@ -27,8 +27,10 @@ def exported_names(source: str) -> set[str]:
             elif isinstance(statement, ast.Assign):
                 targets = [ast.unparse(target) for target in statement.targets]
                 names |= set(targets)
-                if targets == ["_HOME"]:
-                    names |= set(ast.literal_eval(statement.value))
+                if targets == ["_NAMES"]:
+                    names |= {
+                        x for each in ast.literal_eval(statement.value).values() for x in each
+                    }
     return {name for name in names if not name.startswith("_")}
 
 
@@ -78,7 +80,7 @@ def test_no_export_has_the_name_of_a_submodule():
         "from ufm.saddle import saddle as saddle",
         "from ufm.other import x as saddle",
         "if TYPE_CHECKING:\n    from ufm.other import saddle as saddle",
-        '_HOME = {"Saddle": "ufm.saddle", "saddle": "ufm.saddle"}',
+        '_NAMES = {"ufm.saddle": ("Saddle", "saddle")}',
         "def saddle():\n    pass",
         "saddle = 1",
     ],

@@ -35,6 +35,15 @@ def test_a_program_is_compiled_once_it_has_worked_enough():
     assert large.programs() == 1
 
 
+def test_a_program_is_looked_through_at_its_first_call_only(monkeypatch):
+    seen = []
+    monkeypatch.setattr("ufm._support.quick_jit.is_supported", lambda x: not seen.append(x))
+    double = quick_jit(lambda x: 2 * x)
+    for _ in range(3):
+        double(3.0)
+    assert len(seen) == 1
+
+
 def test_whoever_runs_it_a_batch_has_one_program():
     double = quick_jit(lambda x: 2 * x, host_work=15_100)
     assert double.chosen(3, 1.0)[1] is False

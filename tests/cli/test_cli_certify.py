@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import complaint
 from dossiers import minimiser, verify
 from points import gaussian, make, origin
 
@@ -43,17 +44,7 @@ def save(params, path="layer.npz", **changes) -> str:
 
 
 def refused(capsys, *arguments: str) -> str:
-    """The one line on standard error of a command that ends with 2 and writes nothing."""
-    before = sorted(os.listdir())
-    with pytest.raises(SystemExit) as stop:
-        main(["certify", *arguments])
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("ufm: error: ")
-    assert captured.err.count("\n") == 1
-    assert sorted(os.listdir()) == before
-    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+    return complaint(capsys, "certify", *arguments)
 
 
 def test_the_summary_of_a_minimum(capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import complaint
 
 from ufm.cli import COMMANDS, main, parse
 from ufm.cli.solve import Solve
@@ -36,13 +37,7 @@ def written(text: str | bytes, name: str = "mine.toml") -> str:
 
 
 def refused(capsys, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main(["solve", *arguments])
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+    return complaint(capsys, "solve", *arguments)
 
 
 def test_the_file_replaces_defaults_and_flags_replace_the_file():

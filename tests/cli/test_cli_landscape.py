@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import complaint
 from landscapes import DECAYS, EFFORT, SIZES, small_census
 from model_oracle import objective_and_gradient
 
@@ -53,15 +54,7 @@ def landscape(*options: str) -> int:
 
 
 def refused(capsys, *options: str) -> str:
-    """The one line on standard error of a command that ends with 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["landscape", *options])
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+    return complaint(capsys, "landscape", *options)
 
 
 def stored(name: str = "run/ce.json"):

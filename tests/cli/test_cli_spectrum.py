@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import complaint
 from dossiers import minimiser
 from model_oracle import dense_hessian
 from points import make
@@ -196,17 +197,7 @@ def test_along_a_run(capsys):
 
 
 def refused(capsys, *options: str) -> str:
-    """The one line on standard error of a command that ends with 2 and writes nothing."""
-    before = sorted(os.listdir())
-    with pytest.raises(SystemExit) as stop:
-        main(["spectrum", *options])
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("ufm: error: ")
-    assert captured.err.count("\n") == 1
-    assert sorted(os.listdir()) == before
-    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+    return complaint(capsys, "spectrum", *options)
 
 
 @pytest.mark.parametrize(

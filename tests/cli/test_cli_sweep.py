@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from commands import complaint
 
 from sweeps import SIZES, TINY, written
 from ufm.cli import main
@@ -34,17 +35,6 @@ def printed(capsys, *arguments: str) -> str:
     capsys.readouterr()
     assert main(list(arguments)) == 0
     return capsys.readouterr().out
-
-
-def refused(capsys, *arguments: str) -> str:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
 
 
 def test_a_sweep_says_what_came_out(tiny, capsys):
@@ -100,7 +90,7 @@ def test_a_dry_run_counts_what_is_done_and_refuses_the_folder_of_another_sweep(
     printed(capsys, "sweep", tiny)
     assert printed(capsys, "sweep", tiny, "--dry-run").startswith("8 cells, 8 of them done; 0 ")
     other = str(written(tmp_path, TINY.replace("dim = 6", "dim = 5"), "other.toml"))
-    said = refused(capsys, "sweep", other, "--dry-run", "--out", "ufm-results/tiny")
+    said = complaint(capsys, "sweep", other, "--dry-run", "--out", "ufm-results/tiny")
     assert said == (
         "ufm-results/tiny holds another sweep (8 of its 8 cells are not in the file, such as those "
         "with dim = 6): put them back, or choose another --out"
@@ -144,27 +134,27 @@ def test_query_export_reindex(tiny, capsys):
     Path("ufm-results/tiny/index.sqlite").unlink()
     assert printed(capsys, "store", "reindex").startswith("8 of 8 cells in ")
     assert Path("ufm-results/tiny/index.sqlite").exists()
-    said = refused(capsys, "store", "query", "1; DROP TABLE cells")
+    said = complaint(capsys, "store", "query", "1; DROP TABLE cells")
     assert said.startswith("'1; DROP TABLE cells' is not a condition on the cells")
-    said = refused(capsys, "store", "export", "all.xls")
+    said = complaint(capsys, "store", "export", "all.xls")
     assert said == "all.xls must end with .csv or .parquet"
 
 
 def test_what_is_no_sweep_is_refused_in_one_line(tmp_path, capsys):
-    assert refused(capsys, "sweep", "nowhere.toml") == "nowhere.toml: No such file or directory"
+    assert complaint(capsys, "sweep", "nowhere.toml") == "nowhere.toml: No such file or directory"
     file = str(written(tmp_path, TINY.replace("dim = 6", "dim = 0")).relative_to(tmp_path))
-    said = refused(capsys, "sweep", file)
+    said = complaint(capsys, "sweep", file)
     assert said == "tiny.toml: problem: dim must be a positive whole number, got 0 (cell 0)"
     assert not Path("ufm-results").exists()
-    said = refused(capsys, "store", "query", "1")
+    said = complaint(capsys, "store", "query", "1")
     assert said == "there is no sweep in ufm-results: name its folder with --store"
-    assert refused(capsys, "sweep", file, "--shard", "9/8").startswith("of n shards i goes")
+    assert complaint(capsys, "sweep", file, "--shard", "9/8").startswith("of n shards i goes")
 
 
-def test_another_sweep_in_the_folder_is_refused(tiny, tmp_path, capsys):
+def test_another_sweep_in_the_folder_is_complaint(tiny, tmp_path, capsys):
     printed(capsys, "sweep", tiny)
     written(tmp_path, TINY.replace("count = 2", "count = 1"))
-    assert refused(capsys, "sweep", tiny).startswith("ufm-results/tiny holds another sweep")
+    assert complaint(capsys, "sweep", tiny).startswith("ufm-results/tiny holds another sweep")
 
 
 def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(tmp_path):

@@ -36,15 +36,7 @@ def trained(*options: str) -> int:
 
 
 def refused(capsys, *options: str) -> str:
-    """The one line on standard error of a command that ends with 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["train", *options])
-    assert stop.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("ufm: error: ").rstrip("\n")
+    return complaint(capsys, "train", *options)
 
 
 def stored(name: str):

@@ -10,23 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
+from sweeps import TINY, batches, check_same, go_on, loaded
 from ufm.sweep import COLUMNS, index, open_store, reindex, run_sweep
 from ufm.sweep.batch import DamagedBatchError
 from ufm.sweep.provenance import threads
 from ufm.sweep.store import StoreWarning
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A sweep and its finished store."""
-    return finished_store(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    """A copy of it to be damaged."""
-    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
 
 
 def cells_in(path: Path) -> list[int]:

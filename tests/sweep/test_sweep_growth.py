@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import re
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from network_sweeps import SMALL
 from network_sweeps import loaded as loaded_networks
 
-from sweeps import TINY, finished_store, go_on, loaded
+from sweeps import TINY, go_on, loaded
 from ufm import init_params, parse_loss, solve
 from ufm.model.problem import Problem
 from ufm.networks.sweeps.summary import cells_of
@@ -25,17 +24,6 @@ from ufm.sweep.writer import make_store
 #: A value more in the middle of a range, and one before another: cells have other places in it.
 GROWN = TINY.replace("[1e-3, 0.5]", "[1e-3, 2e-2, 0.5]").replace("[1e-2, 0", "[1e-4, 1e-2, 0")
 SETTINGS = ("loss", "lam_w", "lam_h", "seed", "start")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A sweep and its finished store."""
-    return finished_store(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
 
 
 def settings_of(cells) -> list[tuple]:

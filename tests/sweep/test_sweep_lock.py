@@ -5,7 +5,6 @@ import errno
 import json
 import math
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,26 +12,13 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 
-from sweeps import finished_store, go_on
+from sweeps import go_on
 from ufm.sweep import open_store, parse_shard, run_sweep
 from ufm.sweep.lock import locked
 from ufm.sweep.store import StoreWarning
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A sweep and its finished store."""
-    return finished_store(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    """A copy of it to be damaged."""
-    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
 
 
 def test_two_processes_do_not_work_on_one_folder(copy):

@@ -2,27 +2,12 @@
 
 import csv
 import os
-import shutil
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
-from sweeps import finished_store
 from ufm.sweep import COLUMNS, export_table, open_store, run_sweep
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A sweep and its finished store."""
-    return finished_store(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    """A copy of it to be damaged."""
-    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
 
 
 def test_a_query_is_a_condition_and_nothing_else(copy):

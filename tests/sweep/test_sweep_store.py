@@ -2,29 +2,14 @@
 
 import errno
 import os
-import shutil
 import sqlite3
 import stat
-from pathlib import Path
 
 import pytest
 
-from sweeps import TINY, batches, check_same, finished_store, go_on, loaded
+from sweeps import TINY, batches, check_same, go_on, loaded
 from ufm._support import atomic_files as _files
 from ufm.sweep import open_store, run_sweep
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A sweep and its finished store."""
-    return finished_store(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    """A copy of it to be damaged."""
-    return whole[0], Path(shutil.copytree(whole[1], tmp_path / "out"))
-
 
 # Going on ------------------------------------------------------------------------------------
 

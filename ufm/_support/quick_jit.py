@@ -133,9 +133,11 @@ class QuickJit(Generic[P, R]):
     def _uses_for(self, work: int, traced: Any) -> "_Uses | None":
         """The program, with this work added to its record; None once compiling it pays."""
         with self._lock:
-            uses = self._uses.setdefault(id(traced.jaxpr), _Uses(traced))
-            if len(self._uses) > _MOST_PROGRAMS:
-                del self._uses[next(iter(self._uses))]
+            uses = self._uses.get(id(traced.jaxpr))
+            if uses is None:
+                uses = self._uses[id(traced.jaxpr)] = _Uses(traced)
+                if len(self._uses) > _MOST_PROGRAMS:
+                    del self._uses[next(iter(self._uses))]
             uses.worked += work
             if uses.refused or uses.worked > self._host_work:
                 uses.__dict__.pop("program", None)

@@ -62,10 +62,10 @@ def simplex_basis(num_classes: int) -> Float[np.ndarray, "K K-1"]:
     return columns / np.linalg.norm(columns, axis=0)
 
 
-def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int, dtype: Any = None):
+def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int):
     """Draw a uniformly random d×r matrix with orthonormal columns; needs rank ≤ dim."""
     random, key = generator(key, dim * rank)
-    gaussian = random.normal(key, (dim, rank), dtype or jnp.result_type(float))
+    gaussian = random.normal(key, (dim, rank), jnp.result_type(float))
     xp = namespace(gaussian)
     q, r = xp.linalg.qr(gaussian)
     # Signs of R's diagonal make the distribution the Haar measure (Mezzadri, 2007).
@@ -99,16 +99,13 @@ def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array,
 def class_means(problem: Problem, params: Params) -> Float[Array, "d K"]:
     """h̄_k as columns; each column of H is weighted by its number of samples."""
     samples = problem.samples(params.H.dtype)
-    membership = jnp.asarray(_membership(problem, params.H.dtype)) * samples[:, None]
-    return _means(features(problem, params), membership)
+    return matmul(features(problem, params), _averages(problem, samples))
 
 
-def _means(h: Any, membership: Any) -> Any:
-    return _product(h, membership / membership.sum(axis=0)[None, :])
-
-
-def _product(x: Any, y: Any) -> Any:
-    return matmul(x, y) if namespace(x, y) is jnp else x @ y
+def _averages(problem: Problem, samples: Any) -> Any:
+    """What turns a row of features into the means of the classes, (N, K)."""
+    counted = _membership(problem, samples.dtype) * samples[:, None]
+    return counted / counted.sum(axis=0)[None, :]
 
 
 def _scaled(x: Any) -> Any:
@@ -152,7 +149,8 @@ def _is_at_hand(x: Any) -> bool:
 
 @jax.jit
 def _nc_metrics(problem: Problem, params: Params) -> NCMetrics:
-    return _metrics_of(problem, params, problem.column_weights)
+    with jax.default_matmul_precision("highest"):
+        return _metrics_of(problem, params, problem.column_weights)
 
 
 def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
@@ -163,13 +161,13 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     if weights is not None:
         samples = xp.asarray(weights, dtype)
         h = h / xp.sqrt(samples)[None, :]
-    V = _product(params.W, h)
+    V = params.W @ h
     V = V if params.b is None else V + params.b[:, None]
-    h, share, membership = _scaled(h), samples / xp.sum(samples), _membership(problem, dtype)
-    means = _means(h, membership * samples[:, None])
-    global_mean = _product(h, share[:, None])
+    h, share = _scaled(h), samples / xp.sum(samples)
+    means = h @ _averages(problem, samples)
+    global_mean = h @ share[:, None]
     centred = means - global_mean
-    deviations = h - _product(means, membership.T)
+    deviations = h - means @ _membership(problem, dtype).T
     within = xp.sum(deviations**2 * share[None, :])
     between = xp.sum(centred**2) / classes
     target = (centering(classes) / (classes - 1) ** 0.5).astype(dtype)
@@ -180,8 +178,8 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     disagreement = _nearest_mean_disagreement(V, h - global_mean, centred, share)
     return NCMetrics(
         nc1=xp.where(distinct, _within_class_collapse(deviations, centred, share), xp.nan),
-        nc2=_angle(_product(W, W.T), target),
-        nc3=xp.where(distinct, _angle(_product(W, centred), target), xp.nan),
+        nc2=_angle(W @ W.T, target),
+        nc3=xp.where(distinct, _angle(W @ centred, target), xp.nan),
         nc4=xp.where(distinct, disagreement, xp.nan),
         within_between_ratio=xp.where(distinct, within / between, xp.nan),
     )
@@ -195,7 +193,7 @@ def _within_class_collapse(deviations: Any, centred: Any, share: Any) -> Any:
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
     # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
-    variance = xp.sum(_product(directions.T, deviations) ** 2 * share[None, :], axis=1)
+    variance = xp.sum((directions.T @ deviations) ** 2 * share[None, :], axis=1)
     resolved = sizes > sizes[0] * (float(np.finfo(sizes.dtype).eps) * max(dim, classes))
     terms = xp.where(resolved, variance / xp.where(resolved, sizes, 1.0) ** 2, 0.0)
     return xp.sum(terms)
@@ -211,7 +209,7 @@ def _nearest_mean_disagreement(V: Any, h: Any, means: Any, share: Any) -> Any:
     # ‖h − h̄_k‖² without ‖h‖², which does not affect the nearest mean. Both are centred, because
     # the square of the global mean would hide the differences in single precision.
     xp = namespace(V)
-    distance = xp.sum(means**2, axis=0)[:, None] - 2.0 * _product(means.T, h)
+    distance = xp.sum(means**2, axis=0)[:, None] - 2.0 * means.T @ h
     differ = xp.argmax(V, axis=0) != xp.argmin(distance, axis=0)
     decided = xp.any(V[:1, :] != V)
     return xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan)

@@ -69,17 +69,19 @@ class SquaredError:
         cost = self.rate * ((k - 1.0) * rho + tau) + 0.5 * self.bias_cost * bias**2
         return rho, tau, bias, fit + cost
 
-    def threshold(self) -> Any:
-        """The μ√n at and above which ρ* = 0: (κM − (κ−1)m)/K.
-
-        m is the best level at ρ = 0: 0 without a bias, and κM/(κ + K − 1 + Kλ_b) with one, which
-        then takes all of m (only where ρ* > 0 would it not).
+    def origin_level(self) -> Any:
+        """The best level at ρ = 0: κM/(κ + K − 1 + Kλ_b) with a bias, which takes all of it there
+        (it would not only where ρ* > 0), and 0 without.
         """
-        scale, target, k = self.loss.scale, self.loss.target, self.num_classes
-        level = 0.0
-        if self.lam_b is not None:
-            level = scale * target / (scale + (k - 1.0) + self.bias_cost)
-        return (scale * target - (scale - 1.0) * level) / k
+        if self.lam_b is None:
+            return 0.0
+        scale = self.loss.scale
+        return scale * self.loss.target / (scale + (self.num_classes - 1.0) + self.bias_cost)
+
+    def threshold(self) -> Any:
+        """The μ√n at and above which ρ* = 0: (κM − (κ−1)m)/K, m the level of the origin."""
+        scale = self.loss.scale
+        return (scale * self.loss.target - (scale - 1.0) * self.origin_level()) / self.num_classes
 
     def lower_bound(self) -> float:
         """A lower bound on f by duality that allows for rounding; on the host.

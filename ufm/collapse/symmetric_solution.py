@@ -26,6 +26,7 @@ NumPy on the host, where nothing is compiled, and JAX within a transformation.
 
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -90,8 +91,12 @@ def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
     if isinstance(problem.loss, MSE):
         return SymmetricMinimum(*map(_array, _squared(problem, rate).minimum()))
     phi, slope = _margin_loss(problem), rate * (problem.num_classes - 1)
-    rho = phi.argmin(slope, 0.0 * slope)
-    return SymmetricMinimum(*map(_array, (rho, 0.0 * rho, 0.0 * rho, phi.value(rho) + slope * rho)))
+    return _at_margin(phi, slope, phi.argmin(slope, 0.0 * slope))
+
+
+def _at_margin(phi: MarginLoss, slope: Any, rho: Any) -> SymmetricMinimum:
+    zero = 0.0 * rho
+    return SymmetricMinimum(*map(_array, (rho, zero, zero, phi.value(rho) + slope * rho)))
 
 
 def _rate(problem: Problem) -> Any:
@@ -121,16 +126,15 @@ def symmetric_frame(problem: Problem) -> SymmetricMinimum:
     threshold, up to the decay −φ'(s_c)/(√n (K−1)), since φ is steepest at s_c. Raises as
     `symmetric_minimum`.
     """
-    found, problem, low = symmetric_minimum(problem), settled(problem), 0.0
-    rho, value = found.rho, found.value
+    rate, problem, low = _rate(problem), settled(problem), 0.0
     if isinstance(problem.loss, Focal):
-        phi, slope = _margin_loss(problem), _rate(problem) * (problem.num_classes - 1)
+        phi, slope = _margin_loss(problem), rate * (problem.num_classes - 1)
         low = namespace(slope).maximum(phi.inflection(slope), 0.0)
-        rho = phi.stationary(slope, low)
-        value = phi.value(rho) + slope * rho
-    there, xp = rho > low, namespace(rho)
-    numbers = (rho, found.tau, found.bias_level, value)
-    return SymmetricMinimum(*(xp.where(there, x, xp.nan) for x in numbers))
+        found = _at_margin(phi, slope, phi.stationary(slope, low))
+    else:
+        found = symmetric_minimum(problem)
+    there, xp = found.rho > low, namespace(found.rho)
+    return jax.tree.map(lambda x: xp.where(there, x, xp.nan), found)
 
 
 def collapse_threshold(problem: Problem) -> CollapseThreshold:

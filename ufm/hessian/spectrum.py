@@ -69,7 +69,7 @@ def _by_structure(problem: Problem, params: Params) -> str:
 def _place_of(problem: Problem, params: Params) -> str:
     """Find the closed form of this point by its inner products."""
     if collapse_deviation(problem, params) <= COLLAPSED:
-        means = to_class_means(problem, np.asarray(params.H))
+        means = np.asarray(to_class_means(problem, params.H))
         X = np.vstack([np.asarray(params.W), means.T])
         bias = 0.0 if params.b is None else np.asarray(params.b)
         for place in PLACES:

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from ufm._support.pytree import entry, stacked
 from ufm._support.threads import one_blas_thread
 from ufm.collapse.origin import origin
 from ufm.landscape.census import Census, Descent, Search, Tally, search_record
@@ -162,7 +163,7 @@ class _Explorer:
     def add_all(self, means: list[Params], kind: str) -> None:
         """Polish candidates given as class means and count them."""
         if means:
-            starts = _batch([self.space.from_means(point) for point in means])
+            starts = stacked([self.space.from_means(point) for point in means])
             self.polish(starts, [kind] * len(means))
 
     def polish(
@@ -174,10 +175,7 @@ class _Explorer:
     ) -> list[int | None]:
         """Find roots from starts and count them; return the number of each one's point."""
         roots = find_roots(self.space.small, starts, most=most, on_done=on_done)
-        return [
-            self._count(jax.tree.map(lambda x, i=i: x[i], roots), kind)
-            for i, kind in enumerate(kinds)
-        ]
+        return [self._count(entry(roots, i), kind) for i, kind in enumerate(kinds)]
 
     def _count(self, root: Roots, kind: str) -> int | None:
         """The number of the point at which a search ended; None if it is not critical."""
@@ -236,7 +234,7 @@ class _Explorer:
 
     def _descend_from(self, wave: list[int]) -> list[Descent]:
         ways = [(i, sign) for i in wave for sign in self._signs(i)]
-        starts = _batch([self._beside(i, sign) for i, sign in ways])
+        starts = stacked([self._beside(i, sign) for i, sign in ways])
         on_done = self.stage("descents", len(ways))
         ends = solve_many(self.space.small, starts=starts, max_steps=500, on_done=on_done)
         numbers = self.polish(ends.params, ["descent"] * len(ways))
@@ -294,7 +292,3 @@ class _Explorer:
         origins = [i for i, found in enumerate(self.described) if found.rank == 0]
         for kind, numbers in self.ends.items():
             yield search_record(kind, numbers, origins[0] if origins else None, self.flat[kind])
-
-
-def _batch(points: list[Params]) -> Params:
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *points)

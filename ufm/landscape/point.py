@@ -6,7 +6,6 @@ LAPACK, and outside it in closed form (`ufm.hessian.structured.collapsed`,
 """
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -163,13 +162,10 @@ def _verdict(
     else:
         found = certify(space.small, point)
     gap = float(found.gap)
-    slack = 16.0 * size * float(_lipschitz(space.small, point))
+    slack = 16.0 * size * float(hessian_lipschitz(space.small, point))
     if smallest < -2.0 * residual and smallest**2 > slack and smallest < 0:
         return Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE, gap
     return Verdict(int(found.verdict)), Reason(int(found.reason)), gap
-
-
-_lipschitz: Any = quick_jit(hessian_lipschitz)
 
 
 @quick_jit

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ufm._support.pytree import pytree
+from ufm._support.pytree import entry, pytree, stacked
 from ufm._support.shown import Shown
 from ufm._support.threads import in_order, one_blas_thread
 from ufm.landscape.resolvent import hessian_blocks, real_resolvent
@@ -106,13 +106,11 @@ def find_roots(
     caps = np.broadcast_to(np.asarray(caps, float), (count,))
 
     def one(i: int) -> Roots:
-        start = jax.tree.map(lambda x: x[i], starts)
-        found = _find_root(problem, start, caps[i], jnp.int32(max_steps))
-        return jax.tree.map(np.asarray, found)
+        found = _find_root(problem, entry(starts, i), caps[i], jnp.int32(max_steps))
+        return jax.block_until_ready(found)
 
     with one_blas_thread():
-        found = list(in_order(one, count, on_done))
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *found)
+        return stacked(list(in_order(one, count, on_done)))
 
 
 @jax.jit

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from ufm._support.pytree import stacked
+from ufm.hessian.symmetry_zeros import frame
 from ufm.landscape.point_space import PointSpace
 from ufm.minimum.global_minimum import GlobalMinimum
-from ufm.model.params import Params
+from ufm.model.params import Params, along
 from ufm.model.problem import Problem, matmul
 from ufm.model.start import init_params
 
@@ -79,7 +81,7 @@ def search_starts(
     starts, kinds = [], []
     for i in range(count):
         kind = KINDS[i % len(KINDS)]
-        part = jax.tree.map(lambda x, i=i: np.asarray(x[i]), noise)
+        part = jax.tree.map(lambda x, i=i: np.asarray(x)[i], noise)
         low, high = _SCALES if kind == "noise" else _NOISE
         scale = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         if kind == "noise":
@@ -88,15 +90,13 @@ def search_starts(
             centre = truncated(typical, int(rng.integers(1, space.max_rank + 1)))
         else:
             centre = known[int(rng.integers(len(known)))]
-        start = jax.tree.map(lambda x, y, scale=scale: np.asarray(x) + scale * y, centre, part)
-        starts.append(start)
+        starts.append(along(scale, part, jax.tree.map(np.asarray, centre)))
         kinds.append(kind)
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *starts), kinds
+    return stacked(starts), kinds
 
 
 def truncated(point: Params, rank: int) -> Params:
     """Keep only the `rank` largest singular directions of [W; Hᵀ]."""
-    stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
-    _, _, right = np.linalg.svd(stacked, full_matrices=False)
-    kept = jnp.asarray(right[:rank].T @ right[:rank])
+    right = frame(point).right[:, :rank]
+    kept = jnp.asarray(right @ right.T)
     return Params(matmul(point.W, kept), matmul(kept, point.H), point.b)

@@ -59,11 +59,8 @@ def census_entry(census: Census, seconds: float) -> dict[str, Any]:
             "num_parameters": problem.num_parameters,
         },
         "minimum": {
-            "value": minimum.value,
-            "lower_bound": minimum.lower_bound,
-            "is_exact": minimum.is_exact,
-            "kind": minimum.kind,
-            "reason": minimum.reason,
+            name: getattr(minimum, name)
+            for name in ("value", "lower_bound", "is_exact", "kind", "reason")
         },
         "verdicts": {verdict.name: census.count(verdict) for verdict in Verdict},
         "counterexamples": len(census.counterexamples),

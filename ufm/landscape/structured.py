@@ -7,13 +7,13 @@ compiled program each: a run whose start is zero beyond r dimensions stays there
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from ufm._support.pytree import entry, stacked
 from ufm.landscape.merged import Blocks, expand, merged_problem
 from ufm.landscape.partitions import block_structures
 from ufm.landscape.point_space import PointSpace, in_first_axes
@@ -37,7 +37,7 @@ def ladder(
     ranks = [r for r in range(1, space.max_rank + 1) for _ in range(per_rank)]
     starts = _in_axes(random_points(space.means, sizes, key, len(ranks)), ranks)
     found = solve_many(space.means, starts=starts, max_steps=_MOST_STEPS, on_done=on_done)
-    return _unstacked(found.params, len(ranks))
+    return [entry(found.params, i) for i in range(len(ranks))]
 
 
 def partition_cases(
@@ -72,7 +72,7 @@ def partition_points(
     """Find minima among the points of every case, from one random start each."""
     means, K = space.means, space.problem.num_classes
     entries = [merged_problem(means, blocks) for blocks, _ in cases]
-    batch = jax.tree.map(lambda *leaves: _stacked(leaves), *entries)
+    batch = stacked(entries)
     unit = random_points(means, sizes, key, len(cases))
     present = np.array([np.arange(K) < len(blocks) for blocks, _ in cases], float)
     starts = Params(
@@ -82,16 +82,7 @@ def partition_points(
     )
     starts = _in_axes(starts, [rank for _, rank in cases])
     found = solve_many(batch, starts=starts, max_steps=_MOST_STEPS, on_done=on_done)
-    points = _unstacked(found.params, len(cases))
-    return [expand(entry, point) for entry, point in zip(entries, points, strict=True)]
-
-
-def _unstacked(points: Params, count: int) -> list[Params]:
-    return [jax.tree.map(lambda x, i=i: x[i], points) for i in range(count)]
-
-
-def _stacked(leaves: tuple[Any, ...]) -> Array:
-    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves]))
+    return [expand(merged, entry(found.params, i)) for i, merged in enumerate(entries)]
 
 
 def _in_axes(starts: Params, ranks: list[int]) -> Params:

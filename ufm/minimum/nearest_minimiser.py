@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
+from ufm.hessian.symmetry_zeros import shift_is_free
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem, check_shapes
 
@@ -68,7 +69,7 @@ def nearest_minimiser(
     U, _, Vt = np.linalg.svd(point.W.T @ target.W + point.H @ target.H.T)
     Q = Vt.T @ U.T
     W, H, b = target.W @ Q, Q.T @ target.H, target.b
-    if b is not None and _shifts_freely(problem):
+    if b is not None and shift_is_free(problem):
         b = b + np.mean(point.b - b)
     pairs = zip((point.W, point.H, point.b), (W, H, b), strict=True)
     distance = np.sqrt(sum(np.sum((x - y) ** 2) for x, y in pairs if y is not None))
@@ -77,8 +78,3 @@ def nearest_minimiser(
     return NearestMinimiser(
         np.asarray(distance), np.asarray(relative), Params(*jax.device_put((W, H, b)))
     )
-
-
-def _shifts_freely(problem: Problem) -> bool:
-    """Whether f does not change when b moves along 1."""
-    return problem.loss.shift_invariant and float(problem.lam_b or 0) == 0

@@ -7,20 +7,15 @@ deviations from them, orthogonal to each other. At points without deviations f i
 this kind, because each feature minimises the same strictly convex function as its class.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.model.problem import Problem, matmul
-
-# Points on the host stay there, so that a single call compiles nothing.
-if TYPE_CHECKING:
-    Matrix = Any  # what comes back is of the kind of what is given
-else:
-    Matrix = Array | np.ndarray
 
 
 def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:
@@ -45,12 +40,11 @@ def reduced_problem(problem: Problem, dim: int | None = None) -> Problem:
     )
 
 
-def to_class_means(problem: Problem, X: Float[Matrix, "m N"]) -> Float[Matrix, "m K"]:
+@quick_jit
+def to_class_means(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m K"]:
     """XU: for features, √n_k times the mean of each class."""
     classes, rows = problem.num_classes, X.shape[0]
     weighted = X * _shares(problem, X)[None, :]
-    if isinstance(weighted, np.ndarray):
-        return np.add.reduceat(weighted, np.cumsum((0, *problem.class_counts[:-1])), axis=1)
     if _equal_counts(problem):
         return jnp.sum(weighted.reshape(rows, classes, -1), axis=2)
     # A product with class indicators, since scatter-adds are far slower on every backend.
@@ -58,18 +52,18 @@ def to_class_means(problem: Problem, X: Float[Matrix, "m N"]) -> Float[Matrix, "
     return matmul(weighted, indicators)
 
 
-def from_class_means(problem: Problem, Y: Float[Matrix, "m K"]) -> Float[Matrix, "m N"]:
+@quick_jit
+def from_class_means(problem: Problem, Y: Float[Array, "m K"]) -> Float[Array, "m N"]:
     """YUᵀ, the transpose of `to_class_means`, and its inverse on points without deviations."""
     shares = _shares(problem, Y)
-    if isinstance(Y, np.ndarray):
-        return Y[:, problem.labels] * shares[None, :]
     if _equal_counts(problem):
         per_class = shares.reshape(1, problem.num_classes, -1)
         return (Y[:, :, None] * per_class).reshape(Y.shape[0], problem.num_columns)
     return Y[:, jnp.asarray(problem.labels)] * shares[None, :]
 
 
-def deviations(problem: Problem, X: Float[Matrix, "m N"]) -> Float[Matrix, "m N"]:
+@quick_jit
+def deviations(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m N"]:
     """X(I − UUᵀ)."""
     return X - from_class_means(problem, to_class_means(problem, X))
 
@@ -78,12 +72,10 @@ def _equal_counts(problem: Problem) -> bool:
     return len(set(problem.class_counts)) == 1
 
 
-def _shares(problem: Problem, like: Matrix) -> Matrix:
+def _shares(problem: Problem, like: Array) -> Float[Array, " N"]:
     """√(c_i/n_k)."""
-    xp = np if isinstance(like, np.ndarray) else jnp
     if problem.column_weights is None:
         counts = np.repeat(problem.class_counts, problem.class_counts)
-        return xp.asarray(1.0 / np.sqrt(counts), like.dtype)
-    sizes = xp.asarray(class_sizes(problem, like.dtype))
-    samples = xp.asarray(problem.samples(like.dtype))
-    return xp.sqrt(samples / sizes[xp.asarray(problem.labels)])
+        return jnp.asarray(1.0 / np.sqrt(counts), like.dtype)
+    sizes = class_sizes(problem, like.dtype)
+    return jnp.sqrt(problem.samples(like.dtype) / sizes[jnp.asarray(problem.labels)])

@@ -212,9 +212,15 @@ def check_shapes(problem: Problem, params: Params) -> None:
 
 def logits_from(problem: Problem, Z: Float[Array, "K N"], b: Any) -> Float[Array, "K N"]:
     """V = Z diag(1/√c) + b1ᵀ."""
-    if problem.column_weights is not None:
-        Z = Z * jax.lax.rsqrt(problem.samples(Z.dtype))[None, :]
+    Z = _over_roots(problem, Z)
     return Z if b is None else Z + b[:, None]
+
+
+def _over_roots(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m N"]:
+    """X diag(1/√c)."""
+    if problem.column_weights is None:
+        return X
+    return X * jax.lax.rsqrt(problem.samples(X.dtype))[None, :]
 
 
 def logits(problem: Problem, params: Params) -> Float[Array, "K N"]:
@@ -259,9 +265,7 @@ def scale_by_weights(problem: Problem, X: Float[Array, "K N"]) -> Float[Array, "
 
 def feature_gradient(problem: Problem, gamma: Float[Array, "K N"]) -> Float[Array, "K N"]:
     """G = Γ diag(1/√c), the gradient in Z."""
-    if problem.column_weights is None:
-        return gamma
-    return gamma * jax.lax.rsqrt(problem.samples(gamma.dtype))[None, :]
+    return _over_roots(problem, gamma)
 
 
 def penalty(problem: Problem, params: Params) -> Scalar:
@@ -317,6 +321,4 @@ def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params
 
 def features(problem: Problem, params: Params) -> Float[Array, "d N"]:
     """The features h_i themselves: H, or Ĥ diag(1/√c) with weighted columns."""
-    if problem.column_weights is None:
-        return params.H
-    return params.H * jax.lax.rsqrt(problem.samples(params.H.dtype))[None, :]
+    return _over_roots(problem, params.H)

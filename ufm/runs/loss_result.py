@@ -15,6 +15,10 @@ from ufm.solvers import Status
 LossResult = dict[str, Any]
 #: The stored fields of a run's history.
 HISTORY = ("step", "products", "value", "grad_norm")
+#: What is stored of the minimum.
+_OF_MINIMUM = (
+    *("value", "lower_bound", "is_exact", "kind", "reason", "rho", "tau", "bias_level", "rank"),
+)
 
 
 def loss_result(name: str, verification: Verification, seconds: float) -> LossResult:
@@ -31,10 +35,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
         "gap": certificates.gap,
         "rounding": certificates.rounding,
         "dual_norm": certificates.dual_norm,
-        "nc1": metrics.nc1,
-        "nc2": metrics.nc2,
-        "nc3": metrics.nc3,
-        "nc4": metrics.nc4,
+        **{name: getattr(metrics, name) for name in ("nc1", "nc2", "nc3", "nc4")},
     }
     lists = {key: np.asarray(column).tolist() for key, column in columns.items()}
     runs = [
@@ -52,17 +53,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
     return {
         "loss": name,
         "label": problem.loss.label(),
-        "minimum": {
-            "value": minimum.value,
-            "lower_bound": minimum.lower_bound,
-            "is_exact": minimum.is_exact,
-            "kind": minimum.kind,
-            "reason": minimum.reason,
-            "rho": minimum.rho,
-            "tau": minimum.tau,
-            "bias_level": minimum.bias_level,
-            "rank": minimum.rank,
-        },
+        "minimum": {name: getattr(minimum, name) for name in _OF_MINIMUM},
         "threshold": float(np.asarray(certificates.threshold)[0]),
         "collapse_threshold": None if threshold is None else float(threshold.mu),
         "collapse_jumps": None if threshold is None else bool(threshold.jumps),

@@ -26,7 +26,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import rel_entr
 
-_BISECTIONS, _NEWTON = 60, 20
+from ufm._support.bisection import bracket
+
+_NEWTON = 20
 
 Row = Float[np.ndarray, " p"]
 
@@ -42,12 +44,7 @@ def fraction_interval(low: Row, high: Row, trials: int, log_odds: float) -> tupl
 
 def _farthest(a: Row, end: Row, most: float) -> Row:
     """The F between a and `end` farthest from a with kl(F‖a) ≤ most, rounded outwards."""
-    inside, outside = a, end
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (inside + outside)
-        near = kl(middle, a) <= most
-        inside, outside = np.where(near, middle, inside), np.where(near, outside, middle)
-    return outside
+    return bracket(lambda F: kl(F, a) > most, a, end)[1]
 
 
 def kl(F: Any, a: Any) -> Any:

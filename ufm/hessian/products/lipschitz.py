@@ -8,32 +8,24 @@ Along a unit direction (A, B, c) the logits change by t q_i + t² A b̂_i/√c_i
 with l₂, l₃ bounds on the second and third derivative of the loss.
 """
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from ufm._support.quick_jit import quick_jit
 from ufm.model.params import Params, finite_or_zero
 from ufm.model.problem import Problem
 
 
-@np.errstate(over="ignore", invalid="ignore")
+@quick_jit
 def hessian_lipschitz(problem: Problem, params: Params) -> Float[Array, ""]:
     """Bound the third derivative of f along unit directions at a point."""
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, params)))
-    xp = jnp if traced else np  # once, on the host, it needs no program
-    if traced or not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params)):
-        params = finite_or_zero(params)
-    dtype = params.W.dtype
-    second, third = (xp.asarray(x, dtype) for x in problem.loss.smoothness())
-    weights = problem.column_weights
-    samples = xp.ones(problem.num_columns, dtype) if weights is None else xp.asarray(weights, dtype)
-    spectral = xp.linalg.svd(xp.asarray(params.W), compute_uv=False)[0]
-    squares = xp.sum(xp.asarray(params.H) ** 2, axis=0) / samples
-    weights = samples / xp.sum(samples)
-    m = xp.sqrt(squares + spectral**2 / samples + 1.0)
-    cubic = third * xp.sum(weights * m**3)
+    params, dtype = finite_or_zero(params), params.W.dtype
+    second, third = (jnp.asarray(x, dtype) for x in problem.loss.smoothness())
+    samples = problem.samples(dtype)
+    spectral = jnp.linalg.svd(params.W, compute_uv=False)[0]
+    squares = jnp.sum(params.H**2, axis=0) / samples
+    weights = samples / jnp.sum(samples)
+    m = jnp.sqrt(squares + spectral**2 / samples + 1.0)
+    cubic = third * jnp.sum(weights * m**3)
     # Σ ω_i m_i ‖b̂_i‖/√c_i over ‖B‖ ≤ 1, by Cauchy–Schwarz.
-    mixed = 6.0 * second * xp.sqrt(xp.sum((weights * m) ** 2 / samples))
-    return jnp.asarray(cubic + mixed)
+    return cubic + 6.0 * second * jnp.sqrt(jnp.sum((weights * m) ** 2 / samples))

@@ -78,9 +78,7 @@ class Directions(NamedTuple):
     b: Vectors
 
 
-def class_symmetric_spectrum(
-    problem: Problem, means: Params, cluster_tol: float | None = None
-) -> Spectrum | None:
+def class_symmetric_spectrum(problem: Problem, means: Params) -> Spectrum | None:
     """All eigenvalues from W, b and √n_k h̄_k (d×K), or None if the point has no such symmetry.
 
     The result is None also for a custom loss, which may treat labels differently.
@@ -115,7 +113,6 @@ def class_symmetric_spectrum(
         problem=problem,
         gauge=orbit,
         method="class symmetry",
-        cluster_tol=cluster_tol,
         note=f"invariant under permutations within {len(point.blocks)} blocks of classes",
     )
 

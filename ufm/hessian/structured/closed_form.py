@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
+from ufm.collapse.squared_error import SquaredError
 from ufm.collapse.symmetric_solution import supported, symmetric_frame, symmetric_minimum
 from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.hessian.structured.complement import complement_parts
@@ -165,15 +166,10 @@ def _coefficients(classes: int, first: np.ndarray, other: np.ndarray) -> LossHes
 
 def _bias_at_origin(problem: Problem) -> float:
     """b₀ with G1 + λ_b b₀ 1 = 0 at W = H = 0: 0 for shift-invariant losses."""
-    loss = problem.loss
-    if not problem.has_bias or not isinstance(loss, MSE):
+    if not isinstance(problem.loss, MSE):
         return 0.0
-    scale, target = float(loss.scale), float(loss.target)
-    return (
-        scale
-        * target
-        / (scale + problem.num_classes - 1 + problem.num_classes * float(problem.lam_b or 0.0))
-    )
+    scalars = SquaredError(problem.loss, problem.num_classes, problem.mu(), problem.lam_b)
+    return float(scalars.origin_level())
 
 
 def _gauge_residual(at: SymmetricPoint) -> float:

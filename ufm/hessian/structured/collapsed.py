@@ -43,9 +43,8 @@ _RANK_CUTOFF = 1e-9
 @np.errstate(over="ignore", invalid="ignore")
 def collapse_deviation(problem: Problem, params: Params) -> float:
     """‖H − class means‖_F / ‖H‖_F; 0 if H = 0."""
-    H = np.asarray(params.H)
-    size = float(np.linalg.norm(H))
-    return float(np.linalg.norm(deviations(problem, H))) / size if size > 0 else 0.0
+    size = float(np.linalg.norm(params.H))
+    return float(np.linalg.norm(deviations(problem, params.H))) / size if size > 0 else 0.0
 
 
 def collapsed_spectrum(
@@ -72,10 +71,9 @@ def collapsed_spectrum(
 @np.errstate(over="ignore", invalid="ignore")
 def nearest_means(problem: Problem, params: Params) -> tuple[Params, float]:
     """W, √n_k h̄_k (d×K) and b, and a bound on the change of the Hessian from the given point."""
-    H = np.asarray(params.H)
-    moved = float(np.linalg.norm(deviations(problem, H)))
+    moved = float(np.linalg.norm(deviations(problem, params.H)))
     shift = moved * float(hessian_lipschitz(problem, params)) if moved > 0 else 0.0
-    return Params(params.W, jnp.asarray(to_class_means(problem, H)), params.b), shift
+    return Params(params.W, to_class_means(problem, params.H), params.b), shift
 
 
 def spectrum_of_means(

@@ -147,10 +147,7 @@ def collapse(layer: LastLayer) -> dict[str, float]:
     point = Params(*(jax.numpy.asarray(x, dtype) for x in (layer.W, layer.H, layer.b)))
     metrics = nc_metrics(problem, point)
     return {
-        "nc1": float(metrics.nc1),
-        "nc2": float(metrics.nc2),
-        "nc3": float(metrics.nc3),
-        "nc4": float(metrics.nc4),
+        **{name: float(getattr(metrics, name)) for name in ("nc1", "nc2", "nc3", "nc4")},
         "weight_norm": float(np.linalg.norm(layer.W.astype(np.float64))),
         "feature_norm": float(np.linalg.norm(layer.H.astype(np.float64))),
     }

@@ -186,8 +186,6 @@ def agreement(
     accuracies: Mapping[str, Mapping[int, float]],
     reference: str = "ce",
     *,
-    margin: float = MARGIN,
-    alpha: float = ALPHA,
     are_points: bool = False,
 ) -> Agreement:
     """Test all losses against each other; `accuracies[loss][seed]` in points.
@@ -209,7 +207,7 @@ def agreement(
         if not seeds:
             raise ValueError(f"{first} and {second} have no seed in common: train them with one")
         values = ([accuracies[loss][seed] for seed in seeds] for loss in (first, second))
-        return paired_equivalence(*values, margin=margin, alpha=alpha, are_points=are_points)
+        return paired_equivalence(*values, are_points=are_points)
 
     return Agreement(
         reference=reference,

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ufm._support.pytree import stacked
 from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.collapse.metrics import nc_metrics
@@ -72,7 +73,7 @@ def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list
     clock = Clock()
     found = jax.block_until_ready(
         solve_in_lock_step(
-            _stacked(problems), _stacked(starts), full[0].method, tols, full[0].max_steps
+            stacked(problems), stacked(starts), full[0].method, tols, full[0].max_steps
         )
     )
     each = clock.seconds() / len(cells)
@@ -80,10 +81,6 @@ def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list
         _record(cell, problems[i], jax.tree.map(lambda x, i=i: x[i], found), keep, each)
         for i, cell in enumerate(cells)
     ]
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *trees)
 
 
 def _record(
