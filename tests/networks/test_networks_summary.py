@@ -73,7 +73,6 @@ def test_equivalence_is_that_of_paired_seeds_in_points(tmp_path):
     assert other.test_deviation == pytest.approx(np.std(np.multiply(close, 100), ddof=1))
     assert other.test_accuracies == {i: pytest.approx(100 * x) for i, x in enumerate(close)}
     assert group.collapsed
-    assert group.is_fitted
     assert standing([group]) == "holds"
     first, second = conclusions([group])
     assert first == (

@@ -170,7 +170,6 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     deviations = h - means @ _membership(problem, dtype).T
     within = xp.sum(deviations**2 * share[None, :])
     between = xp.sum(centred**2) / classes
-    target = (centering(classes) / (classes - 1) ** 0.5).astype(dtype)
     # Class means that differ only by rounding define no directions.
     noise = 16 * float(np.finfo(dtype).eps) * xp.max(xp.linalg.norm(h, axis=0))
     spread = xp.linalg.norm(centred)
@@ -178,8 +177,8 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     disagreement = _nearest_mean_disagreement(V, h - global_mean, centred, share)
     return NCMetrics(
         nc1=xp.where(distinct, _within_class_collapse(deviations, centred, share), xp.nan),
-        nc2=_angle(W @ W.T, target),
-        nc3=xp.where(distinct, _angle(W @ centred, target), xp.nan),
+        nc2=distance_from_frame(W @ W.T),
+        nc3=xp.where(distinct, distance_from_frame(W @ centred), xp.nan),
         nc4=xp.where(distinct, disagreement, xp.nan),
         within_between_ratio=xp.where(distinct, within / between, xp.nan),
     )
@@ -199,8 +198,10 @@ def _within_class_collapse(deviations: Any, centred: Any, share: Any) -> Any:
     return xp.sum(terms)
 
 
-def _angle(gram: Any, target: Any) -> Any:
-    xp = namespace(gram)
+def distance_from_frame(gram: Any) -> Any:
+    """‖X/‖X‖_F − P/√(K−1)‖_F for a K×K matrix X, NaN for X = 0."""
+    xp, classes = namespace(gram), len(gram)
+    target = (centering(classes) / (classes - 1) ** 0.5).astype(gram.dtype)
     size = xp.linalg.norm(gram)
     return xp.where(size > 0, xp.linalg.norm(gram / xp.where(size > 0, size, 1.0) - target), xp.nan)
 

@@ -50,6 +50,10 @@ class SymmetricMinimum(Shown):
     bias_level: _Number
     value: _Number
 
+    def rank(self, num_classes: int) -> int:
+        """The rank of the point; on the host."""
+        return (num_classes - 1) * bool(self.rho > 0) + bool(self.tau > 0)
+
 
 @pytree()
 class CollapseThreshold(Shown):

@@ -41,7 +41,7 @@ from ufm.model.class_means import from_class_means, reduced_problem
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, value_and_gradient
 from ufm.model.start import init_params
-from ufm.solvers import solve
+from ufm.solvers import default_tol, solve
 
 #: Largest gradient norm of a critical point.
 CRITICAL = 1e-10
@@ -251,7 +251,7 @@ def converged(small: Problem, start: Params) -> Params:
     The uncertainty of a curvature is proportional to the square root of the gradient; see
     `ufm.certificates.second_order.curvature_margin`.
     """
-    return solve(small, start, tol=1e-3 * float(jnp.minimum(1e-10, 1e-6 * small.mu()))).params
+    return solve(small, start, tol=1e-3 * float(default_tol(small, np.float64))).params
 
 
 def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:

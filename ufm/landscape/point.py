@@ -90,11 +90,6 @@ class CriticalPoint(Shown):
         """Whether there are more zeros than symmetry forces, as in a continuum of points."""
         return self.zero_modes > self.gauge_modes
 
-    @property
-    def negative_fraction(self) -> float:
-        """index / number of parameters."""
-        return self.index / self.space.problem.num_parameters
-
 
 def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> CriticalPoint:
     """Compute all fields of `CriticalPoint` at a critical point of the search space."""

@@ -43,7 +43,7 @@ from ufm.hessian import NO_FRAME
 from ufm.model.class_means import reduced_problem
 from ufm.model.problem import Params, Problem
 from ufm.model.start import init_params
-from ufm.solvers import solve
+from ufm.solvers import default_tol, solve
 
 #: Singular values of Z* below this fraction of the largest are zero: solvers reduce them to the
 #: square of their accuracy in W and H.
@@ -142,10 +142,9 @@ def frame(problem: Problem, into: Problem | None = None) -> Params:
     Raises `ValueError` if there is no such point, and as `symmetric_minimum`.
     """
     scalars = symmetric.symmetric_frame(problem)
-    rho, tau = float(scalars.rho), float(scalars.tau)
-    if np.isnan(rho):
+    if np.isnan(float(scalars.rho)):
         raise ValueError(NO_FRAME)
-    rank = problem.num_classes - 1 + (tau > 0)
+    rank = scalars.rank(problem.num_classes)
     if problem.dim < rank:
         raise ValueError(
             f"the frame has rank {rank}, more than dim={problem.dim}: set dim to {rank} or more"
@@ -221,9 +220,8 @@ def _infimum(problem: Problem) -> float:
 def _symmetric(problem: Problem) -> GlobalMinimum:
     scalars = symmetric.symmetric_minimum(problem)
     rho, tau, level = (float(x) for x in (scalars.rho, scalars.tau, scalars.bias_level))
-    classes = problem.num_classes
     table, bias = _symmetric_logits(problem, scalars)
-    rank = (classes - 1) * (rho > 0) + (tau > 0)
+    rank = scalars.rank(problem.num_classes)
     value, bound = float(scalars.value), symmetric.proven_lower_bound(problem)
     tied = symmetric.is_tied(problem)
     why = "symmetric minimum, proven by its bound"
@@ -258,7 +256,7 @@ def _solved(problem: Problem) -> GlobalMinimum:
     small = reduced_problem(problem)
     # A start of full rank is not a saddle of lower rank; the key only fixes an orientation.
     start = init_params(small, jax.random.key(0))
-    solution = solve(small, start, tol=1e-3 * float(min(1e-10, 1e-6 * problem.mu())))
+    solution = solve(small, start, tol=1e-3 * float(default_tol(small, np.float64)))
     certificate = certify(small, solution.params)
     found = _from_reduced(problem, small, solution.params, float(solution.value))
     bound = float(certificate.lower_bound)

@@ -22,10 +22,6 @@ evaluates_start = balanced = False
 _MAX_HALVINGS = 60
 
 
-class _State(NamedTuple):
-    trial: Array
-
-
 class _Search(NamedTuple):
     point: Point
     step: Array
@@ -33,13 +29,14 @@ class _Search(NamedTuple):
     accepted: Array
 
 
-def init(problem: Problem, point: Point) -> _State:
+def init(problem: Problem, point: Point) -> Array:
+    """The first trial step, which is all of the state."""
     del problem
     # The step 1 is far too long at typical points; halving finds the right scale.
-    return _State(jnp.ones_like(point.value))
+    return jnp.ones_like(point.value)
 
 
-def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
+def step(problem: Problem, point: Point, trial: Array) -> tuple[Point, Array, Array]:
     squared = dot(point.grad, point.grad)
 
     def attempt(size: Array, tries: Array) -> _Search:
@@ -51,7 +48,7 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     found = jax.lax.while_loop(
         lambda search: ~search.accepted & (search.tries < _MAX_HALVINGS),
         lambda search: attempt(0.5 * search.step, search.tries),
-        attempt(state.trial, jnp.zeros((), jnp.int32)),
+        attempt(trial, jnp.zeros((), jnp.int32)),
     )
     # No step was accepted: stay, so that the loop ends the run as stalled.
     new = jax.tree.map(lambda a, b: jnp.where(found.accepted, a, b), found.point, point)
@@ -60,5 +57,4 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     curvature = dot(change, change)
     secant = jnp.where(along > 0, along / jnp.where(curvature > 0, curvature, 1.0), 0.0)
     trial = jnp.where(secant > 0, secant, 2.0 * found.step)
-    trial = jnp.where(found.accepted, trial, found.step)
-    return new, _State(trial), found.tries
+    return new, jnp.where(found.accepted, trial, found.step), found.tries

@@ -6,7 +6,7 @@ a tree of three arrays triples the work of tracing and compiling.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +33,6 @@ def _solver() -> Any:
     return optax.lbfgs(memory_size=20, linesearch=line_search)
 
 
-class _State(NamedTuple):
-    inner: Any
-
-
 def _flat_objective(problem: Problem, params: Params):
     _, unravel = ravel_pytree(params)
 
@@ -52,21 +48,19 @@ def _flat_objective(problem: Problem, params: Params):
     return value, unravel
 
 
-def init(problem: Problem, point: Point) -> _State:
+def init(problem: Problem, point: Point) -> Any:
+    """The state of optax."""
     del problem
-    return _State(_solver().init(ravel_pytree(point.params)[0]))
+    return _solver().init(ravel_pytree(point.params)[0])
 
 
-def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
+def step(problem: Problem, point: Point, state: Any) -> tuple[Point, Any, Array]:
     import optax.tree_utils as otu
 
     objective, unravel = _flat_objective(problem, point.params)
     x, g = ravel_pytree(point.params)[0], ravel_pytree(point.grad)[0]
     with relaxed_promotion():
-        change, inner = _solver().update(
-            g, state.inner, x, value=point.value, grad=g, value_fn=objective
-        )
-    value, grad = otu.tree_get(inner, "value"), otu.tree_get(inner, "grad")
-    info = otu.tree_get(inner, "info")
+        change, state = _solver().update(g, state, x, value=point.value, grad=g, value_fn=objective)
+    value, grad, info = (otu.tree_get(state, name) for name in ("value", "grad", "info"))
     new = Point(unravel(x + jnp.asarray(change)), value, unravel(grad))
-    return new, _State(inner), info.num_linesearch_steps.astype(jnp.int32)
+    return new, state, info.num_linesearch_steps.astype(jnp.int32)

@@ -102,13 +102,10 @@ def _has_closed_form(problem: Problem, at: str) -> bool:
     """The global minimum; without a decay, the closed form raises the error."""
     if not supported(problem) or not float(problem.mu()) > 0:
         return supported(problem)
-    return at == "origin" or problem.dim >= _symmetric_rank(problem, at)
-
-
-def _symmetric_rank(problem: Problem, at: str) -> int:
+    if at == "origin":
+        return True
     scalars = symmetric_minimum(problem) if at == "minimum" else symmetric_frame(problem)
-    rho, tau = float(scalars.rho), float(scalars.tau)
-    return (problem.num_classes - 1) * (rho > 0) + (tau > 0)
+    return problem.dim >= scalars.rank(problem.num_classes)
 
 
 def class_means_at(problem: Problem, at: str) -> tuple[Params, str]:

@@ -1,7 +1,6 @@
 """A last layer as a point of one instance of the model; see `ufm.networks.measures.last_layer`."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Certificate, Verdict, certify
+from ufm.collapse.metrics import distance_from_frame
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.last_layer.read import inferred_decay
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
@@ -164,13 +164,13 @@ def _distances(problem: Problem, params: Params, minimum: GlobalMinimum) -> dict
     # The same f*: only the factors of Z* are stretched.
     nearest = nearest_minimiser(balanced, point, dataclasses.replace(minimum, problem=balanced))
     assert nearest is not None
-    target = nearest.params
+    target, classifier = nearest.params, np.asarray(nearest.params.W)
     layer, frame = (Params(x.W, x.H, None) for x in (point, target))
     apart = jax.tree.map(jnp.subtract, point, target)
     found = {
         "distance": nearest.relative,
         "shape_distance": _sine(layer, frame),
-        "minimum_nc2": _nc2(np.asarray(target.W)),
+        "minimum_nc2": distance_from_frame(classifier @ classifier.T),
         "classifier_distance": jnp.linalg.norm(apart.W) / jnp.linalg.norm(target.W),
         "feature_distance": jnp.linalg.norm(apart.H) / jnp.linalg.norm(target.H),
         "bias_distance": _NAN if apart.b is None else jnp.linalg.norm(apart.b),
@@ -190,11 +190,3 @@ def _sine(x: Params, y: Params) -> Float[Array, ""]:
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator > 0 else _NAN
-
-
-def _nc2(W: np.ndarray) -> float:
-    """NC2 of a classifier (`ufm.collapse.metrics`); NaN for W = 0."""
-    gram, classes = W @ W.T, len(W)
-    size = float(np.linalg.norm(gram))
-    frame = (np.eye(classes) - 1.0 / classes) / math.sqrt(classes - 1)
-    return float(np.linalg.norm(gram / size - frame)) if size > 0 else _NAN

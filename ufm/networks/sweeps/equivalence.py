@@ -39,7 +39,6 @@ the median difference (`method` says so).
 
 import dataclasses
 import enum
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,24 +108,15 @@ class Equivalence:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Every loss against a reference, and every pair of losses.
-
-    `against_reference[loss]` is loss − reference; `pairs[first, second]` is first − second.
-    """
+    """Every loss against a reference: `against_reference[loss]` is loss − reference."""
 
     reference: str
     against_reference: dict[str, Equivalence]
-    pairs: dict[tuple[str, str], Equivalence]
 
     @property
     def all_agree_with_reference(self) -> bool:
         """Is every loss equivalent to the reference? At level α, by intersection–union."""
         return all(each.is_equivalent for each in self.against_reference.values())
-
-    @property
-    def all_agree(self) -> bool:
-        """Is every pair equivalent? At level α, by intersection–union."""
-        return all(each.is_equivalent for each in self.pairs.values())
 
 
 def paired_equivalence(
@@ -182,17 +172,10 @@ def paired_equivalence(
     )
 
 
-def agreement(
-    accuracies: Mapping[str, Mapping[int, float]],
-    reference: str = "ce",
-    *,
-    are_points: bool = False,
-) -> Agreement:
-    """Test all losses against each other; `accuracies[loss][seed]` in points.
+def agreement(accuracies: Mapping[str, Mapping[int, float]], reference: str = "ce") -> Agreement:
+    """Test all losses against the reference; `accuracies[loss][seed]` in points.
 
-    `are_points` says that the unit is known, and that accuracies of 1 point and less are meant.
-
-    Of each pair of losses the seeds that both have are compared. Raises `ValueError` as
+    The seeds that both losses have are compared. Raises `ValueError` as
     `paired_equivalence`, for a reference that is not there or alone, and for losses without a
     common seed.
     """
@@ -202,20 +185,14 @@ def agreement(
             f"{', '.join(accuracies) or 'none'}"
         )
 
-    def compare(first: str, second: str) -> Equivalence:
-        seeds = sorted(accuracies[first].keys() & accuracies[second].keys())
+    def compared(loss: str) -> Equivalence:
+        seeds = sorted(accuracies[loss].keys() & accuracies[reference].keys())
         if not seeds:
-            raise ValueError(f"{first} and {second} have no seed in common: train them with one")
-        values = ([accuracies[loss][seed] for seed in seeds] for loss in (first, second))
-        return paired_equivalence(*values, are_points=are_points)
+            raise ValueError(f"{loss} and {reference} have no seed in common: train them with one")
+        values = ([accuracies[each][seed] for seed in seeds] for each in (loss, reference))
+        return paired_equivalence(*values, are_points=True)
 
-    return Agreement(
-        reference=reference,
-        against_reference={
-            loss: compare(loss, reference) for loss in accuracies if loss != reference
-        },
-        pairs={pair: compare(*pair) for pair in itertools.combinations(accuracies, 2)},
-    )
+    return Agreement(reference, {loss: compared(loss) for loss in accuracies if loss != reference})
 
 
 def _points(values: Any, are_points: bool) -> Float[np.ndarray, " n"]:

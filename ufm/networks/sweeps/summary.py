@@ -96,11 +96,6 @@ class Group:
             return None
         return self.agreement.all_agree_with_reference
 
-    @property
-    def is_fitted(self) -> bool:
-        """Is every training image classified rightly by every run?"""
-        return all(row.is_whole and row.train_accuracy == 100.0 for row in self.rows)
-
 
 def summarise(store: SweepStore) -> list[Group]:
     """The groups in the order of the cells."""
@@ -134,7 +129,7 @@ def _group(chosen: dict[str, Any], cells: Sequence[NetworkCell], table: Table) -
     }
     found = None
     if REFERENCE in whole and len(whole) > 1:
-        found = agreement(whole, REFERENCE, are_points=True)
+        found = agreement(whole, REFERENCE)
     rows = [_row(loss, len(by_loss[loss]), part, found) for loss, part in parts.items()]
     return Group(chosen, tuple(rows), found)
 
