@@ -111,9 +111,12 @@ def show_paths(paths: Paths) -> None:
                 *(f"{int(x):,}" for x in counts),
             )
         show_table(table)
+        least, most = int(path.rotations.min()), int(path.rotations.max())
+        left_out = f"{most:,}" if least == most else f"{least:,} to {most:,}"
         say(
-            f"zero: within ±{path.zero_tol:.1e}; counts are exact"
-            + ("" if path.reliable else ", but an eigenvalue lies within rounding of that")
+            f"Modulo rotations: {left_out} directions along which f is constant are left out. "
+            f"Zero is within ±{path.zero_tol:.1e}. Counts are exact"
+            + ("." if path.reliable else ", but an eigenvalue lies within rounding of that.")
         )
 
 
@@ -224,7 +227,9 @@ def path_files(paths: Paths) -> dict[str, bytes]:
 
 def _columns(path: "SpectrumPath") -> dict[str, Any]:
     names = ("step", "products", "value", "smallest", "largest", "error")
-    return {name: getattr(path, name) for name in (*names, "negative", "zero", "positive")}
+    return {
+        name: getattr(path, name) for name in (*names, "negative", "zero", "positive", "rotations")
+    }
 
 
 def _repeated(counts: "list[tuple[Problem, int]]") -> Any:
