@@ -182,7 +182,9 @@ def block_eigenvalues(
 
 def _diagonalised(point: HostPoint, W: Float[np.ndarray, "K k"]) -> Iterator[Diagonalised]:
     """All columns, with W̃ᵀS_iW̃/c_i = Q_iΛ_iQ_iᵀ."""
-    return ((part, *np.linalg.eigh(_blocks(W, part))) for part in point.columns())
+    for part in point.columns():
+        sizes, Q = np.linalg.eigh(_blocks(W, part))
+        yield part, sizes, Q
 
 
 class _Sums(NamedTuple):
