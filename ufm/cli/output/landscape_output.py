@@ -40,17 +40,17 @@ def show(
     Unless figures are `drawn` anyway, the last line is the command that draws them.
     """
     say(headline(problem))
-    show_table(_overview(results), 130)
+    show_table(_overview(results), ("hit rate", "time"))
     for result in results:
         for line in conclusions(result):
             say(f"{result['label']}: {line}")
     for result in results:
         if every_point or len(result["points"]) <= _FEW:
             title(result["label"])
-            show_table(_points(result), 130)
+            show_table(_points(result), ("found by", "‖G‖₂/μ"))
     say(f"Results: {folder}")
     if not drawn:
-        say(f"Figures: {again('landscape', folder)}")
+        say(f"Figures: {again('landscape', folder)}", whole=True)
 
 
 def _overview(results: Sequence[Entry]) -> Table:

@@ -31,8 +31,8 @@ def show(examination: "Examination", folder: Path, command: Any) -> None:
         _show_view(other, [x for x in other.layer.notes if x not in notes], _rows(other), command)
         say("")
         say("The certificate is of the layer as given; --centred writes that of the other.")
-    check = f"{shell('python', folder / 'verify.py')} checks it with NumPy alone"
-    say(f"Certificate: {folder} ({check})")
+    say(f"Certificate: {folder}")
+    say(f"Check: {shell('python', folder / 'verify.py')}, with NumPy alone", whole=True)
 
 
 def _show_view(

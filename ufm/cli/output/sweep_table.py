@@ -29,7 +29,7 @@ def show(store: "SweepStore") -> None:
             *map(number_or_dash, numbers),
             f"{row['steps']:.0f}",
         )
-    show_table(table)
+    show_table(table, ("steps",))
     for line in conclusions(store, rows):
         say(line)
     show_where(store)
@@ -38,7 +38,7 @@ def show(store: "SweepStore") -> None:
 def show_where(store: "SweepStore") -> None:
     """Where the results are, and how to see more of them."""
     say(f"Results: {store.path}")
-    say(f"Report: {command('ufm', 'report', store.path)}")
+    say(f"Report: {command('ufm', 'report', store.path)}", whole=True)
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -27,12 +27,12 @@ def show(
         table.add_row(*_row(result))
     conclusions = _conclusions(results)  # before anything is printed: a stored result may be bad
     say(headline(problem))
-    show_table(table)
+    show_table(table, ("time",))
     for line in conclusions:
         say(line)
     say(f"Results: {folder}")
     if not drawn:
-        say(f"Figures: {again('solve', folder)}")
+        say(f"Figures: {again('solve', folder)}", whole=True)
 
 
 def again(name: str, folder: Path) -> str:
