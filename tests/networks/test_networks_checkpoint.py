@@ -128,11 +128,11 @@ def refused(data, path, config=SMALL) -> str:
 
 def test_checkpoints_of_other_runs_are_refused(data, path, tmp_path):
     other = msgspec.structs.replace(SMALL, seed=1)
-    assert "is of another run (seed = 0, not 1)" in refused(data, path, other)
+    assert "belongs to another run (seed = 0, not 1)" in refused(data, path, other)
     wider = msgspec.structs.replace(SMALL, width=9)
-    assert "is of another run (width = 8.0, not 9.0)" in refused(data, path, wider)
+    assert "belongs to another run (width = 8.0, not 9.0)" in refused(data, path, wider)
     fewer = load_data(str(write_images(tmp_path / "images.npz")), per_class=8)
-    assert "is of a run on other data" in refused(fewer, path)
+    assert "belongs to a run on other data" in refused(fewer, path)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_is_no_checkpoint_is_refused(changes, data, path):
     with np.load(path) as file:
         arrays = dict(file) | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    assert "is no checkpoint of this program: remove it to begin again" in refused(data, path)
+    assert "is not a checkpoint of this program: remove it to start again" in refused(data, path)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_line(data, tmp_path):

@@ -39,9 +39,9 @@ _WHOLE = idx(np.arange(24).reshape(2, 3, 4))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no IDX file"),
-        (b"<html>", "is no IDX file"),
-        (_WHOLE[:3], "is no IDX file"),
+        (b"", "is not an IDX file"),
+        (b"<html>", "is not an IDX file"),
+        (_WHOLE[:3], "is not an IDX file"),
         (_WHOLE[:9], "is damaged"),
         (_WHOLE[:-1], "its header asks for 40 bytes, it has 39"),
         (_WHOLE + b"x", "its header asks for 40 bytes, it has 41"),

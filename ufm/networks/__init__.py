@@ -1,4 +1,4 @@
-"""Real networks: do their last layers collapse as the model predicts, whatever the loss?
+"""Train real networks, and compare the collapse of their last layers with the model.
 
     data = load_data("digits")
     config = TrainConfig(loss="ls:0.05", width=256)
@@ -6,7 +6,7 @@
     result = train(config, data)
     result.history["nc1"], result.layer.classifier().problem
 
-Of the rest of the library nothing but the command uses it.
+Only the command uses this package.
 """
 
 from ufm.networks.data.images import ImageData as ImageData

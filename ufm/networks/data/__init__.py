@@ -1,1 +1,1 @@
-"""Images of balanced classes, and where they come from."""
+"""Images of balanced classes, and their sources."""

@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and its kin, read without trust.
+"""Read the IDX files of MNIST and similar data sets, without trusting them.
 
 bytes 0–1   zero
 byte  2     type of the entries: 0x08 for unsigned bytes, the only one here
@@ -17,19 +17,19 @@ import numpy as np
 from jaxtyping import UInt8
 
 _UNSIGNED_BYTES = 0x08
-#: Beyond the largest of the kin (EMNIST, 814,255 images) by far: a header that asks for more lies.
+#: Far more than the largest such data set (EMNIST, 814,255 images): a larger header is wrong.
 _LARGEST = 2**32
 
 
 def read_idx(path: Path, ndim: int) -> UInt8[np.ndarray, "..."]:
-    """The array in an IDX file of unsigned bytes, gzipped or not, with `ndim` axes.
+    """Read an IDX file of unsigned bytes, gzipped or not, with `ndim` axes.
 
-    Raises `ValueError`, in one line that names the file, for one that is missing, damaged,
-    truncated, too long or of another kind.
+    Raises `ValueError`, in one line that names the file, if it is missing, damaged, truncated, too
+    long or of another kind.
     """
     content = _content(path)
     if len(content) < 4 or content[:2] != b"\0\0":
-        raise ValueError(f"{path} is no IDX file: fetch it again")
+        raise ValueError(f"{path} is not an IDX file: fetch it again")
     kind, axes = content[2], content[3]
     if kind != _UNSIGNED_BYTES or axes != ndim:
         raise ValueError(

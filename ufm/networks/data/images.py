@@ -1,10 +1,10 @@
-r"""Images of balanced classes, standardised, in the order that the model wants: class by class.
+r"""Images of balanced classes, standardised and sorted by class, as the model requires.
 
     x ← (x − mean_c) / deviation_c,   mean and deviation of channel c over the training images only.
 
-Training images are as many of every class, since the symmetric theory is about balanced classes,
-and sorted by class; within a class they are in random order, so that the first of each class are a
-random sample of it. Test images are all of them.
+Every class has the same number of training images, since the symmetric theory needs balanced
+classes. They are sorted by class. Within a class they are in random order, so that the first ones
+are a random sample. All test images are used.
 
     >>> data = load_data("digits", per_class=50)
     >>> data.images.shape, data.num_classes
@@ -24,7 +24,7 @@ from ufm.networks.data.sources import RawImages, read_source
 class ImageData:
     """Standardised images and their labels 0, …, K−1; training images sorted by class.
 
-    `mean` and `deviation` (one number a channel) are those that images were standardised by.
+    `mean` and `deviation` (one number per channel) are the numbers of the standardisation.
     `notes` are sentences on how the source was read.
     """
 
@@ -44,7 +44,7 @@ class ImageData:
 
     @property
     def per_class(self) -> int:
-        """n, training images of each class."""
+        """n, the number of training images in each class."""
         return len(self.labels) // self.num_classes
 
     @property
@@ -54,7 +54,7 @@ class ImageData:
         return height, width, channels
 
     def fingerprint(self) -> str:
-        """Hash of all that training and testing depend on."""
+        """Hash of all data that training and testing use."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.test_images, self.test_labels):
             digest.update(repr(array.shape).encode())
@@ -65,9 +65,9 @@ class ImageData:
 def load_data(source: str = "digits", per_class: int | None = None, seed: int = 0) -> ImageData:
     """Read a source and choose `per_class` training images of each class.
 
-    The sources are those of `ufm.networks.data.sources`. The seed chooses which images. `None`
+    The sources are those of `ufm.networks.data.sources`. The seed chooses the images. `None`
     takes as many as the smallest class has. Raises `ValueError`, in one line that names the array
-    or the option, for data that cannot be trained on.
+    or the option, for unsuitable data.
     """
     return prepare(source, read_source(source), per_class, seed)
 
@@ -105,9 +105,9 @@ def prepare(name: str, raw: RawImages, per_class: int | None, seed: int) -> Imag
 def validation_split(
     data: ImageData, share: float
 ) -> tuple[Int32[np.ndarray, " fit"], Int32[np.ndarray, " validation"]]:
-    """Rows of the training images to fit on and to validate on, balanced both.
+    """Rows of the training images for fitting and for validation, both balanced.
 
-    Raises `ValueError` where a class has too few images for one of either.
+    Raises `ValueError` if a class has too few images for both.
     """
     held = round(share * data.per_class)
     if not 1 <= held < data.per_class:
@@ -116,12 +116,12 @@ def validation_split(
             "validation: take more with `per_class`, or give `learning_rate`"
         )
     rows = np.arange(len(data.labels), dtype=np.int32).reshape(data.num_classes, data.per_class)
-    # Within a class the order is random already.
+    # The order within a class is random already.
     return rows[:, held:].reshape(-1), rows[:, :held].reshape(-1)
 
 
 def _checked_images(name: str, images: np.ndarray) -> np.ndarray:
-    """(N, h, w, c), real and finite."""
+    """Convert to (N, h, w, c), and check that images are real and finite."""
     if images.ndim not in (3, 4):
         raise ValueError(
             f"{name} must be (N, h, w), (N, h, w, c) or (N, c, h, w), got shape {images.shape}"
@@ -136,7 +136,7 @@ def _checked_images(name: str, images: np.ndarray) -> np.ndarray:
 
 
 def _checked_labels(name: str, labels: np.ndarray, samples: int) -> np.ndarray:
-    """(N,), whole numbers, as int32."""
+    """Convert labels to int32, (N,), and check that they are whole numbers."""
     if labels.shape != (samples,):
         raise ValueError(
             f"{name} must be one whole number for each of the {samples} images, got shape "
@@ -170,7 +170,7 @@ def _class_counts(labels: np.ndarray) -> np.ndarray:
 def _balanced(
     labels: np.ndarray, counts: np.ndarray, per_class: int | None, seed: int
 ) -> np.ndarray:
-    """Rows of as many images of every class, class by class, at random within each."""
+    """Rows of equally many images per class, class by class, at random within each class."""
     smallest = int(counts.min())
     wanted = smallest if per_class is None else per_class
     if wanted < 2:
@@ -201,7 +201,7 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    # In double precision, or an offset would drown what varies; a part at a time, for the memory.
+    # In double precision, so that an offset does not hide the variation; in parts, for the memory.
     parts = [
         ((images[begin : begin + _AT_ONCE] - mean) / deviation).astype(np.float32)
         for begin in range(0, len(images), _AT_ONCE)
@@ -209,5 +209,5 @@ def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -
     return np.concatenate(parts)
 
 
-#: Images that are in double precision at a time.
+#: Number of images in double precision at a time.
 _AT_ONCE = 4096

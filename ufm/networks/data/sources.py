@@ -1,12 +1,12 @@
-"""Where images come from: scikit-learn's digits, Fashion-MNIST, or somebody's .npz.
+"""Sources of images: scikit-learn's digits, Fashion-MNIST, or an .npz file.
 
     digits          1,797 grey images of 8 × 8, 10 classes, in scikit-learn itself. It has no test
-                    set: 40 images of each class, drawn once and for all, are set aside.
+                    set: 40 images of each class, always the same ones, are set aside.
     fashion-mnist   60,000 + 10,000 grey images of 28 × 28, 10 classes (Xiao, Rasul & Vollgraf,
                     2017), from $UFM_DATA, the Debian package or the user's cache, in that order.
     FILE.npz        arrays `images` (N, h, w), (N, h, w, c) or (N, c, h, w) and `labels` (N), and
-                    `test_images` and `test_labels`; without those a fifth of each class is set
-                    aside. Where shapes leave it open, `channels` says "last" or "first".
+                    `test_images` and `test_labels`; without these a fifth of each class is set
+                    aside. If shapes are ambiguous, `channels` says "last" or "first".
 
 Nothing is downloaded.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from ufm._support.npz import read_arrays
 from ufm.networks.data.idx import read_idx
 
-#: Seed of what is set aside as test images: part of the definition of a source, not of a run.
+#: Seed of the choice of test images: part of the definition of a source, not of a run.
 _HOLD_OUT_SEED = 20220
 _DIGITS_TEST_PER_CLASS = 40
 _TEST_SHARE = 0.2
@@ -34,12 +34,12 @@ _FASHION_FILES = {
     "test_labels": ("t10k-labels-idx1-ubyte", 1),
 }
 _ARRAYS = ("images", "labels", "test_images", "test_labels")
-#: Grey, colour, colour with transparency.
+#: Numbers of channels: grey, colour, colour with transparency.
 _USUAL_CHANNELS = (1, 3, 4)
 
 
 class RawImages(NamedTuple):
-    """Images as they come, (N, h, w) or (N, h, w, c) of any real type, and their labels.
+    """Unprocessed images, (N, h, w) or (N, h, w, c) of any real type, and their labels.
 
     `notes` are sentences on how they were read.
     """
@@ -80,7 +80,7 @@ def _digits() -> RawImages:
 
 
 def fashion_mnist_folders() -> tuple[Path, ...]:
-    """Where Fashion-MNIST is looked for, first one first."""
+    """The folders to search for Fashion-MNIST, in order."""
     given = os.environ.get("UFM_DATA")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     named = (Path(given), Path(given) / "fashion-mnist") if given else ()
@@ -107,7 +107,7 @@ def _fashion_mnist() -> RawImages:
 
 
 def _either(folder: Path, name: str) -> Path | None:
-    """The file, gzipped or not; None where neither is there."""
+    """The file, gzipped or not; None if neither exists."""
     candidates = (folder / f"{name}.gz", folder / name)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -139,7 +139,7 @@ def _npz(source: str) -> RawImages:
 
 
 def _split(images: Any, labels: Any, test_images: Any, test_labels: Any) -> RawImages:
-    """With test images, a fifth of each class where none are given."""
+    """Add test images: a fifth of each class, if none are given."""
     if test_images is not None:
         return RawImages(images, labels, test_images, test_labels)
     if labels.ndim != 1 or images.shape[:1] != labels.shape:
@@ -148,10 +148,10 @@ def _split(images: Any, labels: Any, test_images: Any, test_labels: Any) -> RawI
 
 
 def _channels_first(shape: tuple[int, ...], said: np.ndarray | None) -> bool:
-    """Are images stored (N, c, h, w), as PyTorch wants them, and not (N, h, w, c)?
+    """Whether images are stored as (N, c, h, w), as in PyTorch, and not as (N, h, w, c).
 
-    For either reading speak a usual number of channels, and square images. Raises `ValueError`
-    where as much speaks for both, and where only an unusual number of channels could be first.
+    A usual number of channels and square images are evidence for a reading. Raises `ValueError` if
+    the evidence is equal, or if only an unusual number of channels could be first.
     """
     if said is not None:
         if str(said) not in ("first", "last"):
@@ -171,7 +171,7 @@ def _channels_first(shape: tuple[int, ...], said: np.ndarray | None) -> bool:
 
 
 def hold_out(images: np.ndarray, labels: np.ndarray, test: Callable[[int], int]) -> RawImages:
-    """Set aside `test(n)` of the n images of each class, always the same ones."""
+    """Set aside `test(n)` of the n images in each class, always the same ones."""
     rng = np.random.default_rng(_HOLD_OUT_SEED)
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):

@@ -1,1 +1,1 @@
-"""What is measured of a network: accuracy, collapse, curvature, the last layer beside the model."""
+"""Measures of a network: accuracy, collapse, curvature, and the last layer in the model."""

@@ -1,14 +1,14 @@
-r"""A last layer in 3K+1 dimensions that the model cannot tell from the one in d.
+r"""Compress a last layer to 3K+1 dimensions without changing any quantity of the model.
 
-A network has d = 512 features where the model's quantities live in the few directions of
+A network has, for example, d = 512 features, but the quantities of the model depend only on
 
     span(B) ⊇ row(W) + span(h̄_1, …, h̄_K) + col(HGᵀ),     B: d×3K, orthonormal columns.
 
-With H = B BᵀH + H_⊥, the rest H_⊥ has W H_⊥ = 0, class means 0 and H_⊥Gᵀ = 0. So logits, G, the
-gradients G Hᵀ + λ_W W and WᵀG + λ_H H, class means, NC1–NC4 and the distance to points whose
-features are equal within classes know of it nothing but ‖H_⊥‖_F; and so does whatever is made
-of these. One row in place of the d − 3K others is enough, if it is as long and has no product with
-G and the classes either: any row of H_⊥ itself, rescaled. Hence
+With H = B BᵀH + H_⊥, the rest H_⊥ has W H_⊥ = 0, class means 0 and H_⊥Gᵀ = 0. Logits, G, the
+gradients G Hᵀ + λ_W W and WᵀG + λ_H H, class means, NC1–NC4, the distance to points with equal
+features within classes, and all quantities derived from them, therefore depend on H_⊥ only through
+‖H_⊥‖_F. One row can replace the d − 3K others if it has the same norm and is orthogonal to G and
+the classes too: any row of H_⊥ itself, rescaled. Hence
 
     W' = [WB, 0]  (K × 3K+1),    H' = [BᵀH; (‖H_⊥‖_F/‖r‖) r]  (3K+1 × N),    r a row of H_⊥.
 
@@ -28,7 +28,7 @@ from ufm.model.problem import Problem, matmul
 
 
 def compressed(problem: Problem, params: Params) -> tuple[Problem, Params]:
-    """The problem and the point in 3K+1 dimensions; both unchanged where d is no more."""
+    """The problem and the point in 3K+1 dimensions; both unchanged if d is at most that."""
     dim = 3 * problem.num_classes + 1
     if problem.dim <= dim:
         return problem, params
@@ -40,7 +40,7 @@ def _compressed(problem: Problem, params: Params) -> Params:
     W, H = params.W, params.H
     G = evaluated(problem, params).G
     spanning = jnp.concatenate([W.T, class_means(problem, params), matmul(H, G.T)], axis=1)
-    # Columns may be dependent (at collapse they are): Householder's Q spans them all the same.
+    # Columns may be dependent, as at collapse; Householder's Q spans them nevertheless.
     basis, _ = jnp.linalg.qr(spanning)
     inside = matmul(basis.T, H)
     outside = H - matmul(basis, inside)

@@ -2,14 +2,14 @@ r"""The Hessian of a network's training objective, by the library's density and 
 
     f(θ) = (c/N) Σ_i L(v_θ(x_i), y_i) + (wd/2)‖θ‖²
 
-is what the network was trained on, with its factor c and weight decay wd; a Hessian product costs
-about two gradients of all N samples. Samples are scanned in chunks, and what the backward pass
-needs of a chunk is computed again for every product: memory is that of one chunk, not of N.
+is the training objective, with its factor c and weight decay wd. A Hessian product costs about two
+gradients over all N samples. Samples are scanned in chunks, and the activations of a chunk are
+recomputed for every product, so that the memory is that of one chunk.
 
-A network has to treat samples by themselves: group norm does, batch norm does with the statistics
+A network must treat samples independently. Group norm does; batch norm does if its statistics are
 frozen at their running means (evaluation mode).
 
-**Precision.** Products and Lanczos run in the dtype of the weights: give them in float64. Measured
+**Precision.** Products and Lanczos run in the dtype of the weights: use float64. Measured
 on an MLP 64–64–32–10 trained on digits (6,570 parameters, two cores), where λ_max = 1.3752,
 λ_min = −1.07e-3 and most eigenvalues are wd = 5e-4: float32 took 6 s instead of 17 s, but its
 λ_max is 1.3815 and its λ_min −1.42e-3, whether Lanczos itself runs in single or in double
@@ -17,14 +17,14 @@ precision. Summation is not the reason: a trained ReLU network has samples *on* 
 96,000 preactivations in the first layer within 1e-7), which float32 puts on either side. There the
 Hessian is that of the piece on which the weights, as given, lie.
 
-**What the density cannot tell.** Of 100 products per probe no two nodes are nearer than about
-λ_max/1000, and wd is less than that: whether a node near 0 is negative is not resolved. The
-intervals of `row` allow for it (`SpectralDensity.cumulative`).
+**Limits of the density.** With 100 products per probe, nodes are at least about λ_max/1000 apart,
+which is more than wd, so that the sign of a node near 0 is not resolved. The intervals of `row`
+allow for this (`SpectralDensity.cumulative`).
 
-**What a residual cannot tell.** An eigenvalue lies within a pair's residual, but it need not be the
-outermost one: eigenvalues that random starts have hardly met can lie farther out. A Ritz value is
-on the inner side of the end that it stands for; how far out the end may lie is told by the probes
-of the density (`SpectralDensity.extremes`).
+**Limits of a residual.** An eigenvalue lies within a pair's residual, but it need not be the
+outermost one: if a random start is almost orthogonal to an eigenvector, its eigenvalue can lie
+farther out. A Ritz value is on the inner side of its end of the spectrum. The probes of the density
+bound that end (`SpectralDensity.extremes`).
 
     objective = TrainingObjective(losses_of_a_batch, chunk=500)
     found = network_curvature(objective, weights, images, labels, jax.random.key(0),
@@ -95,8 +95,8 @@ class TrainingObjective:
 class NetworkCurvature:
     """The Hessian ∇²f of a network: its density, and both ends with residuals.
 
-    Within a pair's residual of its value lies an eigenvalue; `converged` of either end says whether
-    the accuracy asked for was reached. `weight_decay` is where directions without data end up.
+    An eigenvalue lies within a pair's residual of its value. `converged` of each end says whether
+    the requested accuracy was reached. Directions without data have the eigenvalue `weight_decay`.
     """
 
     density: SpectralDensity
@@ -108,9 +108,9 @@ class NetworkCurvature:
     def row(self) -> dict[str, float]:
         """The numbers of a table: both ends with residuals, the trace, the share of negatives.
 
-        `x_lower` and `x_upper` hold the truth of x with the density's `confidence`.
-        `negative_share` is of eigenvalues below −`negative_beyond`, 1e-8 of the largest modulus
-        (1e-5 in float32), to which nodes are known at best.
+        `x_lower` and `x_upper` enclose the exact x with the density's `confidence`.
+        `negative_share` is the share of eigenvalues below −`negative_beyond`, 1e-8 of the largest
+        modulus (1e-5 in float32), the best accuracy of nodes.
         """
         ends = {"largest": self.largest, "smallest": self.smallest}
         found: dict[str, float] = {"num_parameters": float(self.num_parameters)}

@@ -1,8 +1,8 @@
-r"""What a network makes of many images, and what is measured of it: accuracy, loss, NC1–NC4.
+r"""Evaluate a network on many images, and measure accuracy, loss and NC1–NC4.
 
-Networks are evaluated in chunks of one size, so that one program serves training and test images
-of any number, and without reduced precision: features that have collapsed to 1e-6 of their size
-would drown in the rounding of an accelerator's fast products.
+Networks are evaluated in chunks of one size, so that one program serves any number of training and
+test images, and in full precision: rounding in an accelerator's fast products would hide a collapse
+to 1e-6 of the features' norm.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from ufm.model.problem import Params, Problem
 from ufm.networks.training.epoch import State
 from ufm.networks.training.objective import Objective, mean_value
 
-#: Images that are evaluated at once.
+#: Number of images to evaluate at once.
 _CHUNK = 256
 
 
@@ -27,9 +27,9 @@ _CHUNK = 256
 class LastLayer:
     """The last layer of a trained network over all training images: a point of the model.
 
-    W (K, d), H (d, N) with columns sorted by class, b (K,), in float32 as the network has them, and
-    in double precision in what is made of them. `lam_w` and `lam_b` are the decays with the
-    library's `loss`, λ/c (`ufm.networks.training.objective`).
+    W (K, d), H (d, N) with columns sorted by class, b (K,), in float32 as in the network;
+    derived quantities are in double precision. `lam_w` and `lam_b` are the decays for the library's
+    `loss`, λ/c (`ufm.networks.training.objective`).
     """
 
     W: Float32[np.ndarray, "K d"]
@@ -41,9 +41,10 @@ class LastLayer:
     lam_b: float
 
     def classifier(self) -> Classifier:
-        """Problem and point, λ_H inferred from balance as λ_W ‖W‖²/‖H‖² (`ufm.last_layer.read`).
+        """Problem and point, with λ_H inferred from balance as λ_W ‖W‖²/‖H‖²
+        (`ufm.last_layer.read`).
 
-        Raises `ValueError` where H is zero, as in a network that has died.
+        Raises `ValueError` if H is zero, as in a network that has died.
         """
         return as_classifier(
             self.W,
@@ -58,7 +59,7 @@ class LastLayer:
         )
 
     def arrays(self) -> dict[str, Any]:
-        """What `ufm certify` reads from an .npz."""
+        """The contents of an .npz for `ufm certify`."""
         return {
             "W": self.W,
             "H": self.H,
@@ -102,13 +103,13 @@ def loss_and_accuracy(
     logits: Float32[np.ndarray, "N K"],
     labels: Int32[np.ndarray, " N"],
 ) -> tuple[float, float]:
-    """Mean of the training loss over the samples, without decay, and share of right answers."""
+    """Mean of the training loss over the samples, without decay, and share of correct answers."""
     loss = _mean_value(objective.loss, objective.factor, logits, labels)
     return float(loss), float(np.mean(np.argmax(logits, axis=1) == labels))
 
 
 def loss_of_zero(objective: Objective) -> float:
-    """The training loss of the answer z = 0."""
+    """The training loss at the logits z = 0."""
     logits = np.zeros((1, objective.num_classes), np.float32)
     return loss_and_accuracy(objective, logits, np.zeros(1, np.int32))[0]
 
@@ -134,7 +135,7 @@ def last_layer(
 
 
 def collapse(layer: LastLayer) -> dict[str, float]:
-    """NC1–NC4 and the norms of W and H, in double precision where JAX has it."""
+    """NC1–NC4 and the norms of W and H, in double precision if JAX has it enabled."""
     dtype = jax.numpy.result_type(float)
     problem = Problem(
         loss=CrossEntropy(),  # the metrics never look at it, nor at the decays

@@ -1,4 +1,4 @@
-"""The Hessian of a network's training objective where training has ended.
+"""The Hessian of a network's training objective at the end of training.
 
 result = train(TrainConfig(width=32, depth=1), data)
 trained_curvature(result, data, jax.random.key(0)).largest.values
@@ -15,7 +15,7 @@ from ufm.networks.data.images import ImageData
 from ufm.networks.measures.curvature import NetworkCurvature, TrainingObjective, network_curvature
 from ufm.networks.training.training import TrainResult
 
-#: Samples whose activations a product holds at once.
+#: Number of samples whose activations a product stores at once.
 _CHUNK = 500
 
 
@@ -24,8 +24,8 @@ def trained_curvature(
 ) -> NetworkCurvature:
     """`network_curvature` of a run at its end, over all training images, in double precision.
 
-    Batch normalisation takes part with the running statistics that evaluation uses. `options` are
-    those of `network_curvature`. Raises `ValueError` where JAX is not allowed 64 bits.
+    Batch normalisation uses its running statistics, as in evaluation. `options` are those of
+    `network_curvature`. Raises `ValueError` if float64 is not enabled in JAX.
     """
     if not jax.config.read("jax_enable_x64"):
         raise ValueError("a network's Hessian needs jax.config.update('jax_enable_x64', True)")

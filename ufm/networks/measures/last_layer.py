@@ -1,33 +1,33 @@
-r"""A network's last layer, measured as a point of the unconstrained feature model.
+r"""Measure a network's last layer as a point of the unconstrained feature model.
 
 **Decays.** A network trained on c·(1/N) Σ L(v_i, y_i) + (wd/2)‖θ‖², divided by c, has the model's
 data term g and the decays λ_W = λ_b = wd/c. (The MSE with targets 15·one-hot that averages over K
-outputs and has no ½ is c L with L = MSE(1, 15), c = 2/K.) Nobody decays features. If they had a
-decay λ_H, every critical point would have λ_W‖W‖² = λ_H‖H‖², and so
+outputs and has no ½ is c L with L = MSE(1, 15), c = 2/K.) Features have no decay in training. If
+they had a decay λ_H, every critical point would have λ_W‖W‖² = λ_H‖H‖², and so
 
     λ_H = λ_W ‖W‖² / ‖H‖²                                              (from balance)
     λ_H' = argmin_λ ‖λH + WᵀG‖² = −⟨WᵀG, H⟩ / ‖H‖²                     (from the features).
 
-Where W is stationary, GHᵀ = −λ_W W, the inner product ⟨WᵀG, H⟩ = ⟨GHᵀ, W⟩ is −λ_W‖W‖² and both
-are the same number. The first is used; λ_H'/λ_H = −⟨GHᵀ, W⟩/(λ_W‖W‖²) is 1 − ⟨∂_W f, W⟩/(λ_W‖W‖²),
-which says how far W is from stationary in its own direction, with a sign: above 1 the data term
-still wants W larger.
+If W is stationary, GHᵀ = −λ_W W, the inner product ⟨WᵀG, H⟩ = ⟨GHᵀ, W⟩ is −λ_W‖W‖², and both
+numbers are equal. The first is used. λ_H'/λ_H = −⟨GHᵀ, W⟩/(λ_W‖W‖²) is 1 − ⟨∂_W f, W⟩/(λ_W‖W‖²),
+which measures, with a sign, how far W is from stationary in its own direction: above 1 the loss
+term still increases W.
 
-**Two views.** `as_trained` is the layer as it is, its bias decayed by λ_b. Features after a ReLU
-are non-negative, so their global mean h̄ is not 0; the predicted minimisers for cross-entropy, label
-smoothing and focal loss with balanced classes (and MSE with a free bias) have H1 = 0. The
-squared distance to such a minimiser contains N‖h̄‖² in full, since cross terms vanish: whatever the
-classes do, and orthogonal class features are the most that a ReLU allows, a network stays that far
-away. So does ‖G‖₂/μ from 1: where W is stationary and G1 = 0, λ_W‖W‖ = ‖GH̃ᵀ‖ ≤ ‖G‖₂‖H̃‖ makes it
-‖H‖/‖H̃‖ at least, which is √(K/(K−1)) at least for collapsed non-negative features: the mean costs
-norm and brings nothing. `centred` is therefore the same classifier with the mean moved to the bias
+**Two views.** `as_trained` is the unchanged layer, with its bias decayed by λ_b. Features after a
+ReLU are non-negative, so that their global mean h̄ is not 0, whereas the predicted minimisers for
+cross-entropy, label smoothing and focal loss with balanced classes (and MSE with a free bias) have
+H1 = 0. The squared distance to such a minimiser contains all of N‖h̄‖², since cross terms vanish.
+Even with orthogonal class features, the best that a ReLU allows, a network is at least that far
+away. Likewise ‖G‖₂/μ stays away from 1: if W is stationary and G1 = 0, λ_W‖W‖ = ‖GH̃ᵀ‖ ≤ ‖G‖₂‖H̃‖
+implies ‖G‖₂/μ ≥ ‖H‖/‖H̃‖, which is at least √(K/(K−1)) for collapsed non-negative features.
+`centred` is therefore the same classifier with the mean moved to the bias
 (`ufm.last_layer.centring`), a point of the model with a *free* bias, λ_b = 0, and λ_H inferred from
-‖H̃‖: nothing is taken away but what no critical point has. Its minimiser is a simplex ETF below the
-collapse threshold, with balanced classes: proven for CE, LS and MSE, and for the focal loss where
-(K−1)μ√n ≤ 1.
+‖H̃‖. It removes only the mean, which no critical point has. With balanced classes and below the
+collapse threshold, its minimiser is a simplex ETF: proven for CE, LS and MSE, and for the focal
+loss if (K−1)μ√n ≤ 1.
 
-**Distances** are in coordinates in which both decays are μ, (aW, H/a) with a = (λ_W/λ_H)^¼, in
-which W and H at balance have the same norm; N features of full size would drown W otherwise.
+**Distances** use coordinates in which both decays are μ, (aW, H/a) with a = (λ_W/λ_H)^¼, and in
+which W and H at balance have equal norms; otherwise N features would dominate W.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ _NAN = float("nan")
 class LastLayerMeasures:
     """NC1–NC4, norms, and both views; see the module.
 
-    NC metrics centre class means themselves, and are the same for both views.
+    NC metrics centre class means themselves, and are equal for both views.
     """
 
     nc1: float
@@ -97,13 +97,13 @@ def measure_last_layer(
     """Measure W (K, d), H (d, N) with columns sorted by class, and b (K,) or None.
 
     The network was trained on `factor` times the mean of `loss` plus `weight_decay`/2 times all
-    squares. All in float64. A diverged network (not finite) gives NaN and UNDECIDED, for a
-    training run is to go on; so do the model's numbers where W or H is zero.
+    squares. Computations are in float64. A diverged network (not finite) gives NaN and UNDECIDED,
+    so that training can continue; so do the model's numbers if W or H is zero.
 
-    N = 60,000, d = 512, K = 10 take 1.7 s on two cores, and 10 s more the first time, to compile.
+    N = 60,000, d = 512, K = 10 take 1.7 s on two cores, plus 10 s to compile the first time.
 
     Raises `ValueError` for shapes that do not fit, for a factor that is not positive, for a
-    negative weight decay, and where JAX is not allowed 64 bits.
+    negative weight decay, and if float64 is not enabled in JAX.
     """
     if not jax.config.read("jax_enable_x64"):
         raise ValueError(
@@ -151,9 +151,9 @@ def measure_last_layer(
 
 
 def beside_model(layer: LastLayer) -> dict[str, float]:
-    """`measure_last_layer` of a network in training, as `train` wants its `measure`.
+    """`measure_last_layer` of a network in training, in the form of `measure` for `train`.
 
-    What training measures itself is left out.
+    Quantities that training measures itself are omitted.
     """
     counts = np.bincount(layer.labels).tolist()
     # The layer's decay is that of the model's loss already.
@@ -165,7 +165,7 @@ _MEASURED = ("nc1", "nc2", "nc3", "nc4", "norm_w", "norm_h")
 
 
 def _check_shapes(W: Any, H: Any, b: Any, class_counts: Sequence[int]) -> None:
-    """Raise `ValueError` where shapes do not fit each other and the classes."""
+    """Raise `ValueError` unless the shapes fit each other and the classes."""
     classes, samples = len(class_counts), sum(class_counts)
     if W.ndim != 2 or len(W) != classes or not W.size:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The network that is meant by a name and its sizes."""
+"""Make a network from a name and sizes."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from ufm.networks.models.mlp import MLP
 from ufm.networks.models.model import Network
 from ufm.networks.models.resnet import ResNet
 
-#: What may be the `model` and the `norm` of an architecture.
+#: The possible values of `model` and `norm`.
 MODELS = ("mlp", "resnet")
 NORMS = ("batch", "group", "none")
 
@@ -22,7 +22,7 @@ class Architecture(NamedTuple):
     norm: str
 
 
-#: What a model is without further words.
+#: Default sizes of each model.
 DEFAULTS = {
     "mlp": Architecture("mlp", width=128, depth=3, norm="batch"),
     "resnet": Architecture("resnet", width=1.0, depth=1, norm="group"),
@@ -35,7 +35,7 @@ def make_network(
     num_classes: int,
     rng: np.random.Generator,
 ) -> Network:
-    """A random network for images of a shape (h, w, c)."""
+    """Make a random network for images of shape (h, w, c)."""
     model, width, depth, norm = architecture
     rows, columns, channels = image_shape
     if model == "mlp":

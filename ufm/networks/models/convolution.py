@@ -1,13 +1,13 @@
-r"""Convolutions of images (B, h, w, c) with weights (k, k, in, out), by what the machine does best.
+r"""Convolutions of images (B, h, w, c) with weights (k, k, in, out), by the fastest method.
 
     y[b, i, j, :] = Σ_{p,q} x[b, s i + p − m, s j + q − m, :] W[p, q, :, :],    m = ⌊k/2⌋, stride s
 
-with zeros outside the image: the margin of PyTorch's padding=m, the same on all sides.
+with zeros outside the image, as with PyTorch's padding=m, equal on all sides.
 
-On a CPU the sum is one product of matrices, of the patches of the image with the weights: inside a
-loop, where training takes place, XLA runs its own convolutions there without threads, and a step of
-the ResNet takes 5 to 20 times as long (measured on two cores, 8×8 to 28×28 pixels). Accelerators
-have convolutions, and no memory to waste on patches.
+On a CPU the sum is one matrix product of the patches of the image with the weights. Inside a loop,
+as in training, XLA runs its own convolutions on a CPU without threads, and a step of the ResNet
+takes 5 to 20 times as long (measured on two cores, 8×8 to 28×28 pixels). Accelerators have fast
+convolutions, and less memory for patches.
 """
 
 import equinox as eqx
@@ -41,7 +41,7 @@ class Convolution(eqx.Module):
 
 
 def by_patches(x: Images, weight: Weight, stride: int) -> Outputs:
-    """The convolution as one product of matrices."""
+    """The convolution as one matrix product."""
     size, _, inputs, outputs = weight.shape
     margin = size // 2
     _, height, width, _ = x.shape
@@ -56,7 +56,7 @@ def by_patches(x: Images, weight: Weight, stride: int) -> Outputs:
 
 
 def by_library(x: Images, weight: Weight, stride: int) -> Outputs:
-    """The convolution that XLA has."""
+    """XLA's own convolution."""
     margin = weight.shape[0] // 2
     return jax.lax.conv_general_dilated(
         x,

@@ -1,9 +1,9 @@
-r"""What a network is here: features, and a linear classifier on top of them.
+r"""The interface of a network: features, and a linear classifier on top of them.
 
     h = features(x) ∈ R^d,     z = W h + b ∈ R^K
 
-Parameters are float32 whatever JAX's default is, except for Hessians. What batch normalisation
-remembers between steps (`stats`) is no parameter: it goes in and comes out beside the features.
+Parameters are float32 for any default of JAX, except for Hessians. The running statistics of batch
+normalisation (`stats`) are not parameters: they are passed in and returned with the features.
 
     model = MLP(64, width=256, depth=3, num_classes=10, norm="batch", rng=rng)
     features, _ = model.features(images, model.initial_stats(), training=False)
@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-#: What batch normalisation remembers: a pytree of arrays, empty without it.
+#: The running statistics of batch normalisation: a pytree of arrays, empty without it.
 Stats = Any
 
 
 class Network(eqx.Module):
-    """Images (B, h, w, c) to features (B, d) to logits (B, K)."""
+    """Maps images (B, h, w, c) to features (B, d), and features to logits (B, K)."""
 
     classifier: eqx.AbstractVar[eqx.nn.Linear]
 
@@ -44,8 +44,8 @@ class Network(eqx.Module):
 
 
 def he_normal(rng: np.random.Generator, shape: tuple[int, ...], fan: int) -> Float32[Array, "..."]:
-    """Normal entries of variance 2/fan (He et al., 2015): ReLU layers keep the size of signals."""
-    # By NumPy: JAX compiles a program for every shape, a second or two for a small network.
+    """Normal entries of variance 2/fan (He et al., 2015), with which ReLU layers preserve norms."""
+    # By NumPy, because JAX compiles a program for every shape: seconds for a small network.
     return jnp.asarray((2.0 / fan) ** 0.5 * rng.standard_normal(shape), jnp.float32)
 
 
@@ -55,14 +55,14 @@ def hidden_layer(rng: np.random.Generator, inputs: int, outputs: int) -> eqx.nn.
 
 
 def linear_classifier(rng: np.random.Generator, dim: int, num_classes: int) -> eqx.nn.Linear:
-    """W and b uniform in ±1/√d, as torch.nn.Linear begins."""
+    """W and b uniform in ±1/√d, as in torch.nn.Linear."""
     bound = dim**-0.5
     weight = rng.uniform(-bound, bound, (num_classes, dim))
     return _linear(weight, rng.uniform(-bound, bound, num_classes))
 
 
 def _linear(weight: Any, bias: Any) -> eqx.nn.Linear:
-    """The layer with these numbers, its own random start never drawn."""
+    """Make the layer with these numbers, without drawing a random start."""
     outputs, inputs = weight.shape
     layer = eqx.filter_eval_shape(
         eqx.nn.Linear, inputs, outputs, dtype=jnp.float32, key=jax.random.key(0)

@@ -1,6 +1,6 @@
 r"""Normalisation of features (B, …, c), c channels: by groups of channels, or by the batch.
 
-    y = s (x − m) / √(v + 1e-5) + t,    s, t learned, one of each a channel
+    y = s (x − m) / √(v + 1e-5) + t,    s, t learned, one of each per channel
 
 `GroupNorm` (Wu & He, 2018) takes m and v over a group of channels and all pixels of one image.
 `BatchNorm` (Ioffe & Szegedy, 2015) takes them over batch and pixels of a channel while training,
@@ -22,9 +22,9 @@ Features = Float[Array, "B *pixels c"]
 
 #: PyTorch's defaults.
 _EPSILON, _RENEWAL = 1e-5, 0.1
-#: Most groups that GroupNorm makes of the channels.
+#: Largest number of groups in GroupNorm.
 _GROUPS = 8
-#: Units of a group where there are no pixels.
+#: Smallest number of units in a group of a layer without pixels.
 _FEWEST = 8
 
 
@@ -65,10 +65,10 @@ class Affine(eqx.Module):
 
 
 class GroupNorm(Norm):
-    """Up to eight groups that divide the channels; it remembers nothing.
+    """Up to eight groups that divide the channels; it has no statistics.
 
-    Of a layer without pixels a group has at least eight units: of one or two it would leave a
-    constant or a sign.
+    In a layer without pixels a group has at least eight units, because normalising one or two
+    units leaves a constant or a sign.
     """
 
     affine: Affine
@@ -119,7 +119,7 @@ def _spread(channels: Float[Array, " c"], x: Features) -> Array:
 
 
 def _renewed(stats: Stats, mean: Array, variance: Array, count: int) -> Stats:
-    """Running averages after a batch of `count` entries a channel."""
+    """Running averages after a batch of `count` entries per channel."""
     unbiased = variance * (count / max(count - 1, 1))
     return jax.tree.map(
         lambda old, new: (1.0 - _RENEWAL) * old + _RENEWAL * new, stats, (mean, unbiased)

@@ -49,7 +49,7 @@ class NormedConvolution(eqx.Module):
 
 
 class Block(eqx.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions with a shortcut."""
 
     first: NormedConvolution
     second: NormedConvolution
@@ -121,5 +121,5 @@ class ResNet(Network):
 
 
 def channels(width: float) -> tuple[int, ...]:
-    """Channels of the three stages: whole, and at least one."""
+    """Numbers of channels in the three stages: whole, and at least one."""
     return tuple(max(1, round(width * size)) for size in _CHANNELS)

@@ -1,7 +1,7 @@
-"""One run of a sweep over networks: choose the rate, train, measure the last layer.
+"""Run one cell of a sweep over networks: choose the rate, train, measure the last layer.
 
-On a CPU a run has the same bits alone, beside others and in any process, on one type of processor,
-one version and one number of threads: as in every sweep.
+As in every sweep, a run on a CPU has the same bits alone, beside others and in any process, for one
+type of processor, version and number of threads.
 
     record = Training().run([load_network_sweep("networks.toml").cells[0]])[0]
     record.row["test_accuracy"], record.arrays["history_nc1"]
@@ -45,7 +45,7 @@ _LAST = (
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What a sweep over networks does with its cells."""
+    """The work of a sweep over networks on its cells."""
 
     @property
     def lanes(self) -> int:
@@ -53,7 +53,7 @@ class Training:
         return 1
 
     def prepare(self, cell: NetworkCell) -> None:
-        """Choose the rate, and compile, by an epoch of training."""
+        """Choose the rate, and compile by training for one epoch."""
         config = rated(cell)
         train(msgspec.structs.replace(config, epochs=1), images(cell.data), measure=beside_model)
 
@@ -66,7 +66,7 @@ class Training:
         return clock.seconds() * cell.config.epochs
 
     def run(self, cells: Sequence[NetworkCell]) -> list[Record]:
-        """The runs, one after another."""
+        """Run the cells one after another."""
         return [_run(cell) for cell in cells]
 
 
@@ -91,7 +91,7 @@ def _settings(cell: NetworkCell, config: TrainConfig, data: ImageData) -> dict[s
 
 
 def _end(result: TrainResult) -> dict[str, Any]:
-    """The last measurement, and the collapse of the first; NaN where there is none."""
+    """The last measurement, and NC1–NC3 of the first; NaN if there is none."""
     history = result.history
 
     def at(name: str, position: int) -> float:
@@ -107,7 +107,7 @@ def _end(result: TrainResult) -> dict[str, Any]:
 
 
 _reading = threading.Lock()
-#: One for each rate: while it is chosen, runs with a known one go on.
+#: A lock for each rate, so that runs with a known rate continue while another is chosen.
 _choosing: dict[tuple[DataTable, TrainConfig], threading.Lock] = {}
 
 
@@ -122,7 +122,7 @@ def _images(data: DataTable) -> ImageData:
 
 
 def images(data: DataTable) -> ImageData:
-    """The images, read once in a process."""
+    """The images, read once per process."""
     with _reading:
         return _images(data)
 
@@ -135,7 +135,7 @@ def _rate(data: DataTable, trial: TrainConfig) -> float:
 
 
 def rated(cell: NetworkCell) -> TrainConfig:
-    """What the cell trains, with a rate by the rule where none is given: once for all its seeds."""
+    """The cell's configuration; the rule chooses a missing rate, once for all seeds."""
     if cell.trial is None:
         return cell.config
     lock = _choosing.setdefault((cell.data, cell.trial), threading.Lock())

@@ -1,9 +1,9 @@
-"""The table of a sweep over networks: what is known of every run."""
+"""The columns of the table of a sweep over networks."""
 
 from ufm.sweep.record import Columns
 
-#: The model's view of the last layer (`ufm.networks.measures.last_layer`) that a table shows; all
-#: else is in the history.
+#: Quantities of the last layer in the model (`ufm.networks.measures.last_layer`) for the table;
+#: the others are in the history.
 VIEW = (
     "lam_w",
     "lam_h",
@@ -18,7 +18,7 @@ VIEW = (
 )
 
 COLUMNS: Columns = {
-    # what was trained
+    # the network and its training
     "cell": "integer",
     "loss": "text",
     "family": "text",
@@ -35,7 +35,7 @@ COLUMNS: Columns = {
     "momentum": "real",
     "weight_decay": "real",
     "seed": "integer",
-    # how it ended
+    # its result
     "status": "text",
     "epochs_done": "integer",
     "train_loss": "real",

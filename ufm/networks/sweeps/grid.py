@@ -16,8 +16,8 @@ r"""The TOML file of a sweep over networks, and its cells: a run for every combi
     seed = { from = 0, to = 4, num = 5 }
     learning_rate = 0.05    # without it, by the rule of `ufm.networks.training.learning_rate`
 
-Fields may be values, lists or ranges. A rate that is chosen is chosen once for loss and network:
-with the first seed, for the longest run that the file has.
+Fields may be values, lists or ranges. A missing rate is chosen once for each loss and network, with
+the first seed and for the longest run of the file.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class DataTable(_Table, frozen=True):
     """[data]: the images; `seed` chooses `per_class` of each class.
 
-    `sha256` is theirs as they are trained on (`ImageData.fingerprint`): other images are refused.
+    `sha256` identifies the training images (`ImageData.fingerprint`): other images are refused.
     """
 
     source: str = "digits"
@@ -63,7 +63,7 @@ class NetworkTable(_Table, frozen=True):
 
 
 class TrainingTable(_Table, frozen=True):
-    """[training]: the optimiser's numbers, as `TrainConfig` has them."""
+    """[training]: the settings of the optimiser, as in `TrainConfig`."""
 
     losses: list[str] = msgspec.field(default_factory=lambda: list(PAPER_LOSSES))
     epochs: Whole = 300
@@ -85,7 +85,7 @@ class NetworkSweepConfig(_Table, frozen=True, kw_only=True):
 
 
 def stored_config(values: Mapping[str, Any]) -> NetworkSweepConfig:
-    """A file as a store remembers it. Raises `ValueError` where this version does not read it."""
+    """Restore the file in a store. Raises `ValueError` if this version cannot read it."""
     found = settings.convert(values, NetworkSweepConfig)
     losses = list(objective_specs(found.training.losses, stored=True))
     return msgspec.structs.replace(
@@ -95,7 +95,7 @@ def stored_config(values: Mapping[str, Any]) -> NetworkSweepConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkProgram:
-    """What is compiled once: everything of a network but numbers."""
+    """The program of a cell: all settings of the network that are not traced."""
 
     architecture: Architecture
     family: str
@@ -103,11 +103,11 @@ class NetworkProgram:
 
     @property
     def size(self) -> float:
-        """Units of a layer squared, to which the time of an epoch is about proportional."""
+        """The square of a layer's units, to which the time of an epoch is about proportional."""
         return self.architecture.width**2 * self.architecture.depth
 
     def describe(self) -> str:
-        """In words."""
+        """Describe the program in words."""
         model = self.architecture
         sizes = f"width {model.width:g}, depth {model.depth}, norm {model.norm}"
         return f"{self.family}, {model.model}, {sizes}"
@@ -115,7 +115,7 @@ class NetworkProgram:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkCell:
-    """One run of training. `trial` is what the rate is chosen with, None where it is given."""
+    """One run of training. `trial` is the run that chooses the rate; None if the rate is given."""
 
     index: int
     data: DataTable
@@ -129,19 +129,19 @@ class NetworkCell:
 
     @property
     def program(self) -> NetworkProgram:
-        """What is compiled for it."""
+        """The compiled program of the cell."""
         family = self.loss.partition(":")[0]
         return NetworkProgram(self.config.architecture, family, self.config.batch_size)
 
     def settings(self) -> dict[str, Any]:
-        """All that it is, by name; `seed` is the run's, not that of the choice of images."""
+        """All settings by name; `seed` is that of the run, not of the choice of images."""
         found = {"index": self.index, **self.config.builtins()}
         found |= {k: x for k, x in msgspec.structs.asdict(self.data).items() if k not in found}
         return found if self.trial is None else found | {"learning_rate": "by rule"}
 
 
 def expand(config: NetworkSweepConfig) -> tuple[NetworkCell, ...]:
-    """All runs: seeds last, before them epochs, so that neighbours share a network and a loss."""
+    """Make all runs; seeds vary fastest, then epochs, so that neighbours share network and loss."""
     axes = _axes(config)
     count = math.prod(map(len, axes.values()))
     if count > MAX_CELLS:

@@ -1,4 +1,4 @@
-"""All that `ufm.report` shows of a sweep over networks, as plain data."""
+"""The contents of the page of a sweep over networks, as plain data for `ufm.report`."""
 
 import dataclasses
 import math
@@ -19,14 +19,14 @@ from ufm.networks.training.objective import parse_objective
 from ufm.networks.training.optimiser import drops
 from ufm.sweep.store import SweepStore
 
-#: Axes of the figures; groups that differ in anything else are drawn apart.
+#: Axes of the figures; groups that differ in other settings get separate figures.
 _AXES = ("width", "epochs")
 
 
 def page_data(store: SweepStore) -> dict[str, Any]:
     """The arguments of `ufm.report.networks.page.render_networks`.
 
-    Raises `ValueError` where no run is finished yet.
+    Raises `ValueError` if no run is finished yet.
     """
     groups = summarise(store)
     if not any(row.finished for group in groups for row in group.rows):
@@ -51,9 +51,9 @@ def _worded(group: Group, row: Any) -> dict[str, Any]:
 
 
 def variants(store: SweepStore, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """What is drawn together: completed runs and comparisons of one variant of the network.
+    """The contents of one figure: completed runs and comparisons of one variant of the network.
 
-    Each has a `label`, empty where there is only one.
+    Each has a `label`, empty if there is only one variant.
     """
     found: dict[str, dict[str, Any]] = {}
     names = _telling(groups)
@@ -74,7 +74,7 @@ def variants(store: SweepStore, groups: Sequence[Group]) -> list[dict[str, Any]]
 
 
 def _telling(groups: Sequence[Group]) -> list[str]:
-    """Settings beside the axes that differ between groups."""
+    """Settings other than the axes that differ between groups."""
     first = groups[0].settings
     return [
         name
@@ -100,7 +100,7 @@ def _run(store: SweepStore, cell: NetworkCell) -> dict[str, Any]:
 
 
 def normalisations(store: SweepStore) -> str:
-    """How losses are normalised that are not the plain mean; to stand beside their numbers."""
+    """The normalisations of losses other than the plain mean, to print next to their numbers."""
     classes = [row["num_classes"] for row in store.query("cell >= 0")]
     count = int(classes[0]) if classes else 2
     losses = dict.fromkeys(cell.loss for cell in cells_of(store))

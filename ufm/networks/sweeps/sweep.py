@@ -38,7 +38,7 @@ class NetworkSweep(AnySweep):
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "NetworkSweep":
-        """The sweep of a file as a store remembers it."""
+        """Restore the sweep from the file in a store."""
         found = stored_config(config)
         return cls(found, expand(found))
 
@@ -46,14 +46,14 @@ class NetworkSweep(AnySweep):
 def load_network_sweep(path: Path | str) -> NetworkSweep:
     """Read a TOML file and expand its lists and ranges.
 
-    The images are read too. Raises `ValueError` that names the file and the field, `OSError` where
+    The images are read too. Raises `ValueError` that names the file and the field, and `OSError` if
     the file cannot be read.
     """
     path = Path(path)
     values = settings.read(path)
     try:
         config = settings.convert(values, NetworkSweepConfig)
-        # A sweep goes on with the images it began with, or not at all.
+        # A sweep continues only with the images it began with.
         config = msgspec.structs.replace(config, data=_pinned(config.data))
         sweep = NetworkSweep(config, expand(config))
         _check_data(sweep)
@@ -63,7 +63,7 @@ def load_network_sweep(path: Path | str) -> NetworkSweep:
 
 
 def _pinned(data: DataTable) -> DataTable:
-    """With the hash of the images. Raises `ValueError` for images that cannot be trained on."""
+    """Add the hash of the images. Raises `ValueError` for unsuitable images."""
     settings.check_seed("data.seed", data.seed)
     try:
         return msgspec.structs.replace(data, sha256=images(data).fingerprint())

@@ -1,1 +1,1 @@
-"""Training: what is minimised, by which rule, and how a run is stored and continued."""
+"""Training: the objective, the optimiser, and how a run is stored and continued."""

@@ -1,10 +1,10 @@
-r"""A run of training on disk: one .npz that is whole or not there.
+r"""Store a run of training on disk, in one .npz that is written whole or not at all.
 
     meta            JSON: format, configuration, hash of the data, epochs done, status, seconds
     leaf_0 …        network, momentum and batch statistics, in the order of the state's leaves
-    history_NAME    what was measured so far
+    history_NAME    the measurements so far
 
-No pickles. A run that goes on from it has the bits of one that was never interrupted.
+It contains no pickles. A run that continues from it has the bits of an uninterrupted run.
 """
 
 import io
@@ -27,7 +27,7 @@ History = dict[str, np.ndarray]
 
 
 class Checkpoint(NamedTuple):
-    """Where a run is."""
+    """The progress of a run."""
 
     state: State
     epochs_done: int
@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
 
 
 def save(path: Path, checkpoint: Checkpoint, config: TrainConfig, data_hash: str) -> None:
-    """Write it, whole or not at all. Raises `ValueError` where the file cannot be written."""
+    """Write it, whole or not at all. Raises `ValueError` if the file cannot be written."""
     meta = {
         "format": _FORMAT,
         "config": config.builtins(),
@@ -63,10 +63,10 @@ def save(path: Path, checkpoint: Checkpoint, config: TrainConfig, data_hash: str
 
 
 def load(path: Path, like: State, config: TrainConfig, data_hash: str) -> Checkpoint | None:
-    """The checkpoint at a path, if there is one; `like` is a state of the same shapes.
+    """Read the checkpoint at a path, if there is one; `like` is a state of the same shapes.
 
-    Raises `ValueError`, in one line, for a file that is damaged, no checkpoint, or one of another
-    configuration or other data.
+    Raises `ValueError`, in one line, for a damaged file, a file that is not a checkpoint, or a
+    checkpoint of another configuration or other data.
     """
     if not path.exists():
         return None
@@ -77,11 +77,11 @@ def load(path: Path, like: State, config: TrainConfig, data_hash: str) -> Checkp
     if differing:
         name = differing[0]
         raise ValueError(
-            f"{path} is of another run ({name} = {meta['config'].get(name)!r}, not "
+            f"{path} belongs to another run ({name} = {meta['config'].get(name)!r}, not "
             f"{getattr(config, name)!r}): choose another file"
         )
     if meta["data"] != data_hash:
-        raise ValueError(f"{path} is of a run on other data: choose another file")
+        raise ValueError(f"{path} belongs to a run on other data: choose another file")
     leaves, treedef = jax.tree.flatten(like)
     names = [f"leaf_{i}" for i in range(len(leaves))]
     columns = {f"history_{name}": name for name in meta["history"]}
@@ -115,4 +115,4 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ValueError:
-    return ValueError(f"{path} is no checkpoint of this program: remove it to begin again")
+    return ValueError(f"{path} is not a checkpoint of this program: remove it to start again")

@@ -1,13 +1,13 @@
 r"""One epoch of training as one compiled program.
 
-The images lie on the device; a step gathers its batch there, and a loop inside the program walks
-over the batches, so that nothing goes to the host before the epoch is over. Compiled once for a
-network, its images, a batch size and a family of losses: numbers of loss and optimiser, the seed,
-and how many steps an epoch has, are arguments.
+The images are on the device. A step gathers its batch there, and a loop inside the program runs
+over the batches, so that nothing is transferred to the host during an epoch. The program is
+compiled once for a network, its images, a batch size and a family of losses. The hyperparameters of
+loss and optimiser, the seed, and the number of steps are arguments.
 
-Every epoch is a new random order of the samples, from the seed and the number of the epoch alone.
-Batches are of one size: what is left of an epoch after the last whole batch is left out, other
-samples each time.
+The order of the samples in an epoch is random, and depends only on the seed and the number of the
+epoch. Batches have one size; the samples after the last whole batch are dropped, different ones in
+each epoch.
 """
 
 import functools
@@ -29,7 +29,7 @@ from ufm.networks.training.optimiser import sgd
 
 
 class State(eqx.Module):
-    """All that training changes: the network, the optimiser's momentum, batch statistics."""
+    """The state of training: the network, the optimiser's momentum, batch statistics."""
 
     network: Network
     momentum: optax.OptState
@@ -37,7 +37,7 @@ class State(eqx.Module):
 
 
 class Numbers(eqx.Module):
-    """All that is traced of a run: float32 scalars, and the loss with its hyperparameters."""
+    """The traced settings of a run: float32 scalars, and the loss with its hyperparameters."""
 
     loss: Loss
     factor: Float32[Array, ""]
@@ -85,7 +85,7 @@ def run_epoch(
     steps: Int[Array, ""],
     numbers: Numbers,
 ) -> tuple[State, Float[Array, ""]]:
-    """`steps` steps on the rows of `order`; the state after them, and the mean loss on the way."""
+    """Make `steps` steps on the rows of `order`; return the final state and the mean loss."""
 
     def step(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         before, total = carry
@@ -103,7 +103,7 @@ def _step(
     labels: Int32[Array, " B"],
     numbers: Numbers,
 ) -> tuple[State, Array]:
-    """One step of the optimiser, and the loss of its batch before it."""
+    """Make one step of the optimiser; return the loss of its batch before the step."""
 
     def outputs(network: Network) -> tuple[Array, Stats]:
         features, stats = network.features(images, state.stats, training=True)

@@ -1,4 +1,4 @@
-r"""What a network is trained on: a loss of the library, times what deep-learning code makes of it.
+r"""The training objective of a network: a loss of the library, times a constant factor.
 
     L_net(z, k) = c · L(z, k)   averaged over samples, plus λ/2 ‖θ‖² over all parameters θ.
 
@@ -7,7 +7,7 @@ whose code averages over the K outputs and has no ½, with the targets M = 15 of
 
     L_net(z, k) = (1/K) ‖z − M e_k‖² = (2/K) · L,   L = ½ ‖z − M e_k‖² = MSE(scale=1, target=M).
 
-Dividing L_net by c, the last layer stands in the model with the loss L and the decay λ/c.
+Dividing L_net by c gives the last layer in the model, with the loss L and the decay λ/c.
 
     >>> objective = parse_objective("mse:1,15", num_classes=10)
     >>> objective.spec, objective.factor, objective.decay(5e-4)
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float32, Int32
 
 from ufm.losses import MSE, Loss, distinct_losses, loss_spec, parse_loss, split_losses
 
-#: The losses of Zhou et al. (2022), section 5, as `parse_objective` reads them.
+#: The losses of Zhou et al. (2022), section 5, in the notation of `parse_objective`.
 PAPER_LOSSES = ("ce", "ls:0.05", "fl:3", "mse:1,15")
 #: M of the paper's squared error.
 PAPER_TARGET = 15.0
@@ -41,7 +41,7 @@ class Objective:
 
     @property
     def normalisation(self) -> str:
-        """How the numbers of the loss are to be read; belongs beside them."""
+        """The normalisation of the loss, to print next to its numbers."""
         if not isinstance(self.loss, MSE):
             return f"{self.loss.label()}: the mean over samples"
         weight = (
@@ -54,15 +54,15 @@ class Objective:
         )
 
     def decay(self, weight_decay: float) -> float:
-        """λ/c, the decay that the network's weight decay λ is in the model with the loss L."""
+        """λ/c, the decay in the model with the loss L for the network's weight decay λ."""
         return weight_decay / self.factor
 
 
 def parse_objective(text: str, num_classes: int) -> Objective:
     """Make an objective from "ce", "ls:0.05", "fl:3" or "mse:SCALE,TARGET".
 
-    "mse" alone is refused: the paper trains with another loss than the one that `parse_loss` calls
-    so. Raises `ValueError` with one line that says what to write instead.
+    "mse" alone is refused, because the paper trains with a different loss than the "mse" of
+    `parse_loss`. Raises `ValueError` with one line that says what to write instead.
     """
     if _is_plain(text):
         raise ValueError(
@@ -79,9 +79,9 @@ def _is_plain(text: str) -> bool:
 
 
 def objective_specs(texts: Iterable[str], *, stored: bool = False) -> tuple[str, ...]:
-    """Canonical texts. Raises `ValueError` for none, unknown and repeated ones.
+    """Canonical texts. Raises `ValueError` for no, unknown or repeated losses.
 
-    In texts that were `stored` "mse" alone is the paper's, as version 0.1 wrote it.
+    In `stored` texts "mse" alone is the loss of the paper, as version 0.1 wrote it.
     """
     listed = split_losses(texts)
     if stored:
@@ -100,6 +100,6 @@ def mean_value(
 def mean_gradient(
     loss: Loss, factor: Any, logits: Float32[Array, "B K"], labels: Int32[Array, " B"]
 ) -> Float32[Array, "B K"]:
-    """Its gradient in the logits, by the library's own derivative rather than by tracing."""
+    """Its gradient with respect to the logits, by the library's derivative instead of tracing."""
     gradients = jax.vmap(loss.gradient)(logits, labels)
     return (jnp.asarray(factor, logits.dtype) / logits.shape[0]) * gradients

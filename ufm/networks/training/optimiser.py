@@ -1,4 +1,4 @@
-r"""Stochastic gradients as PyTorch's SGD takes them, and the paper's schedule.
+r"""Stochastic gradients with momentum as in PyTorch's SGD, and the schedule of the paper.
 
     g ← ∇L_net + λ θ,   m ← β m + g,   θ ← θ − η m,
 
@@ -17,7 +17,7 @@ Number = optax.ScalarOrSchedule
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
 #: Batch of the paper's code.
 BATCH_SIZE = 128
-#: Steps that an epoch should have: small data sets get smaller batches.
+#: Smallest number of steps in an epoch: small data sets get smaller batches.
 _STEPS = 20
 
 
@@ -39,10 +39,10 @@ def rate_at(learning_rate: float, epoch: int, epochs: int) -> float:
 
 
 def drops(epochs: int) -> tuple[int, ...]:
-    """After how many epochs the rate falls."""
+    """The numbers of epochs after which the rate falls."""
     return tuple(dict.fromkeys(-(-part * epochs // 7) for part in (3, 5)))
 
 
 def default_batch_size(samples: int) -> int:
-    """The paper's 128, or less where an epoch would have fewer than 20 steps."""
+    """The paper's 128, or less if an epoch would have fewer than 20 steps."""
     return max(2, min(BATCH_SIZE, samples // _STEPS))

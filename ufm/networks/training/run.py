@@ -11,16 +11,16 @@ from ufm.networks.training.config import TrainConfig
 from ufm.networks.training.epoch import Numbers, epoch_order, initial_state, run_epoch
 from ufm.networks.training.optimiser import rate_at
 
-#: A ReLU network that has blown up may die with a finite loss: this far above the loss of z = 0 no
-#: training comes back.
+#: A ReLU network that has diverged may die with a finite loss. From this factor above the loss of
+#: z = 0 no training recovers.
 _BLOWN_UP = 1e4
 
 
 class Run:
     """The state of a run on the device, advanced by whole epochs.
 
-    `rows` are the training images that it sees, all of them by default: a run on some of them uses
-    the program of a run on all.
+    `rows` are its training images, by default all. A run on some of them uses the program of a run
+    on all.
     """
 
     def __init__(self, config: TrainConfig, data: ImageData, rows: Any = None) -> None:
@@ -41,7 +41,7 @@ class Run:
         return rate_at(self.config.learning_rate, self.epochs_done, self.config.epochs)
 
     def advance(self) -> float:
-        """One epoch; the mean loss of its steps."""
+        """Train for one epoch; return the mean loss of its steps."""
         order = epoch_order(
             self._orders,
             jnp.asarray(self.epochs_done, jnp.int32),
@@ -61,7 +61,7 @@ class Run:
         return float(loss)
 
     def blown_up(self, loss: float) -> bool:
-        """Has training diverged, to judge by a mean loss?"""
+        """Whether training has diverged, judging by a mean loss."""
         return not loss <= _BLOWN_UP * self._loss_of_zero
 
     def _numbers(self) -> Numbers:

@@ -1,9 +1,9 @@
-r"""Train a network, and measure how its last layer collapses on the way.
+r"""Train a network, and measure how its last layer collapses during training.
 
     minimise  (1/N) Σ_i L_net(W h_θ(x_i) + b, y_i) + λ/2 ‖(θ, W, b)‖²
 
-by stochastic gradients with momentum (`ufm.networks.training.optimiser`), an epoch at a time
-(`ufm.networks.training.epoch`). Measured after chosen epochs are accuracies and losses on all
+by stochastic gradients with momentum (`ufm.networks.training.optimiser`), one epoch at a time
+(`ufm.networks.training.epoch`). After chosen epochs it measures accuracies and losses on all
 training and test images, and NC1–NC4 of the features of all training images.
 
     result = train(TrainConfig(loss="mse:1,15", learning_rate=0.03), load_data("digits"))
@@ -35,25 +35,25 @@ from ufm.networks.training.config import TrainConfig
 from ufm.networks.training.epoch import State
 from ufm.networks.training.run import Run
 
-#: Measures the last layer in some further way; the same names every time.
+#: An additional measurement of the last layer, with the same names every time.
 Measure = Callable[[LastLayer], Mapping[str, float]]
 
 
 class TrainStatus(enum.StrEnum):
-    """How a run ended."""
+    """The end of a run."""
 
     COMPLETED = "completed"
-    #: Before its last epoch, as asked.
+    #: It stopped before its last epoch, as requested.
     STOPPED = "stopped"
-    #: The loss became infinite or NaN, or ten thousand times that of the answer 0.
+    #: The loss became infinite or NaN, or ten thousand times that of the logits 0.
     DIVERGED = "diverged"
-    #: The features became the same for every image, as when no ReLU is active any more.
+    #: The features became equal for all images, as when no ReLU is active any more.
     DEAD = "dead"
 
 
 @dataclasses.dataclass(frozen=True)
 class EpochReport:
-    """What `on_epoch` is told: epochs done, the mean loss of the last, and the last measurement."""
+    """The argument of `on_epoch`: finished epochs, the last mean loss, and the last measurement."""
 
     epoch: int
     epochs: int
@@ -76,9 +76,9 @@ class TrainResult:
         weight_norm, feature_norm        ‖W‖_F, ‖H‖_F
         and what `measure` added.
 
-    `layer` is the last layer over all training images, None where training diverged or the network
-    died; what was measured before is in the history. `network` and `stats` are what it ended as;
-    `seconds` is the time of the run with all its interruptions taken out, and with compilation.
+    `layer` is the last layer over all training images, None if training diverged or the network
+    died; earlier measurements are in the history. `network` and `stats` are the final network;
+    `seconds` is the time of the run without interruptions, including compilation.
     """
 
     config: TrainConfig
@@ -101,12 +101,12 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 10.0,
 ) -> TrainResult:
-    """Train from the start, or from the checkpoint if the file is there.
+    """Train from the start, or from the checkpoint if the file exists.
 
-    The checkpoint is written every so many seconds, and when training ends or is to stop, which
-    `should_stop` says between epochs; going on from it gives the same bits as never having stopped.
-    A run that has ended is not computed again. Raises `ValueError`, in one line, for a checkpoint
-    of another run or one that cannot be written, and for a batch larger than the data.
+    The checkpoint is written periodically, at the end of training, and when `should_stop`, called
+    between epochs, returns True. Continuing from it gives the same bits as an uninterrupted run. A
+    finished run is not computed again. Raises `ValueError`, in one line, for a checkpoint of
+    another run or one that cannot be written, and for a batch larger than the data.
     """
     run = Run(config, data)
     keeper = _Keeper(checkpoint, config, data, checkpoint_seconds)
@@ -144,7 +144,7 @@ def _layer(run: Run, data: ImageData) -> tuple[LastLayer, np.ndarray]:
 
 
 def _measured(run: Run, data: ImageData, measure: Measure | None) -> dict[str, float] | TrainStatus:
-    """What is measured after an epoch, or how the run has ended where nothing can be."""
+    """The measurements after an epoch, or the end of the run if nothing can be measured."""
     layer, logits = _layer(run, data)
     test_logits = outputs(run.state, data.test_images)[1]
     found: dict[str, float] = {}
@@ -164,7 +164,7 @@ def _measured(run: Run, data: ImageData, measure: Measure | None) -> dict[str, f
 
 
 def _appended(history: History, row: Mapping[str, float]) -> History:
-    """The history with one more entry. Raises `ValueError` where names have changed."""
+    """Add an entry to the history. Raises `ValueError` if names have changed."""
     if history and history.keys() != row.keys():
         changed = ", ".join(sorted(history.keys() ^ row.keys()))
         raise ValueError(f"measure must return the same names every time: {changed} changed")
@@ -191,7 +191,7 @@ def _result(
 
 
 class _Keeper:
-    """Writes the checkpoint of a run, if it has one, and keeps its time."""
+    """Writes the checkpoint of a run, if it has one, and measures its time."""
 
     def __init__(
         self, path: Path | None, config: TrainConfig, data: ImageData, every: float
@@ -202,11 +202,11 @@ class _Keeper:
         self._kept_at, self._kept_epochs = self._begun, -1
 
     def seconds(self) -> float:
-        """The time since the run was taken up, and before."""
+        """The time of the run, before and since it was continued."""
         return self._before + time.monotonic() - self._begun
 
     def restore(self, run: Run) -> tuple[TrainStatus, History]:
-        """Put the run where the checkpoint is."""
+        """Set the run to the state of the checkpoint."""
         if self._path is None:
             return TrainStatus.STOPPED, {}
         found = storage.load(self._path, run.state, self._config, self._hash)
@@ -221,7 +221,7 @@ class _Keeper:
             self.keep(run, status, history)
 
     def keep(self, run: Run, status: TrainStatus, history: History) -> None:
-        """Write the checkpoint, unless it is there already."""
+        """Write the checkpoint, unless it is written already."""
         if self._path is None or self._kept_epochs == run.epochs_done:
             return
         state: State = jax.device_get(run.state)
