@@ -1,4 +1,4 @@
-"""Panels as elements of a page of HTML: SVG without prologue, with ids of their own."""
+"""Panels as elements of an HTML page: SVG without prologue, with unique ids."""
 
 import html
 import io
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ufm._support.text import plain
 
-#: Width and height of a panel in inches: a phone shows one beside nothing, a screen three or four.
+#: Width and height of a panel in inches: a phone shows one per row, a screen three or four.
 _PANEL = (2.9, 2.3)
 
 
@@ -22,9 +22,9 @@ def panel(
     draw: Callable[[Axes], Any],
     margins: dict[str, float] | None = None,
 ) -> Markup:
-    """What `draw` draws, as an element whose ids begin with `name`.
+    """Draw a panel as an element whose ids begin with `name`.
 
-    With `margins` the Axes are where they say; None: where there is room, which takes longer.
+    `margins` place the Axes; None computes their place, which takes longer.
     """
     figure = Figure(figsize=_PANEL, layout=None if margins else "constrained")
     axes = figure.subplots()
@@ -37,10 +37,10 @@ def panel(
 
 
 def inline(svg: str, name: str, description: str) -> str:
-    """A file of SVG as an element: without prologue and metadata, scaled by the page.
+    """Convert an SVG file to an element, without prologue and metadata, scaled by the page.
 
-    Both texts may be anything: of `name` only what an id and an address take is kept, so names have
-    to differ in that.
+    Both texts may contain any characters. Only the characters of `name` that ids and addresses
+    allow are kept, so names must differ in those.
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
     svg = svg[svg.index("<svg") :]
@@ -57,5 +57,5 @@ def inline(svg: str, name: str, description: str) -> str:
     said = html.escape(plain(description), quote=True)
     attributes = f'role="img" aria-label="{said}" viewBox="{size[1]}"'
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    # By a function: a backslash in the description is a backslash.
+    # By a function, so that a backslash in the description stays a backslash.
     return re.sub(r"<svg[^>]*>", lambda _: f"<svg {names} {attributes}>", svg, count=1)

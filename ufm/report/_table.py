@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-#: Column name → values; a scalar stands for a column of it.
+#: Column name → values; a scalar fills its column.
 Table = Mapping[str, Any]
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """The tables, which have the same columns, below each other under one header.
+    """Write tables with the same columns below each other, under one header.
 
     Numbers are written so that they read back to the same bits.
     """

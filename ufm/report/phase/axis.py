@@ -1,7 +1,7 @@
-r"""Axes of phase diagrams: where the values of a field stand.
+r"""Axes of phase diagrams: the positions of a field's values.
 
-Numbers stand at themselves. What is no number has a place with a name: no bias is "none", left of
-the least λ_b; a decay of 0 is "0" left of a logarithmic axis; class counts and methods are
+The position of a number is the number. Other values have named positions: no bias is "none", left
+of the least λ_b; a decay of 0 is "0", left of a logarithmic axis; class counts and methods are
 categories, in the order of the cells.
 
     axis(table, "lam_b").named     # of lam_b = ["none", 0.0, 0.01]: ((-0.01, "none"),)
@@ -17,7 +17,7 @@ from jaxtyping import Float
 Table = dict[str, np.ndarray]
 Values = Float[np.ndarray, " _"]
 
-#: Fields that can be an axis, most wanted first, as figures and as texts write them.
+#: Fields that can be an axis, in order of preference, with their names in figures and in texts.
 FIELDS = {
     "lam_w": (r"$\lambda_W$", "λ_W"),
     "lam_h": (r"$\lambda_H$", "λ_H"),
@@ -38,7 +38,7 @@ FIELDS = {
 DECAYS = ("lam_w", "lam_h")
 _TEXTS = ("class_counts", "method")
 _WHOLE = ("num_classes", "dim", "per_class", "max_steps")
-#: Fields that reach 0 smoothly, and keep a linear axis there.
+#: Fields with a linear axis even if they reach 0, where nothing changes abruptly.
 _SMOOTH_AT_ZERO = ("alpha", "gamma")
 #: Class counts of more classes are written as runs of equal ones.
 _LISTED = 5
@@ -48,9 +48,9 @@ _LISTED = 5
 class Axis:
     """The places of a field's values.
 
-    `at` is that of every row, `levels` the distinct ones, ascending, `values` what stands there,
-    `edges` the ends of the cells around them, `named` the places that have a name. Numbers begin
-    at the edge `low`.
+    `at` is the position of every row, `levels` are the distinct positions, ascending, `values` are
+    their values, `edges` the ends of the cells around them, and `named` the named positions.
+    Numbers begin at the edge `low`.
     """
 
     name: str
@@ -64,16 +64,16 @@ class Axis:
 
     @property
     def discrete(self) -> bool:
-        """Is there nothing between the levels?"""
+        """Whether there is nothing between the levels."""
         return self.name in (*_TEXTS, *_WHOLE) or (bool(self.named) and self.name not in DECAYS)
 
     @property
     def numbers(self) -> Values:
-        """The levels that are numbers."""
+        """The numeric levels."""
         return self.levels[self.levels > self.low]
 
     def describe(self, i: int) -> str:
-        """Level i in words, such as "λ_b = none"."""
+        """Describe level i, as in "λ_b = none"."""
         names = dict(self.named)
         place = float(self.levels[i])
         value = names.get(place, f"{place:.3g}").replace("\n", " ")
@@ -81,7 +81,7 @@ class Axis:
 
 
 def axis(table: Table, name: str) -> Axis:
-    """The axis of a field of `FIELDS`."""
+    """Make the axis of a field of `FIELDS`."""
     return _categories(table, name) if name in _TEXTS else _numbers(table, name)
 
 
@@ -89,7 +89,7 @@ def _categories(table: Table, name: str) -> Axis:
     kinds = list(dict.fromkeys(table[name].tolist()))
     at = np.array([kinds.index(x) for x in table[name].tolist()], float)
     levels = np.arange(len(kinds), dtype=float)
-    # In lines of a few letters: an ordinate has no room for more.
+    # In short lines, since an ordinate has little room.
     words = [_counts(text) if name == "class_counts" else text.replace("_", "\n") for text in kinds]
     if len(set(words)) < len(words):  # too long to be told apart
         words = [f"list {i + 1}" for i in range(len(kinds))]
@@ -132,7 +132,7 @@ def _numbers(table: Table, name: str) -> Axis:
 
 
 def is_log(known: Values) -> bool:
-    """Positive, over a decade or more, and no arithmetic progression."""
+    """Whether values are positive, span a decade or more, and are not an arithmetic progression."""
     if not known.size or known[0] <= 0 or known[-1] / known[0] < 10:
         return False
     steps = np.diff(known)
@@ -140,14 +140,14 @@ def is_log(known: Values) -> bool:
 
 
 def _step(known: Values, log: bool) -> float:
-    """How far a named place stands from the next: a factor on logarithmic axes."""
+    """The distance of a named position from the next; a factor on logarithmic axes."""
     if log:
         return float(known[1] / known[0])
     return float(known[1] - known[0]) if len(known) > 1 else float(abs(known[0])) or 1.0
 
 
 def cell_edges(levels: Values, log: bool) -> Values:
-    """Ends of the cells around ascending levels."""
+    """The ends of the cells around ascending levels."""
     places = np.log(levels) if log else levels
     if len(places) == 1:
         places = np.concatenate([places, places + 1.0])

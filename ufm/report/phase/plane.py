@@ -1,8 +1,8 @@
-"""Which fields a phase diagram is over, where each run stands, and the slices of a third field.
+"""The axes of a phase diagram, the positions of runs, and the slices of a third field.
 
-The first two fields that vary are the axes, in the order of `FIELDS`. Fields that go along with one
-of them (λ_H = λ_W, or everything in a sweep with combine = "zip") are no axes of their own. With a
-third field the plane is cut into slices, one for each of its values, a handful at most.
+The first two fields that vary are the axes, in the order of `FIELDS`. Fields that vary together
+with one of them (λ_H = λ_W, or all fields of a sweep with combine = "zip") are not separate axes. A
+third field divides the plane into slices, one for each of a few of its values.
 
     for part in slices(table).parts:
         print(part.label, plane(part.table).x.name)
@@ -16,17 +16,17 @@ from jaxtyping import Float, Int
 from ufm.report.phase.axis import FIELDS, Axis, Table, axis
 from ufm.report.phase.curve import common_ratio, threshold_curve
 
-#: Slices that are drawn, spread over the values of the third field, its ends among them.
+#: Largest number of slices, spread over the values of the third field with its ends.
 _SLICES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """Axes (`y` is None where one field varies), the points, and which of them each run is at.
+    """Axes (`y` is None if one field varies), the points, and the point of each run.
 
-    `curve` is that of `threshold_curve`. `tied` says that λ_H is λ_W throughout. `along` are the
-    fields that change from point to point without being an axis, `others` those that differ
-    between the runs of a point.
+    `curve` is that of `threshold_curve`. `tied` says that λ_H = λ_W everywhere. `along` are the
+    fields that vary between points without being an axis, and `others` those that differ between
+    the runs of a point.
     """
 
     x: Axis
@@ -46,16 +46,16 @@ class Plane:
 
     @property
     def is_grid(self) -> bool:
-        """Is there a point at three quarters of the combinations of levels or more?
+        """Whether at least three quarters of the combinations of levels have a point.
 
-        All, of a grid that is finished; at random, or with decays that are multiples of each
-        problem's own threshold, few.
+        A finished grid has all of them; random decays, or decays that are multiples of each
+        problem's own threshold, have few.
         """
         return self.y is not None and 3 * self._places <= 4 * len(self.points)
 
     @property
     def has_holes(self) -> bool:
-        """Is it a grid that lacks points?"""
+        """Whether it is a grid with missing points."""
         return self.is_grid and len(self.points) < self._places
 
     @property
@@ -63,7 +63,7 @@ class Plane:
         return len(self.x.levels) * (1 if self.y is None else len(self.y.levels))
 
     def on_grid(self, value: Float[np.ndarray, " p"]) -> np.ma.MaskedArray:
-        """A value for each point as rows of ascending y; masked where there is no point."""
+        """Arrange a value for each point in rows of ascending y, masked where there is no point."""
         assert self.y is not None  # a line has no rows
         grid = np.ma.masked_all((len(self.y.levels), len(self.x.levels)))
         row = np.searchsorted(self.y.levels, self.points[:, 1])
@@ -81,17 +81,17 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Slices:
-    """The parts that are drawn; `note` says which, where those are not all."""
+    """The slices to draw; `note` says which, if these are not all."""
 
     parts: tuple[Part, ...]
     note: str
 
 
 def plane(table: Table, set_tol: bool = False) -> Plane | None:
-    """Axes and points of the cells of one loss family; None where no field varies.
+    """Axes and points of the cells of one loss family; None if no field varies.
 
-    `set_tol` says that the tolerance was set, and is a field that can vary. Raises `ValueError`
-    for cells of several families.
+    `set_tol` says that the tolerance was set, so that it is a field that can vary. Raises
+    `ValueError` for cells of several families.
     """
     kinds = np.unique(table["family"])
     if len(kinds) > 1:
@@ -114,7 +114,7 @@ def plane(table: Table, set_tol: bool = False) -> Plane | None:
 
 
 def slices(table: Table, set_tol: bool = False) -> Slices:
-    """The table cut by its third field, where each part is a plane still; else whole."""
+    """Split the table by its third field if each part is still a plane; else keep it whole."""
     whole = Slices((Part("", table),), "")
     fields, _ = _fields(table, set_tol)
     if len(fields) < 3:
@@ -136,9 +136,9 @@ def slices(table: Table, set_tol: bool = False) -> Slices:
 
 
 def _fields(table: Table, set_tol: bool) -> tuple[list[Axis], list[str]]:
-    """The axes of all fields that vary by themselves, and the names of those that go along."""
-    # The default tolerance follows the decays: no field of its own. Unequal class counts are
-    # neither K nor n.
+    """The axes of all fields that vary independently, and the names of the dependent ones."""
+    # The default tolerance follows the decays, so it is not a separate field. Unequal class counts
+    # are neither K nor n.
     unequal = bool((table["per_class"] < 0).any())
     out = ("num_classes", "per_class") if unequal else ("class_counts",)
     out += () if set_tol else ("tol",)
@@ -160,7 +160,7 @@ def _varies(table: Table, name: str) -> bool:
 
 
 def _go_along(first: Axis, second: Axis) -> bool:
-    """Does each determine the other, up or down with it?"""
+    """Whether each determines the other monotonically."""
     pairs = np.unique(np.column_stack([first.at, second.at]), axis=0)
     if not len(pairs) == len(first.levels) == len(second.levels):
         return False
@@ -174,7 +174,7 @@ def _differs(column: np.ndarray, point_of: np.ndarray) -> bool:
 
 
 def _ratio(table: Table, x: Axis, along: list[str]) -> float | None:
-    """λ_H/λ_W where λ_H goes along with λ_W at a constant ratio."""
+    """λ_H/λ_W if the ratio is constant."""
     if x.name != "lam_w" or "lam_h" not in along:
         return None
     used = table["lam_w"] > 0

@@ -1,13 +1,14 @@
-r"""Spectra drawn: an eigenvalue is a stick as high as its multiplicity, over a smoothed count.
+r"""Draw spectra: an eigenvalue is a stick as high as its multiplicity, over a smoothed count.
 
 The abscissa is logarithmic on either side of a linear part about 0 (shaded), the ordinate is
 logarithmic. The shaded hills are the exact spectrum smoothed, on each side of 0,
 
     Σ_i m_i exp(−(log₁₀|λ| − log₁₀|λ_i|)² / 2σ²),      σ = 0.06 decades,
 
-so that a lone eigenvalue's hill is as high as its stick, and many close ones add up. (A density
-estimated by quadrature has its resolution in λ, the same everywhere, which on logarithmic axes is
-none below the hundredth part of the largest eigenvalue; and the exact one needs no estimate.)
+so that the hill of a single eigenvalue is as high as its stick, and those of close ones add up. (A
+density estimated by quadrature has the same resolution in λ everywhere. On logarithmic axes it
+resolves nothing below a hundredth of the largest eigenvalue, and the exact spectrum needs no
+estimate.)
 
     with style():
         figure, axes = plt.subplots()
@@ -29,7 +30,7 @@ from ufm.model.problem import Problem
 from ufm.report._lines import Line, Values, draw_lines, places
 from ufm.report._table import Table
 
-#: Standard deviation of the smoothing, in decades, and where hills and sticks begin.
+#: Standard deviation of the smoothing, in decades, and the base of hills and sticks.
 _WIDTH, _FLOOR = 0.06, 0.5
 #: Size of the linear part of the abscissa on either side of 0, in decades.
 _LINEAR = 0.5
@@ -40,7 +41,7 @@ _TICKS_APART = 21.0
 #: Least length of a decade that has ticks at its multiples, in points.
 _DECADE = 18.0
 
-#: How eigenvalues look, by their sign; zeros that rotations explain and those that they do not.
+#: Styles of eigenvalues by sign, and of zeros with and without an explanation by symmetry.
 _LOOK: dict[str, dict[str, Any]] = {
     "negative": {"color": "C1", "marker": "s"},
     "zero by symmetry": {"color": "0.45", "marker": "D"},
@@ -48,7 +49,7 @@ _LOOK: dict[str, dict[str, Any]] = {
     "positive": {"color": "C0", "marker": "o"},
 }
 
-#: Parts of the closed form, as they are drawn.
+#: Labels of the parts of the closed form in figures.
 _TEX = {
     "deviations from class means: λ_H + s²χ₁": r"\lambda_H{+}s^2\chi_1",
     "deviations from class means: λ_H + s²χ₂": r"\lambda_H{+}s^2\chi_2",
@@ -108,8 +109,8 @@ def theory_lines(
 ) -> tuple[Line, ...]:
     """λ_W, λ_H, λ_W + λ_H and the eigenvalues of the closed form that have names of their own.
 
-    Only those that are eigenvalues; names of equal ones are joined. `escape` is the curvature
-    along the theory's escape direction, which need not be one.
+    Only those that are eigenvalues are drawn; names of equal ones are joined. `escape` is the
+    curvature along the theory's escape direction, which need not be an eigenvalue.
     """
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
     named = [
@@ -150,7 +151,7 @@ def plot_spectrum(
     lines: Sequence[Line] = (),
     limits: tuple[float, float, float] | None = None,
 ) -> Axes:
-    """Sticks, hills and the lines of theory; `limits` (see `common_limits`) None: its own."""
+    """Draw sticks, hills and the lines of theory; `limits` None are those of the spectrum."""
     low, high, linear = limits or common_limits([spectrum])
     axes.set_xscale("symlog", linthresh=linear, linscale=_LINEAR)
     axes.set_xlim(low, high)
@@ -169,7 +170,7 @@ def plot_spectrum(
 
 
 def common_limits(spectra: Sequence[Spectrum]) -> tuple[float, float, float]:
-    """Ends of the abscissa and the size of its linear part, for spectra drawn below each other."""
+    """Common ends of the abscissa and size of its linear part, for spectra below each other."""
     nonzero = [x.eigenvalues[np.abs(x.eigenvalues) > x.zero_tol] for x in spectra]
     values = np.concatenate(nonzero)
     if not values.size:
@@ -181,7 +182,7 @@ def common_limits(spectra: Sequence[Spectrum]) -> tuple[float, float, float]:
 
 
 def legend_handles(spectra: Sequence[Spectrum]) -> list[Line2D | Patch]:
-    """What the sticks of these spectra are, and what is shaded."""
+    """Draw the legend of the sticks of these spectra, and of the shading."""
     drawn = [sticks(each) for each in spectra]
     kinds = [kind for kind in _LOOK if any(each[kind].heights.size for each in drawn)]
     handles: list[Line2D | Patch] = [
@@ -196,7 +197,7 @@ def _draw(axes: Axes, kind: str, found: Sticks, linear: float, smooth: bool) -> 
         return
     look = _LOOK[kind]
     if smooth:
-        # Every peak is on the grid: a hill ends at the head of its stick.
+        # Every peak is on the grid, so that a hill ends at the top of its stick.
         ends = np.log10([np.min(np.abs(found.values)), np.max(np.abs(found.values))])
         first = max(ends[0] - 6 * _WIDTH, np.log10(linear))
         grid = np.linspace(first, ends[1] + 6 * _WIDTH, 2 + int(_FINE * (ends[1] - first + 1)))
@@ -205,7 +206,7 @@ def _draw(axes: Axes, kind: str, found: Sticks, linear: float, smooth: bool) -> 
         axes.fill_between(
             x, _FLOOR, np.maximum(hill(x, found), _FLOOR), color=look["color"], alpha=0.2, lw=0
         )
-    # Zeros of both kinds stand at the same place: the wide stick is that of the symmetries.
+    # Zeros of both kinds have the same position: the wide stick is that of the symmetries.
     width = 2.4 if kind == "zero by symmetry" else 0.8
     axes.vlines(found.values, _FLOOR, found.heights, color=look["color"], linewidth=width)
     axes.plot(
@@ -220,7 +221,7 @@ def _draw(axes: Axes, kind: str, found: Sticks, linear: float, smooth: bool) -> 
 
 
 def _tick(axes: Axes, low: float, high: float, linear: float) -> None:
-    """0, and powers of ten outside the linear part as there is room; multiples are small ticks."""
+    """0, and powers of ten outside the linear part if there is room; multiples are small ticks."""
     decades = 10.0 ** np.arange(np.round(np.log10(linear)), np.ceil(np.log10(max(high, -low))) + 1)
     decades = np.concatenate([-decades[::-1], decades])
     shown = decades[(decades >= low) & (decades <= high)]
