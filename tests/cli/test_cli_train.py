@@ -140,7 +140,7 @@ def test_the_hessian_at_the_end_is_told_when_asked_for(capsys):
     assert "NOT CONVERGED" not in said
     # The last layer is beside the model's minimiser.
     history = stored("ce.json")["history"]
-    assert len(history["dual_ratio"]) == len(history["epoch"]) == 3
+    assert len(history["dual_ratio"]) == len(history["epoch"]) == 6
     assert history["lam_w"][-1] == 5e-4
     assert "‖G‖₂/μ" in printed
 

@@ -45,6 +45,15 @@ def test_limits_are_said():
     assert len(PAPER_LOSSES) == 4
 
 
+def test_a_rate_at_an_end_of_those_tried_is_said():
+    trials = [{"learning_rate": x, "validation_accuracy": 0.9} for x in (0.1, 0.03, 0.01)]
+    for rate, word in ((0.1, "largest"), (0.03, ""), (0.01, "smallest")):
+        said = notes([{**ENTRY, "learning_rate": rate, "learning_rate_choice": {"trials": trials}}])
+        found = [line for line in said if "better one may lie beyond" in line]
+        assert len(found) == bool(word)
+        assert f"CE: the rate {rate:g} is the {word} tried" in "".join(found) or not word
+
+
 def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
     monkeypatch.setattr("ufm.cli.output.progress._LOG_EVERY", 0.0)
     numbers = {"train_accuracy": 0.987, "test_accuracy": 0.9, "nc1": 0.5, "nc2": 0.26, "nc3": 2e-3}

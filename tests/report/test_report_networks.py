@@ -76,7 +76,8 @@ def test_every_run_is_thin_their_median_thick_and_named():
         np.testing.assert_array_equal(np.column_stack(line.get_data()), np.c_[EPOCH, run["nc1"]])
     assert [line.get_label() for line in curves][3] == "CE"
     assert curves[3].get_linewidth() > 2 * curves[0].get_linewidth()
-    assert axes.get_yscale() == "log"
+    assert curves[3].get_marker() != "None"  # where it was measured
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 def test_drops_of_the_learning_rate_and_the_goal_are_marked():
@@ -132,7 +133,7 @@ def test_gaps_are_means_over_common_seeds():
     runs += [made_up("ls:0.05", seed=s, accuracy=0.88) for s in (1, 2, 9)]
     assert final_accuracies(runs)["ls:0.05", 8, 20] == {1: 88, 2: 88, 9: 88}
     gaps = accuracy_gaps(runs, "ls:0.05")
-    np.testing.assert_allclose(gaps.values, [[(3 + 4) / 2]], rtol=1e-12)
+    np.testing.assert_allclose(gaps.values, [[-(3 + 4) / 2]], rtol=1e-12)  # behind CE
 
 
 def test_numbers_and_outcomes_stand_in_their_cells():
@@ -146,8 +147,8 @@ def test_numbers_and_outcomes_stand_in_their_cells():
         for loss, axes in panels.items()
     }
     # Row, column: width, epochs.
-    assert said["ls:0.05"] == {(0, 0): "2.00*", (1, 0): "2.00", (0, 1): "–", (1, 1): "–"}
-    assert said["mse:1.0,15.0"][0, 0] == "0.50*"
+    assert said["ls:0.05"] == {(0, 0): "−2.00*", (1, 0): "−2.00", (0, 1): "–", (1, 1): "–"}
+    assert said["mse:1.0,15.0"][0, 0] == "+0.50*"
     framed = {
         loss: [(p.get_y(), p.get_x()) for p in axes.patches if isinstance(p, Rectangle)]
         for loss, axes in panels.items()
@@ -156,8 +157,9 @@ def test_numbers_and_outcomes_stand_in_their_cells():
     assert [tuple(np.round(x)) for x in framed["mse:1.0,15.0"]] == [(0, 0)]
     assert framed["fl:3.0"] == []
     for axes in panels.values():
-        assert axes.images[0].get_clim() == pytest.approx((0.0, 2.0))
-    np.testing.assert_allclose(tables[0]["gap_in_points"], [2, np.nan, 2, np.nan], rtol=1e-12)
+        assert axes.images[0].get_clim() == pytest.approx((-2.0, 2.0))
+    found = tables[0]["difference_in_points"]
+    np.testing.assert_allclose(found, [-2, np.nan, -2, np.nan], rtol=1e-12)
 
 
 def test_a_forest_of_intervals():
@@ -173,6 +175,15 @@ def test_a_forest_of_intervals():
     assert [line.get_xdata()[0] for line in marks] == [c["difference"] for c in COMPARISONS]
     assert to_rgba(marks[3].get_markerfacecolor()) == to_rgba("white")
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first one on top
+
+
+def test_an_interval_of_too_few_seeds_claims_nothing_wherever_it_lies():
+    axes = plot_forest(
+        [comparison("ls:0.05", 8, 20, 0.0, 0.1, "too few seeds")], Figure().subplots()
+    )
+    (mark,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert to_rgba(mark.get_markerfacecolor()) == to_rgba("white")
+    assert [text.get_text() for text in axes.texts] == ["too few seeds"]
 
 
 def test_the_forest_is_ordered_by_width():

@@ -66,7 +66,8 @@ class Train(Options, frozen=True, kw_only=True):
     momentum: float = 0.9
     """Momentum of the stochastic gradients."""
     measurements: int = 20
-    """How often all training images are measured, in even steps of the logarithm of the epoch."""
+    """How often all training images are measured, in even steps of the logarithm of the epoch;
+    besides, before and after each fall of the learning rate."""
     hessian: bool = False
     """Also the Hessian of the training objective at the end: both ends of its spectrum with error
     bounds, trace, and share of negative eigenvalues. Minutes for a hundred thousand parameters."""

@@ -4,7 +4,8 @@ A run is plain data: a mapping with `loss` (as `parse_loss` reads it), `width`, 
 and arrays with an entry for each measured epoch: `epoch`, `nc1`, `nc2`, `nc3`, `train_accuracy` and
 `test_accuracy` (shares of right answers), and, for the model's page, `dual_ratio` and `distance`.
 Where there are `centred_dual_ratio` and `centred_distance`, they are drawn too, and the epochs
-`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick.
+`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick,
+with a mark at each measurement: between marks nothing is known.
 
     with style():
         figure, axes = plt.subplots()
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ufm.losses import parse_loss
 from ufm.report._style import COLUMN
@@ -34,6 +35,8 @@ _COLOURS = {"ce": "C0", "ls": "C1", "fl": "C2", "mse": "C3"}
 _SPARE = ("C4", "C5", "C6")
 #: Share of the training after which accuracies set the limits of their axis.
 _EARLY = 0.1
+#: Epochs beyond which only powers of ten have their number.
+_DECADES = 100
 
 
 class Quantity(NamedTuple):
@@ -88,9 +91,9 @@ def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes
     for spec, (label, colour) in loss_looks(runs).items():
         curves = [_curve(run, shown) for run in runs if str(run["loss"]) == spec]
         for curve in curves:
-            axes.plot(*_visible(curve, shown.log), color=colour, alpha=0.35, linewidth=0.4)
+            axes.plot(*_visible(curve, shown.log), color=colour, alpha=0.35, linewidth=0.6)
         median = _visible(median_curve(curves), shown.log)
-        axes.plot(*median, color=colour, linewidth=1.3, label=label)
+        axes.plot(*median, color=colour, linewidth=1.3, marker=".", markersize=3.5, label=label)
     for epoch in _drops(runs):
         axes.axvline(epoch, color="0.8", linewidth=0.5, linestyle=(0, (4, 3)), zorder=0.5)
     if shown.log:
@@ -101,8 +104,7 @@ def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes
         _zoom(axes, [_curve(run, shown) for run in runs])
     if shown.goal is not None:
         axes.axhline(shown.goal, color="0.6", linewidth=0.5, linestyle=":", zorder=0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.set_xlabel("epoch")
+    _epoch_axis(axes, max((int(run["epoch"][-1]) for run in runs), default=1))
     axes.set_ylabel(shown.label)
     return axes
 
@@ -197,6 +199,16 @@ def _curve(run: Run, quantity: Quantity) -> Curve:
 
 def _visible(curve: Curve, log: bool) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
     return positive(curve) if log else (curve[:, 0], curve[:, 1])
+
+
+def _epoch_axis(axes: Axes, last: int) -> None:
+    """Logarithmic, as measurements are spaced; in plain numbers."""
+    axes.set_xscale("log")
+    axes.set_xlim(0.9, 1.1 * last)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if last > _DECADES else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("epoch")
 
 
 def _drops(runs: Sequence[Run]) -> list[int]:

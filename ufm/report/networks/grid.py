@@ -26,15 +26,17 @@ from ufm.report.runs.folder import Page
 Comparison = Mapping[str, Any]
 
 REFERENCE = "ce"
-#: Darkest where accuracies differ most; text is white above this share of the scale.
-_SHADES, _DARK = "Blues", 0.6
+#: Red below cross-entropy, blue above; text is white beyond this share of the scale.
+_SHADES, _DARK = "RdBu", 0.6
 #: Outcomes for which the test showed equivalence, and those for which it found a difference.
 _EQUIVALENT = ("equivalent", "equivalent though different")
 _DIFFERENT = ("different", "equivalent though different")
+#: The outcome of which nothing is claimed, whatever the interval.
+_UNTESTED = "too few seeds"
 
 
 class Gaps(NamedTuple):
-    """|mean Acc_CE − mean Acc_loss| in points over widths (rows) × epochs, NaN where not run."""
+    """mean Acc_loss − mean Acc_CE in points over widths (rows) × epochs, NaN where not run."""
 
     widths: list[Any]
     epochs: list[Any]
@@ -61,32 +63,33 @@ def accuracy_gaps(runs: Sequence[Run], loss: str) -> Gaps:
             own, other = (accuracies.get((x, width, length), {}) for x in (loss, REFERENCE))
             seeds = sorted(own.keys() & other.keys())
             if seeds:
-                values[i, j] = abs(np.mean([own[seed] - other[seed] for seed in seeds]))
+                values[i, j] = np.mean([own[seed] - other[seed] for seed in seeds])
     return Gaps(widths, epochs, values)
 
 
 def gap_limit(gaps: Iterable[Gaps]) -> float:
     """The darkest gap: the largest, but no less than a point, lest nothing look like much."""
-    return max(1.0, *(float(np.nanmax(each.values, initial=0.0)) for each in gaps))
+    return max(1.0, *(float(np.nanmax(np.abs(each.values), initial=0.0)) for each in gaps))
 
 
 def plot_accuracy_gap(
     gaps: Gaps, axes: Axes, outcomes: Mapping[tuple[Any, Any], str], limit: float
 ) -> Axes:
-    """One loss: colours from 0 to `limit`, numbers in the cells, the tests' outcomes marked.
+    """One loss: colours from −`limit` to `limit`, numbers in the cells, tests' outcomes marked.
 
     `outcomes[width, epochs]` as of a comparison: a frame where equivalence was shown, a star where
     the difference is significant.
     """
-    axes.imshow(gaps.values, cmap=_SHADES, vmin=0.0, vmax=limit, aspect="auto", origin="lower")
+    axes.imshow(gaps.values, cmap=_SHADES, vmin=-limit, vmax=limit, aspect="auto", origin="lower")
     for (i, j), value in np.ndenumerate(gaps.values):
         outcome = outcomes.get((gaps.widths[i], gaps.epochs[j]), "")
         if np.isnan(value):
             axes.text(j, i, "–", ha="center", va="center", color="0.6")
             continue
         star = "*" if outcome in _DIFFERENT else ""
-        colour = "white" if value > _DARK * limit else "black"
-        axes.text(j, i, f"{value:.2f}{star}", ha="center", va="center", color=colour, fontsize=7)
+        colour = "white" if abs(value) > _DARK * limit else "black"
+        said = f"{value:+.2f}{star}".replace("-", "−")
+        axes.text(j, i, said, ha="center", va="center", color=colour, fontsize=7)
         if outcome in _EQUIVALENT:
             corner = (j - 0.44, i - 0.42)
             axes.add_patch(Rectangle(corner, 0.88, 0.84, fill=False, color="black", linewidth=1.1))
@@ -120,8 +123,10 @@ def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
         plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
         axes.set_title(looks[loss].label, pad=3)
         axes.label_outer()
-    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), _SHADES), ax=list(row), aspect=14)
-    bar.set_label("points")
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-limit, limit), _SHADES), ax=list(row), aspect=14
+    )
+    bar.set_label("test accuracy − CE,\npoints")
     bar.locator = MaxNLocator(4)
     bar.update_ticks()
     if comparisons:
@@ -141,7 +146,7 @@ def gap_table(loss: str, gaps: Gaps) -> Table:
         "loss": loss,
         "width": np.array(gaps.widths)[rows.ravel()],
         "epochs": np.array(gaps.epochs)[columns.ravel()],
-        "gap_in_points": gaps.values.ravel(),
+        "difference_in_points": gaps.values.ravel(),
     }
 
 
@@ -162,7 +167,8 @@ def forest_page(comparisons: Sequence[Comparison]) -> Page:
 def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
     """From above, in the order given; comparisons of one width and epochs share a label.
 
-    A hollow mark has no interval: too few seeds, or none of them differs from another.
+    A hollow mark claims nothing: of too few seeds, or without an interval, as where no two seeds
+    differ.
     """
     looks = loss_looks(comparisons)
     margin = float(comparisons[0]["margin"])
@@ -175,7 +181,7 @@ def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
         bare = not high > low
         if not bare:
             axes.plot([low, high], [i, i], color=colour, linewidth=1.2, solid_capstyle="butt")
-        face = "white" if bare else colour
+        face = "white" if bare or each["outcome"] == _UNTESTED else colour
         axes.plot(
             float(each["difference"]), i, marker="o", markersize=3.2, color=colour,
             markerfacecolor=face, linestyle="",

@@ -117,8 +117,8 @@ def _squared_frames(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 _CURVES = (
     (
         "Collapse along training",
-        "For each width its longest training: every run thin, the median of a loss thick, dashed "
-        "lines where the learning rate falls.",
+        "For each width its longest training: every run thin, the median of a loss thick, a mark "
+        "at each measurement, dashed lines where the learning rate falls.",
         (*COLLAPSE, ACCURACY),
     ),
     (
@@ -190,8 +190,8 @@ def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> 
         described = f"Accuracy of {looks[loss].label} against CE over width and epochs"
         panels.append(_panel(f"{name}-gap-{i}", described, draw, looks[loss].label))
     note = (
-        "|mean Acc(CE) − mean Acc(loss)| on the test images, in points. A frame: shown equivalent; "
-        "a star: significantly different."
+        "Mean test accuracy of the loss less that of CE, in points: red where CE is ahead, blue "
+        "where the loss is. A frame: shown equivalent; a star: significantly different."
     )
     groups = [{"title": "", "panels": panels}]
     return {"title": "Accuracy against CE", "note": note, "legend": [], "groups": groups}
@@ -216,7 +216,7 @@ def _tests(comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:
         panels.append(_panel(f"{name}-tests-{i}", described, draw, caption))
     note = (
         "Two one-sided t tests of paired seeds: equivalent where the whole interval lies in the "
-        "grey band. A hollow mark has no interval."
+        "grey band. A hollow mark claims nothing: it has too few seeds, or no interval."
     )
     groups = [{"title": "", "panels": panels}]
     return {
