@@ -67,7 +67,7 @@ INSIDE = {
     # Training measures the network on its way, and measures are of what training minimises.
     "networks": (("models", "data"), ("training", "measures"), ("sweeps",)),
     "report": (
-        ("_lines", "_style", "_svg", "_table"),
+        ("_lines", "_style", "_svg", "_table", "_words"),
         ("_page",),
         ("runs",),
         ("spectra", "landscape", "phase", "networks"),

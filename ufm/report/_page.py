@@ -18,8 +18,13 @@ from ufm.report._style import style
 
 @contextlib.contextmanager
 def page_style() -> Iterator[None]:
-    """The library's look for panels of a page."""
-    settings: dict[Any, Any] = {"svg.hashsalt": "ufm", "figure.constrained_layout.use": False}
+    """The library's look for panels of a page, which a phone shows in pairs: in larger letters."""
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "ufm",
+        "figure.constrained_layout.use": False,
+        **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 10.5),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9.5),
+    }
     with style(), matplotlib.rc_context(settings):
         yield
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -35,27 +36,30 @@ _COLOURS = {"ce": "C0", "ls": "C1", "fl": "C2", "mse": "C3"}
 _SPARE = ("C4", "C5", "C6")
 #: Share of the training after which accuracies set the limits of their axis.
 _EARLY = 0.1
-#: Epochs beyond which only powers of ten have their number.
-_DECADES = 100
+#: Ratio of the ends of an axis from which only powers of ten have their number.
+_FEW = 50.0
 
 
 class Quantity(NamedTuple):
-    """An array of a run as a figure shows it; `goal` is the model's minimum."""
+    """An array of a run as a figure shows it, and as words do; `goal` is the model's minimum."""
 
     name: str
     label: str
+    words: str
     log: bool = True
     scale: float = 1.0
     goal: float | None = None
 
 
-COLLAPSE = (Quantity("nc1", "NC1"), Quantity("nc2", "NC2"), Quantity("nc3", "NC3"))
-ACCURACY = Quantity("test_accuracy", "test accuracy\n(points)", log=False, scale=100.0)
+COLLAPSE = tuple(Quantity(f"nc{i}", f"NC{i}", f"NC{i}") for i in (1, 2, 3))
+ACCURACY = Quantity(
+    "test_accuracy", "test accuracy\n(points)", "test accuracy in points", log=False, scale=100.0
+)
 MODEL = (
-    Quantity("dual_ratio", r"$\|G\|_2/\mu$", goal=1.0),
-    Quantity("distance", "distance"),
-    Quantity("centred_dual_ratio", "$\\|G\\|_2/\\mu$,\ncentred", goal=1.0),
-    Quantity("centred_distance", "distance,\ncentred"),
+    Quantity("dual_ratio", r"$\|G\|_2/\mu$", "‖G‖/μ", goal=1.0),
+    Quantity("distance", "distance", "distance to the minimiser"),
+    Quantity("centred_dual_ratio", "$\\|G\\|_2/\\mu$,\ncentred", "‖G‖/μ, centred", goal=1.0),
+    Quantity("centred_distance", "distance,\ncentred", "distance to the minimiser, centred"),
 )
 
 
@@ -98,8 +102,10 @@ def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes
         axes.axvline(epoch, color="0.8", linewidth=0.5, linestyle=(0, (4, 3)), zorder=0.5)
     if shown.log:
         # Without a number that a logarithm shows, as of distances where no minimiser is known.
-        if any(_visible(_curve(run, shown), True)[0].size for run in runs):
+        seen = [_visible(_curve(run, shown), True)[1] for run in runs]
+        if any(values.size for values in seen):
             axes.set_yscale("log")
+            _log_ticks(axes.yaxis, *_ends(np.concatenate(seen)))
     elif len(runs):
         _zoom(axes, [_curve(run, shown) for run in runs])
     if shown.goal is not None:
@@ -205,10 +211,19 @@ def _epoch_axis(axes: Axes, last: int) -> None:
     """Logarithmic, as measurements are spaced; in plain numbers."""
     axes.set_xscale("log")
     axes.set_xlim(0.9, 1.1 * last)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if last > _DECADES else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _log_ticks(axes.xaxis, 1.0, float(last))
     axes.set_xlabel("epoch")
+
+
+def _log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Powers of ten, and 2 and 5 between where there are few, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < _FEW * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _ends(values: Float[np.ndarray, " _"]) -> tuple[float, float]:
+    return float(np.min(values)), float(np.max(values))
 
 
 def _drops(runs: Sequence[Run]) -> list[int]:

@@ -89,7 +89,7 @@ def plot_accuracy_gap(
         star = "*" if outcome in _DIFFERENT else ""
         colour = "white" if abs(value) > _DARK * limit else "black"
         said = f"{value:+.2f}{star}".replace("-", "−")
-        axes.text(j, i, said, ha="center", va="center", color=colour, fontsize=7)
+        axes.text(j, i, said, ha="center", va="center", color=colour, fontsize="small")
         if outcome in _EQUIVALENT:
             corner = (j - 0.44, i - 0.42)
             axes.add_patch(Rectangle(corner, 0.88, 0.84, fill=False, color="black", linewidth=1.1))
@@ -187,8 +187,8 @@ def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
             markerfacecolor=face, linestyle="",
         )  # fmt: skip
         axes.annotate(
-            str(each["outcome"]), (1.02, i), xycoords=("axes fraction", "data"), fontsize=6,
-            va="center",
+            str(each["outcome"]), (1.02, i), xycoords=("axes fraction", "data"),
+            fontsize="small", va="center",
         )  # fmt: skip
         labels.setdefault((each["width"], each["epochs"]), []).append(i)
     ends = [rows[-1] + 0.5 for rows in labels.values()]

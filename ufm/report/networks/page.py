@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 
 from ufm.report._page import page_style, render
 from ufm.report._svg import panel
+from ufm.report._words import span
 from ufm.report.networks.curves import (
     ACCURACY,
     COLLAPSE,
@@ -141,7 +142,7 @@ def _curves(
             "panels": [
                 _panel(
                     f"{name}-{each.name}-{i}",
-                    f"{each.name} along training, width {width:g}",
+                    _curve_in_words(each, width, chosen),
                     lambda axes, chosen=chosen, each=each: plot_network_curve(chosen, each, axes),
                 )
                 for each in shown
@@ -155,6 +156,16 @@ def _curves(
         "legend": _legend(runs),
         "groups": groups if shown else [],
     }
+
+
+def _curve_in_words(quantity: Quantity, width: Any, runs: Sequence[Run]) -> str:
+    """First and last medians of every loss."""
+    said = []
+    for spec, look in loss_looks(runs).items():
+        own = [np.asarray(run[quantity.name], float) for run in runs if str(run["loss"]) == spec]
+        ends = (quantity.scale * float(np.median([x[i] for x in own])) for i in (0, -1))
+        said.append(f"{' → '.join(f'{x:.3g}' for x in ends)} under {look.label}")
+    return f"Median {quantity.words} along training, width {width:g}: {', '.join(said)}"
 
 
 def _is_known(name: str, runs: Sequence[Run]) -> bool:
@@ -187,7 +198,10 @@ def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> 
         def draw(axes: Axes, loss: str = loss, outcomes: Any = outcomes) -> Axes:
             return plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
 
-        described = f"Accuracy of {looks[loss].label} against CE over width and epochs"
+        described = (
+            f"Test accuracy of {looks[loss].label} less that of CE over width and epochs: "
+            f"{span(gaps[loss].values, '+.2f')} points"
+        )
         panels.append(_panel(f"{name}-gap-{i}", described, draw, looks[loss].label))
     note = (
         "Mean test accuracy of the loss less that of CE, in points: red where CE is ahead, blue "
