@@ -12,18 +12,15 @@ def network_files(
 ) -> list[tuple[str, bytes]]:
     """Names and contents of network-collapse and what else the data can fill.
 
-    network-model where every run has `dual_ratio` and `distance`, network-accuracy where there are
-    cross-entropy and another loss, network-tests where there are comparisons. Raises `ValueError`
-    for runs that are not complete. `suffix` ends the names, for one of several variants of a
-    network.
+    network-model where every run has `dual_ratio` and `distance`, network-accuracy and
+    network-tests where there are comparisons. Raises `ValueError` for runs that are not complete.
+    `suffix` ends the names, for one of several variants of a network.
     """
     checked_runs(runs)
     files = page_files(f"network-collapse{suffix}", collapse_page, runs)
     if all(each.name in run for run in runs for each in MODEL[:2]):
         files += page_files(f"network-model{suffix}", model_page, runs)
-    losses = {str(run["loss"]) for run in runs}
-    if "ce" in losses and len(losses) > 1:
-        files += page_files(f"network-accuracy{suffix}", lambda r: grid_page(r, comparisons), runs)
     if comparisons:
+        files += page_files(f"network-accuracy{suffix}", lambda r: grid_page(r, comparisons), runs)
         files += page_files(f"network-tests{suffix}", forest_page, comparisons)
     return files
