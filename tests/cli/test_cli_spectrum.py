@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from dossiers import minimiser
+from figures import names_of
 from model_oracle import dense_hessian
 from points import make
 
@@ -174,8 +175,7 @@ def test_files_read_back_to_the_same_numbers(capsys):
     printed(capsys, "--config", "folder/config.json", "--out", "again", "--figures")
     again = Path("again/spectrum.csv").read_bytes()
     assert again == Path("folder/spectrum.csv").read_bytes()
-    figures = sorted(os.listdir("again/figures"))
-    assert figures == ["spectrum.csv", "spectrum.pdf", "spectrum.png"]
+    assert set(os.listdir("again/figures")) == names_of("spectrum")
 
 
 def test_along_a_run(capsys):

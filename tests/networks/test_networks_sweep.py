@@ -215,4 +215,4 @@ def test_the_command_runs_shows_and_reports(tmp_path, monkeypatch, capsys):
     assert "test_accuracy" in said
     assert main(["report", "ufm-results/nets"]) == 0
     page = Path("ufm-results/nets/report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4 + 4 + 1 + 2
+    assert page.count('role="img"') == 4 + 4 + 1 + 2

@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ufm.report._style import COLUMN
+from ufm.report._figure import Page
+from ufm.report._style import THIN, TWO_COLUMNS
 from ufm.report._table import Table
-from ufm.report.networks.curves import Run, checked_runs, loss_looks
-from ufm.report.runs.folder import Page
+from ufm.report.networks.curves import Run, checked_runs, legend_handles, loss_looks
 
 Comparison = Mapping[str, Any]
 
@@ -110,9 +110,8 @@ def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
         raise ValueError(f"runs of {REFERENCE!r} and of another loss are needed")
     gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
     limit = gap_limit(gaps.values())
-    first = gaps[losses[0]]
-    wide = 0.45 + max(0.5 * len(first.epochs), 1.3)
-    figure = Figure(figsize=(0.7 + wide * len(losses), 0.95 + 0.32 * max(len(first.widths), 3)))
+    rows = len(gaps[losses[0]].widths)
+    figure = Figure(figsize=(TWO_COLUMNS, 0.95 + 0.32 * max(rows, 3)))
     row = figure.subplots(1, len(losses), sharey=True, squeeze=False)[0]
     for axes, loss in zip(row, losses, strict=True):
         outcomes = {
@@ -153,14 +152,9 @@ def gap_table(loss: str, gaps: Gaps) -> Table:
 def forest_page(comparisons: Sequence[Comparison]) -> Page:
     """Every comparison with its interval, the margin as a band, and the outcome in words."""
     ordered = sorted(comparisons, key=lambda each: (each["width"], each["epochs"]))
-    figure = Figure(figsize=(1.45 * COLUMN, 0.75 + 0.17 * len(ordered)))
+    figure = Figure(figsize=(TWO_COLUMNS, 0.75 + 0.17 * len(ordered)))
     plot_forest(ordered, figure.subplots())
-    looks = loss_looks(ordered).values()
-    handles = [
-        Line2D([], [], color=look.colour, marker="o", markersize=3, label=look.label)
-        for look in looks
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.legend(handles=legend_handles(ordered), loc="outside upper center", ncols=4)
     return figure, [_comparison_table(each) for each in ordered]
 
 
@@ -173,17 +167,17 @@ def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
     looks = loss_looks(comparisons)
     margin = float(comparisons[0]["margin"])
     axes.axvspan(-margin, margin, color="0.93", linewidth=0, zorder=0)
-    axes.axvline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
+    axes.axvline(0.0, color="0.6", linewidth=THIN, zorder=0.5)
     labels: dict[tuple[Any, Any], list[int]] = {}
     for i, each in enumerate(comparisons):
-        colour = looks[str(each["loss"])].colour
+        look = looks[str(each["loss"])].look
         low, high = float(each["low"]), float(each["high"])
         bare = not high > low
         if not bare:
-            axes.plot([low, high], [i, i], color=colour, linewidth=1.2, solid_capstyle="butt")
-        face = "white" if bare or each["outcome"] == _UNTESTED else colour
+            axes.plot([low, high], [i, i], color=look.color, linestyle=look.linestyle)
+        face = "white" if bare or each["outcome"] == _UNTESTED else look.color
         axes.plot(
-            float(each["difference"]), i, marker="o", markersize=3.2, color=colour,
+            float(each["difference"]), i, marker=look.marker, markersize=3.2, color=look.color,
             markerfacecolor=face, linestyle="",
         )  # fmt: skip
         axes.annotate(
@@ -193,7 +187,7 @@ def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
         labels.setdefault((each["width"], each["epochs"]), []).append(i)
     ends = [rows[-1] + 0.5 for rows in labels.values()]
     for end in ends[:-1]:
-        axes.axhline(end, color="0.8", linewidth=0.4)
+        axes.axhline(end, color="0.8", linewidth=THIN)
     axes.set_yticks(
         [float(np.mean(rows)) for rows in labels.values()],
         [f"width {width:g}\n{epochs:g} epochs" for width, epochs in labels],

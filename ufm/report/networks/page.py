@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 
-from ufm.report._page import page_style, render
+from ufm.report._page import page_style, render, swatch
 from ufm.report._svg import panel
 from ufm.report._words import span
 from ufm.report.networks.curves import (
@@ -177,9 +177,8 @@ def _panel(name: str, description: str, draw: Any, caption: str = "") -> dict[st
     return {"caption": caption, "svg": panel(name, description, draw)}
 
 
-def _legend(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    # "C0" is a place in the style's cycle.
-    return [(look.label, to_hex(look.colour)) for look in loss_looks(runs).values()]
+def _legend(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, Markup]]:
+    return [(label, swatch(look)) for label, look in loss_looks(runs).values()]
 
 
 def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:

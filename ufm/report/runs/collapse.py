@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from ufm.report._style import looks
 from ufm.report._table import Table
 from ufm.report.runs.convergence import evaluations, positive
 from ufm.runs.trajectory import Trajectory
@@ -27,9 +28,7 @@ def plot_collapse(paths: Sequence[tuple[str, Trajectory]], metric: str, axes: Ax
     """One metric ("nc1", "nc2" or "nc3") along the run of every (label, trajectory)."""
     for i, (label, path) in enumerate(paths):
         curve = np.column_stack([path.products, getattr(path.metrics, metric)])
-        axes.plot(
-            *positive(curve), color=f"C{i}", label=label, marker=".", markersize=2.5, linewidth=0.8
-        )
+        axes.plot(*positive(curve), label=label, markersize=2.5, **looks(i)._asdict())
     axes.set_yscale("log")
     axes.set_ylabel(METRICS[metric])
     evaluations(axes, max(float(path.products[-1]) for _, path in paths))

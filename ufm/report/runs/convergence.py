@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.problem import Problem
+from ufm.report._style import MEDIAN, RUN, looks
 from ufm.report._table import Table
 from ufm.solvers import History
 
@@ -99,9 +100,12 @@ def plot_gradient_norm(runs: Sequence[Runs], axes: Axes) -> Axes:
 
 def _draw(axes: Axes, losses: Sequence[tuple[str, list[Curve]]]) -> None:
     for i, (label, curves) in enumerate(losses):
+        look = looks(i)
         for curve in curves:
-            axes.plot(*positive(curve), color=f"C{i}", alpha=0.35, linewidth=0.4)
-        axes.plot(*positive(median_curve(curves)), color=f"C{i}", linewidth=1.3, label=label)
+            axes.plot(*positive(curve), color=look.color, **RUN)
+        axes.plot(
+            *positive(median_curve(curves)), label=label, markevery=[-1], **MEDIAN, **look._asdict()
+        )
     axes.set_yscale("log")
     evaluations(axes, max(curve[-1, 0] for _, curves in losses for curve in curves))
 

@@ -1,12 +1,7 @@
-"""The figures of a run: for each a PNG, a PDF, and its data as CSV.
-
-Files are yielded, not written: names and contents, for whoever writes them.
-"""
+"""The figures of a run: for each the image, its data and its caption."""
 
 import dataclasses
-import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.problem import Params, Problem
-from ufm.report._style import COLUMN, style
-from ufm.report._table import Table, to_csv
+from ufm.report._figure import Page, page_files
+from ufm.report._style import COLUMN
 from ufm.report.runs import collapse, convergence, feature_view, gram, singular_values
+from ufm.report.runs.captions import caption
 from ufm.runs.trajectory import Trajectory
 from ufm.solvers import History
 
@@ -42,42 +38,18 @@ class LossRecord:
         return self.path.point(-1)
 
 
-#: A figure and the data in it.
-Page = tuple[Figure, list[Table]]
-
-
 def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of every figure that the records can fill.
 
     convergence, collapse, gram, singular-values, and features where there are three or four
-    classes; of each a .csv, a .png and a .pdf.
+    classes; of each the files of `page_files`.
     """
-    for name, page in _PAGES.items():
+    for name, page in PAGES.items():
         shown = records
         if page is _features:
             shown = [r for r in records if feature_view.can_be_seen(r.problem, r.path)]
         if shown:
-            yield from page_files(name, page, shown)
-
-
-def page_files(
-    name: str, page: Callable[[Any], Page], records: Sequence[Any]
-) -> list[tuple[str, bytes]]:
-    """The .csv, .png and .pdf of one page."""
-    with style():
-        figure, tables = page(records)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once is enough
-        images = [(f"{name}.{kind}", _saved(figure, kind)) for kind in ("png", "pdf")]
-    return [(f"{name}.csv", to_csv(tables).encode()), *images]
-
-
-def _saved(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    # No date and no version: the same run gives the same file.
-    metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=kind, metadata=metadata)
-    return buffer.getvalue()
+            yield from page_files(name, page, shown, caption(name, shown[0].problem))
 
 
 def _convergence(records: Sequence[LossRecord]) -> Page:
@@ -143,7 +115,8 @@ def _features(records: Sequence[LossRecord]) -> Page:
     return figure, [table for panels in rows for table in panels]
 
 
-_PAGES: dict[str, Callable[[Sequence[LossRecord]], Page]] = {
+#: Name and page of every figure.
+PAGES: dict[str, Callable[[Sequence[LossRecord]], Page]] = {
     "convergence": _convergence,
     "collapse": _collapse,
     "gram": _gram,
