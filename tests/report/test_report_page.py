@@ -2,10 +2,13 @@
 
 import re
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
-from ufm.report._page import render
+from ufm.report._page import ON_DARK, render
+from ufm.report._style import style
 from ufm.report._words import counted, span
 
 
@@ -37,6 +40,16 @@ def test_text_is_readable_in_both_schemes(schemes):
             for paper in ("paper", "box", "good-box", "bad-box"):
                 low, high = sorted(luminance(scheme[name]) for name in (ink, paper))
                 assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, paper)  # WCAG AA
+
+
+def test_lines_are_seen_on_either_paper(schemes):
+    """WCAG asks 3 of graphics; the lightest colour of print has a marker, and is held to 1.5."""
+    with style():
+        cycle = [to_hex(each["color"]) for each in mpl.rcParams["axes.prop_cycle"]]
+    light, dark = (luminance(scheme["paper"]) for scheme in schemes)
+    for colour in cycle:
+        assert (light + 0.05) / (luminance(colour) + 0.05) >= 1.5
+        assert (luminance(ON_DARK.get(colour, colour)) + 0.05) / (dark + 0.05) >= 3.0
 
 
 def test_a_span_of_numbers_in_words():

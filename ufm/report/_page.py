@@ -34,6 +34,8 @@ def page_style() -> Iterator[None]:
         yield
 
 
+#: Colours of the style that vanish on dark paper, and what stands for them there.
+ON_DARK = {"#000000": "#e6e6e3", "#1f4fd0": "#7fa3ff", "#6e0f5e": "#d98fce"}
 #: What a path of Matplotlib's is in SVG.
 _COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
 
@@ -85,7 +87,10 @@ def render(
         "subscripts": _subscripts,
     }
     return templates.get_template(template).render(
-        config=dumps(_given(config)), environment=_environment(environments), **values
+        on_dark=ON_DARK,
+        config=dumps(_given(config)),
+        environment=_environment(environments),
+        **values,
     )
 
 
