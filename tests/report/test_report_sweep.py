@@ -13,7 +13,9 @@ import xml.etree.ElementTree
 import jax
 import numpy as np
 import pytest
+from figures import names_of
 from matplotlib.figure import Figure
+from tex import compile_table
 
 from sweeps import SIZES, loaded
 from ufm.cli import main
@@ -273,7 +275,9 @@ def test_the_cells_that_fell_short_are_listed(tmp_path, capsys):
     text = GRID + "[solver]\nmax_steps = 2\n"
     run_sweep(loaded(tmp_path, text), out)
     with jax.numpy_dtype_promotion("standard"):
-        assert main(["report", str(out), "--out", str(tmp_path / "p.html")]) == 0
+        assert main(["report", str(out), "--figures", "--out", str(tmp_path / "p.html")]) == 0
+    assert names_of("collapse-threshold") <= {path.name for path in tmp_path.iterdir()}
+    compile_table((tmp_path / "table.tex").read_text(), tmp_path)
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     store = open_store(out)
     short = store.query("verdict != 'GLOBAL_MINIMUM' OR matches = 0")
