@@ -252,7 +252,7 @@ def test_the_sweeps_over_networks_that_come_along(name, cells):
 
 
 def test_no_sweep_is_left_out():
-    names = {"every-loss", "decays", "smoothing", "focal-spurious", "threshold"}
+    names = {"every-loss", "decays", "smoothing", "focal-spurious", "threshold", "imbalance"}
     names |= {"networks-digits", "networks-collapse", "networks-grid"}
     assert {path.stem for path in SWEEPS.glob("*.toml")} == names
 

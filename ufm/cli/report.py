@@ -28,8 +28,10 @@ class Report:
     """The file. None: report.html in the folder."""
     figures: bool = False
     """Also figures as files beside the page, and table.tex. Of networks those of the page; of
-    problems collapse-threshold, size and height of the runs over decays that cross the threshold,
-    with theory; each with its data as CSV, its caption, and PNG, PDF and SVG."""
+    problems collapse-threshold, where decays cross the threshold: size and height of the runs, with
+    theory; and imbalance, where class counts alone differ and arrays were kept: angles and norms
+    of large and small classes, with the certified minimum. Each with its data as CSV, its caption,
+    and PNG, PDF and SVG."""
 
     def run(self) -> int:
         """Read, draw, write."""
@@ -89,9 +91,12 @@ def _of_networks(store: "SweepStore") -> dict[str, bytes]:
 
 
 def _of_problems(store: "SweepStore") -> dict[str, bytes]:
+    from ufm.report.sweep.imbalance import file_suffix, ratio_files, ratios
     from ufm.report.sweep.table import sweep_table
     from ufm.report.sweep.threshold import crossings, threshold_files
 
     files = {"table.tex": sweep_table(store).encode()}
-    found = crossings(store.table())
-    return files | dict(threshold_files(found) if found else [])
+    crossing, unequal = crossings(store.table()), list(ratios(store))
+    for each in unequal:
+        files |= dict(ratio_files(each, file_suffix(each) if len(unequal) > 1 else ""))
+    return files | dict(threshold_files(crossing) if crossing else [])
