@@ -23,6 +23,9 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+# What is printed is as wide as a file has it.
+os.environ.pop("COLUMNS", None)
+
 import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
 import pytest  # noqa: E402  # after the environment

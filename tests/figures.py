@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ def check_print(figure: Figure) -> None:
         assert all(line.get_linewidth() >= THINNEST for line in lines)
         for drawn in axes.collections:
             if isinstance(drawn, LineCollection) and drawn.get_segments():
-                assert min(drawn.get_linewidths()) >= THINNEST
+                assert np.min(drawn.get_linewidth()) >= THINNEST
         named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
         for one, other in itertools.combinations(named, 2):
             if to_hex(one.get_color()) != to_hex(other.get_color()):

@@ -159,6 +159,7 @@ PATH = SpectrumPath(
     negative=np.array([5, 0]),
     zero=np.array([0, 4]),
     positive=np.array([7, 8]),
+    rotations=np.array([3, 3]),
     smallest=np.array([-0.25, 0.0]),
     largest=np.array([3.0, 2.0]),
     error=np.array([1e-9, 1e-9]),

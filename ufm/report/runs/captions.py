@@ -23,16 +23,19 @@ CAPTIONS = {
     "convergence": (
         r"Convergence from random starts: $f-f^\star$ (top) and $\|\nabla f\|$ (bottom) against "
         r"passes over the data. Thin: every run. Thick: their median, as long as half of the runs "
-        r"go on; its end is marked."
+        r"go on; its end is marked. Shaded: rounding, $4\varepsilon|f^\star|$ and the noise of "
+        r"$\nabla f$ at the minimiser; values below are drawn at the bound."
     ),
     "collapse": (
         "Neural collapse along the run with the lowest $f$, against passes over the data. "
-        f"{METRICS}."
+        f"{METRICS}. Shaded: rounding; values below are drawn at the bound. A cross marks where a "
+        r"run comes within $10^{-3}$ of the origin, where no metric is defined."
     ),
     "gram": (
-        r"Angles at the end of the run with the lowest $f$: $WW^\top$ and "
-        r"$\tilde H^\top\!\tilde H$, scaled to mean diagonal 1, beside a simplex ETF; $\tilde H$ "
-        r"has the centred class means as columns."
+        r"Angles at the end of the run with the lowest $f$: the Gram matrices $G=WW^\top$ and "
+        r"$G=\tilde H^\top\!\tilde H$, scaled to mean diagonal 1, less those of the minimiser, "
+        r"$G^\star$; $\tilde H$ has the centred class means as columns. A simplex ETF has "
+        r"$-1/(K-1)$ off the diagonal."
     ),
     "singular-values": (
         r"Singular values at the end of the run with the lowest $f$. Top: of the logits $Z=WH$, on "

@@ -35,7 +35,8 @@ Basis = Float[np.ndarray, "d r"]
 def can_be_seen(problem: Problem, path: Trajectory) -> bool:
     """Is there a plane or a space that holds the whole frame, and a finite point to put there?"""
     finite = all(np.isfinite(x).all() for x in (path.params.W, path.params.H))
-    return problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1 and finite
+    holds = problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1
+    return holds and finite and len(path.step) > 0
 
 
 def span_of_means(problem: Problem, params: Params) -> Basis:

@@ -50,8 +50,8 @@ def _caption(records: Sequence[SpectrumRecord]) -> str:
 def spectrum_path_files(paths: Sequence[LabelledPath]) -> list[tuple[str, bytes]]:
     """The files of spectrum-along."""
     caption = (
-        r"Eigenvalues of $\nabla^2 f$ along a run: the largest, the smallest, and how many are "
-        r"negative, against the step."
+        r"Eigenvalues of $\nabla^2 f$ along a run, modulo the rotations of $(W,H)$, which leave "
+        r"$f$ unchanged: the largest, the smallest, and how many are negative, against the step."
     )
     return page_files("spectrum-along", path_page, paths, caption)
 
@@ -89,6 +89,7 @@ def path_table(label: str, path: SpectrumPath) -> Table:
         "negative": path.negative,
         "zero": path.zero,
         "positive": path.positive,
+        "rotations": path.rotations,
     }
 
 
