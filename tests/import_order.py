@@ -68,7 +68,7 @@ INSIDE = {
     "networks": (("models", "data"), ("training", "measures"), ("sweeps",)),
     "report": (
         ("_style",),
-        ("_lines", "_svg", "_table"),
+        ("_lines", "_svg", "_table", "_words"),
         ("_page", "_figure"),
         ("runs",),
         ("spectra", "landscape", "phase", "networks"),
