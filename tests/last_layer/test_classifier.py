@@ -63,7 +63,7 @@ def test_the_order_says_where_each_column_came_from(path):
     assert layer.order.tolist() == [1, 3, 2, 5, 0, 4]
     assert np.array_equal(layer.params.H, ROWS[layer.order].T)
     assert np.array_equal(layer.problem.labels, LABELS[layer.order])
-    assert any("reordered" in note for note in layer.notes)
+    assert any("sorted" in note for note in layer.notes)
     assert any("rows" in note for note in layer.notes)
 
 

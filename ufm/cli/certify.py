@@ -101,7 +101,7 @@ class Certify:
         moved = centred_layer(layer)
         if moved is None:
             raise ValueError(
-                f"{self.file} has features of mean 0, or all equal: there is nothing to  centre, "
+                f"{self.file} has features of mean 0, or all equal: there is nothing to centre, "
                 "leave --centred out"
             )
         return moved
