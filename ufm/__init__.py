@@ -62,12 +62,27 @@ if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier as Classifier
     from ufm.last_layer.read import as_classifier as as_classifier
     from ufm.last_layer.read import load_classifier as load_classifier
+    from ufm.losses import MAE as MAE
     from ufm.losses import MSE as MSE
+    from ufm.losses import BinaryCrossEntropy as BinaryCrossEntropy
+    from ufm.losses import BiTempered as BiTempered
+    from ufm.losses import Brier as Brier
+    from ufm.losses import ComplementCE as ComplementCE
+    from ufm.losses import ComplementObjective as ComplementObjective
+    from ufm.losses import CrammerSinger as CrammerSinger
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
     from ufm.losses import Focal as Focal
+    from ufm.losses import GeneralizedCE as GeneralizedCE
     from ufm.losses import LabelSmoothing as LabelSmoothing
+    from ufm.losses import LogitNorm as LogitNorm
     from ufm.losses import Loss as Loss
+    from ufm.losses import NegativeLearning as NegativeLearning
+    from ufm.losses import Poly1 as Poly1
+    from ufm.losses import SymmetricCE as SymmetricCE
+    from ufm.losses import TaylorCE as TaylorCE
+    from ufm.losses import TemperatureCE as TemperatureCE
+    from ufm.losses import WestonWatkins as WestonWatkins
     from ufm.losses import parse_loss as parse_loss
     from ufm.minimum.geometry_match import GeometryMatch as GeometryMatch
     from ufm.minimum.geometry_match import compare_geometry as compare_geometry
@@ -126,6 +141,21 @@ _HOME = {
     "LabelSmoothing": "ufm.losses",
     "Loss": "ufm.losses",
     "MSE": "ufm.losses",
+    "BiTempered": "ufm.losses",
+    "BinaryCrossEntropy": "ufm.losses",
+    "Brier": "ufm.losses",
+    "ComplementCE": "ufm.losses",
+    "ComplementObjective": "ufm.losses",
+    "CrammerSinger": "ufm.losses",
+    "GeneralizedCE": "ufm.losses",
+    "LogitNorm": "ufm.losses",
+    "MAE": "ufm.losses",
+    "NegativeLearning": "ufm.losses",
+    "Poly1": "ufm.losses",
+    "SymmetricCE": "ufm.losses",
+    "TaylorCE": "ufm.losses",
+    "TemperatureCE": "ufm.losses",
+    "WestonWatkins": "ufm.losses",
     "NCMetrics": "ufm.collapse.metrics",
     "Params": "ufm.model.problem",
     "Problem": "ufm.model.problem",

@@ -5,15 +5,15 @@ With K balanced classes of n samples, the candidates for a global minimum are
     Z = (ρ P + (τ/K) 11ᵀ) ⊗ 1_nᵀ,   b = b₀ 1,   P = I − 11ᵀ/K,
 
 and on them f is a function of three scalars. For shift-invariant losses with the contrastive
-property of [Z22] (CE, LS, FL) τ = b₀ = 0 and, with φ(s) the loss at margin s = z_k − z_j for all
-j ≠ k, the best symmetric value is
+property of [Z22] (CE, LS, FL, bounded losses, hinges, …) τ = b₀ = 0 and, with φ(s) the loss at
+margin s = z_k − z_j for all j ≠ k, the best symmetric value is
 
     min_{s≥0} φ(s) + c s,   c = μ √n (K−1),   μ = √(λ_W λ_H),   ρ* = argmin.
 
 Without a bias it is the global minimum, convex loss or not: ‖Z‖_* ≥ √n (K−1) mean_i |s_i| for the
 mean margins s_i, and L ≥ φ(mean margin). With one see `margin_lower_bound`. That ρ* is unique for
-every c, the other property of [Z22], holds for CE and LS, but for FL only where 1/K ≥ p*(γ)
-(K ≤ 23, 17, 17 at γ = 1, 2, 3): beyond, the origin and a frame tie where ρ* jumps.
+every c, the other property of [Z22], holds where φ is convex for s ≥ 0 (CE, LS; FL only where
+1/K ≥ p*(γ), K ≤ 23, 17, 17 at γ = 1, 2, 3): else the origin and a frame tie where ρ* jumps.
 
 See `ufm.collapse.margin_loss` for φ, `ufm.collapse.squared_error` for MSE. All of it is NumPy on
 the host, where nothing is compiled; within a transformation it is JAX.
@@ -34,8 +34,11 @@ from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
 from ufm.collapse.margin_loss import MarginLoss, margin_bound
 from ufm.collapse.squared_error import SquaredError
-from ufm.losses import MSE, Focal, SoftmaxLoss
+from ufm.losses import MSE
 from ufm.model.problem import Problem
+
+#: A profile that is straight from the margin 0 to this one is that of a hinge.
+_STRAIGHT = 1e-3
 
 _Number = Float[np.ndarray | Array, "*batch"]
 
@@ -61,14 +64,14 @@ class CollapseThreshold(Shown):
 def supported(problem: Problem) -> bool:
     """Balanced classes and a loss whose symmetric minimum is known."""
     loss = problem.loss
-    return problem.per_class is not None and isinstance(loss, SoftmaxLoss | MSE)
+    return problem.per_class is not None and (loss.contrastive or isinstance(loss, MSE))
 
 
 def _balanced_size(problem: Problem) -> int:
     if problem.per_class is None or not supported(problem):
         raise ValueError(
-            "the symmetric minimum is known for balanced, unweighted classes and the losses "
-            f"CE, LS, FL and MSE; got {problem.loss.label()} with class counts "
+            "the symmetric minimum is known for balanced, unweighted classes and MSE or the "
+            f"contrastive losses of the library; got {problem.loss.label()} with class counts "
             f"{problem.class_counts}. Use global_minimum for other problems"
         )
     return problem.per_class
@@ -101,7 +104,7 @@ def _rate(problem: Problem) -> Any:
 
 
 def _margin_loss(problem: Problem) -> MarginLoss:
-    assert isinstance(problem.loss, SoftmaxLoss)
+    assert problem.loss.contrastive
     return MarginLoss(problem.loss, problem.num_classes)
 
 
@@ -117,12 +120,12 @@ def _array(x: Any) -> Any:
 def symmetric_frame(problem: Problem) -> SymmetricMinimum:
     """The symmetric critical point with ρ > 0 that is a minimum in ρ, global or not; else NaN.
 
-    The global minimum below the collapse threshold. The focal loss keeps it beyond, up to the decay
-    −φ'(s_c)/(√n (K−1)): φ is nowhere steeper. Raises as `symmetric_minimum`.
+    The global minimum below the collapse threshold. Where φ is concave at 0 it stays beyond, up to
+    the decay −φ'(s_c)/(√n (K−1)): φ is nowhere steeper. Raises as `symmetric_minimum`.
     """
     found, problem, low = symmetric_minimum(problem), settled(problem), 0.0
     rho, value = found.rho, found.value
-    if isinstance(problem.loss, Focal):
+    if problem.loss.contrastive and not problem.loss.is_convex():
         phi, slope = _margin_loss(problem), _rate(problem) * (problem.num_classes - 1)
         low = namespace(slope).maximum(phi.inflection(slope), 0.0)
         rho = phi.stationary(slope, low)
@@ -150,19 +153,22 @@ def collapse_threshold(problem: Problem) -> CollapseThreshold:
             _array(_squared(problem, _rate(problem)).threshold() / root), np.asarray(False)
         )
     phi, zero = _margin_loss(problem), 0.0 * _rate(problem)
-    slope, jumps = -phi.slope(phi.tie(zero)), phi.inflection(zero) > 0
+    slope = -phi.slope(phi.tie(zero))
+    # From a concave start, or along a straight one, as of a plain hinge.
+    jumps = (phi.inflection(zero) > 0) | (phi.slope(zero + _STRAIGHT) <= phi.slope(zero))
     return CollapseThreshold(_array(slope / ((problem.num_classes - 1) * root)), _array(jumps))
 
 
 def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
-    """A number that f never falls below but for rounding, for balanced CE, LS and FL, and every d.
+    """A number that f never falls below but for rounding: balanced, contrastive losses, every d.
 
-    Without bias, and with one for c = μ √n (K−1) ≤ 1 and beyond the collapse, it is the symmetric
-    minimum: see `margin_bound`. Raises `ValueError` for other losses.
+    Without bias, and with one for c = μ √n (K−1) ≤ −φ'(−∞) (1 for CE, LS, FL) and, φ convex for
+    s ≥ 0, beyond the collapse, it is the symmetric minimum: see `margin_bound`. Raises
+    `ValueError` for other losses.
     """
     rate = _rate(problem)
     if isinstance(problem.loss, MSE):
-        raise ValueError(f"the margin bound needs CE, LS or FL, got {problem.loss.label()}")
+        raise ValueError(f"the margin bound needs a contrastive loss, got {problem.loss.label()}")
     problem = settled(problem)
     c = rate * (problem.num_classes - 1)
     return _array(margin_bound(_margin_loss(problem), c, problem.lam_b))
@@ -171,7 +177,7 @@ def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
 def proven_lower_bound(problem: Problem) -> float:
     """A number that f never falls below, its rounding included; on the host.
 
-    The symmetric minimum to rounding, but for the focal loss with a bias at c > 1: see
+    The symmetric minimum to rounding, but with a bias at large c where φ is not convex: see
     `margin_lower_bound`.
     """
     if isinstance(problem.loss, MSE):
@@ -186,9 +192,9 @@ def proven_lower_bound(problem: Problem) -> float:
 def is_tied(problem: Problem) -> bool:
     """Do the origin and a frame beyond the bend of φ have one value, up to rounding?
 
-    Under the focal loss where 1/K < p*(γ), at the decay at which the minimiser jumps.
+    Where φ is concave at 0, at the decay at which the minimiser jumps.
     """
-    if not isinstance(problem.loss, Focal):
+    if not problem.loss.contrastive or problem.loss.is_convex():
         return False
     phi, zero = _margin_loss(settled(problem)), np.float64(0.0)
     origin, frame = float(phi.value(zero)), float(symmetric_frame(problem).value)

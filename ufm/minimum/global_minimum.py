@@ -245,8 +245,8 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     )
     if not value - bound <= 1e-9 * (1.0 + abs(value)):
         why = (
-            "the scalar lower bound stays below the best symmetric value (focal loss with a "
-            "trained bias at a large decay)"
+            "the scalar lower bound stays below the best symmetric value (a loss that is not "
+            "convex with a trained bias): value is that of the symmetric point"
         )
         return dataclasses.replace(found, is_exact=False, reason=why, tied=False)
     if problem.dim >= rank:
