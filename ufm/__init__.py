@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier as Classifier
     from ufm.last_layer.read import as_classifier as as_classifier
     from ufm.last_layer.read import load_classifier as load_classifier
+    from ufm.loss_check.report import LossReport as LossReport
+    from ufm.loss_check.report import check_loss as check_loss
     from ufm.losses import MAE as MAE
     from ufm.losses import MSE as MSE
     from ufm.losses import BinaryCrossEntropy as BinaryCrossEntropy
@@ -214,6 +216,8 @@ _HOME = {
     "init_sharded": "ufm.model.sharding",
     "sample_mesh": "ufm.model.sharding",
     "shard_samples": "ufm.model.sharding",
+    "LossReport": "ufm.loss_check.report",
+    "check_loss": "ufm.loss_check.report",
     "load_sweep": "ufm.sweep",
     "open_store": "ufm.sweep",
     "run_sweep": "ufm.sweep",
