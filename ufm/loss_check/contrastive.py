@@ -20,7 +20,9 @@ _FOLLOWED = 6
 _ROUNDING = 1e-9
 
 
-def contrastive(loss: Loss, num_classes: int, seed: int, *, symmetric: bool) -> Answer:
+def contrastive(
+    loss: Loss, num_classes: int, seed: int, *, equivariant: Answer, shift_invariant: Answer
+) -> Answer:
     """Proof, witness, or the least of L − φ that a search found."""
     if isinstance(loss, BiTempered):
         return yes("proof (iii): convex in the rivals' tempered probabilities at fixed p_k")
@@ -30,10 +32,12 @@ def contrastive(loss: Loss, num_classes: int, seed: int, *, symmetric: bool) -> 
         if isinstance(loss, SoftmaxLoss):
             return yes("proof (ii): a decreasing function of p_k")
         return yes("proof (iii): convex in the rivals' probabilities at fixed p_k")
-    if not symmetric or num_classes < 3:
+    if equivariant.holds is False or num_classes < 3:
         return undecided("asked of equivariant losses with K ≥ 3 only")
-    if loss.is_convex() and not loss.declared:
-        return yes("proof (i): symmetric and convex in the rivals' logits")
+    if shift_invariant.holds is False and loss.is_convex():
+        return undecided(
+            "asked of shift-invariant losses only; a convex one needs no such argument"
+        )
     excess, z = worst_violation(loss, num_classes, seed)
     scale = 1.0 + abs(float(sampled(loss, np.zeros((1, num_classes)), 0)[0][0]))
     if excess < -_ROUNDING * scale:

@@ -124,17 +124,28 @@ def _along(loss: Loss, s: Any, unit: Any) -> tuple[Any, Any, Any]:
     return jax.vmap(at)(s)
 
 
+@quick_jit
+def _values_along(loss: Loss, s: Any, unit: Any) -> tuple[Any]:
+    return (jax.vmap(lambda t: loss.value(t * unit, 0))(s),)
+
+
 def along_margin(
     loss: Loss, s: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """φ, φ' and φ'' at margins s: L(s (e_k − 1/K), k)."""
+    return _in_blocks(_along, loss, s, num_classes)
+
+
+def values_along_margin(loss: Loss, s: np.ndarray, num_classes: int) -> np.ndarray:
+    """φ alone."""
+    return _in_blocks(_values_along, loss, s, num_classes)[0]
+
+
+def _in_blocks(program: Callable[..., Any], loss: Loss, s: np.ndarray, num_classes: int) -> Any:
+    """In arrays of two lengths, so that two programs are traced and not one for every length."""
     unit, count = np.eye(1, num_classes)[0] - 1.0 / num_classes, len(s)
-    # In blocks of two lengths, so that two programs are traced and not one for every length.
     block = _BLOCKS[0] if count <= _BLOCKS[0] else _BLOCKS[1]
     padded = np.concatenate([s, np.zeros(-count % block)])
-    parts = [_along(loss, part, unit) for part in padded.reshape(-1, block)]
-    whole = (
-        np.concatenate([np.asarray(x) for x in column])[:count]
-        for column in zip(*parts, strict=True)
-    )
-    return tuple(whole)  # pyright: ignore[reportReturnType]  # three of them
+    parts = [program(loss, part, unit) for part in padded.reshape(-1, block)]
+    columns = zip(*parts, strict=True)
+    return tuple(np.concatenate([np.asarray(x) for x in column])[:count] for column in columns)

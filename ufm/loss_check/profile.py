@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ufm.loss_check.function import along_margin
+from ufm.loss_check.function import along_margin, values_along_margin
 from ufm.losses import Loss
 
 #: Beyond the margin 60 the probability of the label is 1 to rounding, but for heavy tails.
@@ -66,7 +66,7 @@ class Profile:
         """φ(s), from the closed form where there is one."""
         if self.loss.contrastive:
             return self.loss.profile(s, self.num_classes)
-        return along_margin(self.loss, s, self.num_classes)[0]
+        return values_along_margin(self.loss, s, self.num_classes)
 
     @functools.cached_property
     def discontinuous(self) -> bool:
@@ -120,20 +120,32 @@ class Profile:
             chord = value[a] - slope * (s[middle] - s[a])
             if np.max(value[middle] - chord) > 1e-12 * scale:
                 faces.append(Face(float(slope), float(s[a]), float(s[b])))
-        faces += self._straight(scale)
+        faces += self._straight_faces
         return tuple(sorted(faces, key=lambda face: face.low - face.high))
 
-    def _straight(self, scale: float) -> list[Face]:
+    @functools.cached_property
+    def _straight_faces(self) -> list[Face]:
         """Where φ itself is straight and falls, as a plain hinge."""
+        scale = np.max(np.abs(self.value - self.value[-1])) + 1e-300
         flat = (np.abs(np.diff(self.slope)) <= 1e-12 * scale) & (-self.slope[:-1] > _FLAT * scale)
         flat &= self.s[:-1] < 60.0
         edges = np.flatnonzero(np.diff(np.concatenate([[0], flat.astype(int), [0]])))
         runs = [(a, b) for a, b in edges.reshape(-1, 2) if self.s[b] - self.s[a] > 0.1]
-        return [
-            Face(float(-self.slope[a]), float(self.s[a]), float(self.s[b]))
-            for a, b in runs
-            if self.s[b] < 59.0
-        ]
+        found = []
+        for a, b in runs:
+            if self.s[b] > 59.0 or b + 1 >= len(self.s):
+                continue
+            # The kink: where the line meets the tangent at the next point.
+            bend = self.slope[b + 1] - self.slope[a]
+            apart = self.value[a] + self.slope[a] * (self.s[b + 1] - self.s[a]) - self.value[b + 1]
+            kink = self.s[b + 1] + apart / bend
+            found.append(Face(float(-self.slope[a]), float(self.s[a]), float(kink)))
+        return found
+
+    @property
+    def landing(self) -> float:
+        """The margin at the far end of a straight start, 0 without one."""
+        return max((face.high for face in self._straight_faces if face.low == 0.0), default=0.0)
 
     @functools.cached_property
     def concave_at(self) -> tuple[float, float] | None:
@@ -210,13 +222,15 @@ class BoundedMinimum:
 
 def _zoomed(f: Callable[[np.ndarray], np.ndarray], s: np.ndarray) -> tuple[float, float]:
     """The s ≥ 0 with the largest f near the best point of a grid, and f there."""
-    values = np.where(np.isfinite(f(s)), f(s), -np.inf)
+    values = f(s)
+    values = np.where(np.isfinite(values), values, -np.inf)
     i = int(np.argmax(values))
     low, high = s[max(i - 1, 0)], s[min(i + 1, len(s) - 1)]
     best, top = float(s[i]), float(values[i])
     for _ in range(6):
         inner = np.linspace(low, high, 41)
-        values = np.where(np.isfinite(f(inner)), f(inner), -np.inf)
+        values = f(inner)
+        values = np.where(np.isfinite(values), values, -np.inf)
         j = int(np.argmax(values))
         if values[j] > top:
             best, top = float(inner[j]), float(values[j])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ufm._support.shown import Shown
+from ufm.collapse.symmetric_solution import collapse_threshold
 from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.conclusion import conclusion
 from ufm.loss_check.contrastive import contrastive
@@ -26,7 +27,8 @@ from ufm.loss_check.symmetry import (
     of_label_probability,
     shift_invariant,
 )
-from ufm.losses import BiTempered, CustomLoss, LabelSmoothing, Loss
+from ufm.losses import MSE, BiTempered, CustomLoss, LabelSmoothing, Loss
+from ufm.model.problem import Problem
 
 #: Shares of the collapse threshold at which the model is solved; decays where there is none.
 _SHARES, _DECAYS = (0.5, 0.9), (0.1, 0.3)
@@ -182,9 +184,11 @@ def check_loss(
     profile = Profile.of(checked, num_classes)
     # Equal margins are the symmetric points of equivariant, shift-invariant losses.
     applies = same.holds is not False and shift.holds is not False
-    property_one = contrastive(checked, num_classes, seed, symmetric=same.holds is not False)
+    property_one = contrastive(checked, num_classes, seed, equivariant=same, shift_invariant=shift)
     threshold, after = profile.threshold if applies or profile.discontinuous else (np.nan, 0.0)
     threshold *= profile.unit
+    if isinstance(checked, MSE):
+        threshold = num_classes * _decay_of_collapse(checked, num_classes, lam_b)
     attained = not profile.discontinuous and profile.far_fall < 1e-6
     places = _places(decays, threshold)
     falls = property_one.holds is True and not isinstance(checked, LabelSmoothing)
@@ -216,7 +220,9 @@ def check_loss(
         threshold=float(threshold),
         local_threshold=float(-profile.slope[0] * profile.unit),
         jumps=jumps,
-        jump_probability=float(profile.probability(after)) if jumps else np.nan,
+        jump_probability=float(profile.probability(max(after, profile.landing)))
+        if jumps
+        else np.nan,
         theorem=conclusion(
             checked, profile, lam_b, (same, shift, property_one, minimisation, bent)
         ),
@@ -232,6 +238,14 @@ def _places(decays: tuple[float, ...] | None, threshold: float) -> list[tuple[fl
     if decays is None:
         decays = tuple(x * threshold for x in _SHARES) if there else _DECAYS
     return [(float(x), float(x / threshold) if there else np.nan) for x in decays]
+
+
+def _decay_of_collapse(loss: MSE, num_classes: int, lam_b: float | None) -> float:
+    problem = Problem.balanced(
+        loss=loss, num_classes=num_classes, per_class=1, dim=num_classes,
+        lam_w=1.0, lam_h=1.0, lam_b=lam_b,
+    )  # fmt: skip
+    return float(collapse_threshold(problem).mu)
 
 
 def _minimisation(loss: Loss, profile: Profile, applies: bool) -> Answer:
