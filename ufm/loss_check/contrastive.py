@@ -16,6 +16,8 @@ from ufm.losses import BiTempered, LabelSmoothing, Loss, SoftmaxLoss
 
 #: Starts that are followed by L-BFGS.
 _FOLLOWED = 6
+#: Margins and differences of rivals that are looked at.
+_FAR = 30.0
 #: Violations below this, relative to the loss, are rounding.
 _ROUNDING = 1e-9
 
@@ -74,7 +76,10 @@ def worst_violation(loss: Loss, num_classes: int, seed: int) -> tuple[float, np.
         return (float(value[0]), gradient[0]) if usable else (1e10, np.zeros_like(x))
 
     for i in order:
-        found = minimize(objective, starts[i], jac=True, method="L-BFGS-B", options={"maxiter": 60})
+        box = [(-_FAR, _FAR)] * num_classes
+        found = minimize(
+            objective, starts[i], jac=True, method="L-BFGS-B", bounds=box, options={"maxiter": 60}
+        )
         if found.fun < best:
             best, at = float(found.fun), found.x
     return best, logits(at[None])[0]
