@@ -5,6 +5,8 @@ The oracle knows a value; its derivatives are differences of values at 50 digits
 
 import functools
 import re
+import runpy
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -231,3 +233,10 @@ def test_every_loss_has_a_name_and_a_text():
 def test_numbers_out_of_range_are_named(text, what):
     with pytest.raises(ValueError, match=re.escape(what)):
         parse_loss(text)
+
+
+def test_the_table_of_the_site_has_every_loss():
+    table = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "hooks" / "losses.py"))
+    assert {spec.partition(":")[0] for spec in table["LOSSES"]} == set(FAMILIES)
+    cells = table["row"]("gce:0.7", "")
+    assert cells == ("`gce:0.7`", "GCE(q=0.7)", "yes", "no", "p ≥ 0.4118", "0.3049", "0.614", "")
