@@ -221,7 +221,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, whole, monkeypatch
     assert "Stopping after this epoch; press Ctrl-C again to stop at once." in said.err
     done = 0 if at < 42 else 1  # six trials of six epochs, then six epochs
     again = "ufm train --config run/config.json --out run"
-    assert f"Interrupted: {done} of 2 losses are done. Go on with: {again}" in said.err
+    assert f"Interrupted: {done} of 2 losses are done. Continue with: {again}" in said.err
     assert main(again.split()[1:]) == 0
     for name in ("ce.npz", "mse_1.0_15.0.npz"):
         with np.load(f"run/{name}") as one, np.load(whole / name) as other:
@@ -243,7 +243,7 @@ def test_sigterm_ends_the_process_with_130():
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate()
     assert child.returncode == 130
-    assert "Interrupted: 0 of 1 losses are done. Go on with: ufm train" in said
+    assert "Interrupted: 0 of 1 losses are done. Continue with: ufm train" in said
     assert "Traceback" not in said
     assert checkpoint.exists()
 

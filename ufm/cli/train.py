@@ -1,4 +1,4 @@
-"""`ufm train`: networks on images, and how their last layers collapse under every loss."""
+"""`ufm train`: train networks on images, and measure the collapse of their last layers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,25 +21,25 @@ class Train(Options, frozen=True, kw_only=True):
     """Train a network under every loss, and measure how its last layer collapses.
 
     Stochastic gradients as in Zhou et al. (2022): momentum 0.9, weight decay 5e-4 on all
-    parameters, the learning rate divided by ten after 3/7 and 5/7 of the epochs. For every loss:
-    accuracies, and NC1-NC3 of the features of all training images, first epoch and last. The mse
-    losses average over the K outputs, without 1/2.
+    parameters, the learning rate divided by ten after 3/7 and 5/7 of the epochs. Prints for every
+    loss the accuracies, and NC1-NC3 of the features of all training images after the first and the
+    last epoch. The mse losses average over the K outputs, without 1/2.
 
-    Results go to a folder: for every loss a .json and a .csv of the history, an .npz of the last
-    layer, which ufm certify reads, and a checkpoint; table.tex, and, if asked for, figures. Run
-    again with the same folder to go on after an interruption, with the same bits as without one.
-    Ctrl-C ends after the epoch.
+    Writes a folder with a .json and a .csv of the history for every loss, an .npz of the last
+    layer for ufm certify, a checkpoint, table.tex and, with --figures, figures. Run again with the
+    same folder to continue after an interruption, with the same bits as without one. Ctrl-C stops
+    after the current epoch.
 
     The exit code is 0 if every loss has a trained network, and 1 if training diverged or the
-    network died under any of them: the others are trained, stored and printed all the same.
+    network died under any loss. The other losses are trained, stored and printed nevertheless.
     """
 
     data: str = "digits"
-    """digits, fashion-mnist (Debian package dataset-fashion-mnist), or the path of an .npz with
-    images (N x h x w, N x h x w x c or N x c x h x w) and labels, and maybe test_images and
-    test_labels."""
+    """digits, fashion-mnist (Debian package dataset-fashion-mnist), or the path of an .npz.
+    The .npz has images (N x h x w, N x h x w x c or N x c x h x w) and labels, and optionally
+    test_images and test_labels."""
     per_class: int | None = None
-    """n, training images of each class, chosen by the seed. None: as many as the smallest has."""
+    """n, training images in each class, chosen by the seed. None: the size of the smallest."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
         "ce",
         "ls:0.05",
@@ -50,16 +50,17 @@ class Train(Options, frozen=True, kw_only=True):
     model: Literal["mlp", "resnet"] = "mlp"
     """The network: a multilayer perceptron, or a small residual network."""
     width: float | None = None
-    """Units a layer of the mlp; of the resnet, multiplier of 16, 32, 64 channels. None: 128, 1."""
+    """Units per layer of the mlp, or the resnet's factor of 16, 32, 64 channels. None: 128, 1."""
     depth: int | None = None
-    """Hidden layers of the mlp, blocks a stage of the resnet. None: 3, 1."""
+    """Hidden layers of the mlp, or blocks per stage of the resnet. None: 3, 1."""
     norm: Literal["batch", "group", "none"] | None = None
     """Normalisation. None: batch for the mlp, group for the resnet."""
     epochs: int = 300
     """Passes through the training images."""
     learning_rate: float | None = None
-    """The first learning rate, for every loss. None: for each the best of 0.1, 0.03, ... 0.0003 on
-    a validation split, after a tenth of the epochs (10 to 20)."""
+    """The initial learning rate for all losses.
+    None: for each loss the best of 0.1, 0.03, ... 0.0003 on a validation split, after a tenth of
+    the epochs (10 to 20)."""
     batch_size: int | None = None
     """Images in a batch. None: 128, or a twentieth of a small data set."""
     weight_decay: float = 5e-4
@@ -67,13 +68,14 @@ class Train(Options, frozen=True, kw_only=True):
     momentum: float = 0.9
     """Momentum of the stochastic gradients."""
     measurements: int = 20
-    """How often all training images are measured, in even steps of the logarithm of the epoch;
-    besides, before and after each fall of the learning rate."""
+    """Number of measurements of all training images, evenly spaced in the logarithm of the epoch.
+    Further ones are made before and after each fall of the learning rate."""
     hessian: bool = False
-    """Also the Hessian of the training objective at the end: both ends of its spectrum with error
-    bounds, trace, and share of negative eigenvalues. Minutes for a hundred thousand parameters."""
+    """Compute the Hessian of the training objective at the end.
+    Prints both ends of its spectrum with error bounds, its trace, and the share of negative
+    eigenvalues. Takes minutes for a hundred thousand parameters."""
     seed: int = 0
-    """Seed of the start, of the order of the batches, and of the choice of images."""
+    """Seed of the initial weights, the order of the batches, and the choice of images."""
     out: Path | None = None
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
@@ -84,7 +86,7 @@ class Train(Options, frozen=True, kw_only=True):
     """Print the results as JSON on standard output instead of the table."""
 
     def run(self) -> int:
-        """Train loss by loss; nothing that was trained is lost to an interruption."""
+        """Train loss by loss; an interruption loses no training."""
         from ufm.cli.output.train_output import failures
         from ufm.cli.parsing.jax import configure
         from ufm.cli.parsing.stop import stop_on_signal
@@ -119,7 +121,7 @@ class Train(Options, frozen=True, kw_only=True):
         return 1 if failed else 0
 
     def _checked(self) -> "tuple[ImageData, dict[str, TrainConfig]]":
-        """Data, and a run for each loss. All that can be refused is refused here."""
+        """Data, and a run for each loss. All invalid options are refused here."""
         from ufm.networks import TrainConfig, load_data, objective_specs, validation_split
         from ufm.networks.training.learning_rate import VALIDATION_SHARE
 
@@ -145,7 +147,7 @@ class Train(Options, frozen=True, kw_only=True):
         folder: "RunFolder",
         stopped: "Callable[[], bool]",
     ) -> dict[str, Any] | None:
-        """The finished entry of a loss, stored; None where it was interrupted."""
+        """Store and return the finished entry of a loss; None if it was interrupted."""
         from ufm.cli.output.progress import training_progress
         from ufm.cli.output.train_output import entry, store
         from ufm.networks import TrainStatus, beside_model, train
@@ -183,7 +185,7 @@ class Train(Options, frozen=True, kw_only=True):
         folder: "RunFolder",
         stopped: "Callable[[], bool]",
     ) -> "Choice | None":
-        """The learning rate by the rule, or as it was chosen before; None where interrupted."""
+        """The learning rate by the rule, or the one chosen before; None if interrupted."""
         from ufm.cli.output.progress import progress
         from ufm.networks import CANDIDATES, Choice, choose_learning_rate
         from ufm.runs.run_folder import slug
@@ -227,12 +229,12 @@ class Train(Options, frozen=True, kw_only=True):
     def _interrupted(self, done: int, total: int, folder: "RunFolder") -> int:
         config = folder.path / "config.json"
         again = command("ufm", "train", "--config", config, "--out", folder.path)
-        tell(f"Interrupted: {done} of {total} losses are done. Go on with: {again}")
+        tell(f"Interrupted: {done} of {total} losses are done. Continue with: {again}")
         return 130
 
 
 def _check_images(folder: "RunFolder", data: "ImageData") -> None:
-    """Raise `ValueError` where the folder was begun with other images; else note these."""
+    """Raise `ValueError` if the folder was begun with other images; else record these."""
     name, mine = "data.sha256", data.fingerprint()
     path = folder.path / name
     if not path.exists():
