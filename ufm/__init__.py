@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
 
-# Loaded on first use: `ufm --help` must not wait for JAX.
+# Loaded on first use, so that `ufm --help` does not wait for JAX.
 _NAMES = {
     "ufm.certificates.certificate": ("Certificate", "Reason", "Verdict", "certify"),
     "ufm.certificates.escape": ("Saddle", "saddle"),

@@ -54,7 +54,7 @@ def test_the_summary_of_a_minimum(capsys):
     assert lines[0] == "LS(α=0.1), K=3, d=4, n=2, λ_W=0.02, λ_H=0.005, λ_b=0.01"
     assert lines[1:3] == [
         "note: features are stored as rows (N x d), as PyTorch does",
-        "note: samples were not ordered by class: they were reordered, stably",
+        "note: samples were not ordered by class: they were sorted, stably",
     ]
     assert lines[3].startswith("verdict  GLOBAL_MINIMUM ")
     assert lines[-1].startswith(
@@ -144,7 +144,7 @@ def test_json_is_all_that_standard_output_gets(capsys):
     assert centred["problem"] == told["problem"] | {"lam_b": 0.0}
     assert told["problem"]["lam_w"] == 0.01
     assert told["tol"] == 0.5
-    assert told["notes"][0] == "lam_w = 0.01, as given, overrides 0.02 of the file"
+    assert told["notes"][0] == "the given lam_w = 0.01 overrides 0.02 of the file"
     assert told["source"]["file"] == "layer.npz"
 
 
@@ -194,7 +194,7 @@ GOLDEN = {
         {"labels": np.array([0, 0, 2, 2, 0, 2])},
         (),
         "labels has no sample of class 1: every one of the 3 classes of W needs samples; add some "
-        "(W without a class is another classifier)",
+        "(W without a class is a different classifier)",
     ),
     "bias without decay": (
         {"lam_b": None},
@@ -239,7 +239,7 @@ def test_bad_files_are_one_line_and_write_nothing(capsys):
     for path, message in {
         "nowhere.npz": "does not exist: check the path",
         "half.npz": "is damaged or truncated: write it again",
-        "text.npz": f"is no .npz file: {how}",
+        "text.npz": f"is not an .npz file: {how}",
         "pickle.npz": f"is a pickle, which is never loaded: {how}",
         "folder.npz": "is a folder: give the .npz file itself",
     }.items():
@@ -253,7 +253,7 @@ def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(
     Path("file").write_text("precious")
     monkeypatch.setattr("ufm.last_layer.examine.examine", None)  # would raise if called
     assert refused(capsys, path, "--out", "file") == (
-        "file exists and is no certificate of ufm: choose another --out"
+        "file exists and is not a certificate of ufm: choose another --out"
     )
     assert refused(capsys, path, "--out", "file/proof") == (
         "file/proof cannot be written (Not a directory): choose another --out"

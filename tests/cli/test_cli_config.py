@@ -111,7 +111,7 @@ def test_a_wrong_field_is_named_with_its_file(text, message, capsys):
     [
         ("mine.toml", "dim 3", "mine.toml is not TOML: Expected '=' after a key"),
         ("mine.toml", "dim = 3\ndim = 4", "mine.toml is not TOML: Cannot overwrite a value"),
-        ("mine.toml", b"\x93NUMPY\xff", "mine.toml is not TOML: it is no text in UTF-8"),
+        ("mine.toml", b"\x93NUMPY\xff", "mine.toml is not TOML: it is not UTF-8 text"),
         ("mine.json", '{"dim": 3', "mine.json is not JSON: Expecting ',' delimiter"),
         ("mine.json", "[3]", "mine.json must hold fields and their values, as in config.json"),
     ],
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_read_is_named(capsys):
 def test_a_value_out_of_range_says_where_options_come_from(capsys):
     said = refused(capsys, "--config", written("lam_w = -1"), "--out", "run")
     assert said == (
-        "lam_w must be non-negative and finite, got -1.0 (options of mine.toml, then of the flags)"
+        "lam_w must be non-negative and finite, got -1.0 (with options from mine.toml and flags)"
     )
     assert not Path("run").exists()
 

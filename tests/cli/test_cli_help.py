@@ -34,6 +34,11 @@ def printed(capsys, *arguments: str) -> str:
 # Help ----------------------------------------------------------------------------------------
 
 
+def unboxed(said: str) -> str:
+    """The text without boxes and line breaks."""
+    return " ".join(said.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_ends_with_examples(command, capsys):
     said = printed(capsys, *command.split(), "--help")
@@ -61,7 +66,15 @@ def test_help_of_solve_explains_every_option(capsys):
     for name in COMMANDS["solve"].__struct_fields__:
         flag = f"--{name.replace('_', '-')}"
         assert re.search(rf"{flag}\b", said), flag
-    assert "named as here with _ for -: seed = 4" in said
+    assert "with the names below and _ for -: seed = 4" in unboxed(said)
+
+
+def test_help_of_the_whole_command_has_a_sentence_for_each(capsys):
+    said = unboxed(printed(capsys, "--help"))
+    for name, command in COMMANDS.items():
+        first, _, rest = command.__doc__.partition("\n")
+        assert f"• {name} {first}" in said
+        assert " ".join(rest.split())[:40] not in said or not rest.strip()
 
 
 def test_help_imports_nothing_slow():

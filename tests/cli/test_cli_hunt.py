@@ -136,7 +136,10 @@ def test_a_search_interrupted_at_once_writes_nothing(monkeypatch, capsys):
         ("--decay 2 1", "decay must be two positive numbers, ascending, got 2.0 1.0"),
         ("--num-classes 1", "num_classes must list numbers of at least 2, got (1,)"),
         ("--lam-b -1", "--lam-b must be non-negative and finite, or None, got -1.0"),
-        ("--figures --losses ce", "--figures draws the phases of the focal loss: leave it out"),
+        (
+            "--figures --losses ce",
+            "--figures draws the phase diagram of the focal loss: leave it out",
+        ),
     ],
 )
 def test_bad_options(options, message, capsys):

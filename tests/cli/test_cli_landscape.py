@@ -221,7 +221,7 @@ def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
     [
         ("--root-starts -1", "--root-starts must be at least 0, got -1"),
         ("--starts-per-rank -2", "--starts-per-rank must be at least 0, got -2"),
-        ("--lam-w 0", "critical points are sought with lam_w > 0 and lam_h > 0 only"),
+        ("--lam-w 0", "a search for critical points needs lam_w > 0 and lam_h > 0"),
         ("--lam-h nan", "lam_h must be non-negative and finite, got nan"),
         ("--losses hinge", "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:"),
         ("--num-classes 64 --dim 64", "the class means have 8,256 dimensions, and a census takes"),
@@ -237,7 +237,7 @@ def test_bad_options_are_one_line_and_no_folder(options, message, capsys):
 def test_a_file_of_options_is_named_where_it_is_refused(capsys):
     Path("mine.toml").write_text("flows = -3\n")
     assert refused(capsys, "--config", "mine.toml") == (
-        "--flows must be at least 0, got -3 (options of mine.toml, then of the flags)"
+        "--flows must be at least 0, got -3 (with options from mine.toml and flags)"
     )
 
 
@@ -267,8 +267,8 @@ def test_limits_of_the_search_are_said(entry):
     entry["note"] = "something was left out"
     entry["minimum"] |= {"is_exact": False, "reason": "a gap remains"}
     said = notes(entry)
-    assert said[0] == "f* is not known: a gap remains"
-    assert said[1].startswith("only points whose features are equal within classes were searched")
+    assert said[0] == "f* is unknown: a gap remains"
+    assert said[1].startswith("only points with equal features within classes were searched")
     assert said[2] == "5 of 627 partitions were searched, drawn at random"
     assert said[3].startswith("1 point has more zero eigenvalues than symmetry forces")
     starts = sum(search["starts"] for search in entry["searches"])

@@ -135,7 +135,7 @@ def test_query_export_reindex(tiny, capsys):
     assert printed(capsys, "store", "reindex").startswith("8 of 8 cells in ")
     assert Path("ufm-results/tiny/index.sqlite").exists()
     said = complaint(capsys, "store", "query", "1; DROP TABLE cells")
-    assert said.startswith("'1; DROP TABLE cells' is no condition on the cells")
+    assert said.startswith("'1; DROP TABLE cells' is not a condition on the cells")
     said = complaint(capsys, "store", "export", "all.xls")
     assert said == "all.xls must end with .csv or .parquet"
 
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in said
     last = said.rstrip().splitlines()[-1]
     assert last == (
-        f"Interrupted: {done:,} of 10,000 cells are done. Go on with: ufm sweep long.toml"
+        f"Interrupted: {done:,} of 10,000 cells are done. Continue with: ufm sweep long.toml"
     )
 
 

@@ -210,7 +210,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(at, whole, monkeypatch
         assert trained(*options) == 130
     said = capsys.readouterr()
     assert said.out == ""
-    assert "Stopping after this epoch; once more to stop at once." in said.err
+    assert "Stopping after this epoch; press Ctrl-C again to stop at once." in said.err
     done = 0 if at < 42 else 1  # six trials of six epochs, then six epochs
     again = "ufm train --config run/config.json --out run"
     assert f"Interrupted: {done} of 2 losses are done. Go on with: {again}" in said.err
@@ -271,7 +271,7 @@ def test_bad_options_are_one_line_and_no_folder(options, message, capsys):
 def test_a_file_of_options_is_named_where_it_is_refused(capsys):
     Path("mine.toml").write_text("epochs = 0\n")
     said = refused(capsys, "--config", "mine.toml")
-    assert said == "epochs must be at least 1, got 0 (options of mine.toml, then of the flags)"
+    assert said == "epochs must be at least 1, got 0 (with options from mine.toml and flags)"
 
 
 def test_a_damaged_choice_of_the_rate_is_named(monkeypatch, capsys):

@@ -81,5 +81,5 @@ def test_below_the_threshold_the_frame_is_the_minimum():
         found, expected = spectrum(problem, at="frame"), spectrum(problem)
         np.testing.assert_array_equal(found.eigenvalues, expected.eigenvalues)
         np.testing.assert_array_equal(found.multiplicities, expected.multiplicities)
-    with pytest.raises(ValueError, match="room for: set dim to 3 or more"):
+    with pytest.raises(ValueError, match="more than dim=2: set dim to 3 or more"):
         frame(make(CrossEntropy(), (2,) * 4, None, dim=2))

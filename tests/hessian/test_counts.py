@@ -112,7 +112,7 @@ def test_without_decays_the_origin_is_counted_all_the_same():
     low, high = eigenvalue_bracket(problem, point, 0)
     assert low <= -1 / (3 * 2**0.5) <= high
     assert high - low < 1e-8
-    with pytest.raises(ValueError, match="tol must be given where lam_w and lam_h are 0"):
+    with pytest.raises(ValueError, match="tol must be given if lam_w and lam_h are 0"):
         inertia(problem, point)
     found = inertia(problem, point, tol=1e-6)
     assert found.negative == found.positive == 2 * 4

@@ -332,7 +332,7 @@ def test_what_has_no_eigenpairs_is_refused():
     search = functools.partial(extremal_eigenpairs, problem, point, key)
     with pytest.raises(ValueError, match="end must be 'smallest' or 'largest'"):
         search(end="top")
-    with pytest.raises(ValueError, match="count must be from 1 to the 36 dimensions there are"):
+    with pytest.raises(ValueError, match="count must be from 1 to 36, the number of dimensions"):
         search(count=0)
     with pytest.raises(ValueError, match="tol must be positive"):
         search(tol=0.0)

@@ -270,7 +270,7 @@ def test_what_has_no_counts_is_refused():
     for tol in (0.0, -1e-3):
         with pytest.raises(ValueError, match="tol must be positive"):
             inertia(problem, point, tol=tol)
-    with pytest.raises(ValueError, match="tol must be given where lam_w and lam_h are 0"):
+    with pytest.raises(ValueError, match="tol must be given if lam_w and lam_h are 0"):
         inertia(Problem(CrossEntropy(), BALANCED, 4, 0.0, 0.0, None), point)
     with pytest.raises(ValueError, match=r"W must have shape \(3, 4\)"):
         inertia(problem, Params(point.W[:, :2], point.H[:2], None))

@@ -119,7 +119,7 @@ def test_without_a_bias_the_mean_makes_one():
     np.testing.assert_allclose(moved.b, np.asarray(point.W) @ np.asarray(point.H).mean(axis=1))
     layer = centred_layer(layer_of(point.W, point.H, None, None))
     assert layer is not None
-    assert "moved into the bias, which the layer itself does not have" in layer.notes[0]
+    assert "moved into the bias, which the layer does not have" in layer.notes[0]
     assert isinstance(layer.params, Params)
 
 
@@ -137,7 +137,10 @@ def test_the_command_says_both_and_writes_a_certificate_of_either(capsys, tmp_pa
     assert "33.3 % of |H|^2, is moved into the bias" in second
     assert "verdict  GLOBAL_MINIMUM" in second
     assert f"{star:.10g}" in second
-    assert "The certificate is of the layer as given; --centred writes that of the other." in second
+    assert (
+        "The certificate is of the layer as given; --centred writes that of the centred layer."
+        in second
+    )
 
     assert main(["certify", "head.npz", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -100,8 +100,8 @@ def test_flags_override_the_file_and_say_so(path):
     assert layer.problem.loss.label() == "CE"
     assert layer.problem.lam_w == 1e-3
     said = " ".join(layer.notes)
-    assert "lam_w = 0.001, as given, overrides 0.02 of the file" in said
-    assert "loss = ce, as given, overrides ls:0.1 of the file" in said
+    assert "the given lam_w = 0.001 overrides 0.02 of the file" in said
+    assert "the given loss = ce overrides ls:0.1 of the file" in said
     # The same value is no override.
     assert not load_classifier(path, loss="LS:0.1", lam_w=2e-2).notes[0].startswith("l")
 
@@ -193,10 +193,10 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "truncated": (whole[: len(whole) // 2], "is damaged or truncated"),
         "flipped": (bytes(flipped), "W in {} is damaged or truncated"),
         "pickle": (pickle.dumps({"W": W}), "is a pickle, which is never loaded"),
-        "text": (b"W = 1\n", "is no .npz file: write it with numpy.savez"),
-        "empty": (b"", "is no .npz file"),
+        "text": (b"W = 1\n", "is not an .npz file: write it with numpy.savez"),
+        "empty": (b"", "is not an .npz file"),
         "zip": (archive.getvalue(), "is a zip archive without NumPy arrays"),
-        "npy": (array.getvalue(), "is one array (.npy), not an .npz"),
+        "npy": (array.getvalue(), "is a single array (.npy), not an .npz file"),
     }
 
 

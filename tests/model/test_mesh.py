@@ -152,4 +152,6 @@ def test_samples_that_do_not_divide_are_refused():
         text=True,
         check=False,
     )
-    assert "ValueError: 20 samples do not divide by 3 devices: choose other" in done.stderr
+    assert (
+        "ValueError: 20 samples cannot be split evenly over 3 devices: choose other" in done.stderr
+    )

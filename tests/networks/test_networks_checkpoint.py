@@ -139,7 +139,7 @@ def test_checkpoints_of_other_runs_are_refused(data, path, tmp_path):
     ("damage", "message"),
     [
         (lambda content: content[:300], "is damaged or truncated"),
-        (lambda content: b"", "is no .npz file"),
+        (lambda content: b"", "is not an .npz file"),
         (lambda content: content.replace(b'"', b"'"), "damaged or truncated"),
     ],
 )

@@ -192,7 +192,7 @@ def test_an_npz_that_is_none_is_one_line_that_names_the_array(changes, message, 
     [
         ("mnist", "unknown data 'mnist': choose digits, fashion-mnist or the path"),
         ("nowhere.npz", "nowhere.npz does not exist"),
-        ("text.npz", "text.npz is no .npz file"),
+        ("text.npz", "text.npz is not an .npz file"),
     ],
 )
 def test_unknown_sources_are_refused(source, message, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_a_batch_of_another_sweep_is_left_out(copy, whole, tmp_path):
     gone = batches(out)[0]
     shutil.copy(batches(other)[0], gone)
     shutil.copy(batches(other)[0], gone.with_name("extra.npz"))
-    left_out = [f"{x} belongs to another sweep: it is left out" for x in (gone.name, "extra.npz")]
+    left_out = [f"{x} belongs to another sweep: it is ignored" for x in (gone.name, "extra.npz")]
     with pytest.warns(StoreWarning) as caught:
         assert len(open_store(out).finished()) < 8
     assert [str(warning.message) for warning in caught] == left_out
@@ -134,8 +134,8 @@ def test_the_index_of_another_sweep_vouches_for_nothing(copy, tmp_path):
     other = loaded(tmp_path, TINY.replace("count = 2", "count = 2\nseed = 1"))
     computed, notes = go_on(other, out)
     assert computed == list(range(8))
-    assert notes[0] == "index.sqlite cannot be used: it is made anew from the batches"
-    assert sum("belongs to another sweep: it is left out" in note for note in notes) == 4
+    assert notes[0] == "index.sqlite cannot be used: it is rebuilt from the batches"
+    assert sum("belongs to another sweep: it is ignored" in note for note in notes) == 4
     with pytest.warns(StoreWarning):
         assert {cell["seed"] for cell in open_store(out).query()} == {1}
 
@@ -195,7 +195,9 @@ def test_float32_and_float64_do_not_mix(copy):
     sweep, out = copy
     jax.config.update("jax_enable_x64", False)
     try:
-        with pytest.raises(ValueError, match="holds this sweep in float64, and here is float32"):
+        with pytest.raises(
+            ValueError, match="holds this sweep in float64, but this process uses float32"
+        ):
             run_sweep(sweep, out)
     finally:
         jax.config.update("jax_enable_x64", True)
@@ -209,7 +211,7 @@ def test_where_the_cells_were_computed_is_kept_with_them(copy):
     text = (out / "sweep.json").read_text()
     (out / "sweep.json").write_text(text.replace(f'"threads": {threads()}', '"threads": 99'))
     _, notes = go_on(sweep, out)
-    assert "the first cells were computed with another threads" in notes
+    assert "the first cells were computed with other threads" in notes
 
 
 def test_a_batch_that_is_gone_is_computed_again(copy, whole):
@@ -246,7 +248,7 @@ def test_the_index_is_made_anew_whatever_happened_to_it(copy, whole, damage):
     assert (database.read_bytes() if database.exists() else None) == before
     computed, notes = go_on(sweep, out)
     assert computed == []
-    told = ["index.sqlite cannot be used: it is made anew from the batches"]
+    told = ["index.sqlite cannot be used: it is rebuilt from the batches"]
     assert notes == (told if damage not in ("missing", "rows lost") else [])
     with sqlite3.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (8,)

@@ -123,7 +123,7 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
         ("[1e-3, 0.5]", "[]", "problem.lam_w: a list needs at least one value"),
         ("[1e-3, 0.5]", "{ from = 1, to = 2, nmu = 3 }", "problem.lam_w: unknown field 'nmu'"),
         ("[1e-3, 0.5]", "{ from = 1, to = 2 }", "problem.lam_w: a range needs from, to and num"),
-        ("[1e-3, 0.5]", "{ values = [1], num = 3 }", "problem.lam_w: a range has either values"),
+        ("[1e-3, 0.5]", "{ values = [1], num = 3 }", "problem.lam_w: a range has either values,"),
         (
             "[1e-3, 0.5]",
             "{ from = 0, to = 1, num = 3, spacing = 'log' }",
@@ -159,7 +159,7 @@ def test_sizes_and_methods_are_programs_of_their_own(tmp_path):
         (
             "[1e-3, 0.5]",
             "{ values = [1.0], spacing = 'log' }",
-            "problem.lam_w: a range has either values",
+            "problem.lam_w: a range has either values,",
         ),
         ("dim = 6", "dim = { values = [6.4] }", "problem.dim: needs whole numbers, got 6.4"),
         ("dim = 6", f"dim = {10**12}", "problem: 4 classes, 20 samples and 1,000,000,000,000"),
@@ -268,7 +268,7 @@ def test_a_mark_of_byte_order_is_read_past(tmp_path):
 
 
 def test_a_file_nested_too_deep_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match="it is nested too deep"):
+    with pytest.raises(ValueError, match="it is nested too deeply"):
         loaded(tmp_path, "a = " + "[" * 5000 + "]" * 5000)
 
 

@@ -52,7 +52,7 @@ def test_the_lock_of_a_process_that_died_is_taken_over(copy):
     holder = json.loads((out / "locks" / "whole.lock").read_text())
     computed, notes = go_on(sweep, out)
     assert computed == []
-    assert notes == [f"process {holder['pid']} died while it worked on {out}: going on"]
+    assert notes == [f"process {holder['pid']} died while it used {out}: continuing"]
     assert go_on(sweep, out) == ([], [])
 
 
@@ -113,7 +113,7 @@ def test_a_job_that_was_queued_again_waits_until_its_old_machine_counts_as_dead(
     lock = out / "locks" / "whole.lock"
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
     os.utime(lock, (time.time() - 300,) * 2)
-    said = r"process 7 on elsewhere, which showed life \d+ s ago and counts as dead after 600 s: "
+    said = r"process 7 on elsewhere, last alive \d+ s ago, which counts as dead after 600 s: "
     with pytest.raises(ValueError, match=said):
         run_sweep(sweep, out)
     real = warnings.warn
@@ -127,7 +127,7 @@ def test_a_job_that_was_queued_again_waits_until_its_old_machine_counts_as_dead(
     with pytest.warns(StoreWarning, match=r"waiting: .* is in use by process 7 on elsewhere"):
         computed, notes = go_on(sweep, out, wait=True)
     assert computed == []
-    assert notes == [f"process 7 on elsewhere died while it worked on {out}: going on"]
+    assert notes == [f"process 7 on elsewhere died while it used {out}: continuing"]
 
 
 def test_waiting_ends_when_it_is_asked_to(copy):
@@ -146,7 +146,7 @@ def test_another_machine_that_shows_no_life_for_ten_minutes_is_dead(copy):
     os.utime(lock, (time.time() - 900,) * 2)
     computed, notes = go_on(sweep, out)
     assert computed == []
-    assert notes == [f"process 7 on elsewhere died while it worked on {out}: going on"]
+    assert notes == [f"process 7 on elsewhere died while it used {out}: continuing"]
 
 
 def test_whoever_holds_a_lock_shows_life(copy, monkeypatch):

@@ -37,12 +37,12 @@ def test_a_query_is_a_condition_and_nothing_else(copy):
         "file = 'x'",
         'verdict = "GLOBAL_MINIMUM"',
     ):
-        with pytest.raises(ValueError, match="is no condition on the cells") as caught:
+        with pytest.raises(ValueError, match="is not a condition on the cells") as caught:
             store.query(bad)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="perhaps you meant 'lam_w'"):
         store.query("lamw = 1")
-    with pytest.raises(ValueError, match="text stands in single quotes"):
+    with pytest.raises(ValueError, match="put text in single quotes"):
         store.query('verdict = "GLOBAL_MINIMUM"')
     assert len(store.query("\"lam_w\" > 0.1 AND verdict != ') OR (' -- ) it's")) == 4
     assert (out / "index.sqlite").read_bytes() == before

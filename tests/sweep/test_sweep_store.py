@@ -48,10 +48,10 @@ def test_another_sweep_or_folder_is_refused_but_a_title_may_change(copy, tmp_pat
     assert open_store(out).config["title"] == "renamed"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(ValueError, match="is no folder of a sweep: choose another `out`"):
+    with pytest.raises(ValueError, match="is not the folder of a sweep: choose another `out`"):
         run_sweep(sweep, tmp_path / "mine")
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
-    with pytest.raises(ValueError, match=r"there is no sweep.json in it"):
+    with pytest.raises(ValueError, match=r"it has no sweep.json"):
         open_store(tmp_path / "mine")
 
 
@@ -71,7 +71,7 @@ def test_a_full_disk_costs_the_batch_that_was_being_written(whole, tmp_path, mon
         real(handle)
 
     monkeypatch.setattr(_files.os, "fsync", full)
-    with pytest.raises(ValueError, match=r"No space left on device.*what is finished is safe"):
+    with pytest.raises(ValueError, match=r"No space left on device.*finished cells are safe"):
         run_sweep(sweep, tmp_path / "out", batch_seconds=0.0)
     monkeypatch.undo()
     finished = open_store(tmp_path / "out").finished()
@@ -89,7 +89,7 @@ def test_an_index_that_cannot_be_written_loses_no_batch(whole, tmp_path, monkeyp
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr("ufm.sweep.index.insert", full)
-    with pytest.raises(ValueError, match=r"disk is full.*what is finished is safe"):
+    with pytest.raises(ValueError, match=r"disk is full.*finished cells are safe"):
         run_sweep(sweep, tmp_path / "out", batch_seconds=0.0)
     monkeypatch.undo()
     finished = open_store(tmp_path / "out").finished()
@@ -117,5 +117,5 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line_and_can_be_read(cop
 
 def test_a_place_where_no_folder_can_be_made_is_refused(whole, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match=r"cannot be written|is no folder of a sweep"):
+    with pytest.raises(ValueError, match=r"cannot be written|is not the folder of a sweep"):
         run_sweep(whole[0], tmp_path / "file" / "out")

@@ -38,7 +38,7 @@ def test_unknown_geometry_counts_neither_as_failing_nor_as_holding():
     said = claim([unknown], 4)
     assert "The claim holds" not in said
     assert "0 have" not in said
-    assert said.endswith("their geometry could not be checked, for no minimiser is known.")
+    assert said.endswith("their geometry could not be checked, because no minimiser is known.")
     assert standing([unknown], 4) == "open"
     both = claim([unknown, row()], 8)
     assert both.endswith(

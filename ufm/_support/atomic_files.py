@@ -1,22 +1,22 @@
-"""Files that are written whole or not at all, and what to say where they cannot be."""
+"""Write files whole or not at all, and say what to do when that fails."""
 
 import contextlib
 import os
 from pathlib import Path
 
-#: Ending of a file that is being written.
+#: Suffix of a file while it is being written.
 PARTIAL = ".part"
 
 
 def unwritable(path: Path, error: OSError, remedy: str = "choose another `out`") -> ValueError:
-    """What to raise, and what to do, where a folder or file cannot be written."""
+    """The error for a folder or file that cannot be written, with the remedy."""
     return ValueError(f"{path} cannot be written ({error.strerror}): {remedy}")
 
 
 def write_whole(path: Path, content: bytes, owner: str = "") -> None:
-    """Whole or not at all, even if the machine stops in between.
+    """Write a file whole or not at all, even if the machine stops in between.
 
-    `owner` tells apart processes that write the same file at once.
+    `owner` keeps apart processes that write the same file at once.
     """
     partial = path.with_name(path.name + owner + PARTIAL)
     try:
@@ -27,13 +27,13 @@ def write_whole(path: Path, content: bytes, owner: str = "") -> None:
         os.replace(partial, path)
     except OSError:
         with contextlib.suppress(OSError):
-            partial.unlink()  # on a full disk it is in the way
+            partial.unlink()  # frees its space on a full disk
         raise
     _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:
-    """Make the new name last as well, where the system can do that for folders."""
+    """Flush the new name to disk too, where the system supports this for folders."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

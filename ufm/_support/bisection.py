@@ -1,4 +1,4 @@
-"""Bisection down to neighbouring numbers, entry by entry: on the host, or within a program."""
+"""Elementwise bisection down to adjacent floating-point numbers, in NumPy or in JAX."""
 
 import functools
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import numpy as np
 
 from ufm._support.namespace import namespace
 
-#: Halvings that shrink brackets of length 1e4 to neighbouring float64 numbers.
+#: Halvings that shrink a bracket of length 1e4 to adjacent float64 numbers.
 _HALVINGS = 80
 #: Halvings of a single bracket by one call, which takes as long for 2⁵ numbers as for one.
 _AT_ONCE = 5
 
 
 def bracket(reached: Callable[[Any], Any], low: Any, high: Any) -> tuple[Any, Any]:
-    """Neighbours between `low` and `high` between which the monotone predicate turns true.
+    """Find the adjacent numbers in [low, high] between which the monotone predicate turns true.
 
     `low` is where it is false, the larger number or the smaller one. For a single pair of numbers
     it is called with an array of points between them.
@@ -41,6 +41,6 @@ def bracket(reached: Callable[[Any], Any], low: Any, high: Any) -> tuple[Any, An
 
 
 def bisect(reached: Callable[[Any], Any], low: Any, high: Any) -> Any:
-    """The point of [low, high] where the monotone predicate turns true; `low` if it starts so."""
+    """Find where in [low, high] the monotone predicate turns true; `low` if it is true there."""
     a, b = bracket(reached, low, high)
     return namespace(low, high).where(reached(low), low, 0.5 * (a + b))

@@ -1,4 +1,4 @@
-"""One formula for NumPy on the host and for JAX: what runs once on the host compiles nothing.
+"""Choose NumPy or JAX for a formula, so that scalars on the host are computed without compiling.
 
 >>> namespace(np.ones(3)).__name__, namespace(jnp.ones(3)).__name__
 ('numpy', 'jax.numpy')
@@ -14,12 +14,12 @@ from ufm._support.quick_jit import is_traced
 
 
 def namespace(*numbers: Any) -> Any:
-    """`jax.numpy` if any of the numbers is a JAX array, else `numpy`."""
+    """Return `jax.numpy` if any of the numbers is a JAX array, else `numpy`."""
     return jnp if any(isinstance(x, jax.Array) for x in numbers) else np
 
 
 def settled(tree: Any) -> Any:
-    """Every number of the tree an array of NumPy, in float64; of JAX within a transformation."""
+    """Convert all leaves to float64 NumPy arrays, or to JAX arrays within a transformation."""
     if is_traced(tree):
         return jax.tree.map(jnp.asarray, tree)
     return jax.tree.map(lambda x: np.asarray(x, float), tree)

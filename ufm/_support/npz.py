@@ -1,7 +1,7 @@
-"""Read an .npz of unknown origin: plain arrays or one line that says what is wrong.
+"""Read an .npz file of unknown origin: plain arrays, or one line that says what is wrong.
 
-Pickles are never loaded: an array of Python objects can run code when it is read. Only the arrays
-asked for are read, so that one damaged or huge array that nobody needs does no harm.
+Pickles are never loaded, because reading an array of Python objects can run code. Only the
+requested arrays are read, so that a damaged or huge array that is not needed does no harm.
 
     arrays, others = read_arrays("last_layer.npz", wanted=("W", "H", "labels"))
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-#: What reading a damaged zip member can raise, by the part that is damaged.
+#: Exceptions raised by reading a damaged zip member, depending on the damaged part.
 DAMAGED = (
     OSError,
     EOFError,
@@ -35,10 +35,10 @@ def read_arrays(
     wanted: Iterable[str],
     example: Iterable[str] = ("W", "H", "labels"),
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Those of the `wanted` arrays that the file has, and the names of all others in it.
+    """Read the `wanted` arrays that the file has, and list the names of all others.
 
-    Raises `ValueError`, in one line that names the file and the remedy, for a file that is missing,
-    cannot be read, is no .npz, is damaged or truncated, or holds Python objects. The remedy names
+    Raises `ValueError`, in one line that names the file and the remedy, if the file is missing,
+    unreadable, not an .npz file, damaged or truncated, or contains Python objects. The remedy names
     the arrays of the `example`.
     """
     names = list(wanted)
@@ -58,16 +58,16 @@ def _opened(path: Path, how: str) -> Iterator[Any]:
         raise ValueError(f"{path} does not exist: check the path") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the file") from None
-    # NumPy closes a file it opened itself only if the archive is whole.
+    # NumPy leaves a file that it opened itself open if the archive is damaged.
     with stream:
         start = stream.read(8)
         stream.seek(0)
         if start.startswith(b"\x93NUMPY"):
-            raise ValueError(f"{path} is one array (.npy), not an .npz of several: {how}")
+            raise ValueError(f"{path} is a single array (.npy), not an .npz file: {how}")
         if start.startswith(b"\x80"):
             raise ValueError(f"{path} is a pickle, which is never loaded: {how}")
         if not start.startswith(b"PK"):
-            raise ValueError(f"{path} is no .npz file: {how}")
+            raise ValueError(f"{path} is not an .npz file: {how}")
         try:
             file = np.load(stream, allow_pickle=False)
             members = file.zip.namelist()
@@ -95,5 +95,5 @@ def _member(file: Any, name: str, path: Any, how: str) -> np.ndarray:
             f"{name} in {path} is damaged or truncated: write the file again"
         ) from None
     if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
-        raise ValueError(f"{name} in {path} is no NumPy array: {how}")
+        raise ValueError(f"{name} in {path} is not a NumPy array: {how}")
     return array

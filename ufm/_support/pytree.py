@@ -1,8 +1,8 @@
 """Frozen dataclasses that JAX can flatten, without running the constructor again.
 
-JAX rebuilds containers with whatever it likes in their fields: tracers, `None`, `object()`
-sentinels, batched arrays. A constructor that validates or converts would raise there, so
-unflattening bypasses `__init__` and sets the fields as they come.
+JAX rebuilds containers with arbitrary objects in their fields: tracers, `None`, `object()`
+sentinels, batched arrays. A constructor that validates or converts would raise, so unflattening
+bypasses `__init__` and sets the fields unchanged.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def pytree(*, eq: bool = False) -> Callable[[type[T]], type[T]]:
 
     def wrap(cls: type[T]) -> type[T]:
         cls = dataclasses.dataclass(frozen=True, eq=eq, repr=not issubclass(cls, Shown))(cls)
-        # The decorator has just made it a dataclass, which the type of `cls` cannot say.
+        # `cls` is a dataclass by now, which its static type does not say.
         fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
         leaves = tuple(f.name for f in fields if not f.metadata.get("static", False))
         meta = tuple(f.name for f in fields if f.metadata.get("static", False))
@@ -60,10 +60,10 @@ def pytree(*, eq: bool = False) -> Callable[[type[T]], type[T]]:
 
 
 def hyperparameter(name: str, value: Any) -> Any:
-    """Normalise a hyperparameter: scalars of any kind to `float`, arrays stay arrays.
+    """Normalise a hyperparameter: convert scalars of any type to `float`, and keep arrays.
 
-    An `int` 0 and a `float` 0.0 are different types to a compiled function; one type means one
-    compilation. Raises `TypeError` naming the hyperparameter.
+    A compiled function distinguishes an `int` 0 from a `float` 0.0; one type means one
+    compilation. Raises `TypeError`, naming the hyperparameter, for anything but numbers.
     """
     if isinstance(value, jax.Array):
         return value
@@ -78,7 +78,7 @@ def hyperparameter(name: str, value: Any) -> Any:
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """The value as an `int`. Raises `ValueError` unless it is whole and at least `least`."""
+    """Convert to `int`. Raises `ValueError` unless the value is whole and at least `least`."""
     try:
         whole = int(value)
         exact = whole == value and not isinstance(value, bool)
@@ -93,7 +93,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 def require(name: str, value: Any, holds: Callable[[Any], Any], what: str) -> None:
     """Raise `ValueError` unless a concrete hyperparameter satisfies `holds` everywhere.
 
-    Traced values are let through: inside a transformation there is nothing to look at.
+    Traced values pass: inside a transformation their numbers are unknown.
     """
     if isinstance(value, Tracer):
         return
@@ -104,10 +104,10 @@ def require(name: str, value: Any, holds: Callable[[Any], Any], what: str) -> No
 
 
 def entry(batch: T, i: int) -> T:
-    """Entry i of the leading axis of every array, cut on the host, where nothing is compiled."""
+    """Take entry i of every array's leading axis, on the host, so that nothing is compiled."""
     return jax.tree.map(lambda x: jax.device_put(np.asarray(x)[i]), batch)
 
 
 def stacked(items: Sequence[T]) -> T:
-    """The trees as one, with a leading axis; put together on the host for the same reason."""
+    """Stack the trees along a new leading axis, on the host for the same reason."""
     return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *items)

@@ -1,9 +1,9 @@
 """`jax.jit` for programs that run for less time than XLA takes to compile them.
 
-The first runs of a program are made by NumPy (`HostProgram`): they need what JAX has traced, and
-nothing compiled. A program that is used often, or on large arrays, is compiled, by cheap options.
-Which of the two it is depends on the calls so far and on the sizes, never on a clock: the same
-script gets the same bits.
+NumPy makes the first runs of a program (`HostProgram`). They need only JAX's trace of it, and
+compile nothing. A program that is called often, or on large arrays, is compiled with cheap options.
+The choice depends on the previous calls and on sizes, never on time, so that the same script
+computes the same bits.
 """
 
 import contextlib
@@ -33,29 +33,29 @@ _OPTIONS = {
 }
 _OUTSIDE = get_opaque_trace_state()
 _always: contextvars.ContextVar[bool] = contextvars.ContextVar("always", default=False)
-#: A call on few numbers takes as long as one on so many.
+#: A call on fewer numbers than these takes as long as a call on this many.
 _FEW = 5_000
-#: Programs of a function that are remembered; the oldest is forgotten.
+#: Programs kept for each function; beyond these the oldest is dropped.
 _MOST_PROGRAMS = 256
-#: Numbers in the arguments of one call, beyond which it is left to XLA.
+#: A call with more numbers than these in its arguments is left to XLA.
 _LARGE = 300_000
-#: Numbers that the loops of one run may work through, in a second or so, before it is left to XLA.
+#: A run whose loops process more numbers than these (about a second) is left to XLA.
 _MOST_WORK = 25_000_000
 
 
 def is_traced(tree: Any) -> bool:
-    """Does any leaf stand for a value that is not known yet?"""
+    """Whether any leaf is a tracer, whose value is unknown."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def within_a_trace() -> bool:
-    """Does what is done here become part of a program, even where all its numbers are known?"""
+    """Whether operations are being traced into a program, even if all their inputs are known."""
     return get_opaque_trace_state() != _OUTSIDE
 
 
 @contextlib.contextmanager
 def always_compiled() -> Iterator[None]:
-    """Within it programs are compiled at once: for bits that do not depend on what ran before."""
+    """Compile programs at once within this context, so that bits do not depend on earlier runs."""
     token = _always.set(True)
     try:
         yield
@@ -64,14 +64,14 @@ def always_compiled() -> Iterator[None]:
 
 
 class _Uses:
-    """A traced program, run on the host until it has worked through enough numbers."""
+    """A traced program, run on the host until it has processed enough numbers to be compiled."""
 
     def __init__(self, traced: Any) -> None:
-        # The caches know the jaxpr by its identity: it must not be freed before this is.
+        # Caches identify the jaxpr by its address, so it must live as long as this object.
         self.jaxpr = traced.jaxpr
         self.structure = jax.tree.structure(traced.out_info)
         self.worked = 0
-        #: For XLA whatever it has worked: of types that NumPy treats otherwise, or with long loops.
+        #: Always left to XLA: it has types that NumPy treats differently, or long loops.
         self.refused = bool(traced.jaxpr.effects) or not is_supported(traced.jaxpr.jaxpr)
 
     @functools.cached_property
@@ -83,7 +83,7 @@ class _Uses:
         leaves = [np.asarray(x, like.dtype)[()] for x, like in given]
         most_turns = _MOST_WORK // (_FEW + sum(x.size for x in leaves))
         found = self.program.run(leaves, most_turns)
-        # Copies: an output may be an argument, whose memory is somebody else's.
+        # Copies, because an output may share the memory of an argument.
         pairs = zip(found, self.jaxpr.out_avals, strict=True)
         copies = [np.array(x, like.dtype) for x, like in pairs]
         return jax.tree.unflatten(self.structure, jax.device_put(copies))
@@ -106,7 +106,7 @@ class QuickJit(Generic[P, R]):
         return self.chosen(1, *args, **kwargs)[0](*args, **kwargs)
 
     def chosen(self, times: int, *args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], bool]:
-        """What to call, as often as `times`, with arguments of these shapes; is it compiled?"""
+        """Choose the function for `times` calls on such arguments, and tell if it is compiled."""
         if is_traced((args, kwargs)) or within_a_trace():
             return self._plain, True
         uses = None
@@ -131,7 +131,7 @@ class QuickJit(Generic[P, R]):
         return on_host, False
 
     def _uses_for(self, work: int, traced: Any) -> "_Uses | None":
-        """The program, with so much work noted; None where compiling it pays by now."""
+        """The program, with this work added to its record; None once compiling it pays."""
         with self._lock:
             uses = self._uses.get(id(traced.jaxpr))
             if uses is None:
@@ -145,7 +145,7 @@ class QuickJit(Generic[P, R]):
             return uses
 
     def programs(self) -> int:
-        """How many have been compiled: for tests of what is compiled anew."""
+        """Number of compiled programs, for tests that count compilations."""
         plain: Any = self._plain
         tuned: Any = self._tuned
         return plain._cache_size() + tuned._cache_size()
@@ -154,16 +154,16 @@ class QuickJit(Generic[P, R]):
 def quick_jit(
     function: Callable[P, R], *, static_argnames: tuple[str, ...] = (), host_work: int = 2_000_000
 ) -> QuickJit[P, R]:
-    """As `jax.jit`; inside another transformation exactly that. Static arguments go by keyword.
+    """Like `jax.jit`, and exactly `jax.jit` inside another transformation.
 
-    `host_work` is how many numbers, in the arguments of all calls of a program together, are worked
-    through on the host before compiling it takes less time.
+    Pass static arguments by keyword. The host runs a program until its calls have together had
+    `host_work` numbers in their arguments; from then on compiling takes less time.
     """
     return QuickJit(function, static_argnames, host_work)
 
 
 def _on_this_host(tree: Any) -> bool:
-    """Is all of it where results go by default, a CPU, with nothing to watch for in between?"""
+    """Whether all arrays are on the default device, a CPU, and no debugging option is on."""
     config: Any = jax.config
     if jax.default_backend() != "cpu" or config.jax_debug_nans:
         return False
@@ -174,8 +174,8 @@ def _on_this_host(tree: Any) -> bool:
 
 @functools.cache
 def _understood() -> bool:
-    """Does this version of XLA know the options, and are they about this backend?"""
-    # Where JAX is told to optimise least, the options would have it optimise more.
+    """Whether this version of XLA knows the options, and the backend is the CPU."""
+    # If JAX is set to optimise least, these options would make it optimise more.
     if jax.default_backend() != "cpu" or jax.config.read("jax_disable_most_optimizations"):
         return False
     try:

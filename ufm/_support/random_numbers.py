@@ -1,8 +1,8 @@
 r"""`jax.random` on the host: the same numbers to rounding, without a program for every shape.
 
-A program takes longer to compile than a start takes to be solved. The bits are those of JAX's
-default generator, Threefry-2x32-20 (Salmon et al., 2011): one block for a number, whose counter is
-the number's position. Splitting a key and folding a number into it are blocks of the same kind.
+Compiling a program takes longer than solving from a start. The bits are those of JAX's default
+generator, Threefry-2x32-20 (Salmon et al., 2011): one block for each number, whose counter is the
+number's position. Splitting a key and folding a number into it use blocks of the same kind.
 
     >>> random, key = generator(jax.random.key(0), count=5)
     >>> numbers = random.normal(key, (5,), "float64")
@@ -20,17 +20,17 @@ from scipy.special import erfinv
 from ufm._support.quick_jit import is_traced, within_a_trace
 
 _Words = UInt32[np.ndarray, " 2"]
-#: More numbers than these are drawn sooner by a program, compiling it included.
+#: For more numbers than these a program is faster, including its compilation.
 _MOST = 2**22
-#: Numbers drawn at a time: their words stay in the processor's cache.
+#: Numbers drawn at a time, so that their words stay in the processor's cache.
 _CHUNK = 2**13
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def generator(key: Any, count: int) -> tuple[Any, Any]:
-    """What draws `count` numbers of the key, as `jax.random` does, and the key as it wants it.
+    """A generator to draw `count` numbers as `jax.random` does, and the key in its format.
 
-    `jax.random` itself within a transformation, for many numbers, and for keys of other kinds.
+    It is `jax.random` itself within a transformation, for many numbers, and for other keys.
     """
     ours = (
         not (is_traced(key) or within_a_trace())
@@ -75,7 +75,7 @@ class OnHost:
 
 
 def _threefry(key: _Words, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two words of the block at each position, below 2³²."""
+    """The two words of the block at each position below 2³²."""
     words = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x = np.full(len(positions), key[0])
     y = positions.astype(np.uint32) + key[1]
@@ -94,5 +94,5 @@ def _threefry(key: _Words, positions: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _quantile(u: np.ndarray) -> np.ndarray:
-    """The normal number below which a share (1 + u)/2 lies."""
+    """The quantile (1 + u)/2 of the standard normal distribution."""
     return np.sqrt(2.0) * erfinv(u)

@@ -1,10 +1,10 @@
-"""Settings from a text file, and what is wrong with them in one line that names the field.
+"""Read settings from a text file; report an error in one line that names the field.
 
     values = read(Path("mine.toml"))
     convert(values, Options)        # ValueError: problem.dim: expected int, got str
 
-A schema is a `msgspec.Struct` with `forbid_unknown_fields`: a misspelt field is an error, with the
-name that was perhaps meant.
+A schema is a `msgspec.Struct` with `forbid_unknown_fields`: a misspelt field is an error that
+suggests a similar name.
 """
 
 import difflib
@@ -23,10 +23,9 @@ T = TypeVar("T")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a TOML file, or of a .json one.
+    """Read a TOML or a .json file.
 
-    Raises `ValueError`, naming the file, for what is neither, and `OSError` where it cannot be
-    read.
+    Raises `ValueError`, naming the file, if it is neither, and `OSError` if it cannot be read.
     """
     kind = "JSON" if path.suffix == ".json" else "TOML"
     raw = path.read_bytes()
@@ -34,9 +33,9 @@ def read(path: Path) -> dict[str, Any]:
         text = raw.decode("utf-8-sig")
         content = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not {kind}: it is no text in UTF-8") from None
+        raise ValueError(f"{path} is not {kind}: it is not UTF-8 text") from None
     except RecursionError:
-        raise ValueError(f"{path} is not {kind} that can be read: it is nested too deep") from None
+        raise ValueError(f"{path} is not {kind}: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{path} is not {kind}: {error}") from None
     if not isinstance(content, dict):
@@ -45,7 +44,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def convert(values: Any, schema: type[T], dec_hook: Callable[[type, Any], Any] | None = None) -> T:
-    """The values as the schema has them. Raises `ValueError` with the path to the field."""
+    """Convert the values to the schema's types. Raises `ValueError` with the path to the field."""
     try:
         return msgspec.convert(values, schema, dec_hook=dec_hook)
     except msgspec.ValidationError as error:
@@ -53,14 +52,14 @@ def convert(values: Any, schema: type[T], dec_hook: Callable[[type, Any], Any] |
 
 
 def check_seed(name: str, seed: int) -> int:
-    """The seed. Raises `ValueError`, naming the field, outside of [0, 2^32)."""
+    """Return the seed. Raises `ValueError`, naming the field, unless it is in [0, 2^32)."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"{name} must be in [0, 2^32), got {seed}")
     return seed
 
 
 def perhaps(name: str, fields: Sequence[str]) -> str:
-    """What to say after an unknown name: a similar one, or all there are."""
+    """The end of a message about an unknown name: a similar name, or all known names."""
     similar = difflib.get_close_matches(name.lower().replace("-", "_"), fields, n=1)
     return f"; perhaps you meant {similar[0]!r}" if similar else f"; known are {', '.join(fields)}"
 
@@ -76,7 +75,7 @@ def _with_field(message: str, schema: Any) -> str:
 
 
 def _explained(what: str, field: str, schema: Any) -> str:
-    """The complaint with what is possible there instead."""
+    """Add to a message what the field accepts."""
     kinds = list(_kinds_at(schema, field))
     structs = [kind for kind in kinds if _is_struct(kind)]
     missing = re.fullmatch(r"Object missing required field (?P<name>.*)", what)
@@ -85,9 +84,9 @@ def _explained(what: str, field: str, schema: Any) -> str:
     unknown = re.fullmatch(r"Object contains unknown field (?P<name>.*)", what)
     if unknown is not None:
         known = [_written(kind, name) for kind in structs for name in kind.__struct_fields__]
-        # Among tables told apart by a tag, the field of another is no field of this one.
+        # Tables distinguished by a tag: the field is known, but in another table.
         elsewhere = unknown["name"] in known
-        hint = "; that belongs to another" if elsewhere else perhaps(unknown["name"], known)
+        hint = "; it belongs to another" if elsewhere else perhaps(unknown["name"], known)
         return f"unknown field {unknown['name']!r}{hint}"
     choices = [x for kind in kinds if _is_literal(kind) for x in typing.get_args(kind)]
     if choices and (len(kinds) == 1 or "enum" in what):
@@ -105,7 +104,7 @@ def _explained(what: str, field: str, schema: Any) -> str:
 
 
 def _kinds_at(schema: Any, field: str) -> Iterator[Any]:
-    """What may stand at a path such as "problem.lam_w" or "loss[0]", unions taken apart."""
+    """The types allowed at a path such as "problem.lam_w" or "loss[0]", with unions split."""
     kinds = list(_alternatives(schema))
     for name in re.findall(r"[^.\[\]]+|\[[^\]]*\]", field):
         if name.startswith("["):
@@ -139,5 +138,5 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _written(kind: type[msgspec.Struct], name: str) -> str:
-    """The name of a field as it stands in a file."""
+    """The name of a field in a file."""
     return dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))[name]

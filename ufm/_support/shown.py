@@ -1,7 +1,7 @@
-"""What results print: at most eight lines in a REPL, a small table in a notebook.
+"""Print results: at most eight lines in a REPL, a small table in a notebook.
 
-Numbers and verdicts come first, arrays as dtype[shape]: a result with a million features must not
-fill the screen with them.
+Numbers and verdicts come first. Arrays are shown as dtype[shape], so that a million features do not
+fill the screen.
 """
 
 import dataclasses
@@ -15,21 +15,21 @@ import numpy as np
 import wadler_lindig as wl
 from jax.core import Tracer
 
-#: Rows under the title, and characters of a row.
+#: Most rows under the title, and most characters of a row.
 MOST_ROWS, WIDTH = 7, 100
-#: Arrays of so many numbers are written out.
+#: Arrays of at most this many numbers are written out.
 _FEW = 5
 
 
 class Shown:
-    """Base of every result. Unconverged or unreliable ones say so in `_caution`."""
+    """Base of every result. `_caution` warns of an unconverged or unreliable result."""
 
-    #: The attributes that are shown, the most important first; all fields where it is empty.
+    #: The attributes to show, most important first; if empty, all fields.
     _printed: ClassVar[tuple[str, ...]] = ()
 
     @property
     def _caution(self) -> str:
-        """A last line for what must not be overlooked."""
+        """A warning for the last line."""
         return ""
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ def text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        # Small numbers are errors, gaps and decays.
+        # Small numbers are errors, gaps and decays: four digits are enough.
         return f"{value:.10g}" if 1e-4 <= abs(value) < 1e10 else f"{value:.4g}"
     if isinstance(value, Shown):
         rows = ((name, getattr(value, name)) for name in _names(value))
@@ -99,7 +99,7 @@ def _dtype(value: Any) -> str:
 
 
 def _array(value: Any) -> str:
-    """`f64[10,16]`, with the range of numbers in a row; a few numbers are written out."""
+    """`f64[10,16]`, with the range of a vector; a short vector is written out."""
     here = not isinstance(value, Tracer) and getattr(value, "is_fully_addressable", True)
     if not here or value.ndim > 1 or value.dtype.kind not in "fiub":
         return _dtype(value)

@@ -22,11 +22,11 @@ _BEYOND_ASCII = re.compile("[\x7f-\U0010ffff]")
 
 
 def _safe(match: re.Match[str]) -> str:
-    """Printed letters as they are; what a terminal obeys, or UTF-8 cannot say, as its escape."""
+    """Keep printable characters; escape control characters and what UTF-8 cannot encode."""
     return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def dumps(value: Any) -> str:
-    """Strict JSON, with null for what has no number; it can be printed, whatever is in it."""
+    """Write strict JSON, safe to print, with null for NaN and infinities."""
     text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
     return _BEYOND_ASCII.sub(_safe, text)

@@ -1,4 +1,4 @@
-r"""Text from outside (names of files and arrays, titles, messages of errors), safe to be shown.
+r"""Make text from outside (names of files and arrays, titles, error messages) safe to show.
 
 >>> plain("layer\x1b[31m.npz")
 'layer\\x1b[31m.npz'
@@ -7,15 +7,15 @@ r"""Text from outside (names of files and arrays, titles, messages of errors), s
 import re
 import shlex
 
-#: Whatever is not plain ASCII: few characters, which are looked at one by one.
+#: Characters beyond plain ASCII: few enough to be checked one by one.
 _UNUSUAL = re.compile("[^ -~]")
 
 
 def plain(text: object) -> str:
-    r"""The text, with every character that is not printed written as its escape.
+    r"""Escape every character that is not printable.
 
-    A terminal obeys control characters, and marks of direction swap what a reader sees: an ESC
-    becomes the four characters "\x1b", a line break "\n".
+    A terminal obeys control characters, and direction marks change the order that a reader sees: an
+    ESC becomes the four characters "\x1b", a line break "\n".
     """
     return _UNUSUAL.sub(_escaped, str(text))
 
@@ -25,12 +25,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """The same of a text that has line breaks of its own."""
+    """Do the same, but keep line breaks."""
     return "\n".join(map(plain, text.split("\n")))
 
 
 def command(*words: object) -> str:
-    """The words as a shell reads them, whatever is in them, on one line that can be printed."""
+    """Quote the words for a shell, on one printable line."""
     return " ".join(map(_quoted, map(str, words)))
 
 
@@ -41,7 +41,7 @@ def _quoted(word: str) -> str:
 
 
 def _in_dollar_quotes(character: str) -> str:
-    """As bash, zsh and ksh read it between $' and '."""
+    """Escape a character as bash, zsh and ksh read it between $' and '."""
     code = ord(character)
     if character.isprintable():
         return f"\\{character}" if character in "\\'" else character

@@ -1,7 +1,7 @@
-"""The same compiled program for many inputs, on all cores.
+"""Run one compiled program for many inputs, on all cores.
 
-On a CPU, entries that run one by one have the bits of a single run, and none waits for the slowest
-of a batch; XLA releases the interpreter while it computes, so threads are enough.
+On a CPU, inputs that run one by one give the bits of a single run, and none waits for the slowest
+of a batch. XLA releases the interpreter while it computes, so threads suffice.
 """
 
 import concurrent.futures
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
@@ -31,11 +31,11 @@ def in_order(
     *,
     parallel: bool = True,
 ) -> Iterator[Result]:
-    """work(0), work(1), …; the first alone, so that it compiles once. `on_done(i)` after each.
+    """Call work(0), work(1), … and `on_done(i)` after each; the first alone, to compile once.
 
-    What holds the interpreter gains nothing from being `parallel`. `work` must not call LAPACK on a
-    batch of matrices (`jax.lax.map` over them instead): XLA would spread it over threads on which
-    other calls of `work` run, and all can wait for ever.
+    Use `parallel` only for work that releases the interpreter. `work` must not call LAPACK on a
+    batch of matrices; use `jax.lax.map` over them instead. XLA would spread the batch over threads
+    on which other calls of `work` run, which can deadlock.
     """
     if count < 1:
         return
@@ -52,16 +52,16 @@ def in_order(
                 on_done(i)
             yield found
     finally:
-        # Ctrl-C: what has not begun is dropped; what is running ends within seconds.
+        # Ctrl-C drops pending calls; running calls end within seconds.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep LAPACK from starting threads of its own, which fight XLA's for the same cores.
+    """Limit LAPACK to one thread, since its threads compete with XLA's for the same cores.
 
-    Measured on two cores: the complex factorisations of `ufm.landscape.root_finding` take up to 40
-    times as long with them.
+    Measured on two cores: with them, the complex factorisations of `ufm.landscape.root_finding`
+    take up to 40 times as long.
     """
     with _libraries().limit(limits=1, user_api="blas"):
         yield
@@ -69,5 +69,5 @@ def one_blas_thread() -> Iterator[None]:
 
 @functools.cache
 def _libraries() -> threadpoolctl.ThreadpoolController:
-    """Looking for them takes a millisecond."""
+    """The thread pools of BLAS, cached because finding them takes a millisecond."""
     return threadpoolctl.ThreadpoolController()

@@ -1,1 +1,1 @@
-"""What can be proved of a point: lower bounds, second-order tests, verdicts, ways down."""
+"""Certificates of a point: lower bounds, second-order tests, verdicts, escape directions."""

@@ -1,19 +1,20 @@
-r"""What a point is: global minimum, strict saddle, or honestly undecided.
+r"""Classify a point: global minimum, strict saddle, local minimum, or undecided.
 
-    gap = f(point) − (lower bound on f*)        rounding included, at any point, critical or not
+    gap = f(point) − (lower bound on f*)        at any point, critical or not; allows for rounding
 
-closes the question from above: GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The
-lower bound comes from convex duality (`ufm.certificates.dual_bounds`) for convex losses and from
-the scalar bound of `ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The
-tolerance is relative to the depth
+GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The lower bound comes from convex
+duality (`ufm.certificates.dual_bounds`) for convex losses, and from the scalar bound of
+`ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The tolerance is
+relative to the depth
 
     D = max(f(0) − f(point), s/1000),    s = min(f(0) − inf L, |f(0)|)
 
-and never raised to what rounding needs: a gap that rounding keeps open is UNDECIDED.
+and never raised to allow for rounding: if rounding alone keeps the gap open, the verdict is
+UNDECIDED.
 
 STRICT_SADDLE and LOCAL_MINIMUM rest on curvature (`ufm.certificates.second_order`), and are
-numerical statements about an exact critical point nearby. Whatever is not proved is UNDECIDED, with
-the reason.
+numerical statements about an exact critical point nearby. All other points are UNDECIDED, with the
+reason.
 
     >>> certificate = certify(problem, solution.params)
     >>> certificate.verdict, float(certificate.gap) < 1e-9
@@ -54,26 +55,26 @@ Scalar = Float[Array, ""]
 
 #: Default tolerance of the gap, relative to the depth.
 RELATIVE_TOLERANCE = 1e-6
-#: The depth is at least this fraction of f(0) − inf L: beyond the collapse threshold f(0) = f*.
+#: The depth is at least this fraction of f(0) − inf L, since f(0) = f* beyond the collapse
+#: threshold.
 LEAST_DEPTH = 1e-3
-#: By default the gap may not exceed this fraction of f − inf L either, down to the second one as a
-#: fraction of f(0) − inf L: f* = inf L is possible.
+#: The default tolerance is at most the first fraction of f − inf L, but at least the second
+#: fraction of f(0) − inf L, since f* = inf L is possible.
 VALUE_TOLERANCE, LEAST_TOLERANCE = 1e-3, 1e-15
-#: Hessians of a declared convex loss are tested at so many samples that their eigenvalues take
-#: about this many operations, and at no fewer than the second number.
+#: Hessians of a loss declared convex are tested at as many samples as take about this number of
+#: operations, and at least at the second number of samples.
 _HESSIAN_WORK, _FEWEST_HESSIANS = 2e8, 16
 
 
 @pytree()
 class Certificate(Shown):
-    """The proof and its numbers.
+    """A verdict on a point, with the numbers on which it rests.
 
     `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
-    `tol` is absolute, and a fraction of `depth`. `region_gap` bounds f minus its minimum over the
-    convex region of the focal loss. `verdict` is a `Verdict` and `reason` a `Reason`, or their
-    integer codes in a batch.
-    `witness` is the column of H at which a custom loss contradicts what is declared of it, and what
-    it is there; None for other losses.
+    `tol` is the largest gap of a global minimum, an absolute number. `region_gap` bounds f minus
+    its minimum over the convex region of the focal loss. `verdict` is a `Verdict` and `reason` a
+    `Reason`, or their integer codes in a batch. `witness` is the column of H at which a custom loss
+    contradicts its declarations, and the contradiction; None for other losses.
     """
 
     verdict: Any
@@ -96,11 +97,11 @@ class Certificate(Shown):
 
     @property
     def dtype(self) -> Any:
-        """The precision in which all of it was computed."""
+        """The precision of the computation."""
         return self.value.dtype
 
     def explain(self) -> str:
-        """One or two sentences for a single point."""
+        """Explain the verdict on a single point in one or two sentences."""
         verdict, reason = Verdict(int(self.verdict)), Reason(int(self.reason))
         text = f"{verdict.name} ({self.dtype}): {REASONS[reason]}. "
         text += (
@@ -122,24 +123,24 @@ class Certificate(Shown):
 
 
 def certify(problem: Problem, params: Params, tol: float | Scalar | None = None) -> Certificate:
-    """Decide what a point is, and prove it.
+    """Classify a point, with a proof if it is a global minimum.
 
-    Maps over batches of points with `jax.vmap`. For a single point of moderate size that would stay
-    undecided, all curvatures are counted (`ufm.inertia`), which can make it a LOCAL_MINIMUM; a
-    batch leaves that out.
+    Maps over batches of points with `jax.vmap`. If a single point of moderate size would be
+    undecided, the signs of all curvatures are counted (`ufm.inertia`), which can make it a
+    LOCAL_MINIMUM. For a batch this is omitted.
 
     Args:
         problem: The problem.
         params: Any point, critical or not: W (K, d), H (d, N), samples ordered by class, b (K,) or
             None.
-        tol: The largest gap that counts as a global minimum, relative to f(0) − f*, which counts as
-            no less than a thousandth of f(0) − inf L (it is 0 beyond the collapse threshold). None
-            is 1e-6, lowered to a gap of 1e-3 (f − inf L) where that is smaller (tiny decays). A
-            tolerance below the rounding error gives UNDECIDED, and `explain()` says which would do;
-            float32 needs a larger one.
+        tol: The largest gap of a global minimum, relative to f(0) − f, or to (f(0) − inf L)/1000 if
+            that is larger (beyond the collapse threshold). None is 1e-6, but at most a gap of
+            1e-3 (f − inf L), which is smaller at tiny decays. If the tolerance is below the
+            rounding error, the verdict is UNDECIDED, and `explain()` names a larger one that can be
+            decided. Float32 needs a larger tolerance.
 
     Returns:
-        The verdict, its reason, and the numbers that prove it.
+        The verdict, its reason, and the numbers on which it rests.
 
     Raises:
         ValueError: `tol` is outside [0, 1), or the shapes do not fit the problem.
@@ -158,24 +159,24 @@ def certify(problem: Problem, params: Params, tol: float | Scalar | None = None)
         and is_local_minimum(problem, params, float(found.grad_norm))
     ):
         verdict = Verdict.LOCAL_MINIMUM
-        # Without a bound a minimum cannot be told from a counterexample.
+        # Without a bound nothing distinguishes a global minimum from a counterexample.
         no_spurious = reason is Reason.GAP_OPEN and _no_spurious_minima(problem)
         reason = Reason.LOCAL_AGAINST_THEORY if no_spurious else Reason.ALL_CURVATURES_POSITIVE
     return dataclasses.replace(found, verdict=verdict, reason=reason)
 
 
 def check_tolerance(tol: float | Scalar | None) -> None:
-    """Raise `ValueError` for a gap tolerance that `certify` does not take."""
+    """Raise `ValueError` for an invalid tolerance of the gap."""
     if tol is not None:
         require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")
 
 
-#: Reasons after which a look at all curvatures can still say something.
+#: Reasons for which counting the signs of all curvatures can still give a verdict.
 _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 
 
 def _no_spurious_minima(problem: Problem) -> bool:
-    """Does the theory exclude local minima that are not global?"""
+    """Whether a theorem excludes local minima that are not global."""
     loss, needed = problem.loss, problem.num_classes
     free_bias = problem.lam_b is not None and float(problem.lam_b) == 0
     if loss.shift_invariant or (loss.has_conjugate and free_bias):
@@ -189,7 +190,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     bound, region = _lower_bound(problem, state), region_lower_bound(problem, state)
     lower_bound, rounding = bound
     gap, region_gap = state.value - lower_bound, state.value - region.lower
-    # In exact arithmetic a gap is not negative, so that no more than the gap itself is rounding.
+    # In exact arithmetic a gap is not negative, so that rounding is at most the gap itself.
     rounding, region_rounding = (
         jnp.maximum(jnp.minimum(bound, jnp.abs(found)), state.value_rounding)
         for bound, found in ((rounding, gap), (region.rounding, region_gap))
@@ -200,7 +201,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
     escape, image = escape_direction(problem, state)
     witness = _witness(problem, state)
-    # f falls below a bound on it only where that rests on something false.
+    # f is below its lower bound only if the bound rests on a false declaration.
     refuted = gap < -state.value_rounding
     if witness is not None:
         refuted |= witness[1].refuted
@@ -235,11 +236,11 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
 
 
 def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Scalar, Scalar]:
-    """The largest gap that closes the question, and the depth that it is relative to."""
+    """The largest gap of a global minimum, and the depth to which it is relative."""
     loss = problem.loss
     infimum = loss.infimum() or 0.0
     origin = data_loss(problem, jnp.zeros_like(state.at.V))
-    # A bound that is declared may lie far below the loss: no scale beyond that of the loss itself.
+    # A declared bound may be far below the loss, so the scale is at most that of the loss itself.
     height, excess = (
         jnp.minimum(x - infimum, jnp.abs(x)) if loss.declared else x - infimum
         for x in (origin, state.value)
@@ -247,14 +248,14 @@ def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Sc
     if loss.declared:  # f(0) = f* = inf L is possible: there is nothing to be relative to
         height = jnp.where(origin > infimum, height, 1.0)
     depth = jnp.maximum(origin - state.value, LEAST_DEPTH * height)
-    # At tiny decays f* itself is tiny, and so are the differences between critical points.
+    # At tiny decays f* is tiny, and so are the differences between critical points.
     small = jnp.maximum(VALUE_TOLERANCE * excess, LEAST_TOLERANCE * height)
     by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, small)
     return jnp.where(jnp.isnan(relative), by_default, relative * depth), depth
 
 
 def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
-    """The column at which the loss contradicts what is declared of it; None where nothing is."""
+    """The column at which the loss contradicts its declarations; None for a loss without any."""
     loss, columns = problem.loss, problem.num_columns
     if not loss.declared:
         return None
@@ -272,12 +273,12 @@ def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | N
 
 
 def _lower_bound(problem: Problem, state: DualState) -> Bound:
-    """The best proven bound: duality where g is convex, the scalar side for the focal loss."""
+    """The best proven bound: by duality if g is convex, by a scalar problem for the focal loss."""
     bound = duality_lower_bound(problem, state)
     if _scalar_side(problem):
         dtype = state.value.dtype
         scalar = jnp.asarray(symmetric.margin_lower_bound(problem), dtype)
-        # No term of the bound exceeds f(0), and each is known to 1 + γ of its roundings.
+        # No term of the bound exceeds f(0), and the error of each is 1 + γ roundings.
         size = jnp.abs(scalar) + data_loss(problem, jnp.zeros_like(state.at.V))
         steep = jnp.asarray(problem.loss.smoothness()[0], dtype)
         slack = 64 * float(jnp.finfo(dtype).eps) * steep * size + state.value_rounding
@@ -292,7 +293,7 @@ def _scalar_side(problem: Problem) -> bool:
 
 
 def _missing_bound(problem: Problem) -> Array:
-    """The code of why nothing can bound f from below; GAP_OPEN where something does."""
+    """The reason why no lower bound is known; GAP_OPEN if one is known."""
     loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
     if _scalar_side(problem) or (loss.is_convex() and loss.has_conjugate):
         return bounded
@@ -315,7 +316,7 @@ class _Facts(NamedTuple):
 
 
 def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
-    """The first line that applies decides."""
+    """Choose the verdict and reason of the first line that applies."""
     undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
     lines = [
         (~facts.finite, undecided, Reason.NON_FINITE),

@@ -1,7 +1,7 @@
 r"""Lower bounds on f* from any point, by convex duality, with their rounding errors.
 
-Over all factorisations f(W,H,b) ≥ g(Z + b1ᵀ) + μ‖Z‖_* + λ_b/2 ‖b‖², convex in (Z, b) when g is,
-so every dual point Γ (K×N) with ‖G‖₂ ≤ μ, G = Γ diag(1/√c), bounds f from below:
+For all factorisations f(W,H,b) ≥ g(Z + b1ᵀ) + μ‖Z‖_* + λ_b/2 ‖b‖², which is convex in (Z, b) if g
+is convex. Every dual point Γ (K×N) with ‖G‖₂ ≤ μ, G = Γ diag(1/√c), therefore bounds f from below:
 
     f ≥ −g*(Γ) − ‖r‖²/(2λ_b),   r = Γ1,   g*(Γ) = Σ_i ω_i L*(Γ_i/ω_i).
 
@@ -11,13 +11,14 @@ The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimu
   f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
 - free bias (λ_b = 0), CE and LS: −‖r‖²/(2λ_b) becomes −θ ½‖r‖₁ B with B a bound on the range of an
   optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
-- Γ − r ωᵀ has row sums 0, so that its bias term vanishes for every λ_b ≥ 0: always feasible for
-  MSE, for CE and LS while no probability turns negative; the better of the two bounds counts;
+- Γ − r ωᵀ has row sums 0, so that its bias term vanishes for every λ_b ≥ 0. It is always feasible
+  for MSE, and for CE and LS unless a probability becomes negative. The better of the two bounds is
+  used;
 - the focal loss on {p_y ≥ p*}, where it is convex: the bound without a conjugate holds for all
   points of that region (`region_lower_bound`).
 
-Every number carries a bound on its own rounding error (`ufm.model.rounding`), versions of Γ that a
-compiler computes with different digits included. The dual norm is inflated before it is used.
+Every number has a bound on its own rounding error (`ufm.model.rounding`), which covers versions of
+Γ that a compiler computes with different digits. The dual norm is rounded up before it is used.
 """
 
 from typing import NamedTuple
@@ -56,17 +57,17 @@ Scalar = Float[Array, ""]
 
 
 class DualState(NamedTuple):
-    """A point of the problem seen from its dual."""
+    """A point of the problem with the quantities of its dual."""
 
     at: Evaluated
     value: Scalar
     #: Bound on the rounding error of `value`.
     value_rounding: Scalar
-    #: How far two versions of Γ may lie apart.
+    #: Bounds on the distance between two versions of Γ.
     versions: GradientVersions
     grad_norm: Scalar
     mu: Scalar
-    #: ‖G‖₂ as computed, and a bound that it certainly does not exceed.
+    #: ‖G‖₂ as computed, and a rigorous upper bound on it.
     dual_norm: Scalar
     dual_norm_bound: Scalar
     #: Top left and right singular vectors of G.
@@ -75,9 +76,9 @@ class DualState(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A number that f never falls below, and how much of f minus it may be rounding.
+    """A lower bound on f, and a bound on the rounding error of f minus it.
 
-    `lower` is sound as it stands: all rounding has been taken off.
+    `lower` is rigorous: its rounding error has been subtracted.
     """
 
     lower: Scalar
@@ -85,13 +86,13 @@ class Bound(NamedTuple):
 
 
 def no_bound(state: DualState) -> Bound:
-    """Nothing is known from below."""
+    """The bound −∞, if no lower bound is known."""
     return Bound(jnp.full_like(state.value, -jnp.inf), state.value_rounding)
 
 
 @quick_jit
 def dual_state(problem: Problem, params: Params) -> DualState:
-    """Evaluate everything the bounds need, once."""
+    """Evaluate once the quantities that the bounds share."""
     at = evaluated(problem, params)
     sums = column_sums(problem, at)
     versions = gradient_versions(sums)
@@ -113,7 +114,7 @@ def dual_state(problem: Problem, params: Params) -> DualState:
 
 
 def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
-    """A number that f never falls below anywhere; −∞ where no bound is known."""
+    """A lower bound on f everywhere; −∞ if no bound is known."""
     if not problem.loss.is_convex():
         return no_bound(state)
     if problem.loss.has_conjugate:
@@ -127,14 +128,14 @@ def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
 def region_lower_bound(problem: Problem, state: DualState) -> Bound:
     """A bound on f over {p_y ≥ p* for every sample}, for points inside; −∞ elsewhere.
 
-    Only for a softmax loss with a known region of convexity (the focal loss).
+    This needs a softmax loss with a known region of convexity (the focal loss).
     """
     threshold = problem.loss.convex_above()
     if problem.loss.is_convex() or threshold is None or not problem.loss.contrastive:
         return no_bound(state)
     limit = -jnp.log(jnp.asarray(threshold, state.at.V.dtype))
     worst = jnp.max(per_column(CrossEntropy().value, problem, state.at.V))
-    # Inside with room for the rounding of the logits and of p*.
+    # Inside, with a margin for the rounding of the logits and of p*.
     room = 1e-6 + 1e3 * machine_epsilon(worst) * (1.0 + jnp.max(jnp.abs(state.at.V)))
     # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.
     bias_range = limit + state.value / state.mu * (2.0 / _smallest_class(problem, limit)) ** 0.5
@@ -144,7 +145,7 @@ def region_lower_bound(problem: Problem, state: DualState) -> Bound:
 
 
 class _Dual(NamedTuple):
-    """A direction Γ of dual points, its dual norm, and a bound that this does not exceed."""
+    """A direction Γ of dual points, its dual norm, and an upper bound on that."""
 
     gamma: Float[Array, "K N"]
     sigma: Scalar
@@ -156,7 +157,7 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
     if problem.has_bias:
         duals.append(_centred(problem, state))
     feasible = state.mu * (1.0 - 8 * machine_epsilon(state.mu))
-    # θ as large as the inflated dual norm allows.
+    # The largest θ that the upper bound on the dual norm allows.
     thetas = jnp.stack(
         [
             jnp.minimum(1.0, feasible / jnp.where(x.sigma_bound > 0, x.sigma_bound, 1.0))
@@ -176,20 +177,20 @@ def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
 
 
 def _centred(problem: Problem, state: DualState) -> _Dual:
-    """Γ − r ωᵀ: row sums 0 make the bias drop out.
+    """Γ − r ωᵀ, whose row sums are 0, so that the bias term vanishes.
 
-    At λ_b = 0 nothing else is feasible for MSE, and for the softmax losses it is first-order
-    better, as long as no probability p − r turns negative.
+    At λ_b = 0 no other point is feasible for MSE. For the softmax losses this one is better to
+    first order, unless a probability p − r becomes negative.
     """
     gamma = state.at.gamma
     share = scale_by_weights(problem, jnp.ones_like(gamma))
     centred = gamma - jnp.sum(gamma, axis=1)[:, None] * share
-    # Centring subtracts: errors are those of the entries before, at most doubled.
+    # Centring subtracts, which at most doubles the errors of the entries.
     sigma, bound, _ = bounded_spectral_norm(
         feature_gradient(problem, centred), jnp.linalg.norm(state.at.G)
     )
     bound += 2 * state.versions.norm
-    # For a free bias row sums have to be exactly 0 (`_bias_term`): the way there counts.
+    # For a free bias row sums must be exactly 0 (`_bias_term`): add the distance to such a point.
     _, error = row_sums(gamma, state.versions)
     way = feature_gradient(problem, error[:, None] * share)
     free = jnp.asarray(problem.lam_b, sigma.dtype) == 0
@@ -197,7 +198,7 @@ def _centred(problem: Problem, state: DualState) -> _Dual:
 
 
 def _conjugate_sums(problem: Problem, point: Float[Array, "K N"]) -> Float[Array, " 2"]:
-    """g* at a dual point in units of a sample's, and what its rounding is charged on."""
+    """g* at a dual point in units of one sample, and the terms that bound its rounding error."""
     loss = problem.loss
     rows = per_column(
         lambda dual, label: jnp.stack(
@@ -217,13 +218,13 @@ def _bound_of(
     centred: Array | None,
     sums: Float[Array, " 2"],
 ) -> Bound:
-    """The bound of the dual point θΓ, which is `centred` in units of a sample's, if it is."""
+    """The bound from the dual point θΓ; `centred` is that point in units of one sample."""
     conjugate, errors = sums
     terms = problem.num_columns + problem.num_classes + 16
     rounding = machine_epsilon(dual.gamma) * terms * errors + state.value_rounding
     bias, bias_rounding = _bias_term(problem, state, theta, centred)
     lower = -conjugate - bias - rounding
-    # What the inflated dual norm costs is rounding too, though it is in the bound already.
+    # The effect of rounding up the dual norm counts as rounding, although it is in the bound.
     inflation = jnp.minimum(1.0, state.mu / jnp.where(dual.sigma > 0, dual.sigma, 1.0)) - theta
     inner = jnp.abs(jnp.sum(dual.gamma * state.at.V)) + jnp.abs(state.value)
     return Bound(lower, rounding + bias_rounding + jnp.maximum(inflation, 0.0) * inner)
@@ -232,10 +233,10 @@ def _bound_of(
 def _bias_term(
     problem: Problem, state: DualState, theta: Scalar, centred: Array | None
 ) -> tuple[Scalar, Scalar]:
-    """θ²‖r‖²/(2λ_b), or what replaces it for a free bias, and the part of it that is rounding.
+    """θ²‖r‖²/(2λ_b), or its replacement for a free bias, and the rounding part of it.
 
-    `centred` is the dual point in units of a sample's, where centring made r zero up to the
-    rounding of the row sums, which is still charged.
+    `centred` is the dual point in units of one sample, if centring made r zero up to the rounding
+    of the row sums, which is still charged.
     """
     if not problem.has_bias:
         return jnp.zeros_like(theta), jnp.zeros_like(theta)
@@ -244,13 +245,13 @@ def _bias_term(
     if centred is not None:
         r = jnp.zeros_like(r)
     decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
-    # Sums before the product: the range may be infinite, and row sums may be 0.
+    # Sum before multiplying, because the range may be infinite and row sums may be 0.
     half_range = 0.5 * theta * _bias_range(problem, state)
     free = jnp.sum(jnp.abs(r) + error) * half_range
     free_rounding = jnp.sum(error) * half_range
     if centred is not None:
-        # A dual point with row sums of exactly 0 is within the error of them. Going there costs no
-        # more than the slope of the conjugate, and needs no bound on the bias.
+        # A dual point with row sums of exactly 0 lies within their error. Moving there costs at
+        # most the slope of the conjugate, and needs no bound on the bias.
         errors = jnp.broadcast_to(error[:, None], centred.shape)
         slopes = per_column(problem.loss.conjugate_slope, problem, centred, errors)
         free_rounding = jnp.minimum(free_rounding, theta * jnp.sum(error) * jnp.max(slopes))
@@ -262,7 +263,7 @@ def _bias_term(
 
 
 def _bias_range(problem: Problem, state: DualState) -> Scalar:
-    """B, a bound on max b* − min b* at λ_b = 0 for points no higher than this one."""
+    """B, a bound on max b* − min b* at λ_b = 0 for points with at most this value."""
     slope = problem.loss.margin_slope()
     if slope is None:
         return jnp.full_like(state.value, jnp.inf)
@@ -288,7 +289,7 @@ def _tangent_bound(
     products = gamma * V
     tangent = data_loss(problem, V) - jnp.sum(products)
     terms = gamma.shape[0] * gamma.shape[1] + 16
-    # ‖Z*‖_* ≤ (f* − ℓ₀)/μ for a minimiser, so errors of Γ are charged at that distance.
+    # ‖Z*‖_* ≤ (f* − ℓ₀)/μ for a minimiser, so errors of Γ are multiplied by this distance.
     radius = (state.value - lowest) / mu
     excess = jnp.maximum(state.dual_norm_bound - mu * (1.0 - 8 * machine_epsilon(mu)), 0.0)
     reach = radius + jnp.linalg.norm(matmul(state.at.params.W, state.at.params.H))

@@ -1,4 +1,4 @@
-"""Which way down from a saddle: the Hessian's own direction, and the theory's beside it.
+"""Descent directions at a saddle: the Hessian's lowest eigenvector, and the theory's direction.
 
 >>> found = saddle(problem, origin(problem), key)
 >>> [round(float(x), 6) for x in (found.smallest, found.escape.predicted)]
@@ -23,11 +23,11 @@ from ufm.model.problem import Problem
 class Saddle(Shown):
     """The smallest eigenvalue of ∇²f with its eigenvector, and the escape direction of the theory.
 
-    `residual` is ‖∇²f v − λ v‖. No direction has less curvature than `smallest`; the theory's has
-    `escape.curvature`, which at critical points with rank W < d is
-    `escape.predicted` = −2(‖G‖₂−μ)μ/(λ_W+λ_H). The pair of ‖G‖₂ outside the row space,
-    (λ_W+λ_H)/2 − √(((λ_W−λ_H)/2)² + ‖G‖₂²) = `outside`, lies between the two: it is the best
-    combination of the same two vectors. None where W and the features leave no direction free.
+    `residual` is ‖∇²f v − λ v‖. No direction has less curvature than `smallest`. The theory's
+    direction has `escape.curvature`, which at critical points with rank W < d equals
+    `escape.predicted` = −2(‖G‖₂−μ)μ/(λ_W+λ_H). Between the two lies the pair of ‖G‖₂ outside the
+    row space, `outside` = (λ_W+λ_H)/2 − √(((λ_W−λ_H)/2)² + ‖G‖₂²), the best combination of the
+    theory's two vectors. It is None if W and the features span all d dimensions.
     """
 
     smallest: float
@@ -39,11 +39,11 @@ class Saddle(Shown):
 
     @property
     def _caution(self) -> str:
-        return "" if self.converged else "NOT CONVERGED: there may be steeper ways down"
+        return "" if self.converged else "NOT CONVERGED: there may be directions of lower curvature"
 
 
 def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
-    """The steepest ways down from a point, if any.
+    """Compute the direction of least curvature at a point, and the theory's escape direction.
 
     Args:
         problem: The problem.
@@ -51,7 +51,7 @@ def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
         key: Random key of the search for eigenvectors.
 
     Returns:
-        The least curvature with its direction, and the escape direction of the theory.
+        The least curvature with its direction, and the theory's escape direction.
 
     Raises:
         ValueError: The point or its Hessian is not finite.

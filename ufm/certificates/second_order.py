@@ -1,14 +1,14 @@
-r"""Second-order tests at critical points: a way down, or none.
+r"""Second-order tests at critical points: find a descent direction, or exclude one.
 
 At a critical point with ‖G‖₂ > μ and rank W < d the direction
 
     Δ_W = −(λ_H/λ_W)^{1/4} u aᵀ,  Δ_H = (λ_W/λ_H)^{1/4} a vᵀ,  a ⟂ row(W),  (u, v) top pair of G
 
-has ΔᵀHΔ = −2(‖G‖₂ − μ) (Zhou et al., 2022). Here it is a candidate: a Hessian product decides, and
-the curvature −κ must be too large to be an artefact of the remaining gradient: κ² > 16 ‖∇f‖ L, L a
-bound on the third derivative, so that the exact critical point nearby is a strict saddle too (the
-Newton–Kantorovich condition along the direction). That none exists is decided by exact counts of
-all eigenvalues, with the zeros that rotations force set apart. Both are numerical statements.
+has ΔᵀHΔ = −2(‖G‖₂ − μ) (Zhou et al., 2022). It is only a candidate: a Hessian product decides. The
+curvature −κ must satisfy κ² > 16 ‖∇f‖ L, with L a bound on the third derivative. Then the remaining
+gradient cannot be its cause, and the exact critical point nearby is a strict saddle too (the
+Newton–Kantorovich condition along the direction). To exclude descent directions, all eigenvalues
+are counted by sign, except the zeros that rotations force. Both are numerical statements.
 """
 
 import threading
@@ -41,7 +41,7 @@ from ufm.model.problem import Problem, matmul
 
 @pytree()
 class Escape(Shown):
-    """A unit direction, the curvature along it from a Hessian product, and the theory's value.
+    """A unit direction, its curvature from a Hessian product, and the theory's curvature.
 
     `predicted` is −2(‖G‖₂−μ)μ/(λ_W+λ_H), which holds at critical points with rank W < d.
     """
@@ -53,10 +53,7 @@ class Escape(Shown):
 
 @quick_jit
 def escape_direction(problem: Problem, state: DualState) -> tuple[Escape, Params]:
-    """The theory's direction of descent with its true curvature, and the Hessian product along it.
-
-    A candidate, not a claim.
-    """
+    """The theory's candidate for a descent direction, its curvature, and its Hessian product."""
     dtype = state.value.dtype
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
     positive = state.mu > 0
@@ -76,13 +73,13 @@ def escape_direction(problem: Problem, state: DualState) -> tuple[Escape, Params
 
 
 def has_escape(problem: Problem, state: DualState) -> bool:
-    """Does the theory name a direction of descent: ‖G‖₂ > μ beyond rounding, and rank < d?"""
+    """Whether the theory has a descent direction: ‖G‖₂ > μ beyond rounding, and rank < d."""
     above = float(state.dual_norm) > float(state.mu) * (1 + 1e-9)
     return above and rank_of(state.at.params) < problem.dim
 
 
 def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
-    """A unit vector orthogonal to the rows of W, or as nearly so as there is."""
+    """A unit vector orthogonal to the rows of W, or as orthogonal as possible."""
     classes, dim = W.shape
     _, sizes, rows = jnp.linalg.svd(W, full_matrices=False)
     if dim <= classes:
@@ -97,13 +94,13 @@ def _outside_row_space(W: Float[Array, "K d"]) -> Float[Array, " d"]:
 
 
 def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params) -> Array:
-    """Is the curvature negative beyond rounding and beyond what the gradient leaves open?
+    """Whether the curvature is negative, beyond rounding and the effect of the gradient.
 
     `image` is the Hessian product along the direction.
     """
     dtype = state.value.dtype
     eps = float(jnp.finfo(dtype).eps)
-    # ∇²f applied to a unit vector adds up terms no larger than this.
+    # The terms of ∇²f applied to a unit vector are at most this large.
     size = norm(image) + state.dual_norm
     size += jnp.asarray(problem.lam_w, dtype) + jnp.asarray(problem.lam_h, dtype)
     rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5 * size
@@ -112,20 +109,20 @@ def is_descent(problem: Problem, state: DualState, escape: Escape, image: Params
     return (kappa > rounding) & (kappa**2 > 16.0 * state.grad_norm * lipschitz)
 
 
-#: Largest border Kd + K, and largest N (Kd + K)², for which all curvatures are counted unasked.
+#: Largest border Kd + K, and largest N (Kd + K)², for which `certify` counts all curvatures.
 _LARGEST_BORDER, _LARGEST_WORK = 2_000, 4e9
-#: Counts factor batches of matrices, which must not be done in two threads
+#: Counts factor batches of matrices, which two threads must not do at once
 #: (`ufm._support.threads`): the cells of a sweep are certified in several.
 _ONE_AT_A_TIME = threading.Lock()
-#: Largest Hessian of class means, 2Kr + K rows, that LAPACK gets unasked: a second.
+#: Largest Hessian of class means, 2Kr + K rows, for which LAPACK is used: a second.
 _LARGEST_MEANS = 1_500
 
 
 def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool:
-    """Are all eigenvalues but the rotation zeros positive, beyond what the gradient leaves open?
+    """Whether all eigenvalues except the zeros from rotations are positive, despite the gradient.
 
-    Where features are equal within classes by `means_spectrum`, elsewhere by exact counts. False
-    where that is too large: nothing is claimed then.
+    If features are equal within classes, `means_spectrum` decides, otherwise exact counts. The
+    result is False, without a claim, if the problem is too large for them.
     """
     with _ONE_AT_A_TIME:
         return _is_local_minimum(problem, params, grad_norm)
@@ -148,17 +145,17 @@ def _is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> boo
 
 
 def curvature_margin(problem: Problem, params: Params, grad_norm: float) -> float:
-    """How positive a curvature has to be for one of the exact critical point nearby to be so."""
+    """The curvature above which that of the exact critical point nearby is positive too."""
     lipschitz = float(hessian_lipschitz(problem, params))
     decays = (float(problem.lam_w), float(problem.lam_h))
     return max(1e-4 * min(decays), 4.0 * (lipschitz * grad_norm) ** 0.5)
 
 
 def means_spectrum(problem: Problem, means: Params) -> Spectrum | None:
-    """All eigenvalues from W, b and √n_k h̄_k (d×K), None where that would take more than seconds.
+    """All eigenvalues from W, b and √n_k h̄_k (d×K); None if that would take more than seconds.
 
-    By the symmetry of classes where there is one (the origin, frames of all classes or of some: any
-    K), else from a matrix of 2Kr + K rows.
+    They use the symmetry of classes if there is one (the origin, frames of all or some classes, any
+    K), otherwise a matrix of 2Kr + K rows.
     """
     found = class_symmetric_spectrum(problem, means)
     classes = problem.num_classes
@@ -168,7 +165,7 @@ def means_spectrum(problem: Problem, means: Params) -> Spectrum | None:
 
 
 def all_positive(spectrum: Spectrum, margin: float) -> bool:
-    """Do all eigenvalues but as many as symmetry forces to zero exceed the margin?"""
+    """Whether all eigenvalues exceed the margin, except as many as symmetry forces to zero."""
     lowest = spectrum.eigenvalues - spectrum.residuals
     within = int(np.sum(spectrum.multiplicities[lowest <= margin]))
     negative = bool(np.any(spectrum.eigenvalues + spectrum.residuals < -margin))

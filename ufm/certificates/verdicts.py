@@ -1,10 +1,10 @@
-"""What can be said of a point, and why: codes and sentences."""
+"""Verdicts on a point and their reasons: codes and sentences."""
 
 import enum
 
 
 class Verdict(enum.IntEnum):
-    """What was proved about a point."""
+    """The classification of a point."""
 
     GLOBAL_MINIMUM = 0
     MINIMUM_ON_CONVEX_REGION = 1
@@ -15,7 +15,7 @@ class Verdict(enum.IntEnum):
 
 
 class Reason(enum.IntEnum):
-    """Why the verdict is what it is; `REASONS` has the sentences."""
+    """The reason for a verdict; `REASONS` has the sentences."""
 
     GAP_CLOSED = 0
     REGION_GAP_CLOSED = 1
@@ -60,16 +60,15 @@ REASONS = {
         "no lower bound is known for a custom loss with a free bias: use lam_b > 0"
     ),
     Reason.ALL_CURVATURES_POSITIVE: (
-        "critical, and exact counts find all Hessian eigenvalues positive but the zeros that "
+        "critical, and exact counts find all Hessian eigenvalues positive except the zeros that "
         "rotations force (numerical); a lower value elsewhere is not excluded"
     ),
     Reason.LOCAL_AGAINST_THEORY: (
-        "critical with all curvatures but the rotations' positive, yet the gap is open. For this "
-        "loss and dimension every local minimum is global: either tol is below the accuracy of "
-        "the point, or this is a COUNTEREXAMPLE worth a second look"
+        "critical with all curvatures positive except those of rotations, yet the gap is open. For "
+        "this loss and dimension every local minimum is global: either tol is below the accuracy "
+        "of the point, or this is a COUNTEREXAMPLE worth a second look"
     ),
     Reason.DECLARATION_REFUTED: (
-        "the loss contradicts what is declared of it, on which every bound rests, or f is below "
-        "its bound"
+        "the loss contradicts its declarations, on which every bound rests, or f is below its bound"
     ),
 }

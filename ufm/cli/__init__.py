@@ -1,7 +1,7 @@
 """The `ufm` command.
 
-Thin on purpose: parse, call the library, print. JAX is imported by the commands themselves, so
-that `ufm --help` answers at once.
+It only parses, calls the library, and prints. Subcommands import JAX themselves, so that
+`ufm --help` answers at once.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from ufm.cli.sweep import Sweep
 from ufm.cli.train import Train
 from ufm.cli.version import Version
 
-#: What `ufm NAME` runs, in the order of `ufm --help`.
+#: The subcommands, in the order of `ufm --help`.
 COMMANDS = {
     "solve": Solve,
     "certify": Certify,
@@ -46,7 +46,7 @@ COMMANDS = {
 }
 
 _DESCRIPTION = (
-    "The unconstrained feature model of deep classification: solve it, and prove where each run "
+    "The unconstrained feature model of deep classification: solve it, and certify where each run "
     "ended. `ufm solve` with no arguments tests the claim of Zhou et al. (NeurIPS 2022) for "
     "every loss of the paper."
 )
@@ -73,14 +73,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(args: Sequence[str]) -> Any:
-    """The command that the arguments ask for, with its options.
+    """Parse the arguments into a subcommand with its options.
 
-    Raises `SystemExit` after printing help, `ValueError` for arguments that cannot be read, and
-    what `_config.load` raises for a file of options.
+    Raises `SystemExit` after printing help, `ValueError` for invalid arguments, and the errors of
+    `config.load` for a file of options.
     """
     args = ["version"] if list(args) == ["--version"] else _config.with_none(args, COMMANDS)
     from_file = _config.defaults(args, COMMANDS)
-    subcommands: Any = tuple(_subcommand(name, from_file) for name in COMMANDS)
+    brief = not args or args[0] in _config.HELP
+    subcommands: Any = tuple(_subcommand(name, from_file, brief) for name in COMMANDS)
     try:
         with in_one_line():
             return tyro.cli(
@@ -96,12 +97,16 @@ def parse(args: Sequence[str]) -> Any:
         raise
 
 
-def _subcommand(name: str, from_file: Any) -> Any:
-    """A command as tyro wants it, its defaults those of the file if it is for this command."""
+def _subcommand(name: str, from_file: Any, brief: bool) -> Any:
+    """The tyro subcommand, with defaults from the file if it is for this command.
+
+    `ufm --help` lists the commands in `brief`, with the first line of their descriptions.
+    """
     command = COMMANDS[name]
+    description = command.__doc__.partition("\n")[0] if brief else None
     if isinstance(from_file, command):
         return Annotated[command, tyro.conf.subcommand(name, default=from_file)]
-    return Annotated[command, tyro.conf.subcommand(name)]
+    return Annotated[command, tyro.conf.subcommand(name, description=description)]
 
 
 def _fail(message: str) -> NoReturn:

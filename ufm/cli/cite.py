@@ -1,4 +1,4 @@
-"""`ufm cite`: BibTeX from CITATION.cff, the one place that says how to cite."""
+"""`ufm cite`: BibTeX from CITATION.cff."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import msgspec
 
 from ufm.cli.output.print import write
 
-#: Words that a citation key skips, as the bibliographies of search engines do.
+#: Words that a citation key skips, as search engines do.
 _SKIPPED = {"a", "an", "the", "are", "on", "of"}
 
 
@@ -22,7 +22,7 @@ class Cite(msgspec.Struct, frozen=True):
 
 
 def _source() -> Path:
-    """CITATION.cff: inside an installed package, beside one that runs from its sources."""
+    """CITATION.cff: inside an installed package, next to one that runs from its sources."""
     package = Path(__file__).parents[1]
     inside = package / "CITATION.cff"
     return inside if inside.exists() else package.parent / "CITATION.cff"

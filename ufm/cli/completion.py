@@ -7,10 +7,10 @@ import tyro
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """Print a script with which a shell completes `ufm` commands and options on TAB."""
+    """Print a script that makes a shell complete `ufm` commands and options on TAB."""
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
-    """The shell that is to read it."""
+    """The shell."""
 
     def run(self) -> int:
         from ufm.cli import parse  # the parser knows what there is to complete

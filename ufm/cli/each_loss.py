@@ -1,4 +1,4 @@
-"""Loss by loss into a folder of results: what `ufm solve` and `ufm landscape` share."""
+"""Process losses one by one into a folder of results, for `ufm solve` and `ufm landscape`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ def each_loss(
     folder: "RunFolder",
     make: "Callable[[str, Problem, RunFolder], dict[str, Any]]",
 ) -> list[dict[str, Any]] | None:
-    """The result of each problem, made or as the folder has it; None after Ctrl-C."""
+    """The result for each problem, computed or read from the folder; None after Ctrl-C."""
     results = []
     try:
         for name, problem in problems.items():

@@ -20,49 +20,50 @@ Range = Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")]
 
 
 class Hunt(Options, frozen=True, kw_only=True):
-    """Look for local minima that are not global, in problems drawn at random.
+    """Hunt for local minima that are not global, in random problems.
 
     Every try draws a loss, K, n and decays from the ranges below, with d as small as the theory
-    allows, and looks at the origin, the simplex ETF, and where Newton runs end from random starts
-    and from starts with dead classes. Found is a critical point (gradient norm up to 1e-10) whose
-    eigenvalues are all positive but the zeros of rotations, with f above that of another point. The
-    focal loss has such minima where 1/K < p*(gamma); theory excludes them for CE, LS and MSE.
+    allows. It examines the origin, the simplex ETF, and the end points of Newton runs from random
+    starts and from starts with dead classes (zero features). It finds critical points (gradient
+    norm up to 1e-10) whose eigenvalues are all positive except zeros of rotations, with f above
+    that of another point. The focal loss has such minima if 1/K < p*(gamma); theory excludes them
+    for CE, LS and MSE.
 
-    For some of them also the interval of sqrt(n lambda_W lambda_H) in which they stay so. --out
-    writes every one as an .npz that ufm certify reads.
+    For some of them it also computes the interval of sqrt(n lambda_W lambda_H) in which the point
+    is a local minimum that is not global. --out writes each as an .npz for ufm certify.
     """
 
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = ("fl:0.5", "fl:5")
-    """One loss, or two of a family between whose numbers one is drawn: ce, ls:0 ls:0.5,
-    fl:1 fl:5, mse:0.5,1 mse:5,2."""
+    """One loss, or two of a family as the ends of a range.
+    Examples: ce, ls:0 ls:0.5, fl:1 fl:5, mse:0.5,1 mse:5,2."""
     num_classes: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = (10, 24, 50, 100)
-    """Numbers of classes to choose from; each compiles once, a few seconds."""
+    """Numbers of classes to choose from; each takes a few seconds to compile."""
     per_class: Annotated[tuple[int, int], tyro.conf.arg(metavar="LOW HIGH")] = (1, 10)
-    """n, samples in each class, from LOW to HIGH."""
+    """n, the number of samples in each class, from LOW to HIGH."""
     decay: Range = (0.9, 1.05)
-    """sqrt(lambda_W lambda_H) as a multiple of the decay at which the minimum collapses."""
+    """sqrt(lambda_W lambda_H) as a multiple of the collapse threshold."""
     ratio: Range = (0.1, 10.0)
     """lambda_W / lambda_H."""
     lam_b: float | None = None
     """Weight decay of the bias: 0 for a free bias, None for no bias."""
     tries: int = 50
-    """Problems to draw."""
+    """Number of random problems."""
     seed: int = 0
-    """Seed; try i depends on the seed and i alone."""
+    """Seed; try i depends only on the seed and i."""
     intervals: int = 3
-    """How many of the minima found to follow as the decay changes, one of each kind first."""
+    """Number of found minima to follow as the decay changes, one of each kind first."""
     accuracy: float = 1e-6
-    """Relative accuracy of the ends of the intervals; ends that miss it say so."""
+    """Relative accuracy of the ends of the intervals; less accurate ends are reported."""
     out: Path | None = None
     """Folder for hunt.json and an .npz for every minimum. None: nothing is written."""
     figures: bool = False
-    """Draw the focal loss's phase diagram into the folder: PNG, PDF and CSV."""
+    """Draw the phase diagram of the focal loss into the folder: PNG, PDF and CSV."""
     json: bool = False
     """Print hunt.json on standard output instead of the summary."""
 
     def run(self) -> int:
-        """Search, follow, write, print. Ctrl-C ends the search; what was found is kept."""
-        # Matrices here are small: threads of BLAS would fight XLA's for the same cores.
+        """Search, follow, write, print. Ctrl-C ends the search and keeps the results so far."""
+        # Matrices are small, and threads of BLAS would compete with XLA's.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from ufm.cli.output import hunt_output as output
         from ufm.cli.parsing.jax import configure
@@ -96,7 +97,7 @@ class Hunt(Options, frozen=True, kw_only=True):
         return 130 if interrupted else 0
 
     def _check_folder(self) -> None:
-        """Refuse a folder for the results before the search rather than after it."""
+        """Refuse an invalid folder before the search, not after it."""
         from ufm.runs.run_folder import RunFolder
 
         if self.out is None or not RunFolder.exists(self.out, self.configuration()):
@@ -106,7 +107,7 @@ class Hunt(Options, frozen=True, kw_only=True):
             raise ValueError(f"{self.out} has this hunt already: choose another --out")
 
     def _space(self) -> "SearchSpace":
-        """Where to look. All that can be refused is refused here."""
+        """Make the search space. All invalid options are refused here."""
         from ufm.counterexamples.search_space import SearchSpace
         from ufm.losses import Focal, parse_loss, split_losses
 
@@ -125,7 +126,7 @@ class Hunt(Options, frozen=True, kw_only=True):
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
         if self.figures and not isinstance(first, Focal):
-            raise ValueError("--figures draws the phases of the focal loss: leave it out")
+            raise ValueError("--figures draws the phase diagram of the focal loss: leave it out")
         return SearchSpace(
             losses=(first, last),
             num_classes=self.num_classes,
@@ -138,7 +139,7 @@ class Hunt(Options, frozen=True, kw_only=True):
     def _search(
         self, space: "SearchSpace"
     ) -> "tuple[Found | None, list[tuple[SpuriousMinimum, Interval | str]], bool]":
-        """The tries that were finished, the intervals that were, and whether Ctrl-C came."""
+        """The finished tries, the finished intervals, and whether Ctrl-C was pressed."""
         import jax
 
         from ufm.cli.output.hunt_output import one_of_each_kind

@@ -1,4 +1,4 @@
-"""`ufm landscape`: the critical points, and what each is."""
+"""`ufm landscape`: find and classify critical points."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,49 +16,50 @@ _EFFORT = ("starts_per_rank", "max_partitions", "starts_per_partition", "root_st
 
 
 class Landscape(ProblemOptions, frozen=True, kw_only=True):
-    """Search for the critical points of every kind, and classify every one that is found.
+    """Search for critical points of any index, and classify each one.
 
-    Minima of every rank, points that are symmetric under a partition of the classes, roots of the
-    gradient from many starts, and where gradient flow lingers; then descents from every saddle.
-    Points that differ by a rotation, the order of samples or the names of classes count once.
+    Searches find minima of every rank, points that are symmetric under a partition of the classes,
+    roots of the gradient from many starts, and saddles at which gradient flow lingers. Descents
+    from every saddle follow. Points that differ by a rotation, the order of samples or the names of
+    classes count once.
 
-    For every loss: how many points were found of each rank, how many are saddles and minima, and
-    an estimate of how much was missed. Results go to a folder: for every loss a .json, .csv and
-    .npz of the points, results.json, table.tex, and, if asked for, figures.
+    Prints for every loss the number of points of each rank, the numbers of saddles and minima, and
+    an estimate of the fraction of points missed. Writes a folder with a .json, .csv and .npz of
+    the points for every loss, results.json, table.tex and, with --figures, figures.
     """
 
     dim: int = 11
-    """d, the feature dimension. Critical points of d > K are those of d = K, up to rotation."""
+    """d, the feature dimension. For d > K critical points equal those of d = K, up to rotation."""
     per_class: int = 5
-    """n, samples in each class. What convex losses cost does not depend on it."""
+    """n, the number of samples in each class. It does not affect the cost of convex losses."""
     starts_per_rank: int = 10
     """Random starts for the minima of each rank."""
     max_partitions: int = 1000
-    """Partitions of the classes searched; if there are more, as many are drawn at random."""
+    """Largest number of partitions of the classes to search; if there are more, a random sample."""
     starts_per_partition: int = 6
     """Random starts for each rank of each partition."""
     root_starts: int = 240
-    """Starts of the root finder on the gradient."""
+    """Starts of the root finder for the gradient."""
     flows: int = 4
     """Gradient flows from small starts, whose plateaus are candidates."""
     descents: bool = True
-    """Follow every saddle down both ways, and see where that ends."""
+    """Descend from every saddle in both directions; --no-descents omits this."""
     out: Path | None = None
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
     figures: bool = False
     """Draw figures: PNG, PDF and CSV of each. A finished folder is drawn without a new search."""
     points: bool = False
-    """Print every point. Without it, those of losses with few."""
+    """Print every point. Default: only for losses with few points."""
     save_points: bool = False
-    """Write every point as a file that ufm certify and ufm spectrum take."""
+    """Write every point as a file for ufm certify and ufm spectrum."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
     OUTPUT: ClassVar[tuple[str, ...]] = (*ProblemOptions.OUTPUT, "points", "save_points")
 
     def run(self) -> int:
-        """Search loss by loss; partial results survive an interruption."""
+        """Search loss by loss; an interruption keeps finished losses."""
         from ufm.cli.parsing.jax import configure
         from ufm.runs.run_folder import RunFolder
 
@@ -78,7 +79,7 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
         return 0
 
     def _check(self, problems: "dict[str, Problem]") -> None:
-        """Refuse what the problems themselves do not."""
+        """Check the options that the problems do not check."""
         from ufm.landscape.point_space import search_space
 
         self.at_least(**dict.fromkeys(_EFFORT, 0))
@@ -116,7 +117,7 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
         results: list[dict[str, Any]],
         folder: "RunFolder",
     ) -> None:
-        """table.tex, single points and figures. The numbers are printed and stored by now."""
+        """Write table.tex, single points and figures, after printing and storing the numbers."""
         from ufm.cli.output.landscape_output import draw
         from ufm.cli.output.progress import waiting
         from ufm.last_layer.stored_point import point_file
@@ -141,7 +142,7 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
     def _stored(
         self, name: str, problem: "Problem", result: dict[str, Any], folder: "RunFolder"
     ) -> "Census":
-        """The census as the folder has it, be it of this run or of one before."""
+        """Read a census from the folder, of this run or an earlier one."""
         from ufm.landscape.stored import ARRAYS, read_census
 
         arrays = folder.arrays(name, ARRAYS)
@@ -149,6 +150,6 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
             if wanted not in arrays and (problem.has_bias or not wanted.endswith("b")):
                 raise folder.unreadable(name, ValueError(f"the array {wanted!r} is missing"))
         if {len(array) for array in arrays.values()} != {len(result["points"])}:
-            counts = f"not as many points as the .json has: {len(result['points'])}"
+            counts = f"the number of points differs from the .json's: {len(result['points'])}"
             raise folder.unreadable(name, ValueError(counts))
         return read_census(problem, result, arrays)

@@ -1,4 +1,4 @@
-"""`ufm report`: a sweep as one page."""
+"""`ufm report`: write the page of a sweep."""
 
 import dataclasses
 from pathlib import Path
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write one HTML page about a sweep, to read anywhere and to send to a colleague.
+    """Write one self-contained HTML page about a sweep.
 
-    The verdict in a sentence, the cells that fell short, phase diagrams with the theory's
-    threshold, convergence, spectra, configuration and versions; of a sweep over networks their
-    collapse along training, accuracies and equivalence tests. The page loads nothing from anywhere.
-    It can be made while the sweep is still running.
+    It contains the verdict in a sentence, the cells that fell short, phase diagrams with the
+    theoretical threshold, convergence, spectra, configuration and versions. For a sweep over
+    networks it contains their collapse during training, accuracies and equivalence tests. The page
+    loads no other files. It can be written while the sweep is still running.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -27,7 +27,7 @@ class Report:
     out: Path | None = None
     """The file. None: report.html in the folder."""
     figures: bool = False
-    """Of a sweep over networks also the figures as files beside the page: PNG, PDF, data as CSV."""
+    """For a sweep over networks, also write the figures next to the page: PNG, PDF and CSV."""
 
     def run(self) -> int:
         """Read, draw, write."""
@@ -40,7 +40,9 @@ class Report:
         store = open_store(self.folder)
         target = self.out or self.folder / "report.html"
         if self.figures and store.contents.kind != "networks":
-            raise ValueError(f"{store.path} is no sweep over networks: its figures are in the page")
+            raise ValueError(
+                f"{store.path} is not a sweep over networks: its figures are in the page"
+            )
         with waiting("drawing"):
             files = {target: _page(store).encode()}
             if self.figures:

@@ -1,4 +1,4 @@
-"""`ufm solve`: the main job."""
+"""`ufm solve`: solve from many starts, and certify every run."""
 
 import math
 from pathlib import Path
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Solve(ProblemOptions, frozen=True, kw_only=True):
-    """Solve the model from many random starts and certify where each run ended.
+    """Solve the model from many random starts and certify the end point of each run.
 
-    For every loss: how many starts ended at a proven global minimum, the largest gap
-    f - (lower bound on f*), f against its exact value, NC1-NC3, and the time. Results go to a
-    folder: results.json, one .npz of arrays per loss, table.tex, and, if asked for, figures.
+    Prints for every loss the number of runs that ended at a proven global minimum, the largest gap
+    f - (lower bound on f*), the largest |f - f*|, NC1-NC3, and the time. Writes a folder with
+    results.json, one .npz of arrays per loss, table.tex and, with --figures, figures.
     """
 
     starts: int = 20
-    """Random starts per loss."""
+    """Number of random starts per loss."""
     scale: float = 0.1
     """Standard deviation of the entries of a start."""
     seed: int = 0
-    """Seed of the starts; start i depends on the seed and i alone."""
+    """Seed of the starts; start i depends only on the seed and i."""
     method: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
         "newton"
     )
@@ -35,23 +35,23 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     tol: float | None = None
     """Gradient norm at which a run has converged. None: min(1e-10, 1e-6 mu)."""
     gap_tol: float | None = None
-    """Gap, relative to f(0) - f*, that counts as the global minimum. None: 1e-6."""
+    """Largest gap of a global minimum, relative to f(0) - f*. None: 1e-6."""
     max_steps: int | None = None
-    """Most steps of a run. None: the solver's own."""
+    """Largest number of steps of a run. None: the solver's default."""
     float32: bool = False
-    """Solve in single precision, as accelerators do fastest; finish and certify in double."""
+    """Solve in single precision, which is fastest on accelerators; finish and certify in double."""
     out: Path | None = None
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
     save: Literal["best", "all", "none"] = "best"
-    """Whose W, H, b to store: of the run with the lowest f, of every run, of none."""
+    """Store W, H, b of the run with the lowest f, of all runs, or of none."""
     figures: bool = False
-    """Draw figures: PNG, PDF and CSV of each. A finished folder is drawn without solving again."""
+    """Draw figures: PNG, PDF and CSV of each. A finished run, named by --out, is not repeated."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
     def run(self) -> int:
-        """Run every loss; partial results survive an interruption."""
+        """Run loss by loss; an interruption keeps finished losses."""
         from ufm.cli.parsing.jax import configure
         from ufm.runs.run_folder import RunFolder
 
@@ -71,7 +71,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         return 0
 
     def _check(self, _: "dict[str, Problem]") -> None:
-        """Refuse what the problems themselves do not."""
+        """Check the options that the problems do not check."""
         from ufm.certificates.certificate import check_tolerance
         from ufm.solvers import check_options
 
@@ -85,7 +85,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     def _report(
         self, problems: "dict[str, Problem]", results: "list[LossResult]", folder: "RunFolder"
     ) -> None:
-        """table.tex, and the figures. The numbers are printed and stored by now."""
+        """Write table.tex and the figures, after printing and storing the numbers."""
         from ufm.report.runs.latex import latex_table
         from ufm.runs.loss_summary import summarise
 
@@ -105,7 +105,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
                 folder.add(f"figures/{name}", content)
 
     def _record(self, problem: "Problem", result: "LossResult", folder: "RunFolder"):
-        """What the figures show: every run's history, and the way of the one with the lowest f."""
+        """The data of the figures: the histories of all runs, and the trajectory of the best."""
         import jax
         import jax.numpy as jnp
 

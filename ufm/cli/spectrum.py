@@ -15,56 +15,56 @@ if TYPE_CHECKING:
     from ufm.spectra.along_run import SpectrumPath
     from ufm.spectra.at_points import SpectrumRecord
 
-#: What says which problem it is: a file brings its own.
+#: The options of the problem, which a file replaces.
 _PROBLEM = [x for x in ProblemOptions.__struct_fields__ if x not in Options.__struct_fields__]
 _OF_RUNS = ("points", "solver", "seed", "scale", "max_steps")
 
 
 class Spectrum(ProblemOptions, frozen=True, kw_only=True):
-    """Eigenvalues of the Hessian: how many are negative, zero, positive, and where they are.
+    """Compute the eigenvalues of the Hessian with their multiplicities.
 
-    Without FILE, at the global minimum of the problem that the flags describe, all of them with
-    multiplicities, whatever its size; at the origin with --at origin. With FILE, at that point.
-    With --along run, at moments of one run of a solver: exact counts, smallest and largest.
+    Without FILE, at the global minimum of the problem that the flags describe, for any size, or
+    at the origin with --at origin. With FILE, at the point in the file. With --along run, at steps
+    of one run of a solver: exact numbers of negative, zero and positive eigenvalues, and both ends.
 
-    Zeros come in families: rotating the features changes nothing, so that many are forced. A
-    minimum whose other eigenvalues are all positive is as good as isolated.
+    Rotations of the features do not change f, so that many eigenvalues are zero. If all others are
+    positive, a minimum is isolated up to rotations.
 
-    The last column says where an eigenvalue comes from: lambda_H + s^2 chi, deviations of features
-    from their class mean; outside the row space, directions that no class uses yet; trivial,
-    standard, (K-2, 2), (K-2, 1, 1), class means, by the symmetry that permutes the classes.
+    The last column names the origin of an eigenvalue. lambda_H + s^2 chi: deviations of features
+    from their class mean. Outside the row space: directions that W and H do not use. Trivial,
+    standard, (K-2, 2), (K-2, 1, 1): class means, by representation of the permutations of classes.
     """
 
     file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = None
-    """An .npz that ufm solve stored (its folder names the problem), or a last layer as for
-    ufm certify."""
+    """An .npz stored by ufm solve, whose folder has the problem, or a file for ufm certify."""
     at: Literal["minimum", "origin", "frame"] | None = None
-    """Where, without FILE: the global minimum; W = H = 0 with the best bias; the simplex ETF or
-    other frame, global or not (fl beyond the collapse threshold). None: minimum."""
+    """The point, without FILE: the global minimum; the origin, with its optimal bias; or the frame.
+    The frame is the simplex ETF or its analogue, which for fl may not be the minimum.
+    None: minimum."""
     along: Literal["run"] | None = None
-    """Follow a run from a random start instead."""
+    """Follow a run from a random start instead of a point."""
     method: Literal["auto", "closed_form", "collapsed", "dense", "lanczos"] = "auto"
-    """How: closed_form (balanced classes), collapsed (features equal within classes), dense (any
-    point, to 10,000 dimensions), lanczos (any point, both ends only)."""
+    """closed_form needs balanced classes, collapsed needs equal features within classes.
+    dense takes any point, up to 10,000 dimensions; lanczos takes any point, but only both ends."""
     points: int = 12
-    """Moments of a run to look at."""
+    """Number of steps of the run to examine."""
     solver: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
         "newton"
     )
-    """Whose run it is."""
+    """The solver of the run."""
     scale: float = 0.1
     """Standard deviation of the entries of the start."""
     max_steps: int | None = None
-    """Most steps of the run. None: the solver's own."""
+    """Largest number of steps of the run. None: the solver's default."""
     out: Path | None = None
     """Folder for spectrum.npz, spectrum.csv and spectrum.json. None: nothing is written."""
     figures: bool = False
-    """Draw them into the folder too: PNG, PDF and CSV."""
+    """Draw the eigenvalues into the folder: PNG, PDF and CSV."""
     json: bool = False
     """Print JSON on standard output instead of the table."""
 
     def run(self) -> int:
-        """Compute, write, print. Nothing is written unless all was computed."""
+        """Compute, write, print. Files are written only if all computations succeed."""
         from ufm.cli.output import spectrum_output as output
         from ufm.cli.parsing.jax import configure
 
@@ -89,7 +89,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
         return 0
 
     def _check(self) -> None:
-        """Refuse options that contradict each other, and what the library does not refuse."""
+        """Refuse contradictory options, and invalid ones that the library does not refuse."""
         from ufm.solvers import check_options
 
         default = type(self)()
@@ -100,7 +100,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
             for name in ("at", "along", *_PROBLEM):
                 if name in given:
                     raise ValueError(
-                        f"{self.file} is a point of a problem of its own: leave out `{name}`"
+                        f"{self.file} is a point with its own problem: leave out `{name}`"
                     )
         if self.along is None:
             for name in _OF_RUNS:
@@ -119,7 +119,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
         check_options(self.solver, None, self.max_steps)
 
     def _records(self) -> "tuple[list[SpectrumRecord], tuple[str, ...]]":
-        """The spectra, and what is to be said of the file."""
+        """The spectra, and notes on the file."""
         from ufm.cli.output.progress import waiting
         from ufm.spectra.at_points import record_at, record_of
 
@@ -184,5 +184,5 @@ def _load(path: Path):
     try:
         return load_solution(path)
     except ValueError as error:
-        # Of what `ufm certify` can be told beside the file this command is told nothing.
+        # This command has none of the options of `ufm certify` besides the file.
         raise ValueError(str(error).split(", or give `")[0].replace("`", "")) from None

@@ -1,4 +1,4 @@
-"""`ufm store`: what a sweep has found, as a table."""
+"""`ufm store`: query, export and repair the results of a sweep."""
 
 import dataclasses
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Print the finished cells where a condition holds: an SQL WHERE clause on the columns.
+    """Print the finished cells that satisfy an SQL WHERE clause on the columns.
 
-    The columns are those of `ufm store export`; text stands in single quotes, and what is unknown
-    or not there is NULL: no bias is "lam_b IS NULL".
+    The columns are those of `ufm store export`. Put text in single quotes. Missing and unknown
+    values are NULL: "lam_b IS NULL" selects cells without a bias.
     """
 
     where: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONDITION")]
@@ -42,17 +42,17 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write the finished cells as a table: .csv, or .parquet (with the extra `parquet`)."""
+    """Write the finished cells to a table: .csv, or .parquet (with the extra `parquet`)."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """Where to: its ending decides the format."""
+    """The file; its ending decides the format."""
     where: str = ""
-    """Only the cells where this condition holds, as in `ufm store query`."""
+    """Write only cells that satisfy this condition, as in `ufm store query`."""
     store: Path | None = None
     """Folder of the sweep. None: the one last changed in ufm-results."""
 
     def run(self) -> int:
-        """Write the file, say how many."""
+        """Write the file and print the number of cells."""
         from ufm.sweep import export_table
 
         count = export_table(_opened(self.store), self.file, self.where)
@@ -62,13 +62,13 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Reindex:
-    """Make the index anew from the batches, and check all their data."""
+    """Rebuild the index from the batches, and check all their data."""
 
     store: Path | None = None
     """Folder of the sweep. None: the one last changed in ufm-results."""
 
     def run(self) -> int:
-        """Rebuild, say what was found."""
+        """Rebuild the index and print a summary."""
         from ufm.sweep import reindex
 
         store = _opened(self.store)
@@ -89,10 +89,10 @@ _Action = Union[  # noqa: UP007  # each alternative is annotated
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Look into the results of a sweep: query them, export them, make their index anew."""
+    """Query or export the results of a sweep, or rebuild their index."""
 
     action: Annotated[_Action, tyro.conf.OmitArgPrefixes]
-    """What to do."""
+    """The action."""
 
     def run(self) -> int:
         """Run the action."""
@@ -100,7 +100,7 @@ class Store:
 
 
 def _opened(path: Path | None) -> "SweepStore":
-    """The folder's store, or the one last changed."""
+    """Open the store of the folder, or the one last changed."""
     from ufm.sweep import open_store
 
     if path is not None:

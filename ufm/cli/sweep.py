@@ -1,4 +1,4 @@
-"""`ufm sweep`: many problems from a file, each run certified, no result lost."""
+"""`ufm sweep`: run many problems from a file, and certify each run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Run a sweep: every combination of problems, losses, solvers and starts in a TOML file.
+    """Run all combinations of problems, losses, solvers and starts in a TOML file.
 
-    Of networks, losses, epochs and seeds, if the file has a table [network]. Any field may be a
-    value, a list, or a range such as { from = 1e-5, to = 1e-2, num = 10, spacing = "log" }, also
-    with times = "threshold", in multiples of the decay at which the minimum collapses. Run the same
-    command again to go on after an interruption: no finished run is computed twice. Ctrl-C ends
-    after the batch.
+    If the file has a table [network], run combinations of networks, losses, epochs and seeds. A
+    field may be a value, a list, or a range: { from = 1e-5, to = 1e-2, num = 10, spacing = "log" }.
+    A range with times = "threshold" is in multiples of the collapse threshold. Run the same command
+    again to continue after an interruption: no finished run is computed twice. Ctrl-C stops after
+    the current batch.
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.toml")]
-    """The sweep; sweeps/ has examples."""
+    """The TOML file; sweeps/ has examples."""
     out: Path | None = None
     """Folder of the results. None: ufm-results/ and the name of the file."""
     dry_run: bool = False
-    """Print the cells, the compilations and an estimate, which times a few cells; write nothing."""
+    """Print the cells, the compilations and an estimate from a few timed cells; write nothing."""
     shard: str | None = None
-    """Only part i of n, as i/n: for as many processes on one folder, such as a job array."""
+    """Run only part i of n, as i/n, for n processes on one folder, such as a job array."""
     dask: str | None = None
-    """Address of a Dask scheduler, whose workers compute, such as tcp://10.0.0.1:8786."""
+    """Address of a Dask scheduler whose workers compute, such as tcp://10.0.0.1:8786."""
     wait: bool = False
-    """Wait while another process works on the folder, as a job does that was queued again: one of
-    another machine counts as dead after ten minutes without a sign of life."""
+    """Wait while another process uses the folder, for example after a job was queued again.
+    A process of another machine counts as dead after ten minutes without a sign of life."""
     json: bool = False
     """Print the summary, or with --dry-run the plan and all its cells, as JSON."""
 
     def run(self) -> int:
-        """Load, run, say what came out."""
+        """Load, run, and print the results."""
         from ufm.cli.parsing.jax import configure
         from ufm.sweep.provenance import continue_with_threads
 
@@ -89,7 +89,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     raise ValueError(f"{error} ({_counted(last[-1])})") from None
                 raise
         if last[-1].before + last[-1].done < last[-1].total:
-            tell(f"Interrupted: {_counted(last[-1])}. Go on with: {self._again()}")
+            tell(f"Interrupted: {_counted(last[-1])}. Continue with: {self._again()}")
             return 130
         self._show(store)
         return 0
@@ -141,7 +141,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def _load(file: Path) -> "Loaded":
-    """The sweep of a file: over networks if it has a table of that name, else over problems."""
+    """Load a sweep: over networks if the file has a table [network], else over problems."""
     from ufm._support import settings
 
     if "network" in settings.read(file):

@@ -6,7 +6,7 @@ from ufm.cli.output.print import say
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Print the versions that decide the numbers."""
+    """Print the versions of ufm and the libraries that affect its numbers."""
 
     def run(self) -> int:
         import importlib.metadata  # slow, as platform is; `ufm --help` needs neither

@@ -1,10 +1,10 @@
 r"""φ(s): a softmax loss at equal margins s = z_k − z_j, j ≠ k, and the bound on f that it gives.
 
-φ is convex for CE and LS; for FL it is concave below the margin s_c at which p_k = p*(γ) and convex
-above it, so that a global minimum of φ + c s over an interval is one of its ends, s_c, or the
-single stationary point beyond s_c: no scan is needed to be sure.
+φ is convex for CE and LS. For FL it is concave below the margin s_c at which p_k = p*(γ), and
+convex above. A global minimum of φ + c s over an interval is therefore one of its ends, s_c, or the
+single stationary point beyond s_c, so that no scan is needed.
 
-Everything is elementwise, in NumPy on the host and in JAX within a program.
+All functions are elementwise, in NumPy on the host and in JAX within a program.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from ufm._support.bisection import bisect
 from ufm._support.namespace import namespace
 from ufm.losses import Focal, SoftmaxLoss
 
-#: No bracket goes further: φ has its limits there.
+#: End of every bracket: φ has reached its limits there.
 _FAR = 1e4
 
 
@@ -41,7 +41,7 @@ class MarginLoss:
         return slope if tilt is None else slope + tilt * others
 
     def inflection(self, like: Any) -> Any:
-        """s_c: φ is convex on [s_c, ∞) and concave on (−∞, s_c]; −1e4 where convex throughout."""
+        """s_c: φ is convex on [s_c, ∞) and concave on (−∞, s_c]; −1e4 if φ is convex everywhere."""
         if not isinstance(self.loss, Focal):
             return namespace(like).full_like(like, -_FAR)
         p = self.loss.convex_above()
@@ -51,22 +51,22 @@ class MarginLoss:
         return xp.where(p > 0, margin, -_FAR) + xp.zeros_like(like)
 
     def stationary(self, slope: Any, low: Any) -> Any:
-        """The s ≥ low with φ'(s) = −slope, φ convex on [low, ∞); `low` where φ' > −slope there."""
+        """The s ≥ low with φ'(s) = −slope, for φ convex on [low, ∞); `low` if φ'(low) > −slope."""
         far = namespace(low).full_like(low, _FAR)
         return bisect(lambda s: self.slope(s) + slope >= 0.0, low, far)
 
     def argmin(self, slope: Any, low: Any) -> Any:
-        """argmin over s ≥ low of φ(s) + slope·s: exact, see the module."""
+        """argmin over s ≥ low of φ(s) + slope·s, exact as the module explains."""
         xp = namespace(slope, low)
         top = self.stationary(slope, xp.maximum(low, self.inflection(low)))
         better = self.value(top) + slope * top < self.value(low) + slope * low
         return xp.where(better, top, low)
 
     def tie(self, zero: Any) -> Any:
-        """The s ≥ s_c whose tangent of φ meets φ(zero) at `zero`; `zero` where s_c is below it.
+        """The s ≥ s_c whose tangent of φ meets φ(zero) at `zero`; `zero` if s_c is below it.
 
-        With the decay that makes s critical, s and `zero` have one value: φ(s) − (s − zero) φ'(s)
-        decreases in s on the convex branch.
+        At the decay for which s is critical, s and `zero` have the same value. φ(s) − (s − zero)
+        φ'(s) decreases in s on the convex branch.
         """
         if self.loss.is_convex():
             return zero
@@ -81,15 +81,15 @@ class MarginLoss:
 
 
 def margin_bound(phi: MarginLoss, c: Any, lam_b: Any) -> Any:
-    r"""A number that f never falls below, for balanced classes, c = μ √n (K−1).
+    r"""A lower bound on f for balanced classes, c = μ √n (K−1).
 
     Without bias: min_{s≥0} φ(s) + c s. With a trained bias, for every multiplier ν,
 
         f ≥ min_s φ(s) + m_ν(s),   m_ν(s) = min_δ c|s−δ| + νδ + aδ²,   a = λ_b (K−1)²/(2K),
 
-    m_ν convex with slope clip(ν + 2as, −c, c). The best over a fixed grid of ν, which holds
-    ν = c, exact for c ≤ 1, −φ'(0), exact where the origin is the minimum, and 1, the last bounded
-    choice for a free bias; the rest of the grid catches what lies between.
+    with m_ν convex of slope clip(ν + 2as, −c, c). The bound is the best over a fixed grid of ν. The
+    grid contains ν = c, exact for c ≤ 1; −φ'(0), exact where the origin is the minimum; and 1, the
+    largest ν with a finite bound for a free bias. Its other points cover the range in between.
     """
     xp, zero = namespace(c), namespace(c).zeros_like(c)
     if lam_b is None:
@@ -105,7 +105,7 @@ def margin_bound(phi: MarginLoss, c: Any, lam_b: Any) -> Any:
 
 
 def _bounds_at(phi: MarginLoss, c: Any, a: Any, nu: Any) -> Any:
-    """min_s φ(s) + m_ν(s), never too high: exact on the convex branch, below s_c by intervals."""
+    """Bound min_s φ(s) + m_ν(s) from below: exact on the convex branch, by intervals below s_c."""
     xp = namespace(c)
     free, safe = a <= 0, xp.where(a <= 0, 1.0, a)
     # Where the slope of m_ν reaches c and −c; never, for a free bias.

@@ -8,9 +8,9 @@ With class means h̄_k, global mean h̄_G, H̃ = [h̄_k − h̄_G] (d×K), P = I
     NC3 = ‖WH̃/‖WH̃‖_F − P/√(K−1)‖_F                 classifier and means are aligned
     NC4 = share of samples whose argmax logit is not the nearest class mean
 
-(Papyan, Han & Donoho, 2020; Zhu et al., 2021; Zhou et al., 2022.) NC1 does not see variability
-orthogonal to the class means, so trace Σ_W / trace Σ_B stands beside it. Where a metric is
-undefined (at the origin there is no direction to compare) it is NaN.
+(Papyan, Han & Donoho, 2020; Zhu et al., 2021; Zhou et al., 2022.) NC1 ignores variability
+orthogonal to the class means, so trace Σ_W / trace Σ_B is reported too. A metric is NaN where it is
+undefined, for example at the origin, which has no directions to compare.
 
     >>> metrics = nc_metrics(problem, solution.params)
     >>> max(float(x) for x in (metrics.nc1, metrics.nc2, metrics.nc3)) < 1e-6
@@ -39,7 +39,7 @@ _Number = Float[np.ndarray | Array, "*batch"]
 
 @pytree()
 class NCMetrics(Shown):
-    """NC1–NC4 and trace Σ_W / trace Σ_B; see the module's formulas. NaN where undefined."""
+    """NC1–NC4 and trace Σ_W / trace Σ_B by the module's formulas; NaN where undefined."""
 
     nc1: _Number
     nc2: _Number
@@ -63,7 +63,7 @@ def simplex_basis(num_classes: int) -> Float[np.ndarray, "K K-1"]:
 
 
 def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int):
-    """A uniformly random d×r matrix with orthonormal columns; needs rank ≤ dim."""
+    """Draw a uniformly random d×r matrix with orthonormal columns; needs rank ≤ dim."""
     random, key = generator(key, dim * rank)
     gaussian = random.normal(key, (dim, rank), jnp.result_type(float))
     xp = namespace(gaussian)
@@ -73,7 +73,7 @@ def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int):
 
 
 def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array, "K d"]:
-    """K unit vectors with inner products −1/(K−1), randomly oriented.
+    """Draw K unit vectors with inner products −1/(K−1), randomly oriented.
 
     Args:
         key: Random key of the orientation.
@@ -84,7 +84,7 @@ def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array,
         The vectors as rows, (K, d).
 
     Raises:
-        ValueError: d < K−1: no such frame exists.
+        ValueError: d < K−1, where no such frame exists.
     """
     if dim < num_classes - 1:
         raise ValueError(
@@ -97,7 +97,7 @@ def simplex_etf(key: Key[Array, ""], num_classes: int, dim: int) -> Float[Array,
 
 
 def class_means(problem: Problem, params: Params) -> Float[Array, "d K"]:
-    """h̄_k as columns, weighted by the samples that each column stands for."""
+    """h̄_k as columns; each column of H is weighted by its number of samples."""
     samples = problem.samples(params.H.dtype)
     return matmul(features(problem, params), _averages(problem, samples))
 
@@ -109,7 +109,7 @@ def _averages(problem: Problem, samples: Any) -> Any:
 
 
 def _scaled(x: Any) -> Any:
-    """x over its largest entry, on which no metric depends: squares of the rest are numbers."""
+    """Divide by the largest entry, so that squares do not overflow; no metric depends on it."""
     xp = namespace(x)
     largest = xp.max(xp.abs(x))
     return x / xp.where(largest > 0, largest, xp.ones_like(largest))
@@ -154,7 +154,7 @@ def _nc_metrics(problem: Problem, params: Params) -> NCMetrics:
 
 
 def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
-    """The formulas of the module, in NumPy or in JAX."""
+    """Compute the module's formulas, in NumPy or in JAX."""
     xp, dtype, classes = namespace(params.W), params.W.dtype, problem.num_classes
     W, h = _scaled(params.W), params.H
     samples = xp.ones(problem.num_columns, dtype)
@@ -170,7 +170,7 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     deviations = h - means @ _membership(problem, dtype).T
     within = xp.sum(deviations**2 * share[None, :])
     between = xp.sum(centred**2) / classes
-    # Class means that differ by rounding only define no directions.
+    # Class means that differ only by rounding define no directions.
     noise = 16 * float(np.finfo(dtype).eps) * xp.max(xp.linalg.norm(h, axis=0))
     spread = xp.linalg.norm(centred)
     distinct = xp.isfinite(spread) & (spread > noise * classes**0.5)
@@ -186,7 +186,7 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
 
 def _within_class_collapse(deviations: Any, centred: Any, share: Any) -> Any:
     xp, (dim, classes) = namespace(centred), centred.shape
-    # LAPACK never returns from an infinite entry; the caller makes it NaN.
+    # LAPACK never returns if an entry is infinite; the caller sets the result to NaN.
     finite = xp.all(xp.isfinite(centred))
     directions, sizes, _ = xp.linalg.svd(xp.where(finite, centred, 0.0), full_matrices=False)
     rank = min(dim, classes - 1)
@@ -207,8 +207,8 @@ def distance_from_frame(gram: Any) -> Any:
 
 
 def _nearest_mean_disagreement(V: Any, h: Any, means: Any, share: Any) -> Any:
-    # ‖h − h̄_k‖² up to ‖h‖², which does not change the nearest; both about the global mean, whose
-    # square would drown the differences in single precision.
+    # ‖h − h̄_k‖² without ‖h‖², which does not affect the nearest mean. Both are centred, because
+    # the square of the global mean would hide the differences in single precision.
     xp = namespace(V)
     distance = xp.sum(means**2, axis=0)[:, None] - 2.0 * means.T @ h
     differ = xp.argmax(V, axis=0) != xp.argmin(distance, axis=0)

@@ -1,12 +1,12 @@
-r"""The critical point W = H = 0, with the bias that is best there.
+r"""The critical point W = H = 0, with its optimal bias.
 
-Logits are b for every sample, so that what is left is a function of K numbers,
+The logits of every sample are b, so that f is a function of K numbers,
 
     φ(b) = Σ_k (n_k/N) L(b, k) + λ_b/2 ‖b‖²,      ∇φ(b) = Σ_k (n_k/N) ∇L(b, k) + λ_b b = 0,
 
-minimised by Newton steps. With ∇φ = 0 the point is critical whatever the class counts: the
-gradients GHᵀ and WᵀG vanish with H and W. Cross-entropy with a free bias has log priors,
-b_k = log(n_k/N) up to a shift; MSE has b_k = (n_k/N)/(1 + λ_b).
+minimised by Newton steps. If ∇φ = 0, the point is critical for any class counts, because the
+gradients GHᵀ and WᵀG vanish with H and W. For cross-entropy with a free bias, b consists of log
+priors, b_k = log(n_k/N) up to a shift; for MSE, b_k = (n_k/N)/(1 + λ_b).
 
     >>> skewed = Problem(loss=CrossEntropy(), class_counts=(6, 2), dim=2,
     ...                  lam_w=5e-3, lam_h=5e-3, lam_b=0.0)
@@ -26,18 +26,18 @@ from ufm.model.params import Params
 from ufm.model.problem import Problem
 
 _MOST_STEPS = 100
-#: Eigenvalues of ∇²φ below this part of the largest are those of a shift that changes nothing.
+#: Eigenvalues of ∇²φ below this fraction of the largest belong to a shift that leaves φ unchanged.
 _FLAT = 1e-13
 
 
 def origin(problem: Problem) -> Params:
-    """The critical point W = 0, H = 0 with the best bias.
+    """Compute the critical point W = 0, H = 0 with its optimal bias.
 
     Args:
         problem: The problem.
 
     Returns:
-        The point: W (K, d), H (d, N) and b (K,), or None where the problem has no bias.
+        The point: W (K, d), H (d, N) and b (K,), or None if the problem has no bias.
     """
     dtype = jnp.result_type(float)
     return Params(
@@ -48,9 +48,9 @@ def origin(problem: Problem) -> Params:
 
 
 def origin_bias(problem: Problem) -> Float[Array, " K"]:
-    """A stationary b of φ, a minimum where the loss is convex; sums to 0 where a shift is free.
+    """A stationary b of φ, a minimum if the loss is convex; its sum is 0 if a shift is free.
 
-    Raises `ValueError` where Newton's steps do not get there.
+    Raises `ValueError` if Newton's steps do not converge.
     """
     b = np.zeros(problem.num_classes)
     value, gradient, curvature = _derivatives(problem, b)
@@ -63,7 +63,7 @@ def origin_bias(problem: Problem) -> Float[Array, " K"]:
             )
         sizes, vectors = np.linalg.eigh(curvature)
         steep = np.abs(sizes) > _FLAT * np.max(np.abs(sizes))
-        # |λ| makes a step downhill where the focal loss is not convex.
+        # |λ| gives a descent step where the focal loss is not convex.
         inverse = np.where(steep, 1.0 / np.where(steep, np.abs(sizes), 1.0), 0.0)
         step = -vectors @ (inverse * (vectors.T @ gradient))
         slope = float(gradient @ step)
@@ -72,7 +72,7 @@ def origin_bias(problem: Problem) -> Float[Array, " K"]:
             trial = b + length * step
             after = _derivatives(problem, trial)
             enough = value + 1e-4 * length * slope
-            # Close to the end φ changes by less than its rounding: there the gradient decides.
+            # Near convergence φ changes by less than its rounding error, so the gradient decides.
             if after[0] <= enough or (after[0] <= enough + 1e-14 and _norm(after[1]) < size):
                 break
             length /= 2.0
@@ -94,7 +94,7 @@ def _arrived(b: np.ndarray, size: float) -> Float[Array, " K"]:
 
 
 def _small(b: np.ndarray) -> float:
-    """Gradients that rounding leaves: terms of order 1 and λ_b b, added up K times."""
+    """The rounding error of the gradient: sums of K terms of order 1 and λ_b b."""
     return 1e-12 * (1.0 + float(np.max(np.abs(b))))
 
 
@@ -111,7 +111,7 @@ def _derivatives(problem: Problem, b: np.ndarray) -> tuple[float, np.ndarray, np
 def _at(
     problem: Problem, b: Float[Array, " K"]
 ) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
-    """φ, ∇φ and ∇²φ; one class after another, so that K matrices are never held at once."""
+    """φ, ∇φ and ∇²φ, accumulated class by class, so that K matrices are never stored."""
     sizes = class_sizes(problem, b.dtype)
     shares = sizes / jnp.sum(sizes)
     lam_b = jnp.asarray(problem.lam_b, b.dtype)

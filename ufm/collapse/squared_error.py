@@ -1,7 +1,7 @@
-r"""Rescaled squared error at symmetric points: two piecewise linear equations, and their dual.
+r"""Rescaled squared error at symmetric points: two piecewise linear equations and a dual bound.
 
 m = τ/K + b₀, the mean level of the logits, is split between τ (cost μ√n |τ|) and b₀ (cost
-λ_b K b₀²/2) by b₀ = min(m, μ√n/λ_b). Everything is elementwise, in NumPy or in JAX.
+λ_b K b₀²/2) by b₀ = min(m, μ√n/λ_b). All functions are elementwise, in NumPy or in JAX.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ufm.losses import MSE
 
 @dataclasses.dataclass(frozen=True)
 class SquaredError:
-    """The problem of one sample a class: κ and M of the loss, μ√n, and λ_b or None."""
+    """The problem with one sample per class: κ and M of the loss, μ√n, and λ_b or None."""
 
     loss: MSE
     num_classes: int
@@ -25,7 +25,7 @@ class SquaredError:
 
     @property
     def level_cap(self) -> Any:
-        """μ√n/λ_b, the most that b₀ takes of m."""
+        """μ√n/λ_b, the largest part of m that b₀ takes."""
         if self.lam_b is None:
             return 0.0 * self.rate
         xp = namespace(self.rate, self.lam_b)
@@ -45,7 +45,7 @@ class SquaredError:
         return namespace(m).maximum(pull / curvature, 0.0)
 
     def level(self) -> Any:
-        """The m at which the derivative of min_ρ f in m, which increases, turns positive."""
+        """The m at which the increasing derivative of min_ρ f with respect to m turns positive."""
         scale, target, k = self.loss.scale, self.loss.target, self.num_classes
         low = 0.0 * (self.rate + target + scale)
         xp = namespace(low)
@@ -84,14 +84,14 @@ class SquaredError:
         return (scale * self.loss.target - (scale - 1.0) * self.origin_level()) / self.num_classes
 
     def lower_bound(self) -> float:
-        """A number that f never falls below, its rounding included, by duality; on the host.
+        """A lower bound on f by duality that allows for rounding; on the host.
 
         A dual point has one entry u on the label and w elsewhere, in units of a sample's:
 
             f ≥ −(u²/(2κ) + Mu + (K−1) w²/2) − (u + (K−1)w)²/(2Kλ_b),
 
         if |u − w| and |u + (K−1)w|, the singular values of G times K√n, are at most Kμ√n; a free
-        bias wants u + (K−1)w = 0. At the minimum ∇g is optimal.
+        bias requires u + (K−1)w = 0. The optimal dual point is ∇g at the minimum.
         """
         scale, target, k = float(self.loss.scale), float(self.loss.target), self.num_classes
         rho, tau, bias, _ = map(float, self.minimum())
@@ -106,7 +106,7 @@ class SquaredError:
         u, w = ((k - 1) * across + along) / k, (along - across) / k
         bias_term = along**2 / (2 * k * lam_b) if lam_b else 0.0
         terms = np.array([u**2 / (2 * scale), target * u, 0.5 * (k - 1) * w**2, bias_term])
-        # Errors of u and w, which may be differences of larger numbers, and of the terms.
+        # Errors of the terms, and of u and w, which may be differences of larger numbers.
         size_u, size_w = ((k - 1) * abs(across) + abs(along)) / k, (abs(along) + abs(across)) / k
         errors = (abs(u) / scale + target) * size_u + (k - 1) * abs(w) * size_w
         return float(-np.sum(terms) - 16 * eps * (errors + np.sum(np.abs(terms))))

@@ -1,22 +1,22 @@
-r"""The one-dimensional side of a balanced problem: what the symmetric minimum is, in scalars.
+r"""The symmetric minimum of a balanced problem, computed from scalars.
 
 With K balanced classes of n samples, the candidates for a global minimum are
 
     Z = (ρ P + (τ/K) 11ᵀ) ⊗ 1_nᵀ,   b = b₀ 1,   P = I − 11ᵀ/K,
 
-and on them f is a function of three scalars. For shift-invariant losses with the contrastive
-property of [Z22] (CE, LS, FL) τ = b₀ = 0 and, with φ(s) the loss at margin s = z_k − z_j for all
-j ≠ k, the best symmetric value is
+on which f is a function of three scalars. For shift-invariant losses with the contrastive property
+of [Z22] (CE, LS, FL), τ = b₀ = 0. With φ(s) the loss at margin s = z_k − z_j for all j ≠ k, the
+best symmetric value is
 
     min_{s≥0} φ(s) + c s,   c = μ √n (K−1),   μ = √(λ_W λ_H),   ρ* = argmin.
 
-Without a bias it is the global minimum, convex loss or not: ‖Z‖_* ≥ √n (K−1) mean_i |s_i| for the
-mean margins s_i, and L ≥ φ(mean margin). With one see `margin_lower_bound`. That ρ* is unique for
-every c, the other property of [Z22], holds for CE and LS, but for FL only where 1/K ≥ p*(γ)
-(K ≤ 23, 17, 17 at γ = 1, 2, 3): beyond, the origin and a frame tie where ρ* jumps.
+Without a bias this is the global minimum, even if the loss is not convex: ‖Z‖_* ≥ √n (K−1) mean_i
+|s_i| for the mean margins s_i, and L ≥ φ(mean margin). For a bias see `margin_lower_bound`. The
+other property of [Z22], that ρ* is unique for every c, holds for CE and LS. For FL it holds only if
+1/K ≥ p*(γ) (K ≤ 23, 17, 17 at γ = 1, 2, 3); otherwise the origin and a frame tie where ρ* jumps.
 
-See `ufm.collapse.margin_loss` for φ, `ufm.collapse.squared_error` for MSE. All of it is NumPy on
-the host, where nothing is compiled; within a transformation it is JAX.
+See `ufm.collapse.margin_loss` for φ and `ufm.collapse.squared_error` for MSE. Computations are
+NumPy on the host, where nothing is compiled, and JAX within a transformation.
 
     >>> large = Problem.balanced(loss=CrossEntropy(), num_classes=10, per_class=100, dim=16,
     ...                          lam_w=5e-4, lam_h=5e-4, lam_b=None)
@@ -64,7 +64,7 @@ class CollapseThreshold(Shown):
 
 
 def supported(problem: Problem) -> bool:
-    """Balanced classes and a loss whose symmetric minimum is known."""
+    """Whether classes are balanced and the symmetric minimum of the loss is known."""
     loss = problem.loss
     return problem.per_class is not None and isinstance(loss, SoftmaxLoss | MSE)
 
@@ -80,7 +80,7 @@ def _balanced_size(problem: Problem) -> int:
 
 
 def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
-    """The best point of a balanced problem that is symmetric in the classes, in closed form.
+    """Compute the best point of a balanced problem that is symmetric in the classes.
 
     Args:
         problem: A balanced problem with a loss of the library.
@@ -104,7 +104,7 @@ def _at_margin(phi: MarginLoss, slope: Any, rho: Any) -> SymmetricMinimum:
 
 
 def _rate(problem: Problem) -> Any:
-    """μ√n: all that n, λ_W and λ_H are to the scalars."""
+    """μ√n, through which alone n, λ_W and λ_H enter the scalars."""
     problem, root = settled(problem), _balanced_size(problem) ** 0.5
     return problem.mu(problem.lam_w.dtype) * root  # pyright: ignore[reportAttributeAccessIssue]  # settled: an array
 
@@ -124,10 +124,11 @@ def _array(x: Any) -> Any:
 
 
 def symmetric_frame(problem: Problem) -> SymmetricMinimum:
-    """The symmetric critical point with ρ > 0 that is a minimum in ρ, global or not; else NaN.
+    """The symmetric critical point with ρ > 0 that is a local minimum in ρ; NaN if there is none.
 
-    The global minimum below the collapse threshold. The focal loss keeps it beyond, up to the decay
-    −φ'(s_c)/(√n (K−1)): φ is nowhere steeper. Raises as `symmetric_minimum`.
+    It is the global minimum below the collapse threshold. For the focal loss it exists beyond the
+    threshold, up to the decay −φ'(s_c)/(√n (K−1)), since φ is steepest at s_c. Raises as
+    `symmetric_minimum`.
     """
     rate, problem, low = _rate(problem), settled(problem), 0.0
     if isinstance(problem.loss, Focal):
@@ -141,7 +142,7 @@ def symmetric_frame(problem: Problem) -> SymmetricMinimum:
 
 
 def collapse_threshold(problem: Problem) -> CollapseThreshold:
-    """The decay beyond which the origin is the global minimum, as a value of μ = √(λ_W λ_H).
+    """Compute the decay from which on the origin is the global minimum, as μ = √(λ_W λ_H).
 
     Args:
         problem: A balanced problem; its decays are not used.
@@ -163,10 +164,10 @@ def collapse_threshold(problem: Problem) -> CollapseThreshold:
 
 
 def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
-    """A number that f never falls below but for rounding, for balanced CE, LS and FL, and every d.
+    """A lower bound on f up to rounding, for balanced CE, LS and FL and every d.
 
-    Without bias, and with one for c = μ √n (K−1) ≤ 1 and beyond the collapse, it is the symmetric
-    minimum: see `margin_bound`. Raises `ValueError` for other losses.
+    It equals the symmetric minimum without a bias; with a bias, if c = μ √n (K−1) ≤ 1 or beyond the
+    collapse threshold. See `margin_bound`. Raises `ValueError` for other losses.
     """
     rate = _rate(problem)
     if isinstance(problem.loss, MSE):
@@ -177,24 +178,24 @@ def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
 
 
 def proven_lower_bound(problem: Problem) -> float:
-    """A number that f never falls below, its rounding included; on the host.
+    """A lower bound on f that allows for rounding; on the host.
 
-    The symmetric minimum to rounding, but for the focal loss with a bias at c > 1: see
-    `margin_lower_bound`.
+    It equals the symmetric minimum up to rounding, except for the focal loss with a bias at c > 1:
+    see `margin_lower_bound`.
     """
     if isinstance(problem.loss, MSE):
         return _squared(settled(problem), _rate(problem)).lower_bound()
     bound = float(margin_lower_bound(problem))
-    # No term of the bound exceeds φ(0), and each is known to 1 + γ of its roundings.
+    # No term of the bound exceeds φ(0), and the error of each is 1 + γ roundings.
     size = abs(bound) + float(_margin_loss(settled(problem)).value(np.float64(0.0)))
     steep = float(problem.loss.smoothness()[0])
     return bound - 64 * float(np.finfo(float).eps) * steep * size
 
 
 def is_tied(problem: Problem) -> bool:
-    """Do the origin and a frame beyond the bend of φ have one value, up to rounding?
+    """Whether the origin and a frame with ρ > s_c have the same value up to rounding.
 
-    Under the focal loss where 1/K < p*(γ), at the decay at which the minimiser jumps.
+    This happens for the focal loss with 1/K < p*(γ), at the decay where the minimiser jumps.
     """
     if not isinstance(problem.loss, Focal):
         return False

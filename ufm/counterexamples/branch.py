@@ -1,15 +1,16 @@
-r"""A critical point as the decay changes: its branch, through folds and past losses of stability.
+r"""Follow the branch of a critical point as the decay changes, through folds and instabilities.
 
 λ_W and λ_H are multiplied by e^t. The point keeps its rank and its symmetry, permutations within
 blocks of classes (`ufm.hessian.structured.class_symmetry`), so that a few coordinates x of
-(W, Ĥ, b) hold the whole branch: a point that is critical among symmetric points is critical
+(W, Ĥ, b) describe the whole branch: a point that is critical among symmetric points is critical
 (Palais, 1979). In these coordinates the branch is a curve
 
     ∇f(x, t) = 0,     ∇²f ẋ + ∂_t∇f ṫ = 0,     ∂_t∇f = (λ_W W, λ_H Ĥ, 0),
 
-orthogonally to rotations. A step along its tangent (ẋ, ṫ) is followed by Newton's method in the
-plane orthogonal to it (pseudo-arclength continuation: Keller, 1977), so that nothing is singular at
-a fold, where ṫ changes sign. A minimiser would leave the branch where it becomes unstable.
+orthogonal to rotations. A step along its tangent (ẋ, ṫ) is followed by Newton's method in the plane
+orthogonal to it (pseudo-arclength continuation: Keller, 1977). The equations are then nonsingular
+at a fold, where ṫ changes sign. Minimising instead would leave the branch where it becomes
+unstable.
 
     branch = Branch(problem, means)
     branch.stability(branch.first)
@@ -44,17 +45,18 @@ from ufm.model.problem import Problem
 
 Vector = Float[np.ndarray, " q"]
 _EPS = float(np.finfo(float).eps)
-#: Newton steps of one correction. Steps below `_SHORT` go on while each halves the last.
+#: Newton steps of one correction. Steps below `_SHORT` continue while each halves the last.
 _MOST_NEWTON, _SHORT = 15, 1e-7
-#: Directions in which errors of a point are looked at, and how far.
+#: Number of directions in which errors of a point are estimated, and the distance.
 _SOFTEST, _PROBE = 8, 1e-6
 
 
 class Located(NamedTuple):
-    """A point of the branch, and the linear equations there.
+    """A point of the branch, and its linear equations.
 
-    `y` is x over its size at the first point, and t. `matrix` is the derivative of (∇f, position
-    along the tangent) by y, `by_decay` is ∂_t∇f, `G` the derivative of the losses by the logits.
+    `y` consists of x over its norm at the first point, and t. `matrix` is the derivative of (∇f,
+    position along the tangent) with respect to y, `by_decay` is ∂_t∇f, and `G` is the derivative of
+    the losses with respect to the logits.
     """
 
     y: Vector
@@ -67,7 +69,7 @@ class Located(NamedTuple):
 
     @property
     def t(self) -> float:
-        """The logarithm of the multiple of the first decays."""
+        """t, the logarithm of the decays relative to the first ones."""
         return float(self.y[-1])
 
     @property
@@ -83,7 +85,7 @@ class Located(NamedTuple):
 
 
 class Branch:
-    """The branch of a point of the class means, W, b and √n_k h̄_k (d×K), whose `first` is at t = 0.
+    """The branch through a point of the class means, W, b and √n_k h̄_k (d×K): `first`, at t = 0.
 
     Raises `ValueError` for a point that is not critical.
     """
@@ -97,7 +99,7 @@ class Branch:
             raise ValueError("the point is not critical: its W and H are not balanced")
         self.start = found
         # One copy of every representation, and the rotations in it. The first is the trivial one,
-        # along which the branch moves.
+        # which contains the branch.
         self.copies = [
             (directions(found, each), _skew(found.rows, each.matrices))
             for each in representations(found.blocks)
@@ -110,7 +112,7 @@ class Branch:
         self.first = first
 
     def corrected(self, y: Vector, along: Vector) -> Located | None:
-        """The point of the branch in the plane through y orthogonal to `along`, or None."""
+        """Find the point of the branch in the plane through y orthogonal to `along`, or None."""
         at, last = y, math.inf
         for _ in range(_MOST_NEWTON):
             here = self._equations(at, along)
@@ -154,7 +156,7 @@ class Branch:
     def _without_rotations(
         self, point: BlockPoint, G: Matrix, along: Directions, skew: Stack
     ) -> Float[np.ndarray, "q q"]:
-        """The Hessian on a copy of a representation, λ_W + λ_H in place of the rotations' zeros."""
+        """The Hessian on a copy of a representation, with λ_W + λ_H for the zeros of rotations."""
         tangents = [
             _coordinates(along, point.W @ x, -x @ point.H, np.zeros(len(point.W))) for x in skew
         ]
@@ -171,10 +173,10 @@ class Branch:
         return form + float(point.problem.lam_w + point.problem.lam_h) * T @ T.T
 
     def stability(self, at: Located) -> float:
-        """Positive where the point is a minimum up to rotations, negative where it is a saddle.
+        """Positive if the point is a minimum up to rotations, negative if it is a saddle.
 
-        The smallest of: the eigenvalues of ∇²f in the row space that are no rotation's zeros, and
-        μ − σ for the singular values σ of G whose directions lie outside it.
+        It is the smallest of the eigenvalues of ∇²f in the row space, without zeros of rotations,
+        and of μ − σ for the singular values σ of G whose directions lie outside the row space.
         """
         point, smallest = at.point, [math.inf]
         for along, skew in self.copies:
@@ -191,13 +193,13 @@ class Branch:
             return []
         left, _, _ = np.linalg.svd(point.W)
         _, _, right = np.linalg.svd(point.H)
-        # W and H occupy as many as the rank, all of them μ.
+        # W and H use rank many singular values of G, all equal to μ.
         rest = left[:, point.rank :].T @ at.G @ right[point.rank :].T
         mu = math.sqrt(float(point.problem.lam_w) * float(point.problem.lam_h))
         return [mu - float(sigma) for sigma in np.linalg.svd(rest, compute_uv=False)]
 
     def least_part(self, at: Located) -> float:
-        """The smallest part of W over what it is at the first point: at 0 the rank falls."""
+        """The smallest singular value of W relative to the first point; at 0 the rank falls."""
         if not self.start.rank:
             return math.inf
         now = np.linalg.pinv(self.start.W, rcond=1e-9) @ at.point.W
@@ -205,10 +207,10 @@ class Branch:
         return float(np.min(np.real(occupied)))
 
     def errors(self, margin: Callable[[Located], float], at: Located) -> tuple[float, float]:
-        """How far rounding can move a curvature, and t, at the point: to first order.
+        """First-order bounds on the effect of rounding on a curvature, and on t, at the point.
 
-        Rounding of the Hessian, and of ∇f, which moves the point along the singular vectors of
-        `matrix` by as much over the singular value: the softest count.
+        They include rounding of the Hessian, and rounding of ∇f, which moves the point along the
+        singular vectors of `matrix` by its size over the singular value; the smallest ones count.
         """
         point, form = at.point, at.matrix[:-1, :-1] / self.size
         largest = [float(np.linalg.norm(x, 2)) for x in (form, at.G) if x.size]
@@ -229,13 +231,13 @@ def scaled(problem: Problem, factor: float) -> Problem:
 
 
 def value_error(at: Located) -> float:
-    """What rounding leaves of f: K eps times its size, and the errors of the logits."""
+    """The rounding error of f: K eps times its size, and the errors of the logits."""
     logits = float(np.max(np.abs(at.point.W @ at.point.H)))
     return len(at.point.W) * _EPS * (at.value + logits * float(np.sum(np.abs(at.G))))
 
 
 def gradient_error(at: Located) -> float:
-    """What rounding leaves of ∇f: the sizes of its terms times √K eps (Higham & Mary, 2019)."""
+    """The rounding error of ∇f: the sizes of its terms times √K eps (Higham & Mary, 2019)."""
     point = at.point
     size_w, size_h, size_g = (float(np.linalg.norm(x)) for x in (point.W, point.H, at.G))
     logits = 1.0 + float(np.max(np.abs(point.W @ point.H)))
@@ -252,7 +254,7 @@ def _coordinates(along: Directions, W: Matrix, H: Matrix, b: np.ndarray | None) 
 
 
 def _skew(rows: Matrix, matrices: Stack) -> Float[np.ndarray, "s K K"]:
-    """Skew maps of the row space into itself within the span of a representation's matrices."""
+    """Skew maps from the row space to itself in the span of a representation's matrices."""
     inner = orthonormal(rows @ matrices @ rows)
     return orthonormal(0.5 * (inner - inner.transpose(0, 2, 1)))
 

@@ -1,20 +1,22 @@
-r"""A hunt for counterexamples: local minima that are not global.
+r"""Hunt for counterexamples: local minima that are not global.
 
-Every try draws a problem (`ufm.counterexamples.search_space`) from `fold_in(key, i)`, so that any
-try reruns alone, and looks at
+Try i draws a problem (`ufm.counterexamples.search_space`) from `fold_in(key, i)`, so that it can be
+repeated alone. It examines
 
 - the origin, and the symmetric critical point with ρ > 0 (`ufm.minimum.global_minimum.frame`),
-- the ends of Newton runs from random starts at several scales,
-- the ends of runs from the frame with the rows and features of some classes set to zero ("dead").
+- the end points of Newton runs from random starts at several scales,
+- the end points of runs from the frame with the rows and features of some classes set to zero
+  ("dead" classes).
 
-All of it in the problem of class means: nothing depends on n. A point counts as found if
+All points are those of the problem of class means, so that nothing depends on n. A point counts as
+found if
 
-    ‖∇f‖ ≤ 1e-10,   all eigenvalues of ∇²f positive but as many zeros as rotations force,
-    f > (the value of another point in hand) · (1 + 1e-8),
+    ‖∇f‖ ≤ 1e-10,   all eigenvalues of ∇²f positive except the zeros that rotations force,
+    f > (the value of another examined point) · (1 + 1e-8),
 
-eigenvalues as in `ufm.certificates.second_order`, over all features: a numerical statement about a
-critical point nearby, as LOCAL_MINIMUM is. That it is not global rests on a point with a lower
-value, not on a bound.
+with eigenvalues over all features as in `ufm.certificates.second_order`. Like LOCAL_MINIMUM, this
+is a numerical statement about a critical point nearby. The point is not global because another
+point has a lower value; no bound is used.
 
     >>> space = SearchSpace((Focal(2.0), Focal(4.0)), num_classes=(4,))
     >>> hunt(space, key, tries=2).explain()
@@ -43,13 +45,13 @@ from ufm.solvers import default_tol, solve
 
 #: Largest gradient norm of a critical point.
 CRITICAL = 1e-10
-#: A local minimum is spurious if f exceeds a lower value by more than this part of it.
+#: A local minimum is spurious if f exceeds a lower value by more than this fraction of it.
 EXCESS = 1e-8
-#: Standard deviations of random starts: at small ones runs go where the origin sends them.
+#: Standard deviations of random starts. Runs from small ones all follow the same saddles.
 _SCALES = (0.1, 1.0, 3.0)
-#: Starts with dead classes in every try, and the size of their noise relative to the frame's.
+#: Number of starts with dead classes in a try, and their noise relative to the size of the frame.
 _DEAD_STARTS, _NOISE = 2, 1e-2
-#: Features, or differences of features, shorter than this part of the longest are none.
+#: Features, or differences of features, shorter than this fraction of the longest count as zero.
 _DEAD = 0.1
 
 
@@ -58,8 +60,8 @@ class SpuriousMinimum(Shown):
     """A local minimum that is not global.
 
     `means` are W, √n_k h̄_k (d×K) and b. `index`, `zeros` and `smallest` (the smallest eigenvalue
-    that is no zero) are of ∇²f over all N features; rotations force `gauge_dimension` zeros.
-    `lower_value` is f at another point of the same problem, `lower` says which.
+    that is not zero) are those of ∇²f over all N features; rotations force `gauge_dimension` zeros.
+    `lower_value` is f at another point of the same problem, and `lower` names that point.
     """
 
     problem: Problem
@@ -92,12 +94,12 @@ class SpuriousMinimum(Shown):
 
     @property
     def rate(self) -> float:
-        """μ√n, on which alone the landscape of the class means depends."""
+        """μ√n, through which alone n and the decays affect the landscape of class means."""
         return rate(self.problem)
 
     @property
     def kind(self) -> str:
-        """The geometry in words."""
+        """Name the geometry."""
         if self.rank == 0:
             return "origin"
         if self.dead_classes:
@@ -105,7 +107,7 @@ class SpuriousMinimum(Shown):
         return "simplex ETF" if self.rank == self.problem.num_classes - 1 else f"rank {self.rank}"
 
     def explain(self) -> str:
-        """One line."""
+        """Describe the minimum in one line."""
         p = self.problem
         return (
             f"{p.loss.label()}, K={p.num_classes}, n={p.per_class}, μ√n={self.rate:.6g}: "
@@ -117,7 +119,7 @@ class SpuriousMinimum(Shown):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one try looked at: its problem, and how many points of each kind it found.
+    """The problem of one try, and its numbers of points of each kind.
 
     `lowest`: at the lowest value; `saddles`: above it, with a negative eigenvalue; `undecided`:
     above it and neither a proven saddle nor a minimum, or not critical to 1e-10.
@@ -134,7 +136,7 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Hunt(Shown):
-    """All tries of a hunt."""
+    """The results of all tries of a hunt."""
 
     space: SearchSpace
     attempts: tuple[Attempt, ...]
@@ -143,26 +145,26 @@ class Hunt(Shown):
 
     @property
     def found(self) -> tuple[SpuriousMinimum, ...]:
-        """Every local minimum that is not global, in the order of the tries."""
+        """All local minima that are not global, in the order of the tries."""
         return tuple(each for attempt in self.attempts for each in attempt.found)
 
     @property
     def points(self) -> int:
-        """Points looked at."""
+        """Number of examined points."""
         return sum(attempt.points for attempt in self.attempts)
 
     @property
     def undecided(self) -> int:
-        """Points about which nothing could be said."""
+        """Number of undecided points."""
         return sum(attempt.undecided for attempt in self.attempts)
 
     @property
     def saddles(self) -> int:
-        """Critical points with a negative eigenvalue, above the lowest value."""
+        """Number of critical points with a negative eigenvalue, above the lowest value."""
         return sum(attempt.saddles for attempt in self.attempts)
 
     def explain(self) -> str:
-        """How much was searched, and what was found, in one sentence."""
+        """Describe the search and its results in one sentence."""
         successful = sum(bool(attempt.found) for attempt in self.attempts)
         what = f"{len(self.found)} local minima that are not global, in {successful} tries"
         return (
@@ -178,12 +180,12 @@ def hunt(
     tries: int = 50,
     on_done: Callable[[Attempt], None] = lambda _: None,
 ) -> Hunt:
-    """Look for local minima that are not global, over random problems.
+    """Search random problems for local minima that are not global.
 
     Args:
         space: The losses, sizes and decays to draw from.
-        key: Random key; try i depends on it and i alone.
-        tries: How many problems.
+        key: Random key; try i depends only on it and on i.
+        tries: Number of problems.
         on_done: Called with each try.
 
     Returns:
@@ -202,7 +204,7 @@ def hunt(
 
 
 def attempt(space: SearchSpace, key: Key[Array, ""], number: int) -> Attempt:
-    """Try `number` of the hunt with this key, alone."""
+    """Make only try `number` of the hunt with this key."""
     draw, look = jax.random.split(jax.random.fold_in(key, number))
     problem = space.draw(draw)
     found = examine(problem, candidates(problem, look))
@@ -211,7 +213,7 @@ def attempt(space: SearchSpace, key: Key[Array, ""], number: int) -> Attempt:
 
 
 def candidates(problem: Problem, key: Key[Array, ""]) -> Iterator[tuple[str, Params]]:
-    """Points of the K-column problem at which to look, and where they come from."""
+    """Points of the K-column problem to examine, and their origins."""
     small = reduced_problem(problem, problem.dim)
     yield "origin", origin(small)
     base = frame(problem, small) if has_frame(problem) else None
@@ -229,7 +231,7 @@ def candidates(problem: Problem, key: Key[Array, ""]) -> Iterator[tuple[str, Par
 
 
 def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
-    """A point with the rows and features of some random classes at zero, and a little noise."""
+    """Set the rows and features of random classes to zero, and add a little noise."""
     order, noise = jax.random.split(key)
     classes = point.W.shape[0]
     alive = jnp.ones(classes).at[jax.random.permutation(order, classes)[:dead]].set(0.0)
@@ -244,9 +246,9 @@ def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
 
 
 def converged(small: Problem, start: Params) -> Params:
-    """The end of a Newton run, a thousand times closer than a solver goes by itself.
+    """The end of a Newton run with a tolerance a thousand times smaller than the default.
 
-    What the gradient leaves open is its square root: see
+    The uncertainty of a curvature is proportional to the square root of the gradient; see
     `ufm.certificates.second_order.curvature_margin`.
     """
     return solve(small, start, tol=1e-3 * float(default_tol(small, np.float64))).params
@@ -307,7 +309,7 @@ def _value_and_grad_norm(problem: Problem, point: Params) -> tuple[float, float]
 
 
 def classify(small: Problem, point: Params, grad_norm: float, spectrum: Spectrum | None) -> str:
-    """Is it a "minimum" or a "saddle", beyond what the gradient leaves open, or "undecided"?"""
+    """Whether a point is a "minimum", a "saddle", or "undecided", given its gradient."""
     if spectrum is None or not grad_norm <= CRITICAL:
         return "undecided"
     margin = curvature_margin(small, point, grad_norm)
@@ -318,15 +320,15 @@ def classify(small: Problem, point: Params, grad_norm: float, spectrum: Spectrum
 
 
 def smallest_nonzero(spectrum: Spectrum) -> float:
-    """The eigenvalue next to 0 that is no zero of the rotations."""
+    """The smallest eigenvalue that is not a zero of rotations."""
     nonzero = spectrum.eigenvalues[np.abs(spectrum.eigenvalues) > spectrum.zero_tol]
     return float(nonzero[np.argmin(np.abs(nonzero))])
 
 
 def dead_classes(point: Params) -> int:
-    """Classes with features next to nothing, or next to those of another class, beside the longest.
+    """Number of classes whose feature is near zero, or near that of another class.
 
-    A few dead classes have none; more of them share one, opposite to the mean of the others.
+    A few dead classes have zero features; more of them share one, opposite to the mean of the rest.
     """
     products = np.asarray(point.H.T @ point.H)
     squares = np.diag(products)

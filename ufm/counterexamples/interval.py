@@ -1,4 +1,4 @@
-r"""The decays at which a point stays a local minimum that is not global.
+r"""The interval of decays at which a point is a local minimum that is not global.
 
 With everything but μ√n fixed (λ_W and λ_H change by one factor), the branch of the point is
 followed in both directions (`ufm.counterexamples.branch`) until one of these quantities changes
@@ -12,13 +12,13 @@ sign:
     loses rank         a part of W: the point becomes one of lower rank. That one changes stability
                        there, and its μ − σ says where: ṫ is zero too, and nearly so all around
 
-An end is where the first of them is zero, by Brent's method. All of them are smooth there, so that
-neither the place nor the kind of an end depends on how closely it is sought: what remains is
-rounding, divided by the slope of the quantity.
+An end is the first zero of these quantities, by Brent's method. All of them are smooth there, so
+that neither the position nor the kind of an end depends on the accuracy of the search. The error is
+that of rounding, divided by the slope of the quantity.
 
-The best symmetric point is proven to be global without a bias and, for the focal loss with a
-trained one, where (K−1)μ√n ≤ 1. For the origin and the simplex ETF without a bias the ends are
-known: `ufm.counterexamples.phases`.
+Without a bias, and for the focal loss with a trained bias if (K−1)μ√n ≤ 1, the best symmetric point
+is proven to be global. For the origin and the simplex ETF without a bias,
+`ufm.counterexamples.phases` gives the ends.
 
     spurious_interval(hunt(space, key).found[0])
 """
@@ -44,18 +44,18 @@ from ufm.model.problem import objective
 
 #: Decays beyond these multiples of the first are not followed.
 _FARTHEST = 20.0
-#: Lengths of the first step, of the longest and of the shortest, relative changes of the point and
-#: of the decay; and the longest for the way done so far.
+#: Lengths of the first, the longest and the shortest step, as relative changes of the point and of
+#: the decay; and the longest step relative to the length of the branch so far.
 _FIRST_STEP, _LONGEST, _SHORTEST, _GROWTH = 1e-3, 0.1, 1e-9, 0.125
-#: A corrected step differs from the tangent by at most this part of its length, and the tangent
-#: turns by no more than a right angle's half: beyond that another branch may have been met.
+#: A corrected step differs from the tangent by at most this fraction of its length, and the tangent
+#: turns by at most 45 degrees: otherwise the step may have reached another branch.
 _STRAIGHT, _ALONG = 0.3, 0.5**0.5
-#: Zeros within this part of a step are one: at a fold a curvature vanishes too.
+#: Zeros within this fraction of a step are the same: at a fold a curvature vanishes too.
 _TOGETHER = 1e-4
-#: Part of a step over which slopes at zeros are taken.
+#: Fraction of a step over which slopes at zeros are estimated.
 _PROBE = 1e-3
-#: Where rank is lost: the longest step over it, the part of Z's largest singular value below which
-#: others are gone, and how far about it the point of lower rank is looked at.
+#: Where the rank falls: the longest step across, the fraction of Z's largest singular value below
+#: which others count as zero, and the range of decays in which the point of lower rank is examined.
 _FINE, _NOTHING, _REACHES = 1e-4, 1e-5, (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 _EPS = float(np.finfo(float).eps)
 
@@ -68,9 +68,9 @@ UNDECIDED, NOT_REACHED = "is no longer decided", "not reached"
 class End(NamedTuple):
     """One end of an interval of μ√n: it lies between `inside` and `outside`.
 
-    `event` says what happens there: one of the module's, "is no longer decided", or "not reached"
-    where nothing happens up to twenty times the first decay, or down to a twentieth: then `outside`
-    is infinity or 0, and nothing is known beyond `inside`.
+    `event` says what happens there: one of the module's events, "is no longer decided", or "not
+    reached" if nothing happens up to twenty times the first decay, or down to a twentieth. In the
+    last case `outside` is infinity or 0, and nothing is known beyond `inside`.
     """
 
     inside: float
@@ -79,7 +79,7 @@ class End(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """Does the interval end here, as far as is known?"""
+        """Whether the interval is known to end here."""
         return self.event != NOT_REACHED
 
     @property
@@ -95,7 +95,7 @@ class End(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Interval(Shown):
-    """The ends, the relative error asked for, and how many points of the branch were computed."""
+    """The ends, the requested relative error, and the number of computed points of the branch."""
 
     lower: End
     upper: End
@@ -104,26 +104,26 @@ class Interval(Shown):
 
     @property
     def is_accurate(self) -> bool:
-        """Are the ends that were reached as close as was asked?"""
+        """Whether the ends that were reached have the requested accuracy."""
         return all(end.error <= self.accuracy for end in (self.lower, self.upper) if end.reached)
 
 
 def spurious_interval(minimum: SpuriousMinimum, accuracy: float = 1e-6) -> Interval:
-    """All decays about that of a point at which it is a local minimum that is not global.
+    """Compute the interval of decays at which a point is a local minimum that is not global.
 
-    Ends are computed as closely as float64 allows; `Interval.is_accurate` says whether that is
-    within `accuracy`, on which nothing else depends.
+    Ends are computed as accurately as float64 allows. `accuracy` affects only
+    `Interval.is_accurate`, which says whether they are that accurate.
 
     Args:
         minimum: From `hunt`.
-        accuracy: The relative error wanted of both ends, in [1e-9, 1).
+        accuracy: The requested relative error of both ends, in [1e-9, 1).
 
     Returns:
-        Both ends, in μ√n, with what happens there.
+        Both ends, in μ√n, and the events there.
 
     Raises:
-        ValueError: The accuracy is out of range, the point is no local minimum at its own decay, or
-            its value is below those of the origin and the frame.
+        ValueError: The accuracy is out of range, the point is not a local minimum at its own decay,
+            or its value is below those of the origin and the frame.
     """
     if not 1e-9 <= accuracy < 1:
         raise ValueError(f"accuracy must be in [1e-9, 1), got {accuracy}")
@@ -137,7 +137,7 @@ Margins = dict[str, Callable[[Located], float]]
 
 
 class _Lost(Exception):
-    """Newton's method did not stay on the branch."""
+    """Newton's method left the branch."""
 
 
 class _Search:
@@ -154,12 +154,12 @@ class _Search:
             raise ValueError("the point is not a local minimum at its own decay")
         if not self._excess(first) > 0:
             raise ValueError(
-                "the value is below those of the symmetric points, the origin and the frame: what "
-                "lies below it is not followed, so that it is not known where it is not global"
+                "the value is below those of the symmetric points, the origin and the frame: no "
+                "point with a lower value is followed, so that the interval cannot be computed"
             )
 
     def _margins(self, direction: int) -> Margins:
-        """What is positive inside the interval; where two end together, the first is the cause."""
+        """Quantities positive inside the interval; if two vanish together, the first counts."""
         return {
             LOSES_RANK: self.branch.least_part,
             DISAPPEARS: lambda at: direction * float(at.tangent[-1]),
@@ -171,7 +171,7 @@ class _Search:
         return float(symmetric_frame(scaled(self.branch.problem, math.exp(at.t))).value)
 
     def _excess(self, at: Located) -> float:
-        """f minus the least value of the other symmetric points; −f where there are none."""
+        """f minus the least value of the other symmetric points; −f if there are none."""
         others = [] if self.is_origin else [self.origin]
         frame = math.nan if self.is_frame else self._frame(at)
         if not math.isnan(frame):
@@ -179,7 +179,7 @@ class _Search:
         return at.value - min(others, default=2.0 * at.value)
 
     def end(self, direction: int) -> End:
-        """Steps along the branch until something changes sign, and where it does."""
+        """Step along the branch until a quantity changes sign, and locate the sign change."""
         at, step, length = self._facing(direction), _FIRST_STEP, 0.0
         while abs(at.t) < math.log(_FARTHEST):
             try:
@@ -200,7 +200,7 @@ class _Search:
         return End(self.rate * math.exp(at.t), 0.0 if direction < 0 else math.inf, NOT_REACHED)
 
     def _crossing(self, at: Located, step: float, bad: Margins) -> tuple[float, float, str]:
-        """The t at which the first of some margins changes sign, its error, and which it is."""
+        """The t at which the first of some margins changes sign, its error, and that margin."""
         if LOSES_RANK in bad:
             return *self._merger(at), LOSES_RANK
         zeros = {event: self._zero(at, step, margin) for event, margin in bad.items()}
@@ -213,7 +213,7 @@ class _Search:
         return t, error, event
 
     def _is_proven(self, t: float) -> bool:
-        """Is the best symmetric point known to be the global minimum?"""
+        """Whether the best symmetric point is proven to be the global minimum."""
         problem = scaled(self.branch.problem, math.exp(t))
         return not problem.has_bias or global_minimum(problem).is_exact
 
@@ -234,7 +234,7 @@ class _Search:
         return found
 
     def _zero(self, at: Located, step: float, margin: Callable[[Located], float]) -> float:
-        """How far along the tangent a margin, positive at its foot, is zero."""
+        """The distance along the tangent at which a margin, positive at first, is zero."""
         return _root(lambda length: margin(self._moved(at, length) if length else at), 0.0, step)
 
     def _error(
@@ -245,10 +245,10 @@ class _Search:
         length: float,
         step: float,
     ) -> float:
-        """How far rounding can move the t of the zero."""
+        """Bound the effect of rounding on the t of the zero."""
         there = self._moved(at, length)
         if event == DISAPPEARS:
-            # Next to a fold uᵀ∇f = (t − t₀) uᵀ∂_t∇f + O(ẋ²), u the null vector, which is ẋ.
+            # Near a fold uᵀ∇f = (t − t₀) uᵀ∂_t∇f + O(ẋ²), with the null vector u = ẋ.
             along = there.tangent[:-1]
             pull = abs(float(along @ there.by_decay)) / float(np.linalg.norm(along))
             return gradient_error(there) / pull + 4 * _EPS
@@ -261,7 +261,7 @@ class _Search:
         return curvature / abs(slope) + decay
 
     def _merger(self, there: Located) -> tuple[float, float]:
-        """The t at which the point of lower rank that is left changes stability, and its error."""
+        """The t at which the remaining point of lower rank changes stability, and its error."""
         point = there.point
         left, sizes, right = np.linalg.svd(point.W @ point.H)
         kept = sizes > _NOTHING * sizes[0]
@@ -299,5 +299,5 @@ class _Search:
 
 
 def _root(of: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function that changes sign between two numbers is zero, to rounding."""
+    """Find the zero of a function between two numbers at which its signs differ, to rounding."""
     return cast(float, brentq(of, low, high, xtol=1e-15, rtol=np.float64(4 * _EPS)))

@@ -1,11 +1,11 @@
-r"""The smallest file that shows a spurious minimum: `ufm certify FILE.npz` checks it again.
+r"""Write the smallest file that shows a spurious minimum, for `ufm certify FILE.npz`.
 
-The landscape of the class means depends on n through μ√n alone: with n = 1 and
+The landscape of the class means depends on n only through μ√n: with n = 1 and
 
     λ' = λ√n,   W' = W n^{-1/4},   H' = Ĥ n^{-1/4},
 
-Ĥ the class means times √n, logits and f are the same. What is a minimum over all features is one
-over the class means, so that one sample in each class is enough.
+Ĥ the class means times √n, logits and f are unchanged. A minimum over all features is a minimum
+over the class means, so that one sample in each class suffices.
 
     save(found, "spurious.npz")
 """
@@ -24,11 +24,11 @@ from ufm.model.problem import Problem
 
 
 def one_per_class(minimum: SpuriousMinimum) -> tuple[Problem, Params]:
-    """The same minimum with one sample in each class, in K − 1 dimensions, or K + 1 for K."""
+    """The same minimum with one sample per class, in K − 1 dimensions, or in K + 1 instead of K."""
     problem, means = minimum.problem, minimum.means
     classes = problem.num_classes
     root = (problem.num_columns / classes) ** 0.5
-    # A square H does not say how it is stored.
+    # The layout of a square H in a file would be ambiguous.
     spare = 1 if problem.dim == classes else 0
     small = dataclasses.replace(
         problem,
@@ -43,7 +43,7 @@ def one_per_class(minimum: SpuriousMinimum) -> tuple[Problem, Params]:
 
 
 def reproducing_file(minimum: SpuriousMinimum) -> bytes:
-    """An .npz as `ufm certify` reads it: W, H (d×K), labels, loss and decays, and b if there is."""
+    """Make an .npz for `ufm certify`: W, H (d×K), labels, loss, decays, and b if there is one."""
     problem, point = one_per_class(minimum)
     return point_file(problem, point)
 

@@ -1,9 +1,8 @@
-r"""Where to look for a counterexample: ranges of losses, decays, K and n, and a draw from them.
+r"""The search space of a hunt: ranges of losses, decays, K and n, and random draws from them.
 
-Balanced classes; the dimension is the smallest for which convex losses have no spurious minima,
-d = K − 1, or K where the loss is not shift-invariant and the bias not free. Decays are placed
-relative to the one at which the minimum collapses (`ufm.collapse_threshold`), where the landscape
-of the focal loss changes.
+Classes are balanced. The dimension is the smallest for which convex losses have no spurious minima:
+d = K − 1, or K if the loss is not shift-invariant and the bias not free. Decays are relative to the
+collapse threshold (`ufm.collapse_threshold`), where the landscape of the focal loss changes.
 
     >>> space = SearchSpace((Focal(1.0), Focal(5.0)), num_classes=(100,))
     >>> space.draw(key).num_classes
@@ -28,11 +27,11 @@ Range = tuple[float, float]
 class SearchSpace:
     """Ranges, ends included.
 
-    `losses`: two losses of one family, between whose hyperparameters one is drawn uniformly; one
-    loss twice is that loss. `num_classes`: the values of K to choose from (every K is a
-    compilation). `per_class`: n, uniformly. `decay`: √(λ_W λ_H) over the collapse threshold,
-    uniformly. `ratio`: λ_W/λ_H, log-uniformly. `lam_b` as for `Problem`. Raises `ValueError` for
-    what is no range.
+    `losses`: two losses of one family; the hyperparameter is drawn uniformly between theirs. Give
+    one loss twice for a fixed loss. `num_classes`: the values of K to choose from (each needs a
+    compilation). `per_class`: n, uniform. `decay`: √(λ_W λ_H) over the collapse threshold, uniform.
+    `ratio`: λ_W/λ_H, log-uniform. `lam_b` as for `Problem`. Raises `ValueError` for an invalid
+    range.
     """
 
     losses: tuple[Loss, Loss] = (Focal(0.5), Focal(5.0))
@@ -61,7 +60,7 @@ class SearchSpace:
                 )
 
     def draw(self, key: Key[Array, ""]) -> Problem:
-        """One problem; the same for the same key."""
+        """Draw one problem, which depends only on the key."""
         keys = jax.random.split(key, 5)
         first, last = self.losses
         part = jax.random.uniform(keys[0])
@@ -88,7 +87,7 @@ class SearchSpace:
 
 
 def smallest_dimension(loss: Loss, num_classes: int, lam_b: float | None) -> int:
-    """The d from which on convex losses have no spurious minima.
+    """The smallest d for which convex losses have no spurious minima.
 
     See `ufm.certificates.certificate`.
     """

@@ -1,13 +1,13 @@
-"""The spectrum of the Hessian at a point, by whichever method its structure allows.
+"""The spectrum of the Hessian at a point, by the best method for the structure of the point.
 
-Places that theory knows have no need of a point: see `ufm.spectra.at_points`.
+For the minimum and the origin no point is needed: see `ufm.spectra.at_points`.
 
-| method | where | what |
+| method | points | result |
 |---|---|---|
-| closed_form | the neural-collapse minimum or the origin, balanced classes | everything, any size |
-| collapsed | features equal within classes, any class counts | everything, if 2Kr + K ≤ 10,000 |
-| dense | anywhere, to 10,000 dimensions | everything |
-| lanczos | anywhere | both ends, and exact counts of signs |
+| closed_form | the neural-collapse minimum or the origin, balanced classes | all eigenvalues |
+| collapsed | features equal within classes, any class counts | all, if 2Kr + K ≤ 10,000 |
+| dense | any point, up to 10,000 dimensions | all eigenvalues |
+| lanczos | any point | both ends, and exact counts of signs |
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from ufm.model.params import Params
 from ufm.model.problem import Problem, value_and_gradient
 
 METHODS = ("auto", "closed_form", "collapsed", "dense", "lanczos")
-#: Dimensions to which `auto` takes the dense way unasked: about ten seconds.
+#: Largest dimension for which `auto` chooses `dense`: about ten seconds.
 _UNASKED = 3_000
 
 
@@ -67,7 +67,7 @@ def _by_structure(problem: Problem, params: Params) -> str:
 
 
 def _place_of(problem: Problem, params: Params) -> str:
-    """Which closed form is the one of this point? Decided by its inner products."""
+    """Find the closed form of this point by its inner products."""
     if collapse_deviation(problem, params) <= COLLAPSED:
         means = np.asarray(to_class_means(problem, params.H))
         X = np.vstack([np.asarray(params.W), means.T])
@@ -81,9 +81,8 @@ def _place_of(problem: Problem, params: Params) -> str:
             if near and np.all(np.abs(bias - level) <= COLLAPSED * (1.0 + abs(level))):
                 return place
     raise ValueError(
-        "the point is neither the symmetric minimum nor the origin nor the frame, which the "
-        "closed form is for: "
-        "use method='collapsed', 'dense' or 'lanczos'"
+        "the point is not the symmetric minimum, the origin or the frame, which have a closed "
+        "form: use method='collapsed', 'dense' or 'lanczos'"
     )
 
 
@@ -94,7 +93,7 @@ def _lanczos(
     key: Key[Array, ""],
     cluster_tol: float | None,
 ) -> Spectrum:
-    """Both ends, the zeros of symmetry, and the numbers of negative, zero and positive ones."""
+    """Both ends, the zeros forced by symmetry, and the numbers of eigenvalues of each sign."""
     _, gradient = value_and_gradient(problem, params)
     parts, finished = [], True
     for end in ("smallest", "largest"):

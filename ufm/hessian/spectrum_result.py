@@ -1,4 +1,4 @@
-"""What a spectrum is: distinct eigenvalues with multiplicities, and how much of them is known."""
+"""A spectrum: distinct eigenvalues with multiplicities, and how completely they are known."""
 
 import dataclasses
 from collections import Counter
@@ -11,15 +11,15 @@ from jaxtyping import Float, Int
 from ufm._support.shown import Shown
 from ufm.model.problem import Problem
 
-#: Eigenvalues closer than this part of the largest, or of the smallest decay where that is less,
-#: are one eigenvalue unless told otherwise: λ_H is no zero, however small.
+#: By default eigenvalues closer than this fraction of the largest, or of the smallest decay if that
+#: is less, are merged: even a tiny λ_H is not merged with zero.
 _OF_LARGEST, _OF_DECAY = 1e-9, 1e-3
 
 
 class Part(NamedTuple):
-    """Eigenvalues of one origin, all with the same multiplicity and error bound.
+    """Eigenvalues of the same origin, multiplicity and error bound.
 
-    The label is a phrase, or a phrase and which of its kind: "class means: standard".
+    The label is a phrase, or a phrase and its kind: "class means: standard".
     """
 
     label: str
@@ -32,17 +32,18 @@ class Part(NamedTuple):
 class Spectrum(Shown):
     """Eigenvalues of ∇²f, ascending, distinct up to the cluster tolerance, with multiplicities.
 
-    `labels` say in one phrase where each comes from: that of the largest multiplicity, "and others"
-    where several meet. `parts` are all of them in detail. `residuals` bound the distance of each to
-    an eigenvalue of the Hessian at the given point. `complete` means that the multiplicities add up
-    to `dimension`; otherwise `note` says what is missing, and multiplicities count what was found.
+    `labels` name the origin of each in one phrase: that of the largest multiplicity, with "and
+    others" if several coincide. `parts` has all of them in detail. `residuals` bound the distance
+    of each to an eigenvalue of the Hessian at the given point. `complete` means that the
+    multiplicities add up to `dimension`; otherwise `note` says what is missing, and multiplicities
+    count the eigenvalues found.
 
     `gauge_dimension` is the dimension of the orbit on which f is constant by symmetry (rotations of
-    the feature space, and b + c1 where the loss and a free bias allow it), spanned by directions
-    along which ‖∇²f t‖ ≤ `gauge_residual` ‖t‖; an eigenvalue no larger than `zero_tol` counts as
-    zero. `converged` is False where an iterative method ended before its residuals were small:
-    eigenvalues may then lie beyond those found. `counted` are the negative, zero and positive ones
-    where exact counts stand in for the eigenvalues themselves.
+    the feature space, and b + c1 if the loss and a free bias allow it). It is spanned by directions
+    with ‖∇²f t‖ ≤ `gauge_residual` ‖t‖. An eigenvalue of modulus at most `zero_tol` counts as zero.
+    `converged` is False if an iterative method ended before its residuals were small; eigenvalues
+    may then lie beyond those found. `counted` has the exact numbers of negative, zero and positive
+    eigenvalues, if the eigenvalues themselves are not all listed.
     """
 
     eigenvalues: Float[np.ndarray, " m"]
@@ -68,31 +69,32 @@ class Spectrum(Shown):
 
     @property
     def negative(self) -> int | None:
-        """Eigenvalues below −zero_tol, the index at a critical point; None where not known."""
+        """Number of eigenvalues below −zero_tol, the index at a critical point; None if unknown."""
         return self._count(0, self.eigenvalues < -self.zero_tol)
 
     @property
     def zero(self) -> int | None:
-        """Eigenvalues within ±zero_tol; None where not known."""
+        """Number of eigenvalues within ±zero_tol; None if unknown."""
         return self._count(1, np.abs(self.eigenvalues) <= self.zero_tol)
 
     @property
     def positive(self) -> int | None:
-        """Eigenvalues above zero_tol; None where not known."""
+        """Number of eigenvalues above zero_tol; None if unknown."""
         return self._count(2, self.eigenvalues > self.zero_tol)
 
     @property
     def true_zeros(self) -> int | None:
-        """Zeros that no symmetry explains: `zero` − `gauge_dimension`."""
+        """Number of zeros not forced by symmetry: `zero` − `gauge_dimension`."""
         return None if self.zero is None else self.zero - self.gauge_dimension
 
     @property
     def definite_modulo_gauge(self) -> bool | None:
-        """Is ∇²f positive definite orthogonally to the gauge directions? None where not decided.
+        """Whether ∇²f is positive definite orthogonally to the gauge directions; None if undecided.
 
-        Along unit gauge directions ∇²f is at most ε = `gauge_residual`, so that by Weyl the sorted
-        eigenvalues lie within ε of `gauge_dimension` zeros and the eigenvalues of the rest; those
-        of the rest are positive if all but as many exceed ε, and one is negative if one is < −ε.
+        Along unit gauge directions ∇²f is at most ε = `gauge_residual`. By Weyl the sorted
+        eigenvalues lie within ε of `gauge_dimension` zeros and the eigenvalues on the orthogonal
+        complement. The latter are positive if all but `gauge_dimension` eigenvalues exceed ε, and
+        one of them is negative if an eigenvalue is < −ε.
         """
         if self.eigenvalues[0] < -max(self.gauge_residual, self.zero_tol):
             return False
@@ -102,16 +104,16 @@ class Spectrum(Shown):
 
     @property
     def trace(self) -> float:
-        """Σ λ over the eigenvalues found."""
+        """Σ λ over the listed eigenvalues."""
         return float(np.sum(self.eigenvalues * self.multiplicities))
 
     @property
     def frobenius(self) -> float:
-        """√Σ λ² over the eigenvalues found."""
+        """√Σ λ² over the listed eigenvalues."""
         return float(np.sqrt(np.sum(self.eigenvalues**2 * self.multiplicities)))
 
     def expand(self) -> Float[np.ndarray, " P"]:
-        """Every eigenvalue as often as its multiplicity, ascending."""
+        """All eigenvalues, repeated by multiplicity, ascending."""
         return np.repeat(self.eigenvalues, self.multiplicities)
 
     def _count(self, sign: int, which: np.ndarray) -> int | None:
@@ -121,9 +123,9 @@ class Spectrum(Shown):
 
 
 class Gauge(NamedTuple):
-    """Dimension of the orbit of a point under the symmetries of f, and ‖∇²f‖ along it at most.
+    """Dimension of the orbit of a point under the symmetries of f, and a bound on ‖∇²f‖ along it.
 
-    Is it `flat`, as at a critical point, or does ∇f turn with the point?
+    The orbit is `flat` if ∇²f vanishes along it, as at a critical point.
     """
 
     dimension: int
@@ -140,9 +142,9 @@ def assemble(
     cluster_tol: float | None = None,
     note: str = "",
 ) -> Spectrum:
-    """Sort the parts and merge what lies within `cluster_tol` of a cluster's smallest member.
+    """Sort the parts and merge eigenvalues within `cluster_tol` of a cluster's smallest member.
 
-    Complete if the multiplicities add up to the dimension of the problem.
+    The result is complete if the multiplicities add up to the dimension of the problem.
     """
     dimension = problem.num_parameters
     kept = [part for part in parts if part.multiplicity > 0 and part.values.size]
@@ -160,7 +162,7 @@ def assemble(
     labels = [labels[i] for i in order]
     starts = _cluster_starts(values, tol)
     total = np.add.reduceat(counts, starts)
-    # Means about the first member: nothing is lost where thousands of eigenvalues are alike.
+    # Means are taken about the first member, to lose no digits over thousands of equal values.
     offset = values - np.repeat(values[starts], np.diff([*starts, len(values)]))
     mean = values[starts] + np.add.reduceat(offset * counts, starts) / total
     ends = [*starts[1:], len(values)]
@@ -184,7 +186,7 @@ def assemble(
 
 
 def _cluster_starts(values: np.ndarray, tol: float) -> np.ndarray:
-    """Where clusters no wider than tol begin in ascending values."""
+    """The indices at which clusters no wider than tol begin in ascending values."""
     starts = [0]
     while (end := int(np.searchsorted(values, values[starts[-1]] + tol, "right"))) < len(values):
         starts.append(end)
@@ -192,7 +194,7 @@ def _cluster_starts(values: np.ndarray, tol: float) -> np.ndarray:
 
 
 def _origins(labels: list[str], counts: np.ndarray) -> dict[str, int]:
-    """Multiplicity by label, in an order that rounding does not change."""
+    """Multiplicities by label, in an order that rounding does not change."""
     total: Counter[str] = Counter()
     for label, count in zip(labels, counts.tolist(), strict=True):
         total[label] += count

@@ -1,4 +1,4 @@
-r"""Directions along which f is constant by symmetry, and the zeros that they force.
+r"""Directions along which f is constant by symmetry, and the zero eigenvalues that they force.
 
 f(WQ, QᵀH, b) = f(W, H, b) for every rotation Q, so with X = [W; Hᵀ] = UΣQᵀ (K+N rows, d columns)
 the tangent space of the orbit is {XΩ : Ωᵀ = −Ω}, and in the basis Q its elements
@@ -6,8 +6,8 @@ the tangent space of the orbit is {XΩ : Ωᵀ = −Ω}, and in the basis Q its 
     t_ab = (σ_a u_a q_bᵀ − σ_b u_b q_aᵀ) / √(σ_a² + σ_b²),   a < b, a ≤ r = rank X
 
 are orthonormal: r(d−r) + r(r−1)/2 of them. Differentiating ∇f(XQ) = ∇f(X)Q gives
-∇²f[XΩ] = ∇f(X) Ω, so that along unit tangents ‖∇²f t‖ ≤ √2 ‖∇f‖/σ_r: zero at critical points. With
-a free bias and a shift-invariant loss b + c1 is one direction more, exactly flat.
+∇²f[XΩ] = ∇f(X) Ω, so that along unit tangents ‖∇²f t‖ ≤ √2 ‖∇f‖/σ_r, which is zero at critical
+points. With a free bias and a shift-invariant loss, b + c1 is another direction, exactly flat.
 """
 
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ from ufm.hessian.spectrum_result import Gauge
 from ufm.model.params import Params
 from ufm.model.problem import Problem, matmul
 
-#: Rotations are taken for zeros of ∇²f if ‖∇²f t‖ is at most this part of λ_W + λ_H along them.
+#: Rotations count as zeros of ∇²f if ‖∇²f t‖ is at most this fraction of λ_W + λ_H along them.
 _FLAT = 1e-5
-#: Singular values up to this part of the largest, or this size, are no part of a point's rank: a
-#: part of size s rotates with curvature ‖∇f‖/s, and below 1e-7 that is no zero of anything.
+#: Singular values up to this fraction of the largest, or this size, do not count towards the rank
+#: of a point: a part of size s rotates with curvature ‖∇f‖/s, which is not small for s below 1e-7.
 _NEGLIGIBLE, _SMALLEST = 1e-6, 1e-7
 
 
 class Frame(NamedTuple):
-    """[W; Hᵀ] = U diag(σ) Qᵀ, cut at the rank: U (K+N, r), σ (r,), Q (d, r)."""
+    """[W; Hᵀ] = U diag(σ) Qᵀ, truncated at the rank: U (K+N, r), σ (r,), Q (d, r)."""
 
     left: Any
     sizes: Any
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 
 def frame(params: Params) -> Frame:
-    """The singular value decomposition of [W; Hᵀ] without what is no part of a point's rank."""
+    """The singular value decomposition of [W; Hᵀ], truncated at the rank of the point."""
     stacked = np.vstack([np.asarray(params.W), np.asarray(params.H).T])
     if not np.all(np.isfinite(stacked)):
         stacked = np.zeros_like(stacked)
@@ -50,27 +50,27 @@ def frame(params: Params) -> Frame:
 
 
 def numerical_rank(sizes: Float[np.ndarray, " m"]) -> int:
-    """How many of the singular values of [W; Hᵀ], descending, count."""
+    """The rank from the singular values of [W; Hᵀ], descending."""
     return int(np.sum(sizes > max(_NEGLIGIBLE * float(sizes[0]), _SMALLEST)))
 
 
 def rank_of(params: Params) -> int:
-    """The rank of [W; Hᵀ], parts below 1e-6 of the largest apart."""
+    """The rank of [W; Hᵀ], without singular values below 1e-6 of the largest."""
     return frame(params).rank
 
 
 def rotation_dimension(problem: Problem, params: Params) -> int:
-    """Dimension of the orbit: zero eigenvalues that symmetry forces at critical points."""
+    """Dimension of the orbit: the number of zeros that symmetry forces at critical points."""
     return orbit_dimension(problem, frame(params).rank)
 
 
 def orbit_dimension(problem: Problem, rank: int) -> int:
-    """r(d−r) + r(r−1)/2, plus one where the mean of a free bias changes nothing."""
+    """r(d−r) + r(r−1)/2, plus one if f does not depend on the mean of a free bias."""
     return rank * (problem.dim - rank) + rank * (rank - 1) // 2 + int(shift_is_free(problem))
 
 
 def shift_is_free(problem: Problem) -> bool:
-    """Does f ignore b → b + c1?"""
+    """Whether f is invariant under b → b + c1."""
     free = problem.has_bias and float(problem.lam_b or 0.0) == 0.0
     return free and problem.loss.shift_invariant
 
@@ -86,7 +86,7 @@ def gauge(problem: Problem, params: Params, gradient: Params) -> Gauge:
 
 
 def gauge_of(problem: Problem, rank: int, residual: float) -> Gauge:
-    """Is the orbit as flat as at a critical point, measured by the decays?"""
+    """Whether the orbit is as flat as at a critical point, relative to the decays."""
     flat = residual <= _FLAT * float(problem.lam_w + problem.lam_h)
     return Gauge(orbit_dimension(problem, rank), residual, flat)
 
@@ -94,9 +94,9 @@ def gauge_of(problem: Problem, rank: int, residual: float) -> Gauge:
 def without_gauge(frame: Frame, free_shift: Bool[Array, ""], direction: Params) -> Params:
     """The part of a direction that is orthogonal to the orbit: (I − T Tᵀ)(A, B, c).
 
-    With Y = [A; Bᵀ] and M = diag(σ) UᵀY the coefficient along t_ab is that of the skew part of MQ,
-    divided by √(σ_a² + σ_b²), and along rotations out of the row space that of M(I − QQᵀ), divided
-    by σ_a: nothing of the size of T is formed.
+    With Y = [A; Bᵀ] and M = diag(σ) UᵀY, the coefficient along t_ab is that of the skew part of MQ,
+    divided by √(σ_a² + σ_b²). Along rotations out of the row space it is that of M(I − QQᵀ),
+    divided by σ_a. No matrix of the size of T is formed.
     """
     c = direction.b
     if c is not None:

@@ -1,4 +1,4 @@
-"""The landscape: searches for critical points of every kind, and the census of what they found."""
+"""The landscape: searches for critical points of every index, and the census of their results."""
 
 from ufm.landscape.census import Census as Census
 from ufm.landscape.census import Descent as Descent

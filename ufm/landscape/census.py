@@ -1,4 +1,4 @@
-"""Critical points told apart and counted: what was found, how often, how much may be missing."""
+"""Distinguish and count critical points: which were found, how often, and how many are missing."""
 
 import dataclasses
 from collections import Counter
@@ -15,18 +15,18 @@ from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.problem import Problem
 
 #: Points are the same if f and the singular values of G/μ differ by less than this, relative to
-#: their size or to 1, and those of Z by less than this part of the largest, or by next to nothing:
-#: close to the collapse threshold different points are all small.
+#: their size or to 1, and those of Z by less than this fraction of the largest, or almost nothing
+#: (close to the collapse threshold all points are small).
 SAME, _NOTHING = 1e-6, 1e-9
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Search(Shown):
-    """One kind of search: what its starts became.
+    """The results of one kind of search.
 
-    `critical` of the `starts` ended at a critical point, `at_origin` of these at W = H = 0;
-    `gradient_flat` ended where H∇f = 0 but ∇f ≠ 0, `unfinished` nowhere. `distinct` points were
-    found, `singletons` of them by one start only.
+    Of the `starts`, `critical` ended at a critical point, `at_origin` of these at W = H = 0;
+    `gradient_flat` ended where H∇f = 0 but ∇f ≠ 0, and `unfinished` did not converge. `distinct`
+    points were found, `singletons` of them by one start only.
     """
 
     kind: str
@@ -40,27 +40,27 @@ class Search(Shown):
 
     @property
     def hit_rate(self) -> float:
-        """Critical points other than the origin, of all starts that did not end there."""
+        """The fraction of critical points among starts that did not end at the origin."""
         others = self.starts - self.at_origin
         return (self.critical - self.at_origin) / others if others else float("nan")
 
     @property
     def unseen(self) -> float:
-        """Good and Turing's estimate of the chance that one more search finds a new point.
+        """The Good–Turing estimate of the probability that one more search finds a new point.
 
-        Singletons over hits (Good, 1953): for points that this kind of search can find, in
-        proportion to how often it does.
+        It is singletons over hits (Good, 1953), and concerns points that this kind of search can
+        find, weighted by how often it finds them.
         """
         return self.singletons / self.critical if self.critical else float("nan")
 
 
 @dataclasses.dataclass(frozen=True)
 class Descent:
-    """From the saddle number `source` down along ± its direction of least curvature to `target`.
+    """A descent from saddle `source` along ± its direction of least curvature to point `target`.
 
-    By the trust-region method of `ufm.solve`, along which f falls at every step: another method of
-    descent may end elsewhere.
-    `raises_rank` says that the direction leaves the row space; both signs are then the same.
+    It uses the trust-region method of `ufm.solve`, in which f falls at every step. Another descent
+    method may end elsewhere. `raises_rank` says that the direction leaves the row space; both signs
+    are then equivalent.
     """
 
     source: int
@@ -73,9 +73,9 @@ class Descent:
 class Census(Shown):
     """The critical points found, by ascending f, and how they were found.
 
-    `descents` refer to them by number. `partitions` of `partitions_total` integer partitions were
-    searched. `is_complete_space` says that no critical point lies outside the space searched.
-    `note` names what was left out.
+    `descents` refer to points by number. `partitions` of `partitions_total` integer partitions were
+    searched. `is_complete_space` says that no critical point lies outside the search space. `note`
+    describes omissions.
     """
 
     problem: Problem
@@ -92,15 +92,15 @@ class Census(Shown):
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How many points have each verdict."""
+        """The number of points with each verdict."""
         return dict(Counter(point.verdict.name for point in self.points))
 
     def count(self, verdict: Verdict) -> int:
-        """Points of that verdict."""
+        """The number of points with that verdict."""
         return sum(point.verdict is verdict for point in self.points)
 
     def together(self, kinds: Sequence[str]) -> Search:
-        """Searches of several kinds as one: singletons are points that one start of all found."""
+        """Searches of several kinds as one; singletons are points that a single start found."""
         parts = [each for each in self.searches if each.kind in kinds]
         hits = [sum(point.hits.get(kind, 0) for kind in kinds) for point in self.points]
         return Search(
@@ -116,12 +116,12 @@ class Census(Shown):
 
     @property
     def root_finder(self) -> Search:
-        """The searches for roots of ∇f from starts that know nothing of the structure."""
+        """The searches for roots of ∇f from starts without structure."""
         return self.together(KINDS)
 
     @property
     def ladder(self) -> dict[int, float]:
-        """The lowest f found at every rank: the rungs of the rank ladder."""
+        """The lowest f found for each rank: the rungs of the rank ladder."""
         best: dict[int, float] = {}
         for point in self.points:
             best[point.rank] = min(point.value, best.get(point.rank, np.inf))
@@ -129,9 +129,9 @@ class Census(Shown):
 
     @property
     def counterexamples(self) -> tuple[CriticalPoint, ...]:
-        """Local minima above the lowest value found or known: the theory has none for CE, LS, MSE.
+        """Local minima above the lowest known value. By the theory CE, LS and MSE have none.
 
-        Numerical statements, like the verdict LOCAL_MINIMUM.
+        These are numerical statements, like the verdict LOCAL_MINIMUM.
         """
         lowest = min([point.value for point in self.points] + [self.minimum.value])
         tol = 1e-8 * abs(lowest)
@@ -140,14 +140,14 @@ class Census(Shown):
 
 
 class Tally:
-    """Signatures seen so far, each with the number of a point and its hits by kind of search."""
+    """Signatures so far, each with the number of its point and its hits by kind of search."""
 
     def __init__(self) -> None:
         self._rows: list[np.ndarray] = []
         self.hits: list[Counter[str]] = []
 
     def add(self, signature: Float[np.ndarray, " s"], kind: str) -> tuple[int, bool]:
-        """The number of the point with that signature, and whether it is new."""
+        """Count a hit of the point with that signature; return its number and whether it is new."""
         number = self.find(signature)
         if number is None:
             number = len(self._rows)
@@ -174,7 +174,7 @@ class Tally:
 def search_record(
     kind: str, numbers: Sequence[int | None], origin: int | None, flat: int
 ) -> Search:
-    """From the point that every start of a kind ended at, None where at none."""
+    """Make the record from the point at which each start of a kind ended, None if at none."""
     counts = Counter(number for number in numbers if number is not None)
     critical = sum(counts.values())
     return Search(

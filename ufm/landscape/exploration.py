@@ -1,4 +1,4 @@
-"""The census: critical points by independent searches, each classified, and who falls to whom.
+"""The census: critical points from independent searches, classified, and the descents between them.
 
 | search | finds |
 |---|---|
@@ -6,11 +6,11 @@
 | ladder | minima in 1, 2, … dimensions, from many starts each |
 | partition | minima of every rank among points symmetric under a partition of the classes |
 | noise, truncation, perturbation | roots of ∇f of any index (`ufm.landscape.starts`) |
-| flow | where gradient flow from a small start lingers |
-| descent | where a descent from a saddle ends, until nothing new is found |
+| flow | saddles at which gradient flow from a small start lingers |
+| descent | ends of descents from saddles, until no new point is found |
 
-Whatever a search finds is polished by the root finder to ‖∇f‖ ≤ 1e-10; what cannot be is counted
-apart. Points are the same if f and the singular values of Z and of G agree to 1e-6.
+The root finder polishes every candidate to ‖∇f‖ ≤ 1e-10; candidates that do not reach this are
+counted separately. Points are the same if f and the singular values of Z and of G agree to 1e-6.
 
     >>> census = explore(problem, key, starts_per_rank=2, root_starts=0, flows=0)
     >>> for point in (census.points[0], census.points[-1]):
@@ -45,11 +45,11 @@ from ufm.solvers import solve_many
 
 #: Length of the first step of a descent, relative to the point and to 1.
 _FIRST_STEP = 1e-2
-#: σ_max of the root finder, in units of λ_W + λ_H: drawn between these for every start.
+#: σ_max of the root finder, in units of λ_W + λ_H, is drawn between these for every start.
 _LEAST_SHIFT, _MOST_SHIFT = 0.5, 32.0
 
 
-#: Called as a stage advances: its name, how much is done, of how much.
+#: Called as a stage advances, with its name, the number of finished items, and their total.
 Progress = Callable[[str, int, int], None]
 
 
@@ -59,7 +59,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Effort:
-    """How many searches of each kind; see `explore`."""
+    """The number of searches of each kind; see `explore`."""
 
     starts_per_rank: int
     max_partitions: int
@@ -88,20 +88,21 @@ def explore(
     descend: bool = True,
     on_progress: Progress = _silent,
 ) -> Census:
-    """Search the critical points of a problem, classify every one, and follow the saddles down.
+    """Search for the critical points of a problem, classify them, and descend from the saddles.
 
-    Takes seconds for K = 4, a minute for K = 10.
+    This takes seconds for K = 4, and a minute for K = 10.
 
     Args:
         problem: The problem, with decays.
         key: Random key of all starts.
         starts_per_rank: Random starts for each rung of the rank ladder.
-        max_partitions: Partitions of the classes to search; of more than that, a random sample.
+        max_partitions: Largest number of partitions of the classes to search; if there are more, a
+            random sample.
         starts_per_partition: Starts for each rank of each partition.
-        root_starts: Starts of the root finder, which knows nothing of the structure.
-        flows: Gradient flows from small starts.
-        descend: Follow ± the direction of least curvature down from every saddle.
-        on_progress: Called with the stage's name, what is done and what there is to do.
+        root_starts: Starts of the root finder, which makes no assumption on the structure.
+        flows: Number of gradient flows from small starts.
+        descend: Whether to descend along ± the direction of least curvature from every saddle.
+        on_progress: Called with the stage's name, the number of finished items, and their total.
 
     Returns:
         The points by ascending f, with verdict, index and hits, and which saddle descends to which
@@ -143,7 +144,7 @@ def _explore(explorer: "_Explorer", key: Key[Array, ""], effort: _Effort) -> Cen
 
 
 class _Explorer:
-    """Points found so far, in the order of their finding."""
+    """Collects points in the order in which they are found."""
 
     def __init__(self, problem: Problem, space: PointSpace, on_progress: Progress) -> None:
         self.problem, self.space, self._on_progress = problem, space, on_progress
@@ -154,7 +155,7 @@ class _Explorer:
         self.flat: Counter[str] = Counter()
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Announce a stage; what it returns is called with the number of each finished item."""
+        """Announce a stage; call the returned function with the number of each finished item."""
         done = iter(range(1, total + 1))
         self._on_progress(name, 0, total)
         return lambda _: self._on_progress(name, next(done, total), total)
@@ -172,12 +173,12 @@ class _Explorer:
         most: np.ndarray | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[int | None]:
-        """Find roots from starts and count where they end; the number of the point of each."""
+        """Find roots from starts and count them; return the number of each one's point."""
         roots = find_roots(self.space.small, starts, most=most, on_done=on_done)
         return [self._count(entry(roots, i), kind) for i, kind in enumerate(kinds)]
 
     def _count(self, root: Roots, kind: str) -> int | None:
-        """The number of the point where a search ended, None if that is none."""
+        """The number of the point at which a search ended; None if it is not critical."""
         number = None
         if int(root.status) == RootStatus.CRITICAL:
             row = np.asarray(signature(self.space.small, root.params))
@@ -190,17 +191,17 @@ class _Explorer:
         return number
 
     def find_roots(self, typical: Params, key: Key[Array, ""], count: int) -> None:
-        """Roots of ∇f from noise, truncated minima and perturbed points."""
+        """Find roots of ∇f from noise, truncated minima and perturbed points."""
         key, own = jax.random.split(key)
         starts, kinds = search_starts(self.space, typical, list(self.points), key, count)
         decays = float(self.problem.lam_w + self.problem.lam_h)
-        # Long first steps and short ones: they lead to other points.
+        # Long and short first steps lead to different points.
         exponents = np.asarray(jax.random.uniform(own, (count,)))
         most = decays * _LEAST_SHIFT * (_MOST_SHIFT / _LEAST_SHIFT) ** exponents
         self.polish(starts, kinds, most, self.stage("roots", count))
 
     def follow_flows(self, key: Key[Array, ""], count: int) -> None:
-        """Plateaus of gradient flows from small starts, every other one with spread scales."""
+        """Find plateaus of gradient flows from small starts, every other one with spread scales."""
         advance = self.stage("flows", count)
         lingering = []
         for i in range(count):
@@ -212,7 +213,7 @@ class _Explorer:
         self.add_all(lingering, "flow")
 
     def describe(self) -> None:
-        """Classify the points that are new."""
+        """Classify the new points."""
         advance = self.stage("classification", len(self.points) - len(self.described))
         for number in range(len(self.described), len(self.points)):
             found = describe(self.space, self.points[number], dict(self.tally.hits[number]))
@@ -220,7 +221,7 @@ class _Explorer:
             advance(number)
 
     def descend(self) -> list[Descent]:
-        """Follow every saddle down, and those found that way, until nothing is new."""
+        """Descend from every saddle, including those found on the way, until no point is new."""
         descents: list[Descent] = []
         done = 0
         while done < len(self.points):
@@ -257,7 +258,7 @@ class _Explorer:
         return along(length, found.direction, found.point)
 
     def census(self, minimum, descents: list[Descent], partitions: int, total: int) -> Census:
-        """Everything, sorted by f."""
+        """Make the census, with points sorted by f."""
         self.describe()
         accurate = [p.grad_norm <= CRITICAL for p in self.described]
         order = sorted(np.flatnonzero(accurate), key=lambda i: self.described[i].value)

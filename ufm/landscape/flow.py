@@ -1,16 +1,16 @@
 r"""Gradient flow ẋ = −∇f, and the saddles at which it lingers.
 
-Started near the origin the flow passes from saddle to saddle: it stays near one for a time that
-grows with the logarithm of the distance at which it came by, and leaves along the most negative
-curvature (Jacot et al., 2021). Where ‖∇f‖ has a local minimum along the way is a plateau, and a
-start for a search of the critical point behind it.
+From a start near the origin the flow passes from saddle to saddle. The closer it approaches a
+saddle, the longer it stays (in proportion to the logarithm of the distance), and it leaves along
+the most negative curvature (Jacot et al., 2021). A local minimum of ‖∇f‖ along the flow is a
+plateau, from which to search for the nearby critical point.
 
-Balanced classes have K−1 equal most negative curvatures at the origin, so that from equal scales
-all ranks grow at once; with a `spread` between the dimensions of the start they grow one after
-another, and the plateaus are the rank ladder's.
+With balanced classes the most negative curvature at the origin has multiplicity K−1, so that from
+equal scales all ranks grow at once. With a `spread` between the dimensions of the start they grow
+one after another, and the plateaus are those of the rank ladder.
 
-The equation is stiff (curvatures from μ to 1): it is integrated by SciPy's LSODA with the exact
-Hessian, to relative errors of `rtol` a step.
+The equation is stiff (curvatures from μ to 1). SciPy's LSODA integrates it with the exact Hessian,
+to relative errors of `rtol` per step.
 
     >>> flow = gradient_flow(problem, params)
     >>> abs(float(flow.value[-1] - solution.value)) < 1e-6
@@ -35,7 +35,7 @@ from ufm.model.start import init_params
 RTOL = 1e-4
 #: Times are in units of 1/min(λ_W, λ_H), the slowest rate of decay.
 HORIZON = 400.0
-#: Gradient norm at which the flow has arrived: beyond, only rounding moves it.
+#: Gradient norm at which the flow has converged; from then on only rounding errors move it.
 _ARRIVED = 1e-9
 
 
@@ -43,7 +43,7 @@ _ARRIVED = 1e-9
 class Flow(Shown):
     """A solution of ẋ = −∇f at the T times of the integrator; `points` has a leading axis.
 
-    `plateaus` are the indices of the local minima of ‖∇f‖ on the way, the end apart.
+    `plateaus` are the indices of the local minima of ‖∇f‖ along the flow, without the end.
     """
 
     time: Float[np.ndarray, " T"]
@@ -58,19 +58,19 @@ class Flow(Shown):
         return tuple(int(i) + 1 for i in np.flatnonzero(inner))
 
     def point(self, moment: int) -> Params:
-        """W, H, b at one moment."""
+        """W, H, b at one time."""
         return jax.tree.map(lambda x: jnp.asarray(x[moment]), self.points)
 
 
 def gradient_flow(
     problem: Problem, start: Params, *, horizon: float = HORIZON, rtol: float = RTOL
 ) -> Flow:
-    """Follow ẋ = −∇f with an implicit method that takes the Hessian as a matrix.
+    """Integrate ẋ = −∇f by an implicit method that uses the Hessian matrix.
 
     Args:
         problem: The problem, with decays.
         start: The starting point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
-        horizon: How long, in units of 1 / min(λ_W, λ_H).
+        horizon: End time, in units of 1 / min(λ_W, λ_H).
         rtol: Relative tolerance of the integrator.
 
     Returns:
@@ -108,7 +108,7 @@ def gradient_flow(
     )
     if not found.success:
         raise ValueError(f"the gradient flow could not be followed: {found.message}")
-    # One by one: the number of moments is another with every run, and so would be its program.
+    # One by one, because the number of times differs in every run and would need a new program.
     values = [value_and_gradient(problem, unravel(jnp.asarray(x))) for x in found.y.T]
     points = [jax.tree.map(np.asarray, unravel(jnp.asarray(x))) for x in found.y.T]
     return Flow(
@@ -120,7 +120,7 @@ def gradient_flow(
 
 
 def small_start(problem: Problem, key: Key[Array, ""], scale: float, spread: float = 1.0) -> Params:
-    """Gaussian entries; those of dimension j are `spread`^j times as large as `scale`. b = 0."""
+    """Draw Gaussian entries of size `scale` · `spread`^j in dimension j, with b = 0."""
     unit = init_params(problem, key, scale)
     sizes = spread ** jnp.arange(problem.dim, dtype=unit.W.dtype)
     b = None if unit.b is None else jnp.zeros_like(unit.b)
@@ -128,9 +128,9 @@ def small_start(problem: Problem, key: Key[Array, ""], scale: float, spread: flo
 
 
 def _sizes(start: Params) -> Float[np.ndarray, " P"]:
-    """What is small at first decides which saddles come: it must not drown in the error of a step.
+    """Absolute tolerances, so that step errors do not hide small entries, which select the saddles.
 
-    Root mean square entries of every dimension of W and of H at the start, and of b.
+    They follow the root mean square entries of every dimension of W and H at the start, and of b.
     """
     W, H = (np.asarray(x) for x in (start.W, start.H))
     parts = [

@@ -1,9 +1,9 @@
-r"""The steepest way down from a critical point, in coordinates that a descent respects.
+r"""The direction of least curvature at a critical point, in coordinates that descents preserve.
 
-A point is rotated so that its row space is the first r axes. Directions within them and directions
-into the others decouple (`ufm.hessian.structured.complement`); a descent along one of the second
-kind uses one more axis, and what is exactly zero beyond stays so: it ends at a point of rank r + 1
-at most.
+A point is rotated so that its row space is spanned by the first r axes. Directions within them and
+directions into the other axes decouple (`ufm.hessian.structured.complement`). A descent along a
+direction of the second kind uses one more axis and keeps the remaining ones exactly zero, so that
+it ends at a point of rank at most r + 1.
 """
 
 import jax
@@ -17,7 +17,7 @@ from ufm.model.problem import Problem
 
 
 def canonical(point: Params, rank: int) -> Params:
-    """The point rotated so that its row space is the first `rank` axes, and exactly zero beyond."""
+    """Rotate the point so that its row space is the first `rank` axes, and set others to zero."""
     stacked = np.vstack([np.asarray(point.W), np.asarray(point.H).T])
     _, _, right = np.linalg.svd(stacked, full_matrices=True)
     basis = right.T.copy()
@@ -27,10 +27,10 @@ def canonical(point: Params, rank: int) -> Params:
 
 
 def lowest_eigenpair(problem: Problem, at: Params, rank: int) -> tuple[float, Params, float]:
-    """The smallest eigenvalue of ∇²f at a canonical point, a unit eigenvector, its residual.
+    """The smallest eigenvalue of ∇²f at a canonical point, a unit eigenvector, and its residual.
 
-    Outside the row space it is the pair of ‖G‖₂ on (u aᵀ, a vᵀ) with a the axis number `rank`, so
-    that a descent along it raises the rank by one.
+    Outside the row space the eigenvector belongs to ‖G‖₂ and is in the span of (u aᵀ, a vᵀ), with a
+    the axis number `rank`, so that a descent along it raises the rank by one.
     """
     inside, vector = _lowest_in_row_space(problem, at, rank)
     candidates = [(inside, vector)] if rank or problem.has_bias else []

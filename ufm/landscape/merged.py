@@ -1,17 +1,18 @@
-r"""Classes merged into blocks: the critical points that a symmetry forces, in few variables.
+r"""Merge classes into blocks: critical points with a symmetry, in few variables.
 
-Permuting classes of equal size n_k changes f by a relabelling only, so a stationary point among the
-points that share w, h̄ and b within blocks of such classes is a critical point of f (symmetric
-criticality: Palais, 1979). With blocks β of k_β classes, E_jβ = 1/√k_β for j ∈ β, the points are
+Permuting classes of equal size n_k only relabels f. A stationary point among the points that share
+w, h̄ and b within blocks of such classes is therefore a critical point of f (symmetric criticality:
+Palais, 1979). With blocks β of k_β classes, E_jβ = 1/√k_β for j ∈ β, these points are
 
     W = Eω,   H̄ = ηEᵀ,   b = Eβ̃       (ω: m×r, η: r×m),
 
-an isometry, and f on them is a model of m "classes" with k_β n_β samples each and the loss
+an isometry, and f on them is the model with m "classes" of k_β n_β samples each and the loss
 
     L̃(z̃, β) = L(E z̃, any class of β).
 
-So the solvers apply. Fewer than K blocks are padded: their column of E and their loss are zero,
-and what starts at zero there stays zero. All partitions are one compiled program.
+The solvers therefore apply. With fewer than K blocks the model is padded: the columns of E and the
+losses of the padding are zero, and variables that start at zero there stay zero. All partitions use
+one compiled program.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ Label = Any
 
 @pytree()
 class MergedLoss(Loss):
-    """L̃(z̃, β) above, times `scale`, which is 0 for the blocks that are not there."""
+    """L̃(z̃, β) of the module, times `scale`, which is 0 for padded blocks."""
 
     loss: Loss
     spread: Float[Array, "*batch K K"]
@@ -65,9 +66,9 @@ class MergedLoss(Loss):
 
 
 def merged_problem(problem: Problem, blocks: Blocks) -> Problem:
-    """The model of the blocks: K columns, as many dimensions as `problem`, blocks first.
+    """The model of the blocks: K columns, blocks first, in the dimensions of `problem`.
 
-    Raises `ValueError` for blocks that are no partition of the classes, or that merge classes of
+    Raises `ValueError` if the blocks are not a partition of the classes, or merge classes of
     different sizes.
     """
     K, sizes = problem.num_classes, np.asarray(class_sizes(problem))
@@ -78,7 +79,7 @@ def merged_problem(problem: Problem, blocks: Blocks) -> Problem:
         spread[list(block), j] = len(block) ** -0.5
         first[j] = block[0]
         weights[j] = len(block) * sizes[block[0]]
-    # Columns of the padding weigh something, and contribute nothing.
+    # Padded columns need positive weights, but contribute nothing.
     scale[: len(blocks)] = np.sum(weights) / np.sum(sizes)
     loss = MergedLoss(problem.loss, *(jnp.asarray(x) for x in (spread, first, scale)))
     return Problem(

@@ -1,8 +1,8 @@
 """Integer partitions of the classes into blocks: all of them, or a uniform sample.
 
-Only classes of equal size can be merged, and which of them does not matter: for every group of g
-equal classes there is one case for each integer partition of g, and a product over the groups.
-K = 10 balanced classes have 42, K = 20 have 627.
+Only classes of equal size can be merged, and any choice among them is equivalent. A group of g
+equal classes therefore has one case for each integer partition of g, and the cases of several
+groups multiply. K = 10 balanced classes have 42 cases, K = 20 have 627.
 
     >>> partition_counts(4)             # p(0), …, p(4)
     [1, 1, 2, 3, 5]
@@ -32,13 +32,13 @@ def integer_partitions(total: int, largest: int | None = None) -> Iterator[Parts
 
 
 def partition_counts(total: int) -> list[int]:
-    """p(0), …, p(total): how many partitions there are (Euler's recursion, exact)."""
+    """p(0), …, p(total), the numbers of partitions (Euler's recursion, exact)."""
     return [_restricted(n, n) for n in range(total + 1)]
 
 
 @functools.cache
 def _restricted(total: int, largest: int) -> int:
-    """Partitions of `total` into parts of at most `largest`."""
+    """The number of partitions of `total` into parts of at most `largest`."""
     if total == 0:
         return 1
     if total < 0 or largest == 0:
@@ -49,10 +49,10 @@ def _restricted(total: int, largest: int) -> int:
 
 
 def random_partition(total: int, rng: np.random.Generator) -> Parts:
-    """One of the p(total) partitions, each as likely as the others."""
+    """Draw one of the p(total) partitions, all equally likely."""
     parts, largest = [], total
     while total > 0:
-        # The largest part, in proportion to the partitions that go on from it.
+        # Draw the largest part in proportion to the number of partitions that contain it.
         choices = list(range(min(total, largest), 0, -1))
         weights = np.cumsum([_restricted(total - k, k) for k in choices], dtype=float)
         largest = choices[int(np.searchsorted(weights, rng.random() * weights[-1], "right"))]
@@ -64,7 +64,7 @@ def random_partition(total: int, rng: np.random.Generator) -> Parts:
 def block_structures(
     class_sizes: Sequence[float], limit: int, rng: np.random.Generator
 ) -> tuple[list[Blocks], int]:
-    """Blocks for every case, or for `limit` different ones drawn at random; and how many there are.
+    """Blocks for every case, or for `limit` different random cases; and the number of cases.
 
     Classes are grouped by size; blocks are ordered by size, largest first.
     """

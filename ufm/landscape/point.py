@@ -1,7 +1,7 @@
-r"""A critical point and all that is computed of it.
+r"""A critical point with its eigenvalues, verdict and other numbers.
 
-Eigenvalues are those of ∇²f of the whole problem, all of them: the Hessian of the search space by
-LAPACK, and in closed form what lies outside it (`ufm.hessian.structured.collapsed`,
+Eigenvalues are all those of ∇²f for the whole problem: of the Hessian of the search space by
+LAPACK, and outside it in closed form (`ufm.hessian.structured.collapsed`,
 `ufm.hessian.structured.complement`).
 """
 
@@ -34,22 +34,22 @@ from ufm.model.problem import (
     value_and_gradient,
 )
 
-#: Features of a class that differ by less than this part of their size are equal.
+#: Features of a class that differ by less than this fraction of their norm are equal.
 _COLLAPSED = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CriticalPoint(Shown):
-    """A critical point of f, up to rotation, order of samples and the names of equal classes.
+    """A critical point of f, up to rotations and relabellings of samples and of equal classes.
 
     `singular_values` are the K largest of Z = WH; `dual_ratio` is ‖G‖₂/μ. `index` and `zero_modes`
     count the negative and the zero eigenvalues of ∇²f, `gauge_modes` the zeros that symmetry
     forces; all counts are exact up to rounding at the given point. `smallest` is the smallest
     eigenvalue and `residual` = ‖∇²f v − λv‖ that of its eigenvector `direction`. `escape` is the
-    curvature −2(‖G‖₂−μ)μ/(λ_W+λ_H) that theory predicts along its direction of escape, None where
-    it names none. `curvature` is what a Hessian product measures along that direction.
+    curvature −2(‖G‖₂−μ)μ/(λ_W+λ_H) that theory predicts along its escape direction, None if there
+    is no such direction. `curvature` is the curvature along it by a Hessian product.
 
-    `hits` says how many searches of each kind ended here.
+    `hits` is the number of searches of each kind that ended here.
     """
 
     space: PointSpace
@@ -77,27 +77,27 @@ class CriticalPoint(Shown):
 
     @property
     def params(self) -> Params:
-        """W (K×d), H (d×N), b of the whole problem."""
+        """W (K×d), H (d×N) and b of the whole problem."""
         return self.space.embed(self.point)
 
     @property
     def found_by(self) -> tuple[str, ...]:
-        """The kinds of search that ended here."""
+        """The kinds of search that found the point."""
         return tuple(self.hits)
 
     @property
     def is_degenerate(self) -> bool:
-        """Are there more zero eigenvalues than symmetry forces, as in a continuum of points?"""
+        """Whether there are more zeros than symmetry forces, as in a continuum of points."""
         return self.zero_modes > self.gauge_modes
 
 
 def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> CriticalPoint:
-    """Everything above, at a critical point of the search space."""
+    """Compute all fields of `CriticalPoint` at a critical point of the search space."""
     small, rank = space.small, rank_of(point)
     point = canonical(point, rank)
     value, gradient = value_and_gradient(small, point)
     spectrum = spectrum_at(space, point)
-    # Spaces are small enough for every eigenvalue: an index of what is not known would be a claim.
+    # Search spaces are small enough for all eigenvalues, which an index needs.
     assert spectrum.negative is not None
     assert spectrum.zero is not None
     smallest, direction, residual = lowest_eigenpair(small, point, rank)
@@ -133,7 +133,7 @@ def describe(space: PointSpace, point: Params, hits: dict[str, int]) -> Critical
 
 
 def spectrum_at(space: PointSpace, point: Params) -> Spectrum:
-    """All eigenvalues of ∇²f of the whole problem at a point of the search space."""
+    """All eigenvalues of ∇²f for the whole problem at a point of the search space."""
     if space.of_means:
         return spectrum_of_means(space.problem, point, reduce_rank=False)
     size = float(jnp.linalg.norm(point.H))
@@ -146,13 +146,13 @@ def spectrum_at(space: PointSpace, point: Params) -> Spectrum:
 def _verdict(
     space: PointSpace, point: Params, smallest: float, residual: float, size: float
 ) -> tuple[Verdict, Reason, float]:
-    """That of `certify`, unless the smallest eigenvalue proves a strict saddle nearby.
+    """The verdict of `certify`, unless the smallest eigenvalue shows a strict saddle nearby.
 
-    As in `ufm.certificates.second_order`: negative beyond its residual, and by more than the
-    gradient leaves open.
+    As in `ufm.certificates.second_order`, it must be negative beyond its residual and beyond the
+    effect of the gradient.
     """
     if space.of_means and not space.problem.loss.is_convex():
-        # The scalar bound is for balanced samples, which weighted columns do not show.
+        # The scalar bound needs balanced samples, which weighted columns do not reveal.
         found = certify(space.problem, space.embed(point))
     else:
         found = certify(space.small, point)
@@ -165,10 +165,10 @@ def _verdict(
 
 @quick_jit
 def signature(problem: Problem, point: Params) -> Float[Array, " s"]:
-    """f, and the singular values of Z and of G/μ: what tells critical points apart.
+    """f, and the singular values of Z and of G/μ, which distinguish critical points.
 
-    Rotations, the order of samples and the names of equal classes do not change them, nor does
-    moving along a continuum of critical points such as MSE's saddles, which is counted as one.
+    They are invariant under rotations and relabellings of samples and equal classes. They are also
+    constant along a continuum of critical points, such as MSE's saddles, which counts as one point.
     """
     value, _ = value_and_gradient(problem, point)
     G = evaluated(problem, point).G

@@ -1,4 +1,4 @@
-r"""(∇²f + iσI)^{-1} applied to a vector, through the arrow structure of the Hessian.
+r"""Apply (∇²f + iσI)^{-1} to a vector, by the arrow structure of the Hessian.
 
 Given (W, b), features of different columns do not interact, so that with y = (A, c) the border and
 x_i the change of the feature of column i,
@@ -8,8 +8,8 @@ x_i the change of the feature of column i,
                                  D_i        = λ_H I + r_i² Wᵀ S_i W
 
 with S_i = ω_i ∇²L(v_i, y_i) and r_i = 1/√c_i; rows of c have r_i S_i, Σ S_i + λ_b and r_i S_i W. A
-solution takes N eigenvalue problems of size d and one complex factorisation of size m = Kd + K. The
-shift iσ makes everything invertible, whatever the signs and zeros of the eigenvalues.
+solution takes N eigenvalue problems of size d and one complex factorisation of size m = Kd + K.
+With the shift iσ all matrices are invertible, even if ∇²f is indefinite or singular.
 """
 
 from typing import NamedTuple
@@ -74,8 +74,8 @@ def real_resolvent(blocks: Blocks, shift: Scalar, x: Params) -> Params:
     M, C, D = blocks
     m = M.shape[0]
     # Real until the Schur complement: (D_i + iσ)^{-1} = Q (e − iσ)/(e² + σ²) Qᵀ.
-    # Column by column: a batch of LAPACK's calls waits for threads of the pool in which it runs
-    # itself, for ever if another run of this program occupies the rest of them.
+    # Column by column: a batch of LAPACK calls waits for threads of the pool in which it runs,
+    # which deadlocks if another run of this program occupies the other threads.
     sizes, Q = jax.lax.map(lambda block: jnp.linalg.eigh(block), D)
     P = matmul(C, Q).transpose(1, 0, 2).reshape(m, -1)
     columns = jnp.sum(Q * x.H.T[:, :, None], axis=1).ravel()

@@ -1,17 +1,17 @@
-r"""Critical points of any index: roots of ∇f, by Levenberg and Marquardt on ½‖∇f‖².
+r"""Find critical points of any index: roots of ∇f, by Levenberg–Marquardt on ½‖∇f‖².
 
 With g = ∇f and H = ∇²f the step is
 
     p = −H (H² + σ²I)^{-1} g = −Re (H + iσI)^{-1} g,      σ = min(‖g‖, σ_max 2^{−step/50}),
 
-a direction of descent of ½‖g‖² whatever the signs of the eigenvalues of H: saddles attract as
-minima do. Critical points come in orbits (rotations), on which H is singular, and ‖g‖ bounds the
-distance to them from above up to a factor; under that condition σ ~ ‖g‖ converges quadratically
+a descent direction of ½‖g‖² for any signs of the eigenvalues of H, so that saddles attract like
+minima. Critical points form orbits under rotations, on which H is singular, and the distance to
+them is at most a constant times ‖g‖. Under this condition σ ~ ‖g‖ converges quadratically
 (Yamashita & Fukushima, 2001; Fan & Yuan, 2005). The resolvent is exact: see
 `ufm.landscape.resolvent`.
 
-½‖g‖² has stationary points that are no roots: Hg = 0 with g ≠ 0, "gradient-flat" (Frye et al.,
-2021). A run that ends at one says so; it is no critical point.
+½‖g‖² has stationary points that are not roots: Hg = 0 with g ≠ 0, "gradient-flat" points (Frye et
+al., 2021). A run that ends at one has the status GRADIENT_FLAT; the point is not critical.
 
     >>> found = find_roots(problem, init_params(problem, key, num_starts=2))
     >>> bool(jnp.all(found.grad_norm < 1e-10))
@@ -37,19 +37,19 @@ from ufm.model.problem import Problem, value_and_gradient
 
 #: Largest gradient norm of a critical point.
 CRITICAL = 1e-10
-#: A run goes on below that while every step still halves the gradient, down to this part of it.
+#: Below that a run continues while every step halves the gradient, down to this fraction of it.
 _GOAL = 1e-4
-#: ‖Hg‖ up to this part of (λ_W + λ_H)‖g‖ with ‖g‖ not small: gradient-flat.
+#: A point is gradient-flat if ‖Hg‖ is at most this fraction of (λ_W + λ_H)‖g‖ and g is not small.
 _FLAT = 1e-6
 #: Sufficient decrease of ‖g‖² and the shortest step (Nocedal & Wright, section 3.1).
 _ARMIJO, _SHORTEST = 1e-4, 1e-8
 MOST_STEPS = 500
-#: Steps in which σ_max halves.
+#: Number of steps in which σ_max halves.
 _HALF_LIFE = 50.0
 
 
 class RootStatus(enum.IntEnum):
-    """How a search ended."""
+    """The end of a search."""
 
     CRITICAL = 0
     GRADIENT_FLAT = 1
@@ -59,7 +59,7 @@ class RootStatus(enum.IntEnum):
 
 @pytree()
 class Roots(Shown):
-    """Ends of searches; every array has a leading axis. `status` holds codes of `RootStatus`."""
+    """Results of searches; every array has a leading axis. `status` has codes of `RootStatus`."""
 
     params: Params
     grad_norm: Float[Array, "*batch"]
@@ -89,14 +89,14 @@ def find_roots(
     Args:
         problem: The problem.
         starts: Points with a leading axis over the starts.
-        most: σ_max of the step −Re(∇²f + iσ)⁻¹∇f, one number or one for each start. Small, the
-            first steps are long and land anywhere; large, they follow the flow of −∇½‖∇f‖². None:
-            λ_W + λ_H.
-        max_steps: Steps at most.
-        on_done: Called with the number of each start that is done.
+        most: σ_max of the step −Re(∇²f + iσ)⁻¹∇f, one number or one for each start. If it is small,
+            the first steps are long and can end anywhere; if it is large, they follow the flow of
+            −∇½‖∇f‖². None is λ_W + λ_H.
+        max_steps: Largest number of steps.
+        on_done: Called with the number of each finished start.
 
     Returns:
-        The end of every search, its gradient norm, and its status.
+        The end point of every search, its gradient norm, and its status.
 
     Raises:
         ValueError: The shapes do not fit the problem.
@@ -134,7 +134,7 @@ def _step(problem: Problem, state: _State, most: Array, max_steps: Array) -> _St
     params, gradient, size = state.params, state.gradient, state.size
     image = hessian_product(problem, linearise(problem, params), gradient)
     flat = norm(image) <= _FLAT * jnp.asarray(problem.lam_w + problem.lam_h, size.dtype) * size
-    # Halved every so often: a run that follows the flow for long is to arrive at last.
+    # Halved regularly, so that a run that follows the flow for long converges in the end.
     shift = jnp.minimum(size, most * jnp.exp2(-state.steps.astype(size.dtype) / _HALF_LIFE))
     step = real_resolvent(hessian_blocks(problem, params), shift, gradient)
     slope = -2.0 * dot(step, image)
@@ -161,7 +161,7 @@ def _step(problem: Problem, state: _State, most: Array, max_steps: Array) -> _St
     )
     steps = state.steps + 1
     stalled = (length <= _SHORTEST) | ~better
-    # Below the tolerance the last digits are taken while they come fast.
+    # Below the tolerance the run continues only while it converges fast.
     done = (new <= CRITICAL) & ((new > 0.5 * size) | (new <= CRITICAL * _GOAL))
     flat = flat & (size > CRITICAL)
     codes = jnp.select(

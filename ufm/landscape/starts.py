@@ -1,12 +1,12 @@
-"""Where searches begin: what is found depends on it.
+"""Starts of searches, which determine the points that are found.
 
-From small noise every root finder falls to the origin. So starts are drawn at the size of the
-global minimum, and next to what is known:
+From small noise every root finder converges to the origin. Starts are therefore as large as the
+global minimum, or close to known points:
 
-- "noise": Gaussian entries, ¼ to 4 times the minimum's own size;
-- "truncation": the minimum cut to its r first singular directions, r random, with noise of 1 % to
-  30 % of its size;
-- "perturbation": a critical point found before, with such noise.
+- "noise": Gaussian entries, ¼ to 4 times as large as the minimum's;
+- "truncation": the minimum restricted to its r first singular directions, r random, with noise of
+  1 % to 30 % of its size;
+- "perturbation": a critical point found before, with the same noise.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def minimum_in(space: PointSpace, minimum: GlobalMinimum, key: Key[Array, ""]) -
 
 
 def typical_sizes(problem: Problem, point: Params) -> Sizes:
-    """Those of the point; of a point with logits of order 1 where it is the origin."""
+    """The sizes at the point, or, if it is the origin, at a point with logits of order 1."""
     W, H = (float(jnp.sqrt(jnp.mean(x**2))) for x in (point.W, point.H))
     if W < 1e-3:
         # Entries of Z are sums of d products; balanced factors have λ_W ‖W‖² = λ_H ‖H‖².
@@ -56,14 +56,14 @@ def typical_sizes(problem: Problem, point: Params) -> Sizes:
 
 
 def random_points(problem: Problem, sizes: Sizes, key: Key[Array, ""], count: int) -> Params:
-    """A batch of Gaussian points of those sizes."""
+    """Draw a batch of Gaussian points of these sizes."""
     unit = init_params(without_weights(problem), key, 1.0, count)
     b = None if unit.b is None else sizes.b * unit.b
     return Params(sizes.W * unit.W, sizes.H * unit.H, b)
 
 
 def without_weights(problem: Problem) -> Problem:
-    """With weights `init_params` would scale the columns, which `Sizes` do."""
+    """The problem without column weights: `Sizes` has their scaling already."""
     return dataclasses.replace(problem, column_weights=None)
 
 
@@ -74,7 +74,7 @@ def search_starts(
     key: Key[Array, ""],
     count: int,
 ) -> tuple[Params, list[str]]:
-    """A batch of starts, and the kind of each; start i depends on the key, `known` and i."""
+    """Draw a batch of starts with their kinds; start i depends on the key, `known` and i."""
     sizes = typical_sizes(space.small, typical)
     noise = random_points(space.small, sizes, key, count)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -96,7 +96,7 @@ def search_starts(
 
 
 def truncated(point: Params, rank: int) -> Params:
-    """The point without all but its `rank` largest singular directions of [W; Hᵀ]."""
+    """Keep only the `rank` largest singular directions of [W; Hᵀ]."""
     right = frame(point).right[:, :rank]
     kept = jnp.asarray(right @ right.T)
     return Params(matmul(point.W, kept), matmul(kept, point.H), point.b)

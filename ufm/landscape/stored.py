@@ -1,8 +1,8 @@
-"""A census as JSON and arrays, and back: what a folder of results holds of it.
+"""Convert a census to JSON and arrays for a folder of results, and back.
 
-The arrays are those of the search space, one point for each entry of the leading axis: W, H and b,
-and the direction of the smallest eigenvalue. All else is in the JSON, by the names of
-`CriticalPoint`, with what is computed from it (f − f*, the kinds of search, the estimates) besides.
+The arrays are those of the search space, with a leading axis over the points: W, H and b, and the
+direction of the smallest eigenvalue. All other fields are in the JSON, under the names of
+`CriticalPoint`, with derived numbers (f − f*, the kinds of search, the estimates).
 
     entry, arrays = census_entry(census, seconds), census_arrays(census)
     same = read_census(problem, entry, arrays)
@@ -24,7 +24,7 @@ from ufm.minimum.global_minimum import global_minimum
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Fields of a point that are numbers, as JSON has them.
+#: Numeric fields of a point in the JSON.
 _NUMBERS = (
     "value",
     "grad_norm",
@@ -45,7 +45,7 @@ ARRAYS = ("W", "H", "b", "direction_W", "direction_H", "direction_b")
 
 
 def census_entry(census: Census, seconds: float) -> dict[str, Any]:
-    """All but the arrays; `seconds` is what the search took."""
+    """The JSON entry, without arrays; `seconds` is the time of the search."""
     problem, minimum = census.problem, census.minimum
     return {
         "loss": loss_spec(problem.loss),
@@ -96,7 +96,7 @@ def _point_entry(point: CriticalPoint, lowest: float) -> dict[str, Any]:
 
 
 def point_columns(census: Census) -> dict[str, Any]:
-    """One row for each point, as CSV: numbers by the names of `CriticalPoint`, and words."""
+    """One CSV row for each point, with the fields of `CriticalPoint` and text columns."""
     entries = [_point_entry(point, census.minimum.value) for point in census.points]
     numbers = ("excess", *_NUMBERS)
     blank = {name: [math.nan if e[name] is None else e[name] for e in entries] for name in numbers}
@@ -124,10 +124,10 @@ def census_arrays(census: Census) -> dict[str, np.ndarray]:
 
 
 def read_census(problem: Problem, entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Census:
-    """The census of the problem that was stored.
+    """Restore the census of a problem.
 
-    Raises `KeyError` for what the entry or the arrays lack, and `ValueError` for an unknown verdict
-    or reason.
+    Raises `KeyError` if a field or an array is missing, and `ValueError` for an unknown verdict or
+    reason.
     """
     space = search_space(problem)
     points = [
@@ -152,9 +152,9 @@ def _read(kind: type, stored: dict[str, Any]) -> Any:
 
 
 def _member(kind: Any, name: str) -> Any:
-    """Raises `ValueError` where the kind has no member of the name."""
+    """The member of `kind` with this name. Raises `ValueError` if there is none."""
     if name not in kind.__members__:
-        raise ValueError(f"{name!r} is no {kind.__name__.lower()} of a stored point")
+        raise ValueError(f"{name!r} is not a {kind.__name__.lower()} of a stored point")
     return kind[name]
 
 

@@ -1,9 +1,9 @@
-"""Searches that know where to look: the rank ladder, and every partition of the classes.
+"""Structured searches: the rank ladder, and all partitions of the classes.
 
-A minimum of the problem in r < d dimensions is a critical point in d: the ladder's rungs. The
-minima of every rank among points that share w, h̄ and b within blocks of classes are critical points
-too (`ufm.landscape.merged`). Both are found by minimising over class means, in one compiled program
-each: with zeros beyond r dimensions a run stays there.
+A minimum of the problem in r < d dimensions is a critical point in d dimensions: a rung of the
+ladder. Minima of every rank among points that share w, h̄ and b within blocks of classes are
+critical points too (`ufm.landscape.merged`). Both are found by minimising over class means, in one
+compiled program each: a run whose start is zero beyond r dimensions stays there.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from ufm.model.class_means import class_sizes
 from ufm.model.params import Params
 from ufm.solvers import solve_many
 
-#: Steps of one minimisation: what needs more is finished by the root finder.
+#: Steps of one minimisation; if it needs more, the root finder completes it.
 _MOST_STEPS = 500
 
 
@@ -33,7 +33,7 @@ def ladder(
     per_rank: int,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Params]:
-    """Minima in 1, 2, … dimensions from `per_rank` random starts each."""
+    """Find minima in 1, 2, … dimensions from `per_rank` random starts each."""
     ranks = [r for r in range(1, space.max_rank + 1) for _ in range(per_rank)]
     starts = _in_axes(random_points(space.means, sizes, key, len(ranks)), ranks)
     found = solve_many(space.means, starts=starts, max_steps=_MOST_STEPS, on_done=on_done)
@@ -43,10 +43,10 @@ def ladder(
 def partition_cases(
     space: PointSpace, key: Key[Array, ""], limit: int
 ) -> tuple[list[tuple[Blocks, int]], int, int]:
-    """(blocks, rank) for every partition and rank; partitions searched, and how many there are.
+    """(blocks, rank) for every partition and rank; the numbers of partitions searched and in total.
 
-    Above `limit` partitions, for as many drawn at random. Blocks need as many dimensions as there
-    are, but one for shift-invariant losses; all in one block is the origin.
+    If there are more than `limit` partitions, that many are drawn at random. The rank is at most
+    the number of blocks, less one for shift-invariant losses; a single block gives the origin.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     sizes = np.asarray(class_sizes(space.problem)).tolist()
@@ -69,7 +69,7 @@ def partition_points(
     key: Key[Array, ""],
     on_done: Callable[[int], None] | None = None,
 ) -> list[Params]:
-    """Minima among the points of every case, from one random start each."""
+    """Find minima among the points of every case, from one random start each."""
     means, K = space.means, space.problem.num_classes
     entries = [merged_problem(means, blocks) for blocks, _ in cases]
     batch = stacked(entries)

@@ -1,12 +1,12 @@
-r"""The arrays of a trained last layer, whichever framework stored them.
+r"""Read the arrays of a trained last layer, as stored by any framework.
 
     W       (K, d), one row for each class, as torch.nn.Linear.weight; or (d, K), one column for
             each class, as the kernel of a Dense layer in Flax and Keras
     H       (N, d), one row for each sample; or (d, N)
     labels  (N,); (N, 1), as Keras loads them; or one-hot, (N, K) or (K, N)
 
-H and the number of labels N say how W is stored unless W is square: {d, N} are the lengths of H,
-and only one length of W is d. They say how H is stored unless N = d.
+H and the number of labels N determine the layout of W unless W is square: {d, N} are the lengths of
+H, and only one length of W is d. They determine the layout of H unless N = d.
 """
 
 import re
@@ -18,12 +18,12 @@ import numpy as np
 
 Layout = Literal["rows", "columns"]
 
-#: Labels of samples that losses leave out: the default of PyTorch, and the custom for pixels.
+#: Labels of samples that losses ignore: the default of PyTorch, and the convention for pixels.
 _IGNORED = (-100, 255)
 
 
 def host(array: Any) -> np.ndarray:
-    """An array of NumPy, JAX, Keras or PyTorch as one of NumPy."""
+    """Convert an array of NumPy, JAX, Keras or PyTorch to NumPy."""
     if hasattr(array, "detach"):  # a tensor of PyTorch: it may require grad, or be on a device
         array = array.detach().cpu()
         if str(array.dtype) == "torch.bfloat16":  # which NumPy does not have
@@ -32,7 +32,7 @@ def host(array: Any) -> np.ndarray:
 
 
 def real(name: str, array: np.ndarray) -> np.ndarray:
-    """The array in double precision. Raises `ValueError` where it does not hold real numbers."""
+    """Convert to double precision. Raises `ValueError` unless the entries are real numbers."""
     dtype = array.dtype
     if dtype.kind in "iuf" or jnp.issubdtype(dtype, jnp.floating):
         return array.astype(np.float64)
@@ -47,12 +47,12 @@ def real(name: str, array: np.ndarray) -> np.ndarray:
     raise ValueError(f"{name} must be an array of real numbers, got dtype {dtype}{remedy}")
 
 
-#: The square of a larger entry times their number overflows.
+#: With larger entries a sum of squares overflows.
 _LARGEST = 1e150
 
 
 def check_finite(name: str, array: np.ndarray) -> None:
-    """Raise `ValueError` for NaN and infinity, with the first place, and for enormous entries."""
+    """Raise `ValueError` for NaN and infinity, naming the first entry, and for enormous entries."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = ", ".join(str(i) for i in bad[0])
@@ -68,14 +68,16 @@ def check_finite(name: str, array: np.ndarray) -> None:
 
 
 def flat_labels(labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Labels as N numbers, and a note where they were stored otherwise.
+    """Convert labels to N numbers, with a note if they were stored otherwise.
 
-    Raises `ValueError` where they are not one whole number, or one-hot row, for each sample.
+    Raises `ValueError` unless there is one whole number, or one-hot row, for each sample.
     """
     y, notes = labels, []
     if y.dtype.kind not in "biuf" or not np.all(np.isfinite(y)) or np.any(y != np.floor(y)):
         soft = y.dtype.kind == "f" and y.ndim == 2
-        hint = ": soft labels are another problem than the one certified here" if soft else ""
+        hint = (
+            ": soft labels define a different problem, which is not certified here" if soft else ""
+        )
         raise ValueError(
             f"labels must be whole numbers 0..K-1, got shape {y.shape} and dtype {y.dtype}{hint}"
         )
@@ -95,7 +97,7 @@ def flat_labels(labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _class_axis(y: np.ndarray) -> int:
-    """The axis of a one-hot matrix along which classes are numbered."""
+    """The class axis of a one-hot matrix."""
     hot = y == 1
     if np.all(hot | (y == 0)):
         by_rows, by_columns = (bool(np.all(hot.sum(axis=axis) == 1)) for axis in (1, 0))
@@ -108,13 +110,13 @@ def _class_axis(y: np.ndarray) -> int:
             )
     raise ValueError(
         f"labels must be a list of N whole numbers, the class of each sample, got shape {y.shape}, "
-        "which is not one-hot: several labels for a sample are another problem than the one "
-        "certified here"
+        "which is not one-hot: several labels per sample define a different problem, "
+        "which is not certified here"
     )
 
 
 def check_labels(y: np.ndarray, classes: int) -> np.ndarray:
-    """Labels as int64. Raises `ValueError` unless they are 0..K-1, each at least once."""
+    """Convert labels to int64. Raises `ValueError` unless they are 0..K-1, each at least once."""
     inside = (y >= 0) & (y < classes)
     outside = np.flatnonzero(~inside)
     if len(outside):
@@ -141,12 +143,12 @@ def check_labels(y: np.ndarray, classes: int) -> np.ndarray:
         shown = ", ".join(str(k) for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
             f"labels has no sample of class {shown}: every one of the {classes} classes of W needs "
-            "samples; add some (W without a class is another classifier)"
+            "samples; add some (W without a class is a different classifier)"
         )
     return y
 
 
-# Which axis is which -------------------------------------------------------------------------
+# Layouts of W and H --------------------------------------------------------------------------
 
 
 def layouts(
@@ -156,10 +158,10 @@ def layouts(
     classifier: Layout | None,
     features: Layout | None,
 ) -> tuple[Layout, Layout]:
-    """How W and H are stored, by their shapes and the number of labels.
+    """Infer the layouts of W and H from their shapes and the number of labels.
 
-    What is given is not inferred. A square W is taken as rows, as documented. Raises `ValueError`
-    where shapes do not fit each other, and where N = d leaves H open.
+    Given layouts are not inferred. A square W is taken as rows, as documented. Raises `ValueError`
+    if shapes do not fit each other, and if N = d leaves the layout of H open.
     """
     for name, given in (("classifier", classifier), ("features", features)):
         if given not in (None, "rows", "columns"):
@@ -204,26 +206,26 @@ def _feature_shapes(dim: int, samples: int) -> dict[Layout, tuple[int, int]]:
     return {"columns": (dim, samples), "rows": (samples, dim)}
 
 
-# What else is in the file --------------------------------------------------------------------
+# Other arrays in the file --------------------------------------------------------------------
 
 _WEIGHTED = (
-    "a loss with weights is another problem, which is not certified here; save the file without "
-    "it only if training did not use it"
+    "a loss with weights defines a different problem, which is not certified here; save the file "
+    "without it only if training did not use it"
 )
 _SCALED = (
-    "scaled logits are those of another W; where they were W H / T + b, save W / T as W and "
-    "T^2 lam_w as lam_w, which is the same problem, and leave it out"
+    "scaled logits belong to a different W; if they were W H / T + b, save W / T as W and T^2 "
+    "lam_w as lam_w, which is the same problem, and leave it out"
 )
 _SHIFTED = (
-    "a shift of the logits in the loss makes it another problem, which is not certified here; save "
-    "the file without it only if training did not use it"
+    "a shift of the logits in the loss defines a different problem, which is not certified here; "
+    "save the file without it only if training did not use it"
 )
 _SMOOTHED = (
     "if it is a parameter of the loss, it belongs in loss, as in 'ls:0.1' or 'fl:2'; leave it out"
 )
 _MASKED = "drop the samples that the loss did not see from labels and H, and leave it out"
 
-#: Arrays that make the layer a point of another problem, by a part of their name or all of it.
+#: Arrays that make the layer a point of a different problem, by their name or a part of it.
 _BY_PART = {
     **dict.fromkeys(("weight", "freq"), _WEIGHTED),
     **dict.fromkeys(("temperature", "logitscale"), _SCALED),
@@ -237,7 +239,7 @@ _BY_NAME = {
     **dict.fromkeys(("gamma", "alpha", "ls", "smooth", "eps", "epsilon", "mixup"), _SMOOTHED),
     "mask": _MASKED,
 }
-#: Other names of what is read.
+#: Other names of arrays that are read.
 _ALIASES = {
     **{"kernel": "W", "weight": "W", "features": "H", "bias": "b", "biases": "b"},
     **{"weightdecay": "lam_w", "wd": "lam_w", "lambw": "lam_w", "lambh": "lam_h", "lambb": "lam_b"},
@@ -248,10 +250,10 @@ _ALIASES = {
 def check_beside(
     path: Any, others: Iterable[str], known: Iterable[str], present: Iterable[str]
 ) -> None:
-    """Raise `ValueError` for an array beside the layer that makes it another problem.
+    """Raise `ValueError` if an additional array makes the layer a point of a different problem.
 
-    `others` are the names in the file that nothing reads, `known` those that something does and
-    `present` those of them that the file has.
+    `others` are names in the file that are not read, `known` names that can be read, and `present`
+    those of them that the file has.
     """
     spelt = {_flat(name): name for name in known} | _ALIASES
     for name in others:
@@ -267,5 +269,5 @@ def check_beside(
 
 
 def _flat(name: str) -> str:
-    """A name in small letters and digits alone."""
+    """Reduce a name to lower-case letters and digits."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

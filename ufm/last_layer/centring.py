@@ -1,20 +1,20 @@
-r"""A layer with the mean of its features moved into the bias: the same logits, a better point.
+r"""Move the mean of a layer's features into its bias: the logits stay, the penalty falls.
 
 With the mean h̄ of the features,
 
     H̃ = H − h̄1ᵀ,   b̃ = b + Wh̄,   WH̃ + b̃1ᵀ = WH + b1ᵀ,   ‖H̃‖² = ‖H‖² − N‖h̄‖².
 
-No logit changes, so neither does the data term; f changes by −λ_H N‖h̄‖²/2 + λ_b(‖b̃‖² − ‖b‖²)/2.
+Logits, and so the loss term, do not change; f changes by −λ_H N‖h̄‖²/2 + λ_b(‖b̃‖² − ‖b‖²)/2.
 
-With a free bias (λ_b = 0) the move never raises f, and every critical point with λ_H > 0 has h̄ = 0:
-G1 = 0, so 0 = WᵀG1 = −λ_H H1. Features after a ReLU are not negative and cannot have h̄ = 0, so
-that a layer on top of them is never critical there, however collapsed. `centred_layer` is therefore
-a point of the problem whose bias is *free*, whatever decay b had; where it had none and λ_H was
-given, that is the layer's own problem. λ_H is kept if it was given; if it was inferred it is
-inferred anew, from ‖H̃‖, since it is at the centred point that λ_W‖W‖² = λ_H‖H‖² has to hold.
+With a free bias (λ_b = 0) centring never raises f, and every critical point with λ_H > 0 has h̄ =
+0: G1 = 0, so 0 = WᵀG1 = −λ_H H1. Features after a ReLU are non-negative and cannot have h̄ = 0, so
+that a layer on top of them is never critical, however collapsed. `centred_layer` is therefore a
+point of the problem whose bias is *free*, for any decay of b. If b had no decay and λ_H was given,
+this is the layer's own problem. A given λ_H is kept. An inferred λ_H is inferred again from ‖H̃‖,
+because λ_W‖W‖² = λ_H‖H‖² must hold at the centred point.
 
-With λ_b > 0 the two problems differ: the move may raise f there, and critical points have
-H1 = λ_b Wᵀb/λ_H. The least f with a free bias is at most that with a decayed bias, or with none.
+With λ_b > 0 the two problems differ: centring may raise f, and critical points have
+H1 = λ_b Wᵀb/λ_H. The least f with a free bias is at most that with a decayed bias or without one.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from ufm.model.problem import matmul
 
 
 def centred(params: Params) -> Params:
-    """(W, H − h̄1ᵀ, b + Wh̄): the same logits from features of mean 0. A bias of None counts as 0.
+    """(W, H − h̄1ᵀ, b + Wh̄), with the same logits and features of mean 0; b = None counts as 0.
 
     H is (d, N) with unweighted columns.
     """
@@ -39,10 +39,9 @@ def centred(params: Params) -> Params:
 
 
 def centred_layer(layer: Classifier) -> Classifier | None:
-    """The layer with centred features in the problem with a free bias, which its notes say.
+    """The layer with centred features in the problem with a free bias; its notes say so.
 
-    None where there is nothing to move or nothing else: a mean that adds less to ‖H‖² than rounding
-    does, or features that are all the same.
+    None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
     """
     problem, params = layer.problem, centred(layer.params)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
@@ -53,7 +52,7 @@ def centred_layer(layer: Classifier) -> Classifier | None:
         return None
     lam_h = float(problem.lam_h)
     notes = [note for note in layer.notes if note != inferred_note(lam_h)]
-    own = "" if problem.has_bias else ", which the layer itself does not have"
+    own = "" if problem.has_bias else ", which the layer does not have"
     said = (
         f"the mean of the features, {100 * moved / size:.3g} % of |H|^2, is moved into the bias"
         f"{own}: no logit changes, and the verdict concerns this point"

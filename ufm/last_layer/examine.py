@@ -1,4 +1,4 @@
-"""All that can be said of somebody's last layer: what it is, and how far from the prediction.
+"""Examine a trained last layer: certificate, metrics, and distance from the prediction.
 
 >>> layer = as_classifier(solution.params.W, solution.params.H, problem.labels, loss="ce",
 ...                       lam_w=5e-3, b=solution.params.b, lam_b=1e-2)
@@ -24,13 +24,13 @@ from ufm.model.problem import objective
 class Examination(Shown):
     """A last layer with its certificate, NC metrics and predicted minimum.
 
-    `tol` is the relative tolerance asked for, None the default of `certify`. `nearest` is None
-    where no minimiser is known (`minimum.reason` says why).
+    `tol` is the requested relative tolerance, None the default of `certify`. `nearest` is None if
+    no minimiser is known (`minimum.reason` says why).
 
-    All of it concerns `layer` as given. `centred` is the same of the layer with the mean of its
-    features moved into a free bias, which changes no logit and no NC metric
-    (`ufm.last_layer.centring`): None where features have no mean, or nothing but one. On top of a
-    ReLU it is the one to look at.
+    All fields concern `layer` as given. `centred` is the examination of the layer with the mean of
+    its features moved into a free bias, which changes no logit and no NC metric
+    (`ufm.last_layer.centring`). It is None if the mean is zero, or all features are equal. For a
+    layer on top of a ReLU it is the relevant one.
     """
 
     layer: Classifier
@@ -47,7 +47,7 @@ class Examination(Shown):
 def examine(layer: Classifier, tol: float | None = None) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
-    The layer is examined as given and, where a bias makes that exact, with centred features.
+    The layer is examined as given, and also with the mean of its features moved into a free bias.
 
     Args:
         layer: From `as_classifier` or `load_classifier`.

@@ -1,21 +1,21 @@
-r"""Somebody's last layer, read as a point of the model: weights, features, labels and decays.
+r"""Read a trained last layer as a point of the model: weights, features, labels and decays.
 
-A network's last layer has W (K×d) and maybe b (K), the features of N samples, and their labels. It
-is a point of the unconstrained feature model with classes of the sizes that the labels say, decay
-λ_W of the classifier and λ_b of its bias as trained, and a decay λ_H of the features that no
-network has: given, or inferred from λ_W WᵀW = λ_H HHᵀ, which holds at every critical point, as
+A network's last layer has W (K×d) and possibly b (K), the features of N samples, and their labels.
+It is a point of the unconstrained feature model. The labels give the class sizes, and λ_W and λ_b
+are the decays of training. A network has no decay λ_H of the features: it is given, or inferred
+from λ_W WᵀW = λ_H HHᵀ, which holds at every critical point, as
 
     λ_H = λ_W ‖W‖² / ‖H‖².
 
 **Decays of frameworks.** λ adds λ/2 ‖w‖² to a loss that averages over samples. `weight_decay` of
 torch.optim.SGD and optax.add_decayed_weights ahead of optax.sgd are this λ: they add λw to the
 gradient. Keras's L2(x) adds x‖w‖², so λ = 2x. Losses that average over the K outputs too are
-smaller than the MSE here, and their decays are to be multiplied: torch.nn.MSELoss and Keras's by
-K/2, optax.l2_loss by K.
+smaller than the MSE here. Multiply their decays: torch.nn.MSELoss and Keras's by K/2, optax.l2_loss
+by K.
 
-Arrays may come from NumPy, JAX, Keras or PyTorch, stored as `ufm.last_layer.arrays` says. They are
-taken to double precision, which changes no floating-point number. Samples are ordered by class, as
-the model wants them, and `order` says where each came from.
+Arrays may come from NumPy, JAX, Keras or PyTorch, in the layouts of `ufm.last_layer.arrays`. They
+are converted to double precision, which changes no floating-point number. Samples are ordered by
+class, as the model requires, and `order` gives their original positions.
 
     layer = load_classifier("last_layer.npz", loss="ls:0.1")
 
@@ -61,9 +61,9 @@ _SCALARS = ("lam_w", "lam_h", "lam_b", "loss")
 class Classifier(Shown):
     """A last layer as a problem and a point of it.
 
-    Column i of `params.H` is sample `order[i]` of what was given. `notes` are sentences on what was
-    assumed, inferred or changed on the way: whoever reports the result should report them.
-    `lam_h_inferred` says that a verdict concerns the problem with the inferred decay.
+    Column i of `params.H` is sample `order[i]` of the given features. `notes` are sentences on
+    assumptions, inferred values and changes; report them with the result. `lam_h_inferred` says
+    that a verdict concerns the problem with the inferred decay.
     """
 
     problem: Problem
@@ -87,26 +87,26 @@ def load_classifier(
 ) -> Classifier:
     """Read a trained last layer from an .npz file.
 
-    The file holds W, H and labels, and maybe b, lam_w, lam_h, lam_b and loss.
+    The file contains W, H and labels, and optionally b, lam_w, lam_h, lam_b and loss.
 
-    What is given here overrides the file, and `notes` says so; `notes` also lists the arrays that
-    were not read.
+    Arguments override the file, and `notes` says so; `notes` also lists the arrays that were not
+    read.
 
     Args:
         path: The file.
         loss: Text as `parse_loss` reads it; None reads the file's.
         lam_w: Decay of W; None reads the file's.
-        lam_h: Decay of H; None reads the file's, else infers it as `as_classifier` does.
+        lam_h: Decay of H; None reads the file's, or infers it as `as_classifier` does.
         lam_b: Decay of the bias; None reads the file's.
-        features: "rows" (N×d) or "columns" (d×N); needed only where N = d.
-        classifier: "rows" (K×d) or "columns" (d×K); needed only where K = d.
+        features: "rows" (N×d) or "columns" (d×N); needed only if N = d.
+        classifier: "rows" (K×d) or "columns" (d×K); needed only if K = d.
 
     Returns:
         The problem, the point with samples ordered by class, and notes on what was inferred.
 
     Raises:
-        ValueError: The file cannot be read or holds no last layer, or an array (class weights, a
-            temperature) makes it another problem; the message says what to change.
+        ValueError: The file cannot be read or has no last layer, or an array (class weights, a
+            temperature) makes it a different problem; the message says what to change.
     """
     arrays, others = read_arrays(path, (*_REQUIRED, *_OPTIONAL))
     check_beside(path, others, (*_REQUIRED, *_OPTIONAL), arrays)
@@ -120,7 +120,7 @@ def load_classifier(
         if value is None:
             continue
         if name in values and values[name] != value:
-            notes.append(f"{name} = {value}, as given, overrides {values[name]} of the file")
+            notes.append(f"the given {name} = {value} overrides {values[name]} of the file")
         values[name] = value
     present = {**arrays, **values}
     for name in _REQUIRED:
@@ -155,7 +155,7 @@ def as_classifier(
     features: Layout | None = None,
     classifier: Layout | None = None,
 ) -> Classifier:
-    """Bring a trained last layer, given as arrays, into the model's order and orientation.
+    """Convert the arrays of a trained last layer to the model's order and orientation.
 
     A square W is taken as K×d, and refused if the loss is lower with its transpose.
 
@@ -169,8 +169,8 @@ def as_classifier(
             points.
         b: The bias (K,), or None.
         lam_b: Decay λ_b of the bias: needed with `b`, and only then.
-        features: "rows" (N×d) or "columns" (d×N); needed only where N = d.
-        classifier: "rows" (K×d) or "columns" (d×K); needed only where K = d.
+        features: "rows" (N×d) or "columns" (d×N); needed only if N = d.
+        classifier: "rows" (K×d) or "columns" (d×K); needed only if K = d.
 
     Returns:
         The problem, the point with samples ordered by class, and notes on what was inferred.
@@ -227,9 +227,9 @@ def as_classifier(
 
 
 def _check_square(problem: Problem, params: Params) -> list[str]:
-    """A note that a square W was read as K×d. Raises `ValueError` where it seems to be d×K.
+    """Note that a square W was read as K×d. Raises `ValueError` if it seems to be d×K.
 
-    Where g is convex and W stationary given H, so that GHᵀ = −λ_W W, no transposed reading has a
+    If g is convex and W is stationary given H, so that GHᵀ = −λ_W W, the transposed W has no
     lower g: g(WᵀH) ≥ g(WH) + ⟨GHᵀ, Wᵀ − W⟩ = g(WH) + λ_W (‖W‖² − ⟨W, Wᵀ⟩).
     """
     W = np.asarray(params.W)
@@ -249,7 +249,7 @@ def _check_square(problem: Problem, params: Params) -> list[str]:
 
 
 def _scalar(name: str, array: np.ndarray) -> Any:
-    """The one number, or text, that an array holds."""
+    """The single number or text in an array."""
     if array.size != 1:
         raise ValueError(f"{name} must be a single value, got an array of shape {array.shape}")
     value = array.reshape(()).item()
@@ -286,7 +286,7 @@ def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
 
 
 def inferred_note(lam_h: float) -> str:
-    """What is said of a decay that was inferred."""
+    """The note on an inferred decay."""
     return (
         f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
         "problem with this decay"
@@ -302,10 +302,10 @@ def _notes(
     if by_sample == "rows":
         notes.append("features are stored as rows (N x d), as PyTorch does")
     if np.any(np.diff(y) < 0):
-        notes.append("samples were not ordered by class: they were reordered, stably")
+        notes.append("samples were not ordered by class: they were sorted, stably")
     narrow = {
         f"{name} ({array.dtype})" for name, array in given.items() if array.dtype != np.float64
     }
     if narrow:
-        notes.append(f"taken to float64, in which all is computed: {', '.join(sorted(narrow))}")
+        notes.append(f"converted to float64 for all computations: {', '.join(sorted(narrow))}")
     return notes

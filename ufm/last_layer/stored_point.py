@@ -1,4 +1,4 @@
-"""A point as a file: one that `ufm solve` stored, or one with its problem beside it."""
+"""Points in files: stored by `ufm solve`, or stored together with their problem."""
 
 import io
 from pathlib import Path
@@ -14,10 +14,10 @@ from ufm.runs.run_folder import read_json
 
 
 def load_solution(path: Path) -> Classifier:
-    """A point that `ufm solve` stored, with the problem that its folder names; else a last layer.
+    """Read a point stored by `ufm solve`, with the problem of its folder, or else a last layer.
 
-    Raises `ValueError`, in one line, where the file holds no point, several, or one that
-    `load_classifier` refuses.
+    Raises `ValueError`, in one line, if the file has no point or several, or if `load_classifier`
+    refuses it.
     """
     marker, entry = path.parent / "config.json", path.with_suffix(".json")
     config = read_json(marker) if marker.is_file() and entry.is_file() else {}
@@ -53,7 +53,7 @@ def load_solution(path: Path) -> Classifier:
 
 
 def point_file(problem: Problem, params: Params) -> bytes:
-    """The .npz of a point with its problem, as `load_classifier` reads it."""
+    """Make an .npz of a point with its problem, in the format of `load_classifier`."""
     arrays = {
         "W": params.W,
         "H": params.H,

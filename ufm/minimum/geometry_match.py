@@ -1,8 +1,8 @@
-r"""How far a point is from the predicted minimisers, whatever their geometry and size.
+r"""Compare a point with the predicted minimiser, for any geometry and size of it.
 
-The three distances below are relative to the minimiser, so that loss and logits may have any units:
-under MSE with targets of 1e-4 as under cross-entropy just below its collapse threshold, where the
-minimiser is small, a point of the right size in the wrong place is no match.
+The three distances below are relative to the minimiser, so that loss and logits may have any units.
+If the minimiser is small (MSE with targets of 1e-4, or cross-entropy just below the collapse
+threshold), a point of the same size but different geometry does not match.
 
     >>> compare_geometry(problem, solution.params).matches
     True
@@ -19,26 +19,26 @@ from ufm.collapse.metrics import nc_metrics
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem, check_shapes
 
-#: Roundings in units of eps that a gradient is taken to carry.
+#: Assumed rounding error of a gradient, in units of eps.
 _ROUNDINGS = 64
 
 
 @pytree()
 class GeometryMatch(Shown):
-    """How far a point is from the predicted minimisers, whatever their geometry and size.
+    """Distances between a point and the predicted minimisers, invariant under rotations.
 
-    `logit_distance` = ‖V − V*‖_F / ‖W*H*‖_F, both up to a common shift of the logits where the loss
+    `logit_distance` = ‖V − V*‖_F / ‖W*H*‖_F, both modulo a common shift of the logits if the loss
     ignores it; `classifier_distance` = ‖WWᵀ − W*W*ᵀ‖_F / max(‖W*W*ᵀ‖_F, ‖WWᵀ‖_F);
     `penalty_distance` is the difference of the penalties of W and H relative to the minimiser's,
-    which sees features outside the row space of W. Where the minimiser is the origin, logits count
-    relative to f*/μ, the most that any point no higher than the origin has, penalties relative to
-    f*, and the classifier's distance is NaN. All are invariant under rotations and under the units
-    of loss and logits. `nc2`, `nc3` are the values that the minimiser itself has: zero for a
-    simplex ETF, √(2 − 2√((K−1)/K)) for the orthogonal frame of MSE without bias, NaN at the origin.
+    which also measures features outside the row space of W. If the minimiser is the origin, logits
+    are relative to f*/μ, the largest norm at any point not above the origin, penalties are relative
+    to f*, and the classifier's distance is NaN. No distance depends on the units of loss and
+    logits. `nc2` and `nc3` are the values at the minimiser itself: zero for a simplex ETF,
+    √(2 − 2√((K−1)/K)) for the orthogonal frame of MSE without bias, NaN at the origin.
 
-    `matches` is None where no minimiser is known, where two tie (`GlobalMinimum.tied`), and where
-    rounding decides: the minimiser's penalties are so small a part of f* that it cannot be told
-    from the origin. False says that the point is not the predicted minimiser.
+    `matches` is None if no minimiser is known, if two tie (`GlobalMinimum.tied`), or if the
+    minimiser's penalties are so small a part of f* that rounding hides its difference from the
+    origin. False means that the point is not the predicted minimiser.
     """
 
     logit_distance: float
@@ -58,7 +58,7 @@ def compare_geometry(
     minimum: GlobalMinimum | None = None,
     tol: float = 1e-3,
 ) -> GeometryMatch:
-    """Measure how far a point is from the predicted minimisers, whatever their geometry.
+    """Measure how far a point is from the predicted minimisers, for any geometry of them.
 
     Args:
         problem: The problem.
@@ -67,7 +67,7 @@ def compare_geometry(
         tol: The largest relative distance that counts as a match.
 
     Returns:
-        The distances, and whether they match; None where no minimiser is known.
+        The distances, and whether they match (None if no minimiser is known).
 
     Raises:
         ValueError: The shapes do not fit the problem.
@@ -84,7 +84,7 @@ def compare_geometry(
     distances = logit_distance, penalty_distance
     if minimum.rank:  # the origin has no Gram matrix to compare
         distances += (classifier_distance,)
-    # Rounding moves gradients by eps, and logits by as much of f*/μ, of which they are `share`.
+    # Rounding changes gradients by eps, and logits by eps f*/μ; the logits are `share` of f*/μ.
     noise = _ROUNDINGS * float(np.finfo(params.W.dtype).eps)
     is_resolved = share * tol >= noise if minimum.rank else minimum.value > 0
     matches = all(x <= tol for x in distances) if is_resolved and not minimum.tied else None
@@ -94,9 +94,9 @@ def compare_geometry(
 
 
 def _distances(problem: Problem, params: Params, target: Params, value: float) -> tuple[Any, ...]:
-    """The numbers of a `GeometryMatch`, in its order, and the penalties of W* and H* over f*."""
+    """The fields of a `GeometryMatch` in order, and the penalties of W* and H* over f*."""
     predicted = nc_metrics(problem, target)
-    # On the host and in double precision: nothing to compile, and no digits of the point are lost.
+    # Double precision on the host: nothing is compiled, and the point loses no digits.
     params, target = (jax.tree.map(lambda x: np.asarray(x, float), x) for x in (params, target))
     roots = 1.0
     if problem.column_weights is not None:

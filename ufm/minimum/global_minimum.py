@@ -1,12 +1,12 @@
 r"""The global minimum of a problem, with its proof.
 
-Averaging the features of a class never raises f when the loss is convex, so f* is the minimum of
-a K-column problem whose columns carry the class sizes as weights, whatever N. It is
+If the loss is convex, averaging the features of a class never raises f, so that for any N f* is the
+minimum of a K-column problem with the class sizes as column weights. It is
 
-- in closed form (or one bisection) for balanced classes and the losses of the paper;
+- in closed form (or one bisection) for balanced classes and CE, LS, FL or MSE;
 - computed by a solver and certified by duality for any class counts and a convex loss (minority
   collapse and SELI geometry: Fang et al., 2021; Thrampoulidis et al., 2022);
-- unknown otherwise: then `is_exact` is False, `value` is the best value found, `reason` says why.
+- unknown otherwise: `is_exact` is False, `value` is the best value found, and `reason` says why.
 
 It is attained when d ≥ rank Z*; for smaller d only the bound holds.
 
@@ -45,12 +45,12 @@ from ufm.model.problem import Params, Problem
 from ufm.model.start import init_params
 from ufm.solvers import default_tol, solve
 
-#: Singular values of Z* below this fraction of the largest are zero: solvers leave them at the
+#: Singular values of Z* below this fraction of the largest are zero: solvers reduce them to the
 #: square of their accuracy in W and H.
 _RANK_CUTOFF = 1e-7
-#: The same of f*/μ, the most that ‖Z*‖_* can be: all of Z* is zero below it.
+#: If ‖Z*‖_* is below this fraction of f*/μ, its upper bound, Z* is zero.
 _NOTHING = 1e-16
-#: Starts tried where nothing but the best value found can be reported.
+#: Number of runs where only the best value found can be reported.
 _TRIES = 8
 #: Scalars that only a symmetric solution has.
 _SCALARS = ("rho", "tau", "bias_level")
@@ -60,12 +60,12 @@ _SCALARS = ("rho", "tau", "bias_level")
 class GlobalMinimum(Shown):
     """The minimum value, a proven lower bound, and one minimiser up to rotation.
 
-    There may be others: `tied` says that the origin and the simplex ETF have the same value up to
-    rounding, as under the focal loss at the decay where its minimiser jumps.
+    If `tied`, the origin and the simplex ETF have the same value up to rounding. This happens for
+    the focal loss at the decay where its minimiser jumps.
 
     `logits[:, k]` is W h̄_k (without the bias) for class k. `rho`, `tau` and `bias_level` are the
-    scalars of the symmetric solution Z = (ρP + (τ/K)11ᵀ)⊗1ᵀ, b = b₀1, NaN where it is not
-    symmetric. `value` is proven to be f* within `value − lower_bound` if `is_exact`.
+    scalars of the symmetric solution Z = (ρP + (τ/K)11ᵀ)⊗1ᵀ, b = b₀1, NaN if it is not symmetric.
+    If `is_exact`, `value` is proven to exceed f* by at most `value − lower_bound`.
     """
 
     value: float
@@ -85,7 +85,7 @@ class GlobalMinimum(Shown):
 
     @property
     def kind(self) -> str:
-        """The geometry in words: simplex ETF, orthogonal frame, origin, …"""
+        """Name the geometry: simplex ETF, orthogonal frame, origin, …"""
         if not self.is_exact:
             return "unknown"
         if self.rank == 0:
@@ -101,10 +101,10 @@ class GlobalMinimum(Shown):
         )
 
     def params(self, key: Key[Array, ""], dtype: Any = None) -> Params:
-        """W, H, b with f = `value`, in a uniformly random orientation.
+        """Build W, H, b with f = `value`, in a uniformly random orientation.
 
-        A minimiser if `is_exact`, else the best point found. Raises `ValueError` where there is
-        none (no decay).
+        The point is a minimiser if `is_exact`, else the best point found. Raises `ValueError` if
+        there is none (no decay).
         """
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
@@ -119,7 +119,7 @@ def _factorise(
     rank: int,
     dtype: Any = None,
 ) -> Params:
-    """The balanced factors of Z* with the logits `table`, in a random orientation."""
+    """Factor Z* with the logits `table` into balanced W and H, in a random orientation."""
     weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
     sizes = np.bincount(problem.labels, weights)
     U, S, Vt = np.linalg.svd(table * np.sqrt(sizes))
@@ -136,10 +136,10 @@ def _factorise(
 
 
 def frame(problem: Problem, into: Problem | None = None) -> Params:
-    """W, H, b at the symmetric critical point with ρ > 0, a minimum in ρ, global or not.
+    """Build W, H, b at the symmetric critical point with ρ > 0 that is a local minimum in ρ.
 
-    As a point of `into` if given: of the K-column problem `reduced_problem(problem, d)`. Raises
-    `ValueError` where there is none, and as `symmetric_minimum`.
+    If `into` is given, it is a point of that K-column problem, `reduced_problem(problem, d)`.
+    Raises `ValueError` if there is no such point, and as `symmetric_minimum`.
     """
     scalars = symmetric.symmetric_frame(problem)
     if np.isnan(float(scalars.rho)):
@@ -147,8 +147,7 @@ def frame(problem: Problem, into: Problem | None = None) -> Params:
     rank = scalars.rank(problem.num_classes)
     if problem.dim < rank:
         raise ValueError(
-            f"the frame has rank {rank}, which dim={problem.dim} has no room for: set dim to "
-            f"{rank} or more"
+            f"the frame has rank {rank}, more than dim={problem.dim}: set dim to {rank} or more"
         )
     logits = _symmetric_logits(problem, scalars)
     return _factorise(problem if into is None else into, *logits, jax.random.key(0), rank)
@@ -157,14 +156,14 @@ def frame(problem: Problem, into: Problem | None = None) -> Params:
 def _symmetric_logits(
     problem: Problem, scalars: symmetric.SymmetricMinimum
 ) -> tuple[Float[np.ndarray, "K K"], Float[np.ndarray, " K"] | None]:
-    """W h̄_k of every class, and the bias."""
+    """W h̄_k for every class, and the bias."""
     classes, rho, tau = problem.num_classes, float(scalars.rho), float(scalars.tau)
     bias = np.full(classes, float(scalars.bias_level)) if problem.has_bias else None
     return rho * np.eye(classes) + (tau - rho) / classes, bias
 
 
 def global_minimum(problem: Problem) -> GlobalMinimum:
-    """f*, proven where a proof exists, with one minimiser up to rotation.
+    """Compute f*, with a proof if one is known, and one minimiser up to rotation.
 
     Not for use inside transformations such as `jax.jit`.
 
@@ -213,7 +212,7 @@ def _nothing(problem: Problem, reason: str) -> GlobalMinimum:
 
 
 def _infimum(problem: Problem) -> float:
-    """All that is known of f from below where nothing else is: the loss's own bound."""
+    """The loss's own lower bound, for problems without a better one."""
     lowest = problem.loss.infimum()
     return -np.inf if lowest is None else lowest
 
@@ -253,9 +252,9 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
 
 
 def _solved(problem: Problem) -> GlobalMinimum:
-    """Imbalanced or custom, convex: d = K has no spurious minima, and duality certifies."""
+    """Imbalanced or custom, but convex: d = K has no spurious minima, and duality certifies."""
     small = reduced_problem(problem)
-    # Full rank, so off every saddle of lower rank; the key only fixes an orientation.
+    # A start of full rank is not a saddle of lower rank; the key only fixes an orientation.
     start = init_params(small, jax.random.key(0))
     solution = solve(small, start, tol=1e-3 * float(default_tol(small, np.float64)))
     certificate = certify(small, solution.params)

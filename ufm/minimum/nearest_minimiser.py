@@ -1,15 +1,15 @@
-r"""How far a point is from the predicted minimisers: one orthogonal Procrustes problem.
+r"""Find the nearest predicted minimiser of a point by an orthogonal Procrustes problem.
 
-If (W*, H*, b*) is a minimiser, so is (W*Q, QᵀH*, b*) for every rotation or reflection Q (d×d), and,
-where a free bias meets a loss that ignores a common shift of the logits, b* + c1 for every c. The
-distance to that family of the predicted minimiser is
+If (W*, H*, b*) is a minimiser, so is (W*Q, QᵀH*, b*) for every rotation or reflection Q (d×d). If
+the bias is free and the loss ignores a common shift of the logits, so is b* + c1 for every c. The
+distance to this family is
 
     min_{Q,c}  √( ‖W − W*Q‖² + ‖H − QᵀH*‖² + ‖b − b* − c1‖² ).
 
 The cross terms are tr(Q(WᵀW* + HH*ᵀ)), so that with the singular value decomposition
 WᵀW* + HH*ᵀ = U S Vᵀ the best Q is V Uᵀ (Schönemann, 1966), jointly for W and H. With weighted
-columns H holds √c_i h_i, and the distance is that of the repeated columns. Where the minimiser is
-the origin, no direction is left to turn and the distance is the norm of the point.
+columns H holds √c_i h_i, and the distance is that of the repeated columns. If the minimiser is the
+origin, the distance is the norm of the point.
 
     >>> float(nearest_minimiser(problem, solution.params).relative) < 1e-6
     True
@@ -28,10 +28,10 @@ from ufm.model.problem import Params, Problem, check_shapes
 
 @pytree()
 class NearestMinimiser(Shown):
-    """The minimiser closest to a point, and how close it is.
+    """The minimiser nearest to a point, and its distance.
 
-    `distance` is Euclidean over all of W, H and b, `relative` the same over √(‖W*‖² + ‖H*‖²): NaN
-    where the minimiser is the origin. `params` is the minimiser itself, turned to face the point.
+    `distance` is Euclidean over W, H and b. `relative` is `distance` over √(‖W*‖² + ‖H*‖²), NaN if
+    the minimiser is the origin. `params` is the minimiser in its nearest orientation.
     """
 
     distance: Float[np.ndarray, ""]
@@ -51,8 +51,8 @@ def nearest_minimiser(
         minimum: `global_minimum(problem)`, computed if None.
 
     Returns:
-        The distances, NaN for a point that is not finite, and the minimiser; None where no
-        minimiser is known or two tie.
+        The distances, NaN for a point that is not finite, and the minimiser; None if no minimiser
+        is known or two tie.
 
     Raises:
         ValueError: The shapes do not fit the problem.

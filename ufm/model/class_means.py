@@ -1,10 +1,10 @@
-r"""The K-column problem that stands for the classes, and the maps between it and the samples.
+r"""The K-column problem of the class means, and the maps between classes and samples.
 
 With sizes n_k = Σ_{i∈k} c_i and the unit vectors u_k, u_ki = √(c_i/n_k) on the columns of class k,
 a matrix with a column per sample splits into X = Y Uᵀ + X_⊥, Y = XU: class means, times √n_k, and
-deviations from them, orthogonal to each other. On points without deviations f is the objective
-of `reduced_problem`, whose columns carry the n_k as weights; for a convex loss these points contain
-all critical ones, because each feature minimises a strictly convex function of its own.
+deviations from them, orthogonal to each other. At points without deviations f is the objective of
+`reduced_problem`, whose columns have the weights n_k. For a convex loss every critical point is of
+this kind, because each feature minimises the same strictly convex function as its class.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from ufm.model.problem import Problem, matmul
 
 
 def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:
-    """n_k: samples of each class, counting column weights."""
+    """n_k: the number of samples in each class, counting column weights."""
     dtype = dtype or jnp.result_type(float)
     if problem.column_weights is None:
         return jnp.asarray(problem.class_counts, dtype)
@@ -28,7 +28,7 @@ def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:
 
 
 def reduced_problem(problem: Problem, dim: int | None = None) -> Problem:
-    """The K-column problem with the class sizes as weights, in K dimensions unless told others."""
+    """The K-column problem with the class sizes as weights, in `dim` dimensions (None: K)."""
     return Problem(
         loss=problem.loss,
         class_counts=(1,) * problem.num_classes,
@@ -47,7 +47,7 @@ def to_class_means(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m 
     weighted = X * _shares(problem, X)[None, :]
     if _equal_counts(problem):
         return jnp.sum(weighted.reshape(rows, classes, -1), axis=2)
-    # A product with the indicators: scatter-adds are far slower on every backend.
+    # A product with class indicators, since scatter-adds are far slower on every backend.
     indicators = jax.nn.one_hot(jnp.asarray(problem.labels), classes, dtype=X.dtype)
     return matmul(weighted, indicators)
 

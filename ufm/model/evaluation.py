@@ -1,4 +1,4 @@
-"""A point with its logits and the gradient there: what everything else at the point starts from."""
+"""A point with its logits and the gradient of the loss term, computed once and shared."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Evaluated(NamedTuple):
 
 @quick_jit
 def evaluated(problem: Problem, params: Params) -> Evaluated:
-    """V, Γ and G at a point."""
+    """Compute V, Γ and G at a point."""
     V = logits(problem, params)
     gamma = logit_gradient(problem, V)
     return Evaluated(params, V, gamma, feature_gradient(problem, gamma))

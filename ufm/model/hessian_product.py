@@ -39,12 +39,12 @@ class Linearisation(NamedTuple):
 
 @quick_jit
 def linearise(problem: Problem, params: Params) -> Linearisation:
-    """Compute once what products with the Hessian at `params` share."""
+    """Compute the quantities that all Hessian products at `params` share."""
     return linearise_at(problem, evaluated(problem, params))
 
 
 def linearise_at(problem: Problem, at: Evaluated) -> Linearisation:
-    """The same where the logits and G are there already."""
+    """Do the same from given logits and G."""
     curvature = per_column(problem.loss.curvature, problem, at.V)
     return Linearisation(at.params, at.V, at.G, curvature)
 
@@ -52,13 +52,13 @@ def linearise_at(problem: Problem, at: Evaluated) -> Linearisation:
 def curvature_product(
     problem: Problem, at: Linearisation, change: Float[Array, "K N"]
 ) -> Float[Array, "K N"]:
-    """The change of Γ that a change of the logits makes: column i is ω_i ∇²L_i q_i."""
+    """The change of Γ for a change q of the logits: column i is ω_i ∇²L_i q_i."""
     over_columns = jax.vmap(problem.loss.curvature_product, in_axes=(-1, 1), out_axes=1)
     return scale_by_weights(problem, over_columns(at.curvature, change))
 
 
 def hessian_product(problem: Problem, at: Linearisation, direction: Params) -> Params:
-    """∇²f applied to a direction."""
+    """Apply ∇²f to a direction."""
     W, H = at.params.W, at.params.H
     dtype = W.dtype
     lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))

@@ -41,8 +41,8 @@ def along(length: Any, direction: Any, origin: Any) -> Any:
 def finite_or_zero(x: Any) -> Any:
     """The point, or zeros if any of its numbers is not finite.
 
-    LAPACK's singular value decomposition never returns from an infinite entry. What depends on a
-    point that is not finite has to be decided elsewhere.
+    LAPACK's singular value decomposition never returns if an entry is infinite. Callers must handle
+    points that are not finite.
     """
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]
     finite = functools.reduce(jnp.logical_and, leaves)

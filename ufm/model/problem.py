@@ -12,7 +12,7 @@ which keeps the penalty λ_H/2 ‖H‖², and
 
     v_i = W ĥ_i / √c_i + b,   g(V) = Σ_i ω_i L(v_i, y_i),   ω_i = c_i / Σ c.
 
-Objective, gradient norm and Hessian form are those of the repeated columns they stand for.
+Objective, gradient norm and Hessian form equal those of the problem with repeated columns.
 `G` is always the gradient in Z = WĤ, the matrix whose spectral norm the certificates compare
 with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
 
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
     Counts = tuple[int, ...]
     Weights = Array
 else:
-    # What the constructor takes, and normalises to the types above.
+    # The constructor accepts these types, and converts to the types above.
     Whole = int | np.integer
     Counts = tuple[Whole, ...] | list[Whole] | Int[np.ndarray, " K"]
     Weights = Float[Array, "*batch N"] | Shaped[np.ndarray, "*batch N"] | list
 
-#: Accelerators multiply float32 matrices in reduced precision unless told otherwise.
+#: By default accelerators multiply float32 matrices in reduced precision.
 matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -74,7 +74,7 @@ class Problem(Shown):
     `class_counts` (n_1, …, n_K) and `dim` (d) are static; the loss's hyperparameters and the
     decays are traced. `lam_b=None` means no bias, `lam_b=0.0` a free one. `column_weights` (N,)
     makes column i stand for that many samples. Raises `ValueError` or `TypeError`, naming the
-    field, for anything that is no problem.
+    field, if an argument is invalid.
     """
 
     loss: Loss
@@ -146,12 +146,12 @@ class Problem(Shown):
 
     @property
     def num_columns(self) -> int:
-        """Columns of H; the number of samples N unless columns are weighted."""
+        """The number of columns of H: N, the number of samples, unless columns are weighted."""
         return sum(self.class_counts)
 
     @property
     def labels(self) -> Int[np.ndarray, " N"]:
-        """Label of every column, ordered by class."""
+        """The label of each column, ordered by class."""
         return np.repeat(np.arange(self.num_classes, dtype=np.int32), self.class_counts)
 
     @property
@@ -171,29 +171,29 @@ class Problem(Shown):
         return self.dim * (classes + columns) + (classes if self.has_bias else 0)
 
     def mu(self, dtype: Any = None) -> Any:
-        """μ = √(λ_W λ_H), a NumPy number where the decays are plain ones."""
+        """μ = √(λ_W λ_H), a NumPy number if the decays are Python or NumPy numbers."""
         xp, dtype = namespace(self.lam_w, self.lam_h), dtype or jnp.result_type(float)
         # Roots first: the product of two decays of 1e-25 underflows in float32.
         roots = (xp.sqrt(xp.asarray(decay, dtype)) for decay in (self.lam_w, self.lam_h))
         return xp.asarray(xp.multiply(*roots))
 
     def samples(self, dtype: Any) -> Float[Array, " N"]:
-        """c: samples that each column stands for."""
+        """c: the number of samples that each column stands for."""
         if self.column_weights is None:
             return jnp.ones(self.num_columns, dtype)
         return jnp.asarray(self.column_weights, dtype)
 
 
 def without_loss(problem: Problem) -> Problem:
-    """The problem with a loss that has no parameters in place of its own.
+    """The same problem with a loss that has no parameters.
 
-    What never looks at the loss is then compiled once for all losses.
+    Functions that do not use the loss are then compiled once for all losses.
     """
     return dataclasses.replace(problem, loss=CrossEntropy())
 
 
 def check_shapes(problem: Problem, params: Params) -> None:
-    """Raise `ValueError` for wrong shapes, `TypeError` unless all is float32 or all is float64."""
+    """Raise `ValueError` for wrong shapes, `TypeError` unless all are float32 or float64."""
     classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
     expected: dict[str, tuple[int, ...]] = {"W": (classes, dim), "H": (dim, columns)}
     if problem.has_bias:

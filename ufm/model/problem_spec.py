@@ -1,4 +1,4 @@
-"""A problem as plain values: the one way from a file, flags or a stored row to a `Problem`.
+"""A problem as plain values: files, flags and stored rows become a `Problem` through it.
 
 >>> spec = ProblemSpec(parse_loss("ls:0.1"), (100,) * 10, 16,
 ...                    lam_w=5e-4, lam_h=5e-4, lam_b=None)
@@ -16,15 +16,15 @@ from typing import Any
 from ufm.losses import HYPERPARAMETERS, Loss, loss_family, loss_spec, make_loss
 from ufm.model.problem import Problem
 
-#: The columns of a stored row that say what its problem is; `ProblemSpec.row` has more.
+#: The columns of a stored row that identify its problem; `ProblemSpec.row` has more.
 DECISIVE = ("family", *HYPERPARAMETERS, "class_counts", "dim", "lam_w", "lam_h", "lam_b")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProblemSpec:
-    """The arguments of a `Problem` with a named loss: equal, hashed and pickled by their values.
+    """The arguments of a `Problem` with a named loss, compared, hashed and pickled by value.
 
-    Nothing is checked until `problem` is called.
+    Arguments are checked only when `problem` is called.
     """
 
     loss: Loss
@@ -36,7 +36,7 @@ class ProblemSpec:
 
     @classmethod
     def of(cls, problem: Problem) -> "ProblemSpec":
-        """Of a problem that is no batch and whose columns have no weights."""
+        """Convert a problem that is not a batch and has no column weights."""
         return cls(
             loss=problem.loss,
             class_counts=tuple(problem.class_counts),
@@ -48,7 +48,7 @@ class ProblemSpec:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ProblemSpec":
-        """Of the columns `DECISIVE`, unknown numbers NaN or None."""
+        """Convert a row with the columns `DECISIVE`, in which missing numbers are NaN or None."""
         lam_b = row["lam_b"]
         return cls(
             loss=make_loss(str(row["family"]), row),
@@ -60,7 +60,7 @@ class ProblemSpec:
         )
 
     def problem(self) -> Problem:
-        """Raises `ValueError`, naming the field, for values that make no problem."""
+        """Make the problem. Raises `ValueError`, naming the field, if a value is invalid."""
         return Problem(
             loss=self.loss,
             class_counts=self.class_counts,
@@ -71,12 +71,12 @@ class ProblemSpec:
         )
 
     def named(self) -> dict[str, Any]:
-        """The fields by name, the loss as its text: for JSON and for people."""
+        """The fields by name, with the loss as text, for JSON and for display."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {"loss": loss_spec(self.loss)}
 
     def row(self) -> dict[str, Any]:
-        """As a row of a table: NaN for what there is none of, −1 for n of unequal counts."""
+        """Convert to a row of a table: NaN for a missing number, −1 for n if counts are unequal."""
         family, counts = loss_family(self.loss), self.class_counts
         numbers = {name: float(getattr(self.loss, name, math.nan)) for name in HYPERPARAMETERS}
         return {

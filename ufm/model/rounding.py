@@ -1,11 +1,11 @@
 r"""Bounds on rounding errors, shared by the stopping rules and the certificates.
 
-Sums of m terms are charged m eps times the sum of absolute values, whatever the order; elementary
-functions (K + 16) eps, by way of the losses' `rounding`.
+A sum of m terms is charged m eps times the sum of absolute values, for any order of summation.
+Elementary functions are charged (K + 16) eps, through the `rounding` method of the losses.
 
-A compiler may compute one array twice with different digits (x·y − z in one rounding or two), so
-that what is a difference of larger numbers, as Γ may be, has no unique floating-point value:
-`GradientVersions` bounds how far two such versions may lie apart.
+A compiler may compute one array twice with different digits (x·y − z with one rounding or two). A
+difference of larger numbers, such as Γ, then has no unique floating-point value. `GradientVersions`
+bounds the distance between two such versions.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from ufm.model.problem import (
 )
 
 Scalar = Float[Array, ""]
-#: Allowance for the constants of first-order estimates that are not counted out term by term.
+#: Allowance for the constants of first-order estimates that are not derived term by term.
 _SAFETY = 4
 
 
@@ -39,17 +39,17 @@ def machine_epsilon(like: Array) -> float:
 
 
 def logit_sizes(problem: Problem, params: Params) -> Float[Array, "K N"]:
-    """|z_ki| + |b_k|: the numbers whose sum a logit is."""
+    """|z_ki| + |b_k|, the absolute values of the two terms of each logit."""
     Z = logits_from(problem, matmul(params.W, params.H), None)
     return jnp.abs(Z) if params.b is None else jnp.abs(Z) + jnp.abs(params.b)[:, None]
 
 
 def gradient_noise(problem: Problem, at: Evaluated) -> Scalar:
-    """An upper estimate of the rounding error of ‖∇f‖: below it a gradient norm means nothing.
+    """Estimate from above the rounding error of ‖∇f‖, below which a gradient norm is meaningless.
 
-    eps times the norms of what the three gradients add up, times the square root of the longest
-    sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019), and the error
-    of Γ itself, which may be a small difference: ω_i `Loss.gradient_rounding`.
+    The estimate is eps times the norms of the terms in the three gradients, times the square root
+    of the longest sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019),
+    plus the error of Γ itself, which may be a small difference: ω_i `Loss.gradient_rounding`.
     """
     params, dtype = at.params, at.V.dtype
     sizes = logit_sizes(problem, params)
@@ -68,13 +68,13 @@ def gradient_noise(problem: Problem, at: Evaluated) -> Scalar:
 
 
 class ColumnSums(NamedTuple):
-    """Averages over the samples, of the losses and of what their rounding is charged on."""
+    """Averages over the samples of the losses and of the terms that bound their rounding errors."""
 
     #: g(V), and the average of |L| and of `Loss.rounding`.
     value: Scalar
     size: Scalar
     evaluation: Scalar
-    #: Averages of Σ_k |∇L|_k a_k and ‖a‖², a_k the absolute values that a logit adds up; max a.
+    #: Averages of Σ_k |∇L|_k a_k and ‖a‖², where a_k sums the absolute terms of a logit; max a.
     slope: Scalar
     square: Scalar
     largest: Scalar
@@ -84,7 +84,7 @@ class ColumnSums(NamedTuple):
 
 
 def column_sums(problem: Problem, at: Evaluated) -> ColumnSums:
-    """All of them from one pass."""
+    """Compute all averages in one pass over the columns."""
     params, loss = at.params, problem.loss
     absolute = logits_from(problem, matmul(jnp.abs(params.W), jnp.abs(params.H)), None)
     if params.b is not None:
@@ -107,7 +107,7 @@ def column_sums(problem: Problem, at: Evaluated) -> ColumnSums:
 
 
 class GradientVersions(NamedTuple):
-    """How far two versions of Γ computed from the same point may lie apart."""
+    """Bounds on the distance between two versions of Γ computed from the same point."""
 
     #: In ‖·‖_F after Γ ↦ G, hence in the dual norm.
     norm: Scalar
@@ -116,7 +116,7 @@ class GradientVersions(NamedTuple):
 
 
 def gradient_versions(sums: ColumnSums) -> GradientVersions:
-    """First-order bounds, by the error that the losses declare for their gradients."""
+    """Compute first-order bounds from the gradient errors that the losses declare."""
     unit = _SAFETY * machine_epsilon(sums.value)
     return GradientVersions(unit * jnp.sqrt(sums.square_errors), unit * sums.errors)
 
@@ -124,7 +124,7 @@ def gradient_versions(sums: ColumnSums) -> GradientVersions:
 def row_sums(
     gamma: Float[Array, "K N"], versions: GradientVersions
 ) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
-    """Γ1 and its error; that of the versions as a vector of their norm, spread evenly."""
+    """Γ1 and its error bound, in which the versions' error is spread evenly over the rows."""
     sizes = jnp.sum(jnp.abs(gamma), axis=1)
     summation = (sum(gamma.shape) + 64) * machine_epsilon(gamma) * sizes
     return jnp.sum(gamma, axis=1), summation + versions.row_sums / gamma.shape[0] ** 0.5
@@ -135,8 +135,8 @@ def bounded_spectral_norm(
 ) -> tuple[Scalar, Scalar, Float[Array, " K"]]:
     """σ₁, an upper bound on it that allows for rounding, and the top left singular vector.
 
-    The entries of G carry an error of (K + 64) eps relative to `norm_of_entries`, ‖G‖_F unless
-    given. By the eigenvalues of GGᵀ: for the largest singular value the squaring costs no accuracy.
+    The entries of G have an error of (K + 64) eps relative to `norm_of_entries`, by default ‖G‖_F.
+    The eigenvalues of GGᵀ give σ₁: squaring loses no accuracy in the largest singular value.
     """
     classes, columns = G.shape
     eps, gram = machine_epsilon(G), matmul(G, G.T)
@@ -149,10 +149,10 @@ def bounded_spectral_norm(
 
 
 def value_rounding(problem: Problem, params: Params, sums: ColumnSums) -> Scalar:
-    """Bound on the error of the computed f at exactly these parameters."""
+    """Bound the error of the computed f at exactly these parameters."""
     eps, loss = machine_epsilon(sums.value), problem.loss
     K, N, d = problem.num_classes, problem.num_columns, problem.dim
-    # Logits: inner products of length d, then what the loss makes of their error.
+    # Logits: inner products of length d, then the loss's response to their error.
     unit = (d + 8) * eps
     second = jnp.asarray(loss.smoothness()[0], sums.value.dtype)
     logit_part = unit * sums.slope + second * (unit**2 * sums.square)
@@ -161,7 +161,7 @@ def value_rounding(problem: Problem, params: Params, sums: ColumnSums) -> Scalar
     total = logit_part + eps * (
         (K + 16) * sums.evaluation + (N + 8) * sums.size + longest * penalty(problem, params)
     )
-    # First-order bounds mean nothing once logits are wrong by a tenth.
+    # First-order bounds are invalid once the error of a logit reaches a tenth.
     return jnp.where(_quadratic(loss) | (unit * sums.largest < 0.1), total, jnp.inf)
 
 

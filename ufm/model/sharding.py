@@ -1,8 +1,8 @@
-"""One big problem over many devices: samples are spread, class-sized arrays are everywhere.
+"""Spread one large problem over many devices: split samples, copy W and b to every device.
 
-H (d×N) is cut along its samples; W and b are on every device. Solvers, `objective`, `certify` and
-`nc_metrics` take such a point as it is: the compiler (GSPMD) sums over devices where the formulas
-sum over samples. Results are those of one device up to the order of sums.
+H (d×N) is split along its samples; W and b are on every device. Solvers, `objective`, `certify` and
+`nc_metrics` accept such a point: the compiler (GSPMD) sums over devices where the formulas sum over
+samples. Results equal those of one device up to the order of sums.
 
     >>> start = init_sharded(problem, key, sample_mesh())
     >>> tuple(start.H.sharding.spec)
@@ -10,7 +10,7 @@ sum over samples. Results are those of one device up to the order of sums.
     >>> tuple(shard_samples(problem, params, sample_mesh()).H.sharding.spec)
     (None, 'samples')
 
-Over several processes, call `jax.distributed.initialize` first, and the same program in each.
+To use several processes, call `jax.distributed.initialize` first, and run the same program in each.
 """
 
 from collections.abc import Sequence
@@ -31,29 +31,29 @@ _AXIS = "samples"
 
 
 def sample_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of one axis, over which samples are spread.
+    """Make a mesh of one axis, over which samples are spread.
 
     Args:
-        devices: The devices; None: all, those of other processes included.
+        devices: The devices; None means all, including those of other processes.
 
     Returns:
         The mesh, for `init_sharded` and `shard_samples`.
     """
     chosen = jax.devices() if devices is None else list(devices)
-    # Explicit axes, the default of `jax.make_mesh`, would ask every operation for its sharding.
+    # Explicit axes, the default of `jax.make_mesh`, would require a sharding for every operation.
     return Mesh(np.array(chosen), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def shardings(problem: Problem, mesh: Mesh) -> Params:
-    """Where W, H and b of a point live, as a tree like it.
+    """The shardings of W, H and b, as a `Params`.
 
-    Raises `ValueError` where the samples do not divide by the devices.
+    Raises `ValueError` if the number of samples is not divisible by the number of devices.
     """
     count = mesh.size
     if problem.num_columns % count:
         raise ValueError(
-            f"{problem.num_columns} samples do not divide by {count} devices: choose other class "
-            "counts, or fewer devices with sample_mesh(devices)"
+            f"{problem.num_columns} samples cannot be split evenly over {count} devices: choose "
+            "other class counts, or fewer devices with sample_mesh(devices)"
         )
     everywhere: Any = NamedSharding(mesh, PartitionSpec())
     spread: Any = NamedSharding(mesh, PartitionSpec(None, _AXIS))
@@ -63,7 +63,7 @@ def shardings(problem: Problem, mesh: Mesh) -> Params:
 
 
 def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
-    """The same point, its samples spread over a mesh.
+    """Spread the samples of a point over a mesh.
 
     Args:
         problem: The problem.
@@ -82,7 +82,7 @@ def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
 def init_sharded(
     problem: Problem, key: Key[Array, ""], mesh: Mesh, scale: Hyper = 0.1, dtype: Any = None
 ) -> Params:
-    """Draw the start of `init_params` where it lives: no device holds all of H.
+    """Draw the start of `init_params` in shards, so that no device holds all of H.
 
     Args:
         problem: The problem.

@@ -1,7 +1,7 @@
 """Random starts.
 
-The numbers are those of `jax.random`, drawn on the host where the key is known: a program to draw
-them takes longer to compile, for every shape, than a run takes.
+The numbers are those of `jax.random`, drawn on the host if the key is known. Compiling a program to
+draw them would take longer than a run, for every shape.
 """
 
 import functools
@@ -32,10 +32,10 @@ def init_params(
 
     Args:
         problem: The problem.
-        key: Random key; start i depends on it and i alone, so that a longer batch begins with the
+        key: Random key. Start i depends only on it and on i, so that a longer batch begins with a
             shorter one.
         scale: Standard deviation of every entry.
-        num_starts: Adds a leading axis of so many starts; None: no such axis.
+        num_starts: Number of starts along a new leading axis; None adds no axis.
         dtype: float32 or float64; None is JAX's default.
 
     Returns:
@@ -60,7 +60,7 @@ def init_params(
 
 @functools.partial(jax.jit, static_argnames="num_starts")
 def _program(problem: Problem, size: Scalar, key: Any, *, num_starts: int | None) -> Params:
-    """One start, or a batch of them, as one program."""
+    """Draw one start or a batch of starts in one program."""
     draw = functools.partial(_draw, problem, size, jax.random)
     if num_starts is None:
         return Params(*draw(key))
@@ -69,7 +69,7 @@ def _program(problem: Problem, size: Scalar, key: Any, *, num_starts: int | None
 
 
 def _draw(problem: Problem, size: Any, random: Any, key: Any) -> tuple[Any, Any, Any]:
-    """W, H and b of a start, by `jax.random` or its likeness on the host."""
+    """Draw W, H and b of a start, by `jax.random` or its equivalent on the host."""
     dtype, xp, classes = size.dtype, namespace(size), problem.num_classes
     key_w, key_h, key_b = random.split(key, 3)
     W = size * random.normal(key_w, (classes, problem.dim), dtype)

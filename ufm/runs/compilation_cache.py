@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that the next process does not compile them again.
+"""Keep compiled programs on disk, so that the next process does not compile them again.
 
 enable_compilation_cache()     # before the first computation
 """
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
-    """Keep every program that JAX compiles in a folder, and take from there what it holds.
+    """Store every program that JAX compiles in a folder, and load stored programs from there.
 
     Call it before the first computation.
 
     Args:
-        folder: Where; None is ufm/jax in $XDG_CACHE_HOME, or else in ~/.cache.
+        folder: The folder; None is ufm/jax in $XDG_CACHE_HOME, or else in ~/.cache.
 
     Returns:
-        The folder; None where it cannot be written, which costs compilation time and nothing else,
-        or where JAX_COMPILATION_CACHE_DIR has chosen another.
+        The folder; None if it cannot be written, which costs only compilation time, or if
+        JAX_COMPILATION_CACHE_DIR names another folder.
     """
     import jax
 

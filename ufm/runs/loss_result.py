@@ -1,4 +1,4 @@
-"""What `ufm solve` stores of a loss: a result as JSON has it, and the arrays beside it."""
+"""The stored result of `ufm solve` for one loss: a JSON object, and arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from ufm.runs.many_starts import Verification
 from ufm.solvers import Status
 
 LossResult = dict[str, Any]
-#: What is stored of a run's history.
+#: The stored fields of a run's history.
 HISTORY = ("step", "products", "value", "grad_norm")
 #: What is stored of the minimum.
 _OF_MINIMUM = (
@@ -22,7 +22,7 @@ _OF_MINIMUM = (
 
 
 def loss_result(name: str, verification: Verification, seconds: float) -> LossResult:
-    """All that is said of the runs of a loss, as JSON has it."""
+    """The results of all runs of a loss, as a JSON object."""
     minimum, problem = verification.minimum, verification.problem
     solutions, certificates = verification.solutions, verification.certificates
     metrics = verification.metrics
@@ -67,7 +67,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
 
 
 def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
-    """What its npz holds: histories, and the W, H, b of the "best" run, of "all", or of "none"."""
+    """The arrays to store: histories, and W, H, b of the "best" run, of "all", or of "none"."""
     solutions = verification.solutions
     history = {f"history_{field}": getattr(solutions.history, field) for field in HISTORY}
     arrays: dict[str, Any] = {
@@ -90,6 +90,6 @@ def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
 
 
 def lowest(values: Sequence[float | None]) -> int:
-    """The run with the lowest f; the first where none has a finite one."""
+    """The index of the run with the lowest f; 0 if no value is finite."""
     numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
     return int(np.argmin(np.where(np.isfinite(numbers), numbers, np.inf)))

@@ -1,6 +1,6 @@
-"""One loss in one row: the worst of its runs, for whoever prints a table.
+"""Summarise the runs of one loss by their worst values, as a row of a table.
 
-A number is NaN where a run has none: a table that dropped it would show the others as the worst.
+A number is NaN if a run has none; without that run the worst of the others would be shown.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from ufm.runs.loss_result import LossResult
 class Summary:
     """A row. `max_gap` is the largest certified gap, `distance` the largest |f − f*|.
 
-    `distance` is NaN where f* is not known. `nc1`, `nc2`, `nc3` are the largest of all runs.
+    `distance` is NaN if f* is unknown. `nc1`, `nc2`, `nc3` are the largest of all runs.
     """
 
     label: str
@@ -31,7 +31,7 @@ class Summary:
 
 
 def summarise(result: LossResult) -> Summary:
-    """The row of a stored result."""
+    """Summarise a stored result."""
     minimum = result["minimum"]
     star = minimum["value"] if minimum["is_exact"] else np.nan
     return Summary(

@@ -1,4 +1,4 @@
-"""The paper's claim, put to the test on one problem: many starts, a verdict for each.
+"""Test the claim of the paper on one problem: solve from many starts, with a verdict for each.
 
 >>> verification = verify(problem, key, num_starts=3)
 >>> verification.num_global, verification.worst_gap < 1e-9
@@ -37,7 +37,7 @@ class Verification(Shown):
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The verdict of every run."""
+        """The verdicts of all runs."""
         return [Verdict(int(code)) for code in np.asarray(self.certificates.verdict)]
 
     @property
@@ -51,12 +51,12 @@ class Verification(Shown):
 
     @property
     def num_global(self) -> int:
-        """Runs certified to be at a global minimum."""
+        """Number of runs certified to end at a global minimum."""
         return sum(verdict is Verdict.GLOBAL_MINIMUM for verdict in self.verdicts)
 
     @property
     def num_matching(self) -> int:
-        """Runs with the predicted geometry (`compare_geometry`)."""
+        """Number of runs with the predicted geometry (`compare_geometry`)."""
         return sum(bool(match.matches) for match in self.geometry)
 
     @property
@@ -78,21 +78,21 @@ def verify(
     dtype: Any = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Verification:
-    """Solve from random starts and certify where each run ended.
+    """Solve from random starts and certify the end point of each run.
 
-    Runs in float32 are finished in float64, where JAX has it, because certificates need it.
+    Float32 runs continue in float64 if JAX has it enabled, because certificates need it.
 
     Args:
         problem: The problem.
         key: Random key; start i uses `fold_in(key, i)`.
-        num_starts: How many starts.
+        num_starts: Number of starts.
         scale: Standard deviation of their entries.
         method: As for `solve`.
         tol: As for `solve`.
         gap_tol: The tolerance of the gap, as for `certify`.
         max_steps: As for `solve`.
         dtype: float32 or float64; None is JAX's default.
-        on_done: Called with the number of each run that is done.
+        on_done: Called with the number of each finished run.
 
     Returns:
         Solutions, certificates, NC metrics and distances to the predicted minimisers of all runs.

@@ -1,7 +1,6 @@
 """The folder of a run: one JSON and one npz per loss, written whole or not at all.
 
-`RunFolder` is the folder of any command; what it holds of `ufm solve` is made by
-`ufm.runs.loss_result`.
+`RunFolder` serves all commands. `ufm.runs.loss_result` makes the contents for `ufm solve`.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ _FORMAT = 1
 
 
 class Clock:
-    """Wall time since it was made."""
+    """Wall time since the clock was made."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -42,17 +41,17 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Where results go, and what configuration they belong to."""
+    """A folder of results, and the configuration that they belong to."""
 
     path: Path
     config: dict[str, Any]
 
     @classmethod
     def open(cls, path: Path | None, config: dict[str, Any], command: str = "solve") -> "RunFolder":
-        """Make the folder, or continue in one that holds the same configuration.
+        """Make the folder, or continue in a folder of the same configuration.
 
-        Without a path it is a new one in ufm-results, named after the command and the time.
-        Raises `ValueError` for a folder of another configuration and for one that it cannot write.
+        Without a path, a new folder in ufm-results is named after the command and the time. Raises
+        `ValueError` for a folder of another configuration or one that cannot be written.
         """
         config = json.loads(json.dumps(config))
         if path is None:
@@ -68,9 +67,9 @@ class RunFolder:
 
     @staticmethod
     def exists(path: Path, config: dict[str, Any]) -> bool:
-        """Is there such a folder of this configuration already?
+        """Whether the folder exists and has this configuration.
 
-        Raises `ValueError` for one of another configuration, or of something else.
+        Raises `ValueError` if it has another configuration, or other contents.
         """
         marker = path / "config.json"
         if marker.exists():
@@ -84,21 +83,21 @@ class RunFolder:
         return False
 
     def load(self, name: str) -> LossResult | None:
-        """The finished result of a loss, if it is there and whole."""
+        """The finished result of a loss, if it exists and is complete."""
         entry = self.path / f"{slug(name)}.json"
         return read_json(entry) if entry.exists() else None
 
     def store(self, name: str, arrays: dict[str, Any], result: LossResult) -> None:
-        """Write one loss: arrays first, so that the JSON says that both are whole."""
+        """Write one loss, the JSON last, so that its existence shows that both are complete."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         write_whole(self.path / f"{slug(name)}.npz", buffer.getvalue())
         write_whole(self.path / f"{slug(name)}.json", dumps(result).encode())
 
     def arrays(self, name: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        """Those of the `wanted` arrays that were stored of a loss.
+        """Read the `wanted` arrays that were stored for a loss.
 
-        Raises `ValueError`, with the remedy, where the file cannot be read.
+        Raises `ValueError`, with the remedy, if the file cannot be read.
         """
         entry = self.path / f"{slug(name)}.npz"
         try:
@@ -107,14 +106,14 @@ class RunFolder:
             raise self.unreadable(name, error) from None
 
     def unreadable(self, name: str, error: Exception) -> ValueError:
-        """What to raise, and what to do, where the arrays of a loss are not what was stored."""
+        """The error for damaged arrays of a loss, with the remedy."""
         return ValueError(
             f"{self.path / slug(name)}.npz cannot be read ({error}): remove it and the .json "
             "beside it, or choose another `out`"
         )
 
     def history(self, name: str) -> History:
-        """The history of every run of a loss, as it was stored."""
+        """The stored history of every run of a loss."""
         arrays = self.arrays(name, [f"history_{field}" for field in HISTORY])
         try:
             return History(**{f: jax.device_put(arrays[f"history_{f}"]) for f in HISTORY})
@@ -128,7 +127,7 @@ class RunFolder:
         write_whole(path, content)
 
     def finish(self, results: list[LossResult]) -> None:
-        """Write results.json, which has everything."""
+        """Write results.json, with the results of all losses."""
         write_whole(self.path / "results.json", self.as_json(results).encode())
 
     def as_json(self, results: list[LossResult]) -> str:
@@ -144,7 +143,7 @@ class RunFolder:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine that the numbers may depend on."""
+    """The versions and the machine, on which numbers may depend."""
     versions = {name: importlib.metadata.version(name) for name in ("ufm", "jax", "numpy", "optax")}
     return {
         **versions,
@@ -155,7 +154,7 @@ def environment() -> dict[str, Any]:
 
 
 def _fresh(path: Path) -> Path:
-    """A folder nobody has: two runs may start within a second."""
+    """Make a folder with an unused name, since two runs may start within a second."""
     for i in itertools.count(1):
         candidate = path if i == 1 else path.with_name(f"{path.name}-{i}")
         try:
@@ -167,17 +166,17 @@ def _fresh(path: Path) -> Path:
 
 
 def _foreign(folder: Path) -> bool:
-    """Does it hold anything but what an interrupted write left behind?"""
+    """Whether the folder contains anything but remains of an interrupted write."""
     return any(not entry.name.endswith(PARTIAL) for entry in folder.iterdir())
 
 
 def slug(name: str) -> str:
-    """The name of a loss as a file name; injective on canonical texts."""
+    """The file name of a loss; injective on canonical texts."""
     return re.sub(r"[^a-z0-9.+-]", "_", name)
 
 
 class _Stored(dict[str, Any]):
-    """An object of a file of JSON, which says the file's name where a field is missing."""
+    """A JSON object that names its file if a field is missing."""
 
     def __init__(self, path: Path, fields: dict[str, Any]) -> None:
         super().__init__(fields)
@@ -191,7 +190,7 @@ class _Stored(dict[str, Any]):
 
 
 def read_json(path: Path) -> Any:
-    """A file of JSON. Raises `ValueError`, with the remedy, where it or a field cannot be read."""
+    """Read a JSON file. Raises `ValueError`, with the remedy, if it or a field cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text, object_hook=lambda fields: _Stored(path, fields))

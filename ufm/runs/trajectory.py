@@ -1,8 +1,9 @@
-"""One run, seen at increasing numbers of steps: how W, H and b collapse on the way.
+"""The points of one run at increasing numbers of steps: how W, H and b collapse.
 
-A solver's history has numbers only; points would fill the memory of a batch. But a run is a pure
-function of its start, so stopping it after t steps shows where it was. The stopped runs use the
-program of the whole one, with another `max_steps`, and are its prefixes bit for bit.
+A solver's history has only numbers, because points would fill the memory of a batch. But a run is a
+pure function of its start, so that stopping it after t steps gives its point there. The stopped
+runs use the program of the whole run with a smaller `max_steps`, and equal its prefixes bit for
+bit.
 
     >>> path = trajectory(problem, init_params(problem, key), num_points=3)
     >>> path.metrics.nc1.shape, float(path.metrics.nc1[-1]) < 1e-9
@@ -20,15 +21,15 @@ from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.model.problem import Params, Problem
 from ufm.solvers import DEFAULT_METHOD, Solution, prepared_run
 
-#: Points of a trajectory. Newton's runs have about 20 steps; longer runs are thinned to this.
+#: Number of points of a trajectory. Newton's runs have about 20 steps; longer runs are thinned.
 NUM_POINTS = 32
 
 
 @pytree()
 class Trajectory(Shown):
-    """Points of one run; every array has a leading axis over the T moments.
+    """Points of one run; every array has a leading axis over T steps.
 
-    `params` at step t is what a run of at most t steps returns: the best point until then.
+    `params` at step t is the result of a run of at most t steps: the best point until then.
     `products` counts passes over the data, as in `Solution`.
     """
 
@@ -39,7 +40,7 @@ class Trajectory(Shown):
     params: Params
 
     def point(self, moment: int) -> Params:
-        """W, H, b at one moment; −1 is the end."""
+        """W, H, b at one of the recorded steps; −1 is the end."""
         return entry(self.params, moment)
 
 
@@ -52,9 +53,9 @@ def trajectory(
     max_steps: int | None = None,
     num_points: int = NUM_POINTS,
 ) -> Trajectory:
-    """The run that `solve` makes from a start, at some moments of its history.
+    """Compute the points of a run of `solve` at some steps of its history.
 
-    The first moment is the start, the last is the solution. Costs about `num_points` / 2 runs.
+    The first point is the start, the last is the solution. The cost is about `num_points` / 2 runs.
 
     Args:
         problem: The problem.
@@ -62,10 +63,10 @@ def trajectory(
         method: As for `solve`.
         tol: As for `solve`.
         max_steps: As for `solve`.
-        num_points: Moments at most.
+        num_points: Largest number of points.
 
     Returns:
-        Steps, values, NC metrics and points, with a leading axis over the moments.
+        Steps, values, NC metrics and points, with a leading axis over the steps.
 
     Raises:
         ValueError: As for `solve`.
@@ -91,6 +92,6 @@ def trajectory(
 
 
 def _thin(steps: Int[np.ndarray, " S"], count: int) -> Int[np.ndarray, " T"]:
-    """The steps that a history has, evenly thinned: dense at first, like the history itself."""
+    """Thin the steps of a history evenly; they are dense at first, like the history itself."""
     used = steps[steps >= 0]
     return used[np.unique(np.linspace(0, len(used) - 1, count).round().astype(int))]

@@ -1,9 +1,9 @@
 r"""Variables in which both decays are about equal: W/β and βH with β = (λ_H/λ_W)^¼.
 
-W and H enter the logits by their product alone, so this is the same problem with the decays β²λ_W
-and λ_H/β². With λ_W ≫ λ_H a minimum has ‖W‖ ≪ ‖H‖, and one trust region cannot fit both. β is
-rounded to a power of two: to change variables and back costs no digit, and where the decays are
-within a factor of four nothing changes at all.
+Logits depend only on the product of W and H, so this is the same problem with the decays β²λ_W and
+λ_H/β². If λ_W ≫ λ_H, a minimum has ‖W‖ ≪ ‖H‖, and one trust region cannot fit both. β is rounded to
+a power of two, so that changing variables is exact; if the decays are within a factor of four, β =
+1.
 """
 
 import dataclasses
@@ -14,26 +14,15 @@ from jaxtyping import Array
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Penalties further apart than this factor are evened out.
-_LOPSIDED = 1e4
-
 
 def balance(problem: Problem, like: Array) -> Array:
-    """β; 1 where a decay is zero."""
+    """Compute β; 1 if a decay is zero."""
     lam_w, lam_h = (jnp.asarray(x, like.dtype) for x in (problem.lam_w, problem.lam_h))
     return _fourth_root(lam_h, lam_w)
 
 
-def evening(problem: Problem, params: Params) -> Array:
-    """The t for which tW and H/t are penalised about alike; 1 where W and H almost are."""
-    of_w = jnp.asarray(problem.lam_w, params.W.dtype) * jnp.sum(params.W**2)
-    of_h = jnp.asarray(problem.lam_h, params.W.dtype) * jnp.sum(params.H**2)
-    far = (of_w > _LOPSIDED * of_h) | (of_h > _LOPSIDED * of_w)
-    return jnp.where(far, _fourth_root(of_h, of_w), 1.0)
-
-
 def _fourth_root(x: Array, y: Array) -> Array:
-    """(x/y)^¼ to the next power of two; 1 where that is no number."""
+    """(x/y)^¼ rounded to a power of two; 1 if it is not a number."""
     power = jnp.round(0.25 * (jnp.log2(x) - jnp.log2(y)))
     power = jnp.where(jnp.isfinite(power), power, 0.0).astype(jnp.int32)
     return jnp.ldexp(jnp.ones_like(x), power)
@@ -46,5 +35,5 @@ def balanced_problem(problem: Problem, beta: Array) -> Problem:
 
 
 def scaled(x: Params, factor: Array) -> Params:
-    """(W · factor, H / factor, b). A gradient is scaled the other way round than its point."""
+    """(W · factor, H / factor, b). A gradient scales inversely to its point."""
     return Params(factor * x.W, x.H / factor, x.b)

@@ -1,9 +1,9 @@
-r"""f along a line through a point, for the price of K·N numbers a trial.
+r"""Evaluate f along a line through a point, at the cost of K·N numbers per trial.
 
 The logits of (W + tA, H + tB, b + tc) are V + tq + t²C with q = AH + WB + c1ᵀ and C = AB, and the
-penalty is a quadratic in t: three matrix products, then none however many t are tried. On the ray
-(√τ W, √τ H, τb) towards the origin both are polynomials in τ without any product. Both are a
-`Line`, so that a program needs one search for the two.
+penalty is a quadratic in t: three matrix products suffice for any number of trials. On the ray
+(√τ W, √τ H, τb) towards the origin both are polynomials in τ and need no product. Both cases are a
+`Line`, so that a program contains one search.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxtyping import Array
 from ufm.model.hessian_product import Linearisation
 from ufm.model.problem import Params, Problem, data_loss, logits_from, matmul, penalty
 
-#: A factor of two, and no further than this many of them.
+#: Step factors grow or shrink by two, at most this many times.
 _MAX_TRIALS = 60
 
 
@@ -28,13 +28,13 @@ class Line(NamedTuple):
 
 
 def along_step(problem: Problem, at: Linearisation, step: Params) -> Line:
-    """t ↦ f(point + t step), through a point of known logits."""
+    """t ↦ f(point + t step), given the logits of the point."""
     W, H = at.params.W, at.params.H
     first = logits_from(problem, matmul(step.W, H) + matmul(W, step.H), step.b)
     second = logits_from(problem, matmul(step.W, step.H), None)
     here, there = penalty(problem, at.params), penalty(problem, step)
     both = penalty(problem, jax.tree.map(jnp.add, at.params, step))
-    # Twice the penalty is a squared norm, so that 2⟨x, s⟩ = |x + s|² − |x|² − |s|².
+    # Twice the penalty is a squared norm, so 2⟨x, s⟩ = |x + s|² − |x|² − |s|².
     return Line((at.V, first, second), (here, both - here - there, there))
 
 
@@ -53,7 +53,7 @@ def value_on(problem: Problem, line: Line, t: Array) -> Array:
 
 
 def straight_end(problem: Problem, line: Line) -> Array:
-    """f at 1 if the logits were V + q, without the product of the two changes."""
+    """f at t = 1 for the logits V + q, without the product of the changes of W and H."""
     V, first, _ = line.logits
     return data_loss(problem, V + first) + sum(line.penalties)
 
@@ -73,10 +73,10 @@ def scale_while_falling(
     enough: Array | float = 1.0,
     wanted: Array,
 ) -> Array:
-    """The t of 1, factor, factor², … after which `value` no longer falls; 1 unless `wanted`.
+    """The t among 1, factor, factor², … after which `value` stops falling; 1 unless `wanted`.
 
-    It falls if it is less than `enough` times the last. Until something below `target` has been
-    found, the search goes on regardless. Values that are not finite count as +∞.
+    A value falls if it is less than `enough` times the previous one. The search continues in any
+    case until a value below `target` has been found. Values that are not finite count as +∞.
     """
 
     def finite(x: Array) -> Array:
@@ -91,8 +91,8 @@ def scale_while_falling(
         _, _, t, tried, trials = state
         return t, tried, factor * t, finite(value(factor * t)), trials + 1
 
-    # As if 1 had just been tried, after something infinite: the loop has the only trial in the
-    # program, and none is made unless wanted.
+    # Start as if 1 had just been tried, after an infinite value: the program then contains a single
+    # trial, inside the loop, and makes it only if wanted.
     one = jnp.ones_like(at_one)
     start = (one, jnp.full_like(at_one, jnp.inf), one, finite(at_one), jnp.int32(-1))
     return jax.lax.while_loop(go_on, advance, start)[0]

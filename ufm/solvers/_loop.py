@@ -1,16 +1,16 @@
-"""The loop all solvers share: one stopping rule, one history, one way to keep the best point.
+"""The loop of all solvers: one stopping rule, one history, one way to keep the best point.
 
 A method is a pair of pure functions,
 
     init(problem, point) -> state
     step(problem, point, state) -> (point, state, products)
 
-and never decides that it is done. A method that `evaluates_start` gets a point without value and
-gradient, and finds them in its first step: its program then evaluates f in one place, which halves
-what there is to compile. A method that is `balanced` works in the variables of `_balance`; gradient
-norms and tolerances are those of the problem as given.
+and never decides when to stop. A method that `evaluates_start` receives a point without value and
+gradient, and computes them in its first step. Its program then evaluates f in one place, which
+halves the code to compile. A method that is `balanced` works in the variables of `_balance`, while
+gradient norms and tolerances are those of the original problem.
 
-A run has converged only when ‖∇f‖ ≤ tol; it has stalled when neither f nor ‖∇f‖ has improved beyond
+A run has converged only if ‖∇f‖ ≤ tol. It has stalled if neither f nor ‖∇f‖ has improved beyond
 rounding for `patience` steps.
 """
 
@@ -30,10 +30,10 @@ from ufm.solvers._balance import balance, balanced_problem, scaled
 from ufm.solvers._branches import either
 from ufm.solvers._solution import HISTORY_LENGTH, History, Solution, Status
 
-#: Steps without progress beyond rounding after which a run of a first-order method has stalled.
+#: A run of a first-order method stalls after this many steps without progress beyond rounding.
 FIRST_ORDER_PATIENCE = 400
 
-# Every step up to 128, then growing by a constant ratio up to 1e8; the last slot is the end.
+# Record every step up to 128, then at a constant ratio up to 1e8; the last slot is the end.
 _DENSE = 128
 _SCHEDULE = np.unique(
     np.concatenate(
@@ -46,7 +46,7 @@ _SCHEDULE = np.unique(
 
 
 class Point(NamedTuple):
-    """A point with what has been computed there."""
+    """A point with its value and gradient."""
 
     params: Params
     value: Array
@@ -59,7 +59,7 @@ class Method(Protocol):
 
     default_max_steps: int
     patience: int
-    #: Gradient evaluations of `init`.
+    #: Number of gradient evaluations in `init`.
     init_products: int
     evaluates_start: bool
     balanced: bool
@@ -81,7 +81,7 @@ class _Run(NamedTuple):
     status: Array
     step: Array
     products: Array
-    # Value and gradient norm when progress was last seen, and the step of it.
+    # Value and gradient norm at the last progress, and its step.
     mark_value: Array
     mark_grad_norm: Array
     mark_step: Array
@@ -99,7 +99,7 @@ def evaluate(problem: Problem, params: Params) -> Point:
 
 @contextlib.contextmanager
 def relaxed_promotion() -> Iterator[None]:
-    """optax mixes integer and float widths; callers may run JAX in strict promotion."""
+    """Allow implicit promotion: optax mixes number widths, and callers may set strict promotion."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -124,7 +124,7 @@ def run(
         return jnp.maximum(tol, gradient_noise(original, evaluated(original, scaled(params, beta))))
 
     def note(run: _Run, point: Point, state: Any, products: Array) -> _Run:
-        """The run with one more step: what it has seen, and whether it goes on."""
+        """Record one more step of the run, and decide whether it continues."""
         grad_norm = norm(scaled(point.grad, 1.0 / beta))
         eps = float(jnp.finfo(grad_norm.dtype).eps)
         noise = 4 * eps * jnp.abs(run.mark_value)
@@ -194,7 +194,7 @@ def run(
 
 
 def _before_start(params: Params) -> _Run:
-    """A run of −1 steps: the start has not been evaluated."""
+    """A run of −1 steps, whose start has not been evaluated."""
     dtype = params.W.dtype
     zero, infinite = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, dtype)
     blank = jnp.full(HISTORY_LENGTH, jnp.nan, dtype)
@@ -216,7 +216,7 @@ def _before_start(params: Params) -> _Run:
 
 
 def _is_better(best: _Best, new: _Best, noise: Array) -> Array:
-    """The lower value is; among values equal to rounding, the smaller gradient."""
+    """Whether `new` has the lower value, or if values agree to rounding the smaller gradient."""
     tie = jnp.abs(new.value - best.value) <= noise
     take = jnp.where(tie, new.grad_norm < best.grad_norm, new.value < best.value)
     return take & jnp.isfinite(new.grad_norm)
@@ -239,7 +239,7 @@ def _record(history: History, slot: Array, step: Array, products: Array, value: 
 
 
 def _close(history: History, step: Array, products: Array, best: _Best) -> History:
-    """Make the last entry the point returned, without repeating its step."""
+    """Make the returned point the last entry, without repeating its step."""
     used = jnp.sum((history.step >= 0) & (history.step < step))
 
     def write(array: Array, entry: Array) -> Array:

@@ -1,9 +1,9 @@
-r"""The minimum of a quadratic model gᵀs + ½ sᵀAs over ‖s‖ ≤ Δ by conjugate gradients.
+r"""Minimise a quadratic model gᵀs + ½ sᵀAs over ‖s‖ ≤ Δ by conjugate gradients.
 
-Steihaug (1983), Nocedal & Wright, algorithm 7.2: stopped at the boundary, at negative curvature,
-which it follows to the boundary, or when the residual is small enough. Works on any pytree. The
-lengths of step and direction follow by recurrences (Conn, Gould & Toint, 2000, §7.5.4), so that an
-iteration costs the product, two inner products and three updates.
+The method is that of Steihaug (1983; Nocedal & Wright, algorithm 7.2). It stops at the boundary, at
+negative curvature, which it follows to the boundary, or at a small residual. It works on any
+pytree. Recurrences give the lengths of step and direction (Conn, Gould & Toint, 2000, §7.5.4), so
+that an iteration costs the product, two inner products and three updates.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class ModelStep(NamedTuple):
 
     step: Any
     length: Array
-    #: How far the model falls.
+    #: Decrease of the model.
     decrease: Array
     products: Array
     at_boundary: Array
@@ -53,7 +53,7 @@ def minimise_model(
 ) -> ModelStep:
     """Minimise until ‖g + As‖ ≤ goal or ‖s‖ = radius; the zero step unless `wanted`.
 
-    (A switch rather than `lax.cond`, which a batch in lock step would run on both sides.)
+    (`wanted` avoids a `lax.cond`, of which a batch in lock step would run both branches.)
     """
 
     def advance(now: _Iteration) -> _Iteration:

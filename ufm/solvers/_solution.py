@@ -1,4 +1,4 @@
-"""What a solver returns: the point, and honestly how the run ended."""
+"""The result of a solver: the point, and how the run ended."""
 
 import dataclasses
 import enum
@@ -11,12 +11,12 @@ from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
 from ufm.model.problem import Params
 
-#: Entries in every run's history, whatever its length.
+#: Number of entries in a history, for a run of any length.
 HISTORY_LENGTH = 256
 
 
 class Status(enum.IntEnum):
-    """How a run ended. Only CONVERGED says that the gradient norm is within the tolerance."""
+    """How a run ended. Only CONVERGED means that the gradient norm is within the tolerance."""
 
     CONVERGED = 0
     MAX_STEPS = 1
@@ -44,9 +44,9 @@ _ADVICE = {
 
 @pytree()
 class History(Shown):
-    """The run at 256 steps: every step at first, then at geometrically growing distances.
+    """The run at up to 256 steps: every step at first, then geometrically spaced steps.
 
-    The last entry used is the point returned; unused entries are NaN, their steps −1.
+    The last used entry is the returned point. Unused entries are NaN, with step −1.
     """
 
     step: Int[Array, "*batch T"]
@@ -57,12 +57,12 @@ class History(Shown):
 
 @pytree()
 class Solution(Shown):
-    """The end of a run.
+    """The result of a run.
 
     `num_products` counts passes over the data: evaluations of the gradient (with or without the
-    value) and products with the Hessian; values tried without a matrix product are not counted.
+    value) and Hessian products. Trial values that need no matrix product are not counted.
     `status` is a `Status`, or its integer code in a batch. If the run did not converge, `params` is
-    the best point that it saw.
+    the best point of the run.
     """
 
     params: Params
@@ -77,7 +77,7 @@ class Solution(Shown):
     _printed = ("status", "value", "grad_norm", "tol", "num_steps", "num_products", "params")
 
     def explain(self) -> str:
-        """One sentence: how the run ended, and what to change if it fell short."""
+        """Say in one sentence how the run ended, and what to change if it did not converge."""
         status = Status(int(self.status))
         return (
             f"{status.name} after {int(self.num_steps)} steps with gradient norm "
@@ -86,10 +86,10 @@ class Solution(Shown):
 
 
 def continued(first: Solution, then: Solution) -> History:
-    """The history of a run, and of another from where it ended; batches of runs as well.
+    """Join the histories of a run and of its continuation, or of batches of them.
 
-    The point where they meet is there once, as the second run saw it. Where there is no room for
-    both, entries from the end of the first are left out.
+    The point where they meet appears once, as the second run recorded it. If there is no room for
+    both, entries from the end of the first history are dropped.
     """
     lengths = [
         jnp.sum(run.history.step >= 0, axis=-1, keepdims=True, dtype=jnp.int32)
@@ -97,7 +97,7 @@ def continued(first: Solution, then: Solution) -> History:
     ]
     kept = jnp.minimum(lengths[0] - 1, HISTORY_LENGTH - lengths[1])
     slots = jnp.arange(HISTORY_LENGTH, dtype=jnp.int32)
-    # Beyond both, the empty slots after the second run's entries.
+    # The remaining entries are the empty slots of the second history.
     slots = jnp.broadcast_to(slots, first.history.step.shape)
     source = jnp.where(slots < kept, slots, HISTORY_LENGTH + slots - kept)
     counts = {"step": first.num_steps, "products": first.num_products}

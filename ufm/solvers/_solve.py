@@ -1,4 +1,4 @@
-"""`solve` for one start, `solve_many` for a batch: the solvers' public face."""
+"""The public interface of the solvers: `solve` for one start, `solve_many` for a batch."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status, continued
 
-# A method is a module with the protocol's members, or an object with them.
+# A method is a module or an object with the protocol's members.
 METHODS: dict[str, Method] = {
     "newton": newton,
     "lbfgs": lbfgs,
@@ -29,14 +29,14 @@ METHODS: dict[str, Method] = {
     "nesterov": momentum.nesterov,
     "adam": adam,
 }
-#: The fastest method certified to converge.
+#: The fastest method in the benchmarks.
 DEFAULT_METHOD = "newton"
 
 
 def default_tol(problem: Problem, dtype: Any) -> Any:
-    """min(1e-10, 1e-6 μ) in float64: what μ must be resolved to. In float32, 0: the noise floor.
+    """min(1e-10, 1e-6 μ) in float64, to resolve μ; 0 in float32, which stops at the noise floor.
 
-    Where μ = 0 there is nothing to resolve, and it is 1e-10.
+    If μ = 0, the tolerance is 1e-10.
     """
     xp: Any = jnp if is_traced(problem) else np
     if jnp.finfo(dtype).bits < 64:
@@ -58,7 +58,7 @@ def _run(
 
 
 _STATIC = ("method", "use_noise_floor")
-#: Newton's method takes few steps; those of first-order methods are too many for the host.
+#: Newton's method takes few steps. First-order methods take too many for the host.
 _newton = quick_jit(_run, static_argnames=_STATIC, host_work=800_000)
 _first_order = quick_jit(_run, static_argnames=_STATIC, host_work=0)
 
@@ -68,7 +68,7 @@ def _program(method: str) -> QuickJit[..., Solution]:
 
 
 def check_options(method: str, tol: Any, max_steps: Any) -> None:
-    """Raise `ValueError`, naming the option, for what no run can start with."""
+    """Raise `ValueError`, naming the option, if an option is invalid."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
     if tol is not None:
@@ -99,9 +99,9 @@ def solve(
 ) -> Solution:
     """Minimise f from one start until ‖∇f‖ ≤ tol.
 
-    The run never raises for falling short: read `status`, or `explain()`. On a CPU the first runs
-    at a size are made by NumPy, and nothing is compiled; after some dozens, or for a large problem,
-    XLA compiles the program. `jax.jit(ufm.solve)` compiles at once.
+    A run that does not converge raises no error: read `status`, or call `explain()`. On a CPU NumPy
+    makes the first runs at a size, and nothing is compiled. After some dozens of runs, or for a
+    large problem, XLA compiles the program. `jax.jit(ufm.solve)` compiles at once.
 
     Args:
         problem: The problem.
@@ -110,10 +110,10 @@ def solve(
         method: "newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov" or "adam".
         tol: The gradient norm ‖∇f‖ to reach; None is min(1e-10, 1e-6 μ) in float64 and the rounding
             floor of the gradient in float32.
-        max_steps: Steps at most; None is the method's default.
+        max_steps: Largest number of steps; None is the method's default.
 
     Returns:
-        The best point, its value and gradient norm, the counts of steps and products, the status
+        The best point, its value and gradient norm, the numbers of steps and products, the status
         and the history.
 
     Raises:
@@ -127,7 +127,7 @@ def solve(
 def prepared_run(
     problem: Problem, params: Params, method: str, tol: float | None, times: int = 1
 ) -> tuple[Callable[[int | None], Solution], bool]:
-    """`solve` as a function of `max_steps`, one program for so many calls; is it compiled?"""
+    """`solve` as a function of `max_steps`, for this many calls; whether it is compiled."""
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
     check_shapes(problem, params)
@@ -170,20 +170,20 @@ def solve_many(
     """Solve from many starts; every array of the `Solution` gains a leading axis.
 
     Give `key` and `num_starts`, or a batch of `starts`. A batched problem (a leading axis on its
-    hyperparameters; same loss family and shape) is solved once per entry, with as many starts. On a
-    CPU the starts run one by one through one program, on all cores where it is compiled: entry i is
-    `solve` from start i. On an accelerator they run in lock step.
+    hyperparameters; same loss family and shape) needs one start per entry. On a CPU the starts run
+    one by one through one program, on all cores once it is compiled: entry i equals `solve` from
+    start i. On an accelerator the starts run in lock step.
 
     Args:
         problem: The problem, or a batch of them.
         key: Random key; start i uses `fold_in(key, i)`.
-        num_starts: How many starts to draw.
-        scale: Standard deviation of the entries of the starts drawn.
+        num_starts: Number of starts to draw.
+        scale: Standard deviation of the entries of drawn starts.
         starts: Starts with a leading axis, in place of `key` and `num_starts`.
         method: As for `solve`.
         tol: As for `solve`.
         max_steps: As for `solve`.
-        dtype: float32 or float64 of the starts drawn; None is JAX's default.
+        dtype: float32 or float64 for drawn starts; None is JAX's default.
         on_done: Called with i as starts finish (CPU), or after the batch.
 
     Returns:
@@ -199,7 +199,7 @@ def solve_many(
         count = num_starts if num_starts is not None else (batch or 20)
         starts = init_params(_entry(problem, 0, batch), key, scale, count, dtype)
     elif num_starts is not None:
-        raise ValueError("give num_starts for random starts or starts of your own, not both")
+        raise ValueError("give num_starts for random starts, or starts, but not both")
     size = _batch_size(problem, batch, starts)
     if jax.default_backend() == "cpu" and not isinstance(starts.W, Tracer):
         return _one_by_one(problem, batch, starts, method, tol, max_steps, on_done)
@@ -220,8 +220,8 @@ def solve_in_lock_step(
 ) -> Solution:
     """`solve_many` as it runs on accelerators: all starts take every step together.
 
-    `tol` may have one entry for each start. What a start gets may depend in its last bits on how
-    many there are, and not on the others.
+    `tol` may have one entry for each start. The last bits of a result may depend on the number of
+    starts, but not on the other starts.
     """
     tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
     in_axes = (_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
@@ -233,17 +233,17 @@ def solve_in_lock_step(
 def polish(
     problem: Problem, solution: Solution, *, tol: float | None = None, max_steps: int | None = None
 ) -> Solution:
-    """Finish float32 runs by Newton steps in float64, which certificates need.
+    """Continue float32 runs by Newton steps in float64, which certificates need.
 
     Args:
         problem: The problem.
         solution: A run, or a batch of them.
         tol: As for `solve`, in float64.
-        max_steps: Steps of the finish at most; None is the method's default.
+        max_steps: Largest number of float64 steps; None is the method's default.
 
     Returns:
-        The runs in float64. Steps, products and history go on from those given; `status` and `tol`
-        are those of the finish.
+        The runs in float64. Steps, products and history continue those of `solution`; `status` and
+        `tol` are those of the float64 run.
 
     Raises:
         ValueError: JAX has no float64, or an option is out of range.
@@ -264,7 +264,7 @@ def polish(
 
 
 def _batch_size(problem: Problem, batch: int | None, starts: Params) -> int:
-    """Number of starts; raises `ValueError` where the leading axes do not agree."""
+    """Number of starts. Raises `ValueError` if the leading axes differ."""
     lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(starts)}
     if starts.W.ndim != 3 or len(lengths) != 1 or 0 in lengths:
         shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(starts)]
@@ -285,7 +285,7 @@ def _one_by_one(
     max_steps: int | None,
     on_done: Callable[[int], None] | None,
 ) -> Solution:
-    """Every start through the program of the single solve; spread over the cores once compiled."""
+    """Run every start through the program of a single solve, on all cores once it is compiled."""
     size = int(starts.W.shape[0])
 
     def arguments(i: int) -> tuple[Any, dict[str, Any]]:
@@ -304,7 +304,7 @@ def _one_by_one(
 
 
 def problem_batch(problem: Problem) -> int | None:
-    """Length of the leading axis of a batched problem, None for a single one."""
+    """Length of the leading axis of a batched problem; None for a single problem."""
     sizes = {leaf.shape[0] for leaf in _batched_leaves(problem)}
     if len(sizes) > 1:
         raise ValueError(f"the problem's hyperparameters have different lengths: {sorted(sizes)}")
@@ -312,7 +312,8 @@ def problem_batch(problem: Problem) -> int | None:
 
 
 def _is_batched(problem: Problem, path: Any, leaf: Any) -> bool:
-    # Column weights are one axis by nature, and a loss may have arrays; all else is a scalar.
+    # Column weights have one axis in a single problem, and a loss may have arrays; other
+    # hyperparameters are scalars.
     names = [getattr(key, "name", "") for key in path]
     by_nature = 1 if names[0] == "column_weights" else 0
     if names[0] == "loss" and len(names) > 1:

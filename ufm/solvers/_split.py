@@ -22,7 +22,7 @@ from ufm.solvers._branches import either, only_if
 from ufm.solvers._loop import Point
 from ufm.solvers._model import ModelStep, minimise_model
 
-#: Products of one step; more would not pay before the model is made anew.
+#: Largest number of products in a step; with more, updating the model pays better.
 _MAX_PRODUCTS = 1_000
 
 
@@ -37,13 +37,13 @@ def minimise_split(
     features: Array | bool = False,
     wanted: Array | bool = True,
 ) -> ModelStep:
-    """A step by the whole Hessian, by its two parts, or by the features' alone.
+    """A step by the whole Hessian, by its two parts, or by the Hessian of the features alone.
 
-    Products are in units of the whole one.
+    Products are counted in units of a product with the whole Hessian.
     """
     parts = ~(whole | features)
     rest = _minimise_columns(problem, point, at, radius, goal, whole, parts, wanted)
-    # Two of the six matrix products that the whole Hessian takes.
+    # Two of the six matrix products of the whole Hessian.
     rest = rest._replace(products=jnp.where(whole, rest.products, _rounded_up(rest.products, 3)))
     if problem.num_columns == problem.num_classes:
         return rest
@@ -94,8 +94,10 @@ def _minimise_columns(
     parts: Array,
     wanted: Any,
 ) -> ModelStep:
-    """Everything by the `whole` Hessian; else the features at fixed W and b by λ_H I + WᵀS_iW,
-    where it falls into `parts` their deviations from the class means."""
+    """All variables by the `whole` Hessian, or else features at fixed W, b by λ_H I + WᵀS_iW.
+
+    If the model splits into `parts`, the latter are the features' deviations from class means.
+    """
     W, H = at.params.W, at.params.H
     lam_w, lam_h = (jnp.asarray(x, W.dtype) for x in (problem.lam_w, problem.lam_h))
 
@@ -103,7 +105,7 @@ def _minimise_columns(
         return jax.lax.cond(parts, lambda: deviations(problem, X), lambda: X)
 
     def product(x: Params) -> Params:
-        """`hessian_product`; the four matrix products with W and b only for the whole of it."""
+        """`hessian_product`, with the four matrix products of W and b only for the whole."""
         change = matmul(W, x.H)
         change = only_if(whole, lambda: change + matmul(x.W, H), change)
         d_gamma = curvature_product(problem, at, logits_from(problem, change, x.b))
@@ -117,12 +119,12 @@ def _minimise_columns(
             out_W = matmul(dG, H.T) + matmul(at.G, x.H.T) + lam_w * x.W
             return Params(out_W, alone.H + matmul(x.W.T, at.G), out_b)
 
-        # Without the whole, W and b do not move: their directions are zero.
+        # Otherwise W and b stay fixed: their directions are zero.
         return only_if(whole, all_three, alone)
 
     grad = Params(point.grad.W, restricted(point.grad.H), point.grad.b)
     only_features = Params(jnp.zeros_like(grad.W), grad.H, jax.tree.map(jnp.zeros_like, grad.b))
-    # Newton's step is about minus the deviations themselves: never longer than twice that.
+    # Newton's step is about minus the deviations, so it is limited to twice their norm.
     size = jnp.where(parts, jnp.linalg.norm(deviations(problem, at.params.H)), 0.0)
     return minimise_model(
         product,

@@ -27,8 +27,8 @@ def _transform() -> Any:
     # Imported where it is needed: it takes a tenth of a second.
     import optax
 
-    # Without noise in the gradients a long memory only delays the end: 0.999 remembers a thousand
-    # steps and never settles. The usual eps of 1e-8 would swamp gradients below it.
+    # Gradients have no noise, so a long memory only delays convergence: 0.999 averages a thousand
+    # steps and never settles. The usual eps of 1e-8 would dominate smaller gradients.
     return optax.scale_by_adam(b2=0.95, eps=1e-16)
 
 

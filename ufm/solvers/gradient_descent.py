@@ -1,8 +1,8 @@
-r"""Gradient descent, x ← x − t ∇f(x), with a step t that nobody tunes.
+r"""Gradient descent, x ← x − t ∇f(x), with automatic step sizes t.
 
 The trial step is the short one of Barzilai & Borwein (1988), t = ⟨Δx, Δg⟩/‖Δg‖², an inverse
-curvature along the last step; where the curvature is negative, twice the last step. It is halved
-until f falls sufficiently, so f never rises.
+curvature along the last step; if the curvature is negative, t is doubled. The trial step is halved
+until f falls sufficiently, so that f never rises.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class _Search(NamedTuple):
 def init(problem: Problem, point: Point) -> Array:
     """The first trial step, which is all of the state."""
     del problem
-    # One is far beyond any stable step at sensible points: halving finds the right scale.
+    # The step 1 is far too long at typical points; halving finds the right scale.
     return jnp.ones_like(point.value)
 
 
@@ -50,7 +50,7 @@ def step(problem: Problem, point: Point, trial: Array) -> tuple[Point, Array, Ar
         lambda search: attempt(0.5 * search.step, search.tries),
         attempt(trial, jnp.zeros((), jnp.int32)),
     )
-    # No acceptable step at all: stay, and let the loop call it stalled.
+    # No step was accepted: stay, so that the loop ends the run as stalled.
     new = jax.tree.map(lambda a, b: jnp.where(found.accepted, a, b), found.point, point)
     change = jax.tree.map(lambda a, b: a - b, new.grad, point.grad)
     along = -found.step * dot(change, point.grad)

@@ -1,8 +1,8 @@
 """Limited-memory BFGS by optax, with its zoom line search (Nocedal & Wright, 2006, alg. 3.5).
 
-The line search falls back on the approximate Wolfe condition where values no longer resolve the
-decrease, which is what lets it reach gradients near rounding. The parameters are one flat vector
-inside, because a tree of three arrays triples the work of tracing and compiling.
+Where values no longer resolve the decrease, the line search uses the approximate Wolfe condition,
+so that it can reach gradients near rounding. Internally the parameters are one flat vector, because
+a tree of three arrays triples the work of tracing and compiling.
 """
 
 import functools

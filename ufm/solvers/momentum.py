@@ -3,9 +3,9 @@ r"""Gradient descent with momentum: Polyak's heavy ball and Nesterov's accelerat
     heavy ball   x⁺ = x − t ∇f(x) + 0.9 (x − x⁻)
     Nesterov     x⁺ = y − t ∇f(y),  y⁺ = x⁺ + k/(k+3) (x⁺ − x)
 
-The step is t = 1/L with L the largest curvature ‖Δg‖/‖Δx‖ met so far. Momentum that points uphill
-is dropped (adaptive restart, O'Donoghue & Candès, 2015); a value above the start of the current
-leg halves the step and goes back there.
+The step is t = 1/L with L the largest curvature ‖Δg‖/‖Δx‖ so far. Momentum in an ascent direction
+is dropped (adaptive restart, O'Donoghue & Candès, 2015). If f exceeds its value at the last
+restart, the step is halved and the run returns there.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class _Momentum:
         self.nesterov = nesterov
 
     def init(self, problem: Problem, point: Point) -> _State:
-        """Probe the curvature with a tiny step along the gradient."""
+        """Estimate the curvature by a tiny step along the gradient."""
         size = norm(point.grad)
         reach = 1e-3 * (1.0 + norm(point.params)) / jnp.where(size > 0, size, 1.0)
         probe = evaluate(

@@ -1,40 +1,42 @@
 r"""Trust-region Newton for the unconstrained feature model: class means and deviations apart.
 
 Split every matrix with a column per sample into class means and deviations
-(`ufm.model.class_means`). Where the deviations within classes are small, as they become in every
-run of a convex loss, the Hessian falls apart into
+(`ufm.model.class_means`). If the deviations within classes are small, as they become in every run
+with a convex loss, the Hessian splits into
 
 - the Hessian of the K-column problem of the class means, n times cheaper to multiply with, and
 - λ_H I + Wᵀ S_i W on the deviations of sample i, positive definite where the loss is convex.
 
-So a step minimises the model of each part by conjugate gradients (`_split`), the first within a
-trust region: this is how runs leave strict saddles, since all negative curvature of a collapsed
-point lies in the class means. Near a minimum the Hessian is singular along rotations, but the
-gradient has no component there, so that conjugate gradients never see it (Morse–Bott). The error
-of the split model vanishes with the deviations: convergence stays superlinear. Where the model
-fails the next steps use the whole Hessian: one, and twice as many with every further failure.
+A step minimises the model of each part by conjugate gradients (`_split`), the first within a trust
+region. This is how runs leave strict saddles, since all negative curvature of a collapsed point
+lies in the class means. Near a minimum the Hessian is singular along rotations, but the gradient
+has no component there, so that conjugate gradients are unaffected (Morse–Bott). The error of the
+split model vanishes with the deviations, so that convergence is superlinear. After a failure of the
+model the next step uses the whole Hessian; every further failure doubles the number of such steps.
 
-Where the decay is far below the curvature of the loss, f is a steep and narrow valley along the
-points that share their logits. Steps that keep the logits to first order leave it by the product of
-the changes of W and H. Where f would fall without that product, and where steps have failed again
-and again, the features are solved for anew, with W and b of the step: steps in the valley may then
-be as long as anywhere, where 10⁻³ would be too long at μ = 1e-12. All this happens in variables in
-which both decays are about equal (`_balance`).
+If the decay is far below the curvature of the loss, f has a steep and narrow valley along the
+points that share their logits. A step that keeps the logits to first order leaves the valley by the
+product of the changes of W and H. If f would fall without that product, or if steps have failed
+repeatedly, the features are solved for again, with W and b of the step. Steps in the valley may
+then have any length, whereas otherwise 10⁻³ would be too long at μ = 1e-12. After 32 steps, after
+64, 128, and so on, the run moves to the point with the same logits and the least decay
+(`_same_logits`). All computations use variables in which both decays are about equal (`_balance`).
 
-Along a step f costs no matrix product (`_line`). Any other step that falls far short of the model
-is halved, one that reaches the trust region's boundary is doubled, while f falls. Far-out starts
-saturate the softmax: f is piecewise linear there and quadratic models are good for nothing; the
-start, and any point after a failed step, is first halved along the ray (√τ W, √τ H, τb), and made
-one where W and H are penalised about alike, as they are at every minimum.
+Evaluating f along a step costs no matrix product (`_line`). Any other step that falls far short of
+the model is halved, and a step that reaches the trust region's boundary is doubled, while f falls.
+Starts far from the origin saturate the softmax: f is piecewise linear there, and quadratic models
+fail. The start, and any point after a failed step, is therefore first halved along the ray
+(√τ W, √τ H, τb). Where the penalties of W and H are far from equal, it first moves to the least
+decay at the same logits.
 
-Where the predicted decrease drowns in the rounding of f, the decrease is measured by gradients,
-½ (g + g⁺)ᵀs, exact for quadratics: gradients fall to 1e-13 and below instead of stalling near the
-square root of rounding.
+If the rounding error of f hides the predicted decrease, gradients measure the decrease as
+½ (g + g⁺)ᵀs, which is exact for quadratics. Gradients then fall to 1e-13 and below instead of
+stalling near the square root of rounding.
 
-A step is one or two trials. The first is made by the model or lies on the ray; where it falls short
-or could be longer, a second replaces it, on the line or with the features solved for anew. Both are
-turns of one loop, as is the evaluation of the start: f and its curvature are in the program once,
-and compiling is what a user waits for.
+A step consists of one or two trials. The first uses the model or lies on the ray. If it falls short
+or could be longer, a second replaces it, on the line or with the features solved for again. Both
+are iterations of one loop, as is the evaluation of the start, so that the program contains f and
+its curvature once: the time to compile is the time that a user waits.
 """
 
 from typing import NamedTuple
@@ -47,7 +49,6 @@ from ufm.model.evaluation import evaluated
 from ufm.model.hessian_product import Linearisation, linearise, linearise_at
 from ufm.model.params import along
 from ufm.model.problem import Params, Problem, data_loss, dot, gradient_at, norm, penalty
-from ufm.solvers._balance import evening, scaled
 from ufm.solvers._branches import either, only_if
 from ufm.solvers._line import (
     Line,
@@ -60,60 +61,73 @@ from ufm.solvers._line import (
 )
 from ufm.solvers._loop import Point
 from ufm.solvers._model import ModelStep
+from ufm.solvers._same_logits import is_lopsided, least_decay
 from ufm.solvers._split import minimise_split
 
 default_max_steps = 5_000
-#: A step may cost hundreds of products: do not wait long for progress that rounding forbids.
+#: A step may cost hundreds of products, so stall early if rounding prevents progress.
 patience = 20
 init_products = 0
 evaluates_start = balanced = True
-#: Actual over predicted decrease: below the first a step is halved, above the second a step that
-#: ends on the boundary is doubled (Nocedal & Wright, algorithm 4.1).
+#: Ratio of actual to predicted decrease: below the first number a step is halved; above the second
+#: a step that ends on the boundary is doubled (Nocedal & Wright, algorithm 4.1).
 _SHORT, _GOOD = 0.25, 0.75
-#: A step shortened to less than this counts as cut, and so many cuts mark a problem as hard.
+#: A step shortened below the first number counts as cut; this many cuts mark a problem as hard.
 _CUT, _HARD = 0.3, 4
-#: A step is taken if the gradient or f confirms this fraction of the decrease.
+#: The decay is first minimised at fixed logits after this many steps, then whenever the number of
+#: steps has doubled. The trust region starts anew each time, so that more often would do harm.
+_FIRST_SLIDE = 32
+#: A step is accepted if the gradient or f confirms this fraction of the predicted decrease.
 _ACCEPT = 1e-4
-#: A loss that is linear along the ray falls by half when logits are halved, one of moderate logits
-#: hardly at all: below this ratio it is worth going on. (To the origin itself it never is: a
-#: strict saddle.)
+#: When logits are halved, a loss that is linear along the ray falls by half, and a loss at moderate
+#: logits hardly at all. Below this ratio halving continues. (It never reaches the origin, which is
+#: a strict saddle.)
 _SATURATED = 0.9
-#: Whole-Hessian steps after a failure double up to this number.
+#: The number of whole-Hessian steps after a failure doubles up to this number.
 _MOST_WHOLE_STEPS = 16
 
 
 class _State(NamedTuple):
     at: Linearisation
-    #: The start has been evaluated.
-    started: Array
+    #: The number of steps so far. The first step evaluates the start.
+    steps: Array
     radius: Array
-    #: The largest ‖∇f‖ so far, or 1: gradients are small or not against this.
+    #: The largest ‖∇f‖ so far, or 1: the scale that gradients are compared with.
     largest: Array
     rescale: Array
-    #: Steps so far that failed or were cut.
+    #: Number of steps so far that failed or were cut.
     cuts: Array
-    #: Steps with the whole Hessian still to do, and how many the next failure causes.
+    #: Remaining steps with the whole Hessian, and their number after the next failure.
     whole_steps: Array
     next_whole_steps: Array
 
+    @property
+    def started(self) -> Array:
+        return self.steps > 0
+
+    @property
+    def slides(self) -> Array:
+        """This step minimises the decay at the same logits."""
+        return (self.steps >= _FIRST_SLIDE) & (self.steps & (self.steps - 1) == 0)
+
 
 class _Trial(NamedTuple):
-    """A point that a step may end at, and how it was found."""
+    """A candidate for the end of a step, and how it was found."""
 
     point: Point
     at: Linearisation
-    #: From the old point to this one, or to the trial that this one replaces.
+    #: Difference to the old point, or from there to the trial that this one replaces.
     model: ModelStep
     fall: Array
-    #: The old point moved along the ray, or was evened out.
+    #: Whether the old point was moved along the ray, or to the least decay at its logits.
     on_the_ray: Array
-    #: The first trial fell short of the model, or could be longer: a second one replaces it.
+    #: Whether a second trial replaces the first, which fell short of the model or could be longer.
     short: Array
     longer: Array
     is_second: Array
-    #: The second trial is this many steps along the line,
+    #: The second trial lies at this multiple of the step on the line,
     length: Array
-    #: or it has the features solved for anew.
+    #: or solves for the features again.
     bent: Array
     products: Array
 
@@ -123,12 +137,12 @@ class _Trial(NamedTuple):
 
 
 def init(problem: Problem, point: Point) -> _State:
-    """The first step finds value and gradient of the start, and where its radius begins."""
+    """The first step computes the value and gradient of the start, and the first radius."""
     at = _without_params(jax.eval_shape(linearise, problem, point.params))
     zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     return _State(
         at=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), at),
-        started=no,
+        steps=zero,
         radius=jnp.zeros_like(point.value),
         largest=jnp.ones_like(point.value),
         rescale=no,
@@ -139,14 +153,14 @@ def init(problem: Problem, point: Point) -> _State:
 
 
 def _without_params(at: Linearisation) -> Linearisation:
-    """What is kept beside the point, which has them."""
+    """Drop the parameters, which the point itself has."""
     return at._replace(params=None)
 
 
 def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, Array]:
-    """The best of one or two trials, if it is better than the point."""
+    """Make one or two trials; accept the best if it is better than the point."""
     state = state._replace(largest=jnp.maximum(state.largest, norm(point.grad)))
-    # One loop for both trials, so that the program evaluates f in one place.
+    # One loop makes both trials, so that the program evaluates f in one place.
     trial = jax.lax.while_loop(
         lambda trial: trial.is_replaced | (trial.products == 0),
         lambda trial: _next_trial(problem, point, state, trial),
@@ -158,7 +172,7 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     accepted = (finite & falls) | trial.on_the_ray | ~state.started
     radius = _next_radius(state.radius, trial, drowned)
     radius = jnp.where(trial.on_the_ray, state.radius, radius)
-    radius = jnp.where(state.started, radius, norm(trial.point.grad))
+    radius = jnp.where(state.started & ~state.slides, radius, norm(trial.point.grad))
     new = either(accepted, (trial.point, trial.at), (point, state.at))
     return new[0], _next_state(problem, state, new[1], radius, accepted, trial), trial.products
 
@@ -171,7 +185,7 @@ def _no_trial(point: Point, state: _State) -> _Trial:
 
 
 def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) -> _Trial:
-    """From the point itself by the model or along the ray; after a first trial, what replaces it.
+    """Make a first trial by the model or along the ray, or a second trial that replaces it.
 
     The second trial lies on the line through the first, or solves for the features there.
     """
@@ -179,11 +193,13 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     radius = jnp.minimum(state.radius, 0.5 * norm(point.params) + 1.0)
     here = state.at._replace(params=point.params)
     length, bent = _scaled_step(problem, point, here, state, trial)
-    exchange = jnp.where(state.rescale & ~second, evening(problem, point.params), 1.0)
-    on_the_ray = ~second & ((length < 1.0) | (exchange != 1.0))
+    slides = state.slides | (state.rescale & is_lopsided(problem, point.params))
+    slides &= ~second
+    slid = only_if(slides, lambda: least_decay(problem, point.params), point.params)
+    on_the_ray = ~second & ((length < 1.0) | slides)
     whole = (state.whole_steps > 0) | (problem.num_columns == problem.num_classes)
     goal = jnp.minimum(0.5, jnp.sqrt(size / state.largest)) * size
-    # The features alone: to a tenth of the old or new gradient.
+    # The features alone, to a tenth of the old or new gradient.
     features_goal = 0.1 * jnp.minimum(norm(trial.point.grad.H), size)
     found = minimise_split(
         problem,
@@ -197,14 +213,14 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
     )
     target = jax.lax.cond(
         on_the_ray,
-        lambda: on_ray(scaled(point.params, exchange), length),
+        lambda: on_ray(slid, length),
         lambda: jax.tree.map(jnp.add, along(length, trial.model.step, point.params), found.step),
     )
     new, new_at = _evaluate(problem, target)
     model = either(second, trial.model, found)
     drowned = _drowned(point, model)
     chord = jax.tree.map(jnp.subtract, target, point.params)
-    # Exact for quadratics, and where values drown.
+    # Exact for quadratics, and reliable where rounding hides the change of f.
     by_gradients = -0.5 * (dot(point.grad, chord) + dot(new.grad, chord))
     fall = jnp.where(drowned, by_gradients, point.value - new.value)
     short = ~(fall >= _SHORT * model.decrease)  # NaN included
@@ -226,7 +242,7 @@ def _next_trial(problem: Problem, point: Point, state: _State, trial: _Trial) ->
 
 
 def _evaluate(problem: Problem, params: Params) -> tuple[Point, Linearisation]:
-    """Value, gradient and curvature at a point; what they share is computed once."""
+    """Value, gradient and curvature at a point, with shared parts computed once."""
     seen = evaluated(problem, params)
     value = data_loss(problem, seen.V) + penalty(problem, params)
     point = Point(params, value, gradient_at(problem, params, seen.gamma))
@@ -236,9 +252,9 @@ def _evaluate(problem: Problem, params: Params) -> tuple[Point, Linearisation]:
 def _scaled_step(
     problem: Problem, point: Point, at: Linearisation, state: _State, trial: _Trial
 ) -> tuple[Array, Array]:
-    """How far to go: along the ray for a first trial, along the line for a second.
+    """How far to go along the ray (first trial) or along the line (second trial).
 
-    And whether to solve for the features instead.
+    Also decide whether to solve for the features instead.
     """
     second = trial.is_replaced
 
@@ -248,7 +264,7 @@ def _scaled_step(
     def through_trial() -> tuple[Line, Array]:
         line = along_step(problem, at, trial.model.step)
         straight = point.value - straight_end(problem, line) >= _SHORT * trial.model.decrease
-        # Where steps have failed again and again, whatever the reason.
+        # Steps have failed repeatedly, for any reason.
         curved = straight | _drowned(point, trial.model) | (state.cuts >= _HARD)
         return line, trial.short & curved
 
@@ -269,7 +285,7 @@ def _scaled_step(
 
 
 def _drowned(point: Point, model: ModelStep) -> Array:
-    """The decrease is lost in the rounding of f."""
+    """Whether rounding of f hides the decrease."""
     eps = float(jnp.finfo(point.value.dtype).eps)
     return model.decrease < 1e4 * eps * jnp.abs(point.value)
 
@@ -288,7 +304,7 @@ def _next_state(
     again = jnp.where(~accepted & ~whole, state.next_whole_steps, 0)
     return _State(
         at=at,
-        started=jnp.ones((), bool),
+        steps=state.steps + 1,
         radius=radius,
         largest=state.largest,
         rescale=~accepted | ~state.started,
@@ -304,6 +320,6 @@ def _next_radius(radius: Array, trial: _Trial, drowned: Array) -> Array:
     cured = bent & (trial.fall >= _SHORT * model.decrease)
     cut = jnp.where(bent | drowned, 0.25, jnp.maximum(trial.length, 0.1))
     radius = jnp.where(short & ~cured, cut * model.length, radius)
-    # Next to a saddle all decreases drown: there the gradients have to say that the model is good.
+    # Close to a saddle rounding hides every decrease, so gradients must confirm the model.
     growth = jnp.where(longer, 2.0 * trial.length, jnp.where(drowned & ~bent, 4.0, 2.0))
     return jnp.where(longer | (good & (drowned | bent)), growth * model.length, radius)

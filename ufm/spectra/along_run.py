@@ -1,7 +1,7 @@
-"""Spectra along a run: nothing is collapsed there and nothing critical.
+"""Spectra along a run, at points that are neither collapsed nor critical.
 
-Counts of eigenvalues are exact all the same, and the smallest and the largest are found by counting
-(`ufm.hessian.counts.inertia`).
+Counts of eigenvalues are exact nevertheless. The smallest and the largest eigenvalue are found by
+counting (`ufm.hessian.counts.inertia`).
 
     >>> path = spectrum_along(problem, trajectory(problem, params, num_points=3))
     >>> int(path.negative[-1]), int(path.zero[-1])
@@ -23,11 +23,11 @@ from ufm.runs.trajectory import Trajectory
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SpectrumPath(Shown):
-    """Eigenvalues of ∇²f at T moments of one run.
+    """Eigenvalues of ∇²f at T steps of one run.
 
-    `negative`, `zero` and `positive` count them below, within and above ±`zero_tol`; `smallest` and
-    `largest` are known to ±`error`. Away from critical points rotations are no zeros: their
-    eigenvalues come to lie within ±`zero_tol` as the gradient vanishes.
+    `negative`, `zero` and `positive` count those below, within and above ±`zero_tol`; `smallest`
+    and `largest` are known to ±`error`. Eigenvalues of rotations are zero only at critical points:
+    they enter ±`zero_tol` as the gradient vanishes.
     """
 
     step: Int[np.ndarray, " T"]
@@ -48,20 +48,20 @@ class SpectrumPath(Shown):
 def spectrum_along(
     problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
 ) -> SpectrumPath:
-    """Count the eigenvalues of ∇²f by sign, and find both ends, at every moment of a run.
+    """Count the eigenvalues of ∇²f by sign, and find both ends, at every point of a trajectory.
 
-    Costs about 20 passes over the samples a moment, each linear in N.
+    Each point costs about 20 passes over the samples, each linear in N.
 
     Args:
         problem: The problem.
         path: From `trajectory`.
-        on_done: Called after each moment.
+        on_done: Called after each point.
 
     Returns:
-        Counts and ends, with a leading axis over the moments.
+        Counts and ends, with a leading axis over the points.
 
     Raises:
-        ValueError: The run left the finite numbers, or Kd + K exceeds 10,000.
+        ValueError: A point is not finite, or Kd + K exceeds 10,000.
     """
     counts, ends = [], []
     for moment in range(len(np.asarray(path.step))):
@@ -92,7 +92,7 @@ def spectrum_along(
 
 
 def _bracket(problem: Problem, point: Params, index: int) -> tuple[float, float]:
-    """An interval about an eigenvalue: to a hundredth of the decays, finer if it is near zero."""
+    """Enclose an eigenvalue, to a hundredth of the decays, or finer if it is near zero."""
     decays = float(problem.lam_w + problem.lam_h)
     if not decays > 0:
         return eigenvalue_bracket(problem, point, index)

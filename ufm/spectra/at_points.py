@@ -1,8 +1,8 @@
-"""Spectra at the places that theory knows, and at any point.
+"""Spectra at the global minimum, the origin, the symmetric critical point, or any given point.
 
-At the global minimum and at the origin of any problem, from K columns: in closed form where there
-is one (`ufm.hessian.structured.closed_form`), else from the class means of the certified minimum or
-of the origin (`ufm.hessian.structured.collapsed`).
+At the global minimum and at the origin of any problem they are computed from K columns: in closed
+form if there is one (`ufm.hessian.structured.closed_form`), otherwise from the class means of the
+certified minimum or of the origin (`ufm.hessian.structured.collapsed`).
 
     >>> found = spectrum(problem, at="origin")
     >>> [round(float(x), 6) for x in found.eigenvalues], found.multiplicities.tolist()
@@ -34,8 +34,8 @@ from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, value_and_gradient
 
-#: Gradients up to this part of λ_W + λ_H are those of a critical point, as for the rotations'
-#: zeros in `ufm.hessian.symmetry_zeros`.
+#: A point with a gradient up to this fraction of λ_W + λ_H counts as critical, as for the zeros of
+#: rotations in `ufm.hessian.symmetry_zeros`.
 _CRITICAL = 1e-5
 
 
@@ -49,23 +49,23 @@ def spectrum(
     count: int = 6,
     key: Key[Array, ""] | None = None,
 ) -> Spectrum:
-    """Eigenvalues of ∇²f with multiplicities, at a point or at a place that theory knows.
+    """Compute the eigenvalues of ∇²f with multiplicities, at `params` or at the point `at`.
 
-    By "auto", "closed_form" and "collapsed" nothing with N columns is built, and `note` says which
-    point it is: where the minimum is not proven, the best one found.
+    The methods "auto", "closed_form" and "collapsed" build no array with N columns. `note` says
+    which point was used: if the minimum is not proven, the best point found.
 
     Args:
         problem: The problem, with decays.
-        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None. None: see
-            `at`.
-        method: "auto", by structure; "closed_form"; "collapsed"; "dense", to 10,000 dimensions; or
-            "lanczos", both ends and counts of signs.
+        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None; without
+            `params`, `at` chooses the point.
+        method: "auto", by structure; "closed_form"; "collapsed"; "dense", up to 10,000 dimensions;
+            or "lanczos", both ends and counts of signs.
         at: Without `params`: "minimum" (the global one), "origin", or "frame", the symmetric
-            critical point with ρ > 0 of a balanced problem, global or not.
-        cluster_tol: The width within which eigenvalues are one; None is 1e-9 of the largest, and
-            less for small decays.
-        count: For "lanczos": eigenvalues at either end.
-        key: For "lanczos": random key of the first vectors; None: fixed ones.
+            critical point with ρ > 0 of a balanced problem, which need not be the minimum.
+        cluster_tol: Eigenvalues within this width are merged; None is 1e-9 of the largest, and less
+            for small decays.
+        count: For "lanczos": number of eigenvalues at each end.
+        key: For "lanczos": random key of the first vectors; None uses a fixed key.
 
     Returns:
         Distinct eigenvalues, ascending, with multiplicities, labels and error bounds.
@@ -99,7 +99,7 @@ def _point_at(problem: Problem, at: str) -> Params:
 
 
 def _has_closed_form(problem: Problem, at: str) -> bool:
-    """Where there is none for want of a decay, the closed form says so."""
+    """The global minimum; without a decay, the closed form raises the error."""
     if not supported(problem) or not float(problem.mu()) > 0:
         return supported(problem)
     if at == "origin":
@@ -109,7 +109,7 @@ def _has_closed_form(problem: Problem, at: str) -> bool:
 
 
 def class_means_at(problem: Problem, at: str) -> tuple[Params, str]:
-    """W, √n_k h̄_k (d×K) and b at a place, and which point that is."""
+    """W, √n_k h̄_k (d×K) and b at one of `PLACES`, and a note that names the point."""
     small = reduced_problem(problem, problem.dim)
     if at == "origin":
         return origin(small), "at the origin"
@@ -126,8 +126,8 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
     """−2(‖G‖₂ − μ)μ/(λ_W + λ_H): the Rayleigh quotient along the theory's escape direction.
 
     It bounds the smallest eigenvalue from above at critical points of rank < d (Zhou et al., 2022).
-    None where ‖G‖₂ ≤ μ or W has full rank d: there the theory names no direction. A point of the
-    K-column problem will do.
+    None if ‖G‖₂ ≤ μ or W has full rank d, where the theory has no direction. The point may be one
+    of the K-column problem.
     """
     state = dual_state(problem, params)
     if not has_escape(problem, state):
@@ -138,7 +138,7 @@ def escape_curvature(problem: Problem, params: Params) -> float | None:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SpectrumRecord(Shown):
-    """A spectrum, its problem, and the theory's escape curvature where there is one."""
+    """A spectrum, its problem, and the theory's escape curvature, if any."""
 
     problem: Problem
     spectrum: Spectrum
@@ -148,9 +148,9 @@ class SpectrumRecord(Shown):
 
 
 def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> SpectrumRecord:
-    """The spectrum at a place by any method of `ufm.spectrum`, with the escape curvature there.
+    """The spectrum at one of `PLACES` by any method of `ufm.spectrum`, with the escape curvature.
 
-    auto, closed_form and collapsed build nothing with N columns.
+    The methods auto, closed_form and collapsed build no array with N columns.
     """
     found = spectrum(problem, method=method, at=at)
     if found.negative is not None and not found.negative:
@@ -161,7 +161,7 @@ def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> Sp
 
 
 def record_of(problem: Problem, params: Params, method: str = "auto") -> SpectrumRecord:
-    """The same at any point; there is an escape curvature at critical ones only."""
+    """Do the same at any point; only critical points have an escape curvature."""
     found = spectrum(problem, params, method)
     _, gradient = value_and_gradient(problem, params)
     critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)

@@ -1,12 +1,12 @@
-"""Sweeps: a TOML file, a table of certified runs, and results that survive whatever happens.
+"""Sweeps: a TOML file, a table of certified runs, and results that survive interruptions.
 
     sweep = load_sweep("sweeps/decays.toml")
     store = run_sweep(sweep, "ufm-results/decays")
     store.query("verdict != 'GLOBAL_MINIMUM'")
 
-In `problems`, `config` is the file's schema, `grid` makes cells of it, and `cell` runs one.
-`runner` runs all of them (or those of another kind of sweep, see `work`); `writer`, `store` and
-`index` keep what was found.
+In `problems`, `config` is the schema of the file, `grid` expands it to cells, and `cell` runs one.
+`runner` runs all cells (or those of another kind of sweep, see `work`); `writer`, `store` and
+`index` keep the results.
 """
 
 from ufm.sweep.export import export_table as export_table

@@ -1,4 +1,4 @@
-"""The batches of a store: .npz files that are written whole and say which sweep they belong to."""
+"""The batches of a store: .npz files, written whole, that identify their sweep."""
 
 import dataclasses
 import io
@@ -15,12 +15,12 @@ from ufm._support.npz import DAMAGED, read_arrays
 from ufm.sweep.record import Columns, Record, pack, unpack
 
 FOLDER = "batches"
-#: Beside the columns: the identity of the sweep, and as JSON where the cells were computed.
+#: Besides the columns: the identity of the sweep, and the environment of the cells as JSON.
 _SWEEP, _ENVIRONMENT = "sweep", "environment"
 
 
 class DamagedBatchError(ValueError):
-    """A file whose data are not as they were written."""
+    """A file whose data have changed since they were written."""
 
 
 class ForeignBatchError(ValueError):
@@ -29,7 +29,7 @@ class ForeignBatchError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """The table of a batch, one array for each column, and where it was computed, as JSON."""
+    """The table of a batch, one array for each column, and its environment as JSON."""
 
     table: Mapping[str, np.ndarray]
     environment: str
@@ -37,12 +37,12 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Where the batches of a sweep lie, and what they must hold."""
+    """The folder of a sweep's batches, and their required contents."""
 
     store: Path
     columns: Columns
-    #: What is written into a batch, and of which sweeps batches are taken: with it those of the
-    #: same folder when its file was smaller.
+    #: The identity written into a batch, and the accepted identities: also those of the same folder
+    #: when its sweep was smaller.
     sweep: str
     accepted: frozenset[str]
 
@@ -51,14 +51,14 @@ class Batches:
         return self.store / FOLDER
 
     def files(self) -> list[Path]:
-        """In the order of their names. What is no file is no batch."""
+        """The batches by name; only regular files count."""
         return sorted(path for path in self.folder.glob("*.npz") if path.is_file())
 
     def read(self, path: Path) -> Batch:
-        """A batch, all data of which are checked.
+        """Read a batch and check all its data.
 
-        Raises `DamagedBatchError` and `ForeignBatchError`, and `OSError` where the file cannot be
-        read at all: that is no damage.
+        Raises `DamagedBatchError` and `ForeignBatchError`, and `OSError` if the file cannot be
+        read, which does not count as damage.
         """
         path.open("rb").close()
         try:
@@ -79,7 +79,7 @@ class Batches:
     def write(
         self, records: Sequence[Record], environment: Mapping[str, Any]
     ) -> tuple[Path, Batch]:
-        """Store the records in a file of their own: whole, or `OSError` and nothing."""
+        """Store the records in a new file, whole, or raise `OSError` and store nothing."""
         packed = pack(records, self.columns)
         where = json.dumps(environment, sort_keys=True)
         labels = {_SWEEP: np.array(self.sweep), _ENVIRONMENT: np.array(where)}
@@ -90,7 +90,7 @@ class Batches:
         return path, Batch({name: packed[name] for name in self.columns}, where)
 
     def _fresh(self, records: Sequence[Record]) -> Path:
-        """A name that says which cells are inside, and that nothing has."""
+        """An unused name that says which cells are inside."""
         name = f"{records[0].cell:07d}-{records[-1].cell:07d}-{len(records)}"
         path, i = self.folder / f"{name}.npz", 1
         while path.exists():
@@ -99,7 +99,7 @@ class Batches:
         return path
 
     def arrays(self, name: str, position: int) -> dict[str, np.ndarray]:
-        """What was kept of the run at one place of a batch. Raises `DamagedBatchError`."""
+        """The stored arrays of the run at one position of a batch. Raises `DamagedBatchError`."""
         others = {_SWEEP, _ENVIRONMENT, *self.columns}
         try:
             with np.load(self.folder / name, allow_pickle=False) as packed:

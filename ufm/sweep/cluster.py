@@ -1,7 +1,7 @@
-"""Batches of a sweep on a Dask cluster: whole batches travel, results come back as they end.
+"""Run the batches of a sweep on a Dask cluster, and return their results as they finish.
 
-The machine that asks writes the store, so workers need no common folder; they need this version of
-ufm. A worker that dies takes its batch with it, which the scheduler gives to another one.
+The client writes the store, so that workers need no shared folder, but they need the same version
+of ufm. If a worker dies, the scheduler gives its batch to another one.
 """
 
 import importlib.metadata
@@ -16,9 +16,9 @@ from ufm.sweep.provenance import precision, threads
 from ufm.sweep.record import Record
 from ufm.sweep.work import AnyCell, Work
 
-#: Batches of each thread in a sweep, so that all end at about the same time, and the largest.
+#: Number of batches per thread, so that all finish at about the same time, and the largest batch.
 _BATCHES, _LARGEST = 8, 64
-#: Batches under way for each thread: one to compute, one in hand.
+#: Number of submitted batches per thread: one to compute, one in reserve.
 _AHEAD = 2
 _TIMEOUT = "10s"
 
@@ -26,10 +26,10 @@ _TIMEOUT = "10s"
 def cluster_batches(
     address: str, cells: Sequence[AnyCell], work: Work, should_stop: Callable[[], bool]
 ) -> Iterator[list[Record]]:
-    """The records of all cells, batch by batch as workers finish them.
+    """Yield the records of all cells, batch by batch as workers finish them.
 
-    Raises `ValueError` where Dask is missing, where there is no scheduler at the address or it has
-    no workers of this version, and, after all other batches, for one that killed several workers.
+    Raises `ValueError` if Dask is missing, if there is no scheduler at the address or it has no
+    workers of this version, and, after all other batches, for a batch that killed several workers.
     """
     distributed = _distributed()
     with _connected(distributed, address) as client:
@@ -54,20 +54,20 @@ def cluster_batches(
                 lost.append(str(error))
         if lost:
             raise ValueError(
-                f"{len(lost)} batches were given up after the workers that had them died several "
-                "times, perhaps for want of memory; all others are stored: run again to retry"
+                f"{len(lost)} batches were abandoned because their workers died several times, "
+                "perhaps for lack of memory; all others are stored: run again to retry"
             )
 
 
 def run_batch(cells: Sequence[AnyCell], work: Work, double: bool) -> list[Record]:
-    """What a worker does: the cells one after another, in the precision of who asked."""
+    """Run cells one after another on a worker, in the precision of the client."""
     with jax.enable_x64(double):
         found = [work.run(some) for some in in_lanes(cells, work.lanes)]
         return [record for records in found for record in records]
 
 
 def _batches(cells: Sequence[AnyCell], lanes: int) -> Iterator[list[AnyCell]]:
-    """Batches of one program each."""
+    """Divide the cells into batches of one program each."""
     size = min(max(math.ceil(len(cells) / (lanes * _BATCHES)), 1), _LARGEST)
     for group in by_program(cells).values():
         for begin in range(0, len(group), size):
@@ -93,7 +93,7 @@ def _connected(distributed: Any, address: str) -> Any:
 
 
 def _check_workers(client: Any, address: str) -> int:
-    """Threads of all workers; raises `ValueError` for none, and for another ufm on any."""
+    """Number of threads of all workers; raises `ValueError` for none, or if a version differs."""
     lanes = sum(client.nthreads().values())
     if not lanes:
         raise ValueError(f"the scheduler at {address} has no workers: dask worker {address}")
@@ -101,7 +101,7 @@ def _check_workers(client: Any, address: str) -> int:
     for worker, theirs in client.run(_versions).items():
         if theirs != mine:
             raise ValueError(
-                f"the worker at {worker} has {_listed(theirs)}, and here are {_listed(mine)}: "
+                f"the worker at {worker} has {_listed(theirs)}, this machine {_listed(mine)}: "
                 f"numbers would differ; start workers of these versions, with NPROC={threads()}"
             )
     return lanes

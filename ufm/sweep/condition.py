@@ -1,19 +1,19 @@
-"""Conditions on the cells of a store: an SQL WHERE clause, and nothing that leaves it."""
+"""Conditions on the cells of a store: an SQL WHERE clause that cannot do anything else."""
 
 import re
 import sqlite3
 from typing import Any
 
-#: Text, names in quotes, comments, and the parentheses outside of them.
+#: Text, quoted names, comments, and parentheses outside them.
 _TOKENS = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | [();]""", re.DOTALL | re.VERBOSE
 )
-#: What a query may do; everything else is refused by SQLite itself.
+#: The operations that a query may use; SQLite refuses all others.
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
 def check(clause: str, columns: tuple[str, ...]) -> None:
-    """Refuse what would end the clause, and what SQLite would read as text though it looks a name.
+    """Refuse text that ends the clause, and quoted names that SQLite would read as text.
 
     Raises `ValueError` that says what is wrong.
     """
@@ -23,13 +23,13 @@ def check(clause: str, columns: tuple[str, ...]) -> None:
         if depth < 0 or token == ";":
             raise ValueError(f"{token!r} ends the condition")
         if token.startswith('"') and token[1:-1].lower() not in columns:
-            raise ValueError(f"no such column: {token}; text stands in single quotes")
+            raise ValueError(f"no such column: {token}; put text in single quotes")
     if depth:
         raise ValueError("a parenthesis is not closed")
 
 
 def authorise(action: int, first: Any, second: Any, *rest: Any) -> int:
-    """For `sqlite3.Connection.set_authorizer`: reads of the cells' columns, and functions."""
+    """For `sqlite3.Connection.set_authorizer`: allow reads of the cells' columns, and functions."""
     forbidden = action == sqlite3.SQLITE_FUNCTION and second == "load_extension"
     hidden = action == sqlite3.SQLITE_READ and (first != "cells" or second in ("file", "position"))
     allowed = action in _ALLOWED and not forbidden and not hidden

@@ -1,4 +1,4 @@
-"""The table of a sweep for other programs: CSV, or Parquet with the extra `parquet`."""
+"""Export the table of a sweep as CSV, or as Parquet with the extra `parquet`."""
 
 import csv
 import io
@@ -9,11 +9,11 @@ from ufm.sweep.store import SweepStore
 
 
 def export_table(store: SweepStore, path: Path, where: str = "") -> int:
-    """Write the finished cells where the condition holds; the number of them.
+    """Write the finished cells that satisfy the condition; return their number.
 
-    The ending of `path` decides: .csv, whose numbers read back to the same bits and whose unknown
-    ones are empty, or .parquet. Raises `ValueError` for another ending, where pyarrow is missing,
-    and where the file cannot be written.
+    The ending of `path` decides the format: .csv, whose numbers read back to the same bits and
+    whose unknown numbers are empty, or .parquet. Raises `ValueError` for another ending, if pyarrow
+    is missing, or if the file cannot be written.
     """
     write = {".csv": _csv, ".parquet": _parquet}.get(path.suffix)
     if write is None:

@@ -1,9 +1,9 @@
-"""A sweep whose file has grown since its folder was made: stored cells are kept, new ones added.
+"""Extend a sweep whose file has grown since its folder was made: keep stored cells, add new ones.
 
-Cell i starts from `fold_in(key(seed), i)`, so a stored cell has to keep its number. The folder
-remembers the files that it had (`Contents.before`), and all of them number the cells: those of the
-first file as there, then what each later one adds, in its order. Two cells are the same where all
-their settings are, whatever the file calls them; nothing that differs in any is ever joined.
+Cell i starts from `fold_in(key(seed), i)`, so that a stored cell must keep its number. The folder
+remembers its earlier files (`Contents.before`), and all of them number the cells: first the cells
+of the first file, then the additions of each later file, in its order. Two cells are the same if
+all their settings are equal, however the file expresses them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ _NOTHING = -1
 
 
 def numbered(files: Iterable[Iterable[Cell]]) -> tuple[Cell, ...]:
-    """The cells of several files, oldest first: each once, cell i at position i."""
+    """Merge the cells of several files, oldest first: each once, cell i at position i."""
     numbers: dict[Any, int] = {}
     for cells in files:
         for cell in cells:
@@ -28,14 +28,14 @@ def numbered(files: Iterable[Iterable[Cell]]) -> tuple[Cell, ...]:
 
 
 def _settings(cell: Any) -> Any:
-    """The cell without its number, to be compared."""
+    """The cell without its number, for comparison."""
     return dataclasses.replace(cell, index=_NOTHING)
 
 
 def continued(sweep: AnySweep, folder: Path) -> tuple[AnySweep, list[str]]:
-    """The sweep with its cells numbered as the folder has them, and what is to be said of that.
+    """The sweep with its cells numbered as in the folder, and a note on that.
 
-    Raises `ValueError`, with what differs, where the folder has cells that the sweep has not.
+    Raises `ValueError`, naming the difference, if the folder has cells that the sweep lacks.
     """
     if not (folder / MANIFEST).exists():
         return sweep, []
@@ -60,11 +60,11 @@ def _following(sweep: AnySweep, before: tuple[Any, ...]) -> AnySweep:
 
 
 def _check_grown(sweep: AnySweep, store: SweepStore) -> None:
-    """Raise `ValueError` where not every cell of the store is one of the sweep."""
+    """Raise `ValueError` unless every cell of the store is a cell of the sweep."""
     try:
         stored = sweep.of(store.config)
     except ValueError as error:
-        raise _another(store, f"its file is not read any more ({error})", "") from None
+        raise _another(store, f"its file cannot be read any more ({error})", "") from None
     if stored.work != sweep.work:
         raise _another(store, "what it keeps of a run differs", "")
     asked = set(map(_settings, sweep.cells))
@@ -83,7 +83,7 @@ def _another(store: SweepStore, why: str, remedy: str) -> ValueError:
 
 
 def _gone(before: Sequence[Any], now: Sequence[Any]) -> str:
-    """The first setting that has lost a value, and which; "" where only combinations are gone."""
+    """The first setting that has lost a value, and that value; "" if only combinations are gone."""
     stored, asked = ([cell.settings() for cell in cells] for cells in (before, now))
     for name in stored[0]:
         left = {cell[name] for cell in asked}

@@ -1,8 +1,8 @@
-"""The index of a store: every finished run as a row of SQL, made from the batches and nothing else.
+"""The index of a store: an SQL row for every finished run, made only from the batches.
 
-It can be lost, damaged or out of date without harm: `reconcile` brings it to what the .npz files
-say, reading only those it does not know by name, size and time. One process writes it, in ordinary
-journal mode, because write-ahead logs break on network file systems.
+It can be lost, damaged or out of date without harm: `reconcile` updates it from the .npz files, and
+reads only files whose name, size or time has changed. One process writes it, in ordinary journal
+mode, because write-ahead logs break on network file systems.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from ufm.sweep.condition import authorise, check
 from ufm.sweep.record import Columns, rows
 
 FILE = "index.sqlite"
-#: Raised with the tables: an index of another version is made anew.
+#: Increased when the tables change: an index of another version is rebuilt.
 _VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What `reconcile` found: batches it took in, gone with cells, damaged, of another sweep."""
+    """The batches that `reconcile` found added, gone with their cells, damaged, or foreign."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ def _schema(columns: Columns) -> str:
 
 
 def open_for_writing(batches: Batches) -> tuple[sqlite3.Connection, bool]:
-    """The index on disk, and whether one that cannot be used had to be made anew."""
+    """Open the index on disk; say whether it was unusable and had to be rebuilt."""
     path = batches.store / FILE
     existed = path.exists()
     if existed:
@@ -71,14 +71,14 @@ def discard(batches: Batches) -> None:
 
 
 def in_memory(batches: Batches) -> sqlite3.Connection:
-    """An empty index that nobody else sees."""
+    """Make an empty index in memory."""
     return _made(sqlite3.connect(":memory:"), batches)
 
 
 def open_for_reading(batches: Batches) -> tuple[sqlite3.Connection, Changes]:
-    """The index as the batches are now, without writing anything.
+    """The index of the current batches, without writing any file.
 
-    The file is used as it is where it is up to date, else a copy in memory that is.
+    If the file on disk is up to date it is used, otherwise an updated copy in memory.
     """
     connection = _on_disk(batches)
     if connection is not None and _known(connection) == _found(batches):
@@ -103,9 +103,9 @@ def _on_disk(batches: Batches) -> sqlite3.Connection | None:
 
 
 def _is_usable(connection: sqlite3.Connection, batches: Batches) -> bool:
-    """Is it a whole database of this version, of this sweep, with its table?
+    """Whether it is an intact database of this version, of this sweep, with its table.
 
-    An index of another sweep would vouch for batches of that sweep, which nobody reads again.
+    An index of another sweep would hide that the batches are of that sweep.
     """
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -136,7 +136,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def reconcile(connection: sqlite3.Connection, batches: Batches) -> Changes:
-    """Bring the index to what the batches say."""
+    """Update the index from the batches."""
     known, found = _known(connection), _found(batches)
     removed = [name for name in known if known[name] != found.get(name)]
     added, damaged, foreign = [], [], []
@@ -168,7 +168,7 @@ def _cells_of(connection: sqlite3.Connection, name: str) -> set[int]:
 
 
 def insert(connection: sqlite3.Connection, batches: Batches, path: Path, batch: Batch) -> None:
-    """Add a batch that has just been written."""
+    """Add a newly written batch."""
     with connection:
         _insert(connection, batches, path.name, _state(path), batch)
 
@@ -184,7 +184,7 @@ def _insert(
         "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (name, *state, batch.environment)
     )
     marks = ", ".join("?" * (len(batches.columns) + 2))
-    # A copied file has the same cells again, with the same bits: the first stays.
+    # A copied file repeats cells with the same bits: the first copy counts.
     connection.executemany(
         f"INSERT OR IGNORE INTO cells VALUES ({marks})",
         [(*row, name, position) for position, row in enumerate(rows(batch.table, batches.columns))],
@@ -192,28 +192,28 @@ def _insert(
 
 
 def environments(connection: sqlite3.Connection) -> list[str]:
-    """Where the cells were computed, as JSON, in the order of the batches."""
+    """The environments of the cells, as JSON, in the order of the batches."""
     found = connection.execute("SELECT environment FROM files ORDER BY name").fetchall()
     return list(dict.fromkeys(text for (text,) in found))
 
 
 def place(connection: sqlite3.Connection, cell: int) -> tuple[str, int] | None:
-    """File and position of a finished cell."""
+    """The file and position of a finished cell."""
     query = "SELECT file, position FROM cells WHERE cell = ?"
     return connection.execute(query, (cell,)).fetchone()
 
 
 def finished(connection: sqlite3.Connection) -> set[int]:
-    """The cells that are done."""
+    """The numbers of the finished cells."""
     return {cell for (cell,) in connection.execute("SELECT cell FROM cells")}
 
 
 def select(
     connection: sqlite3.Connection, columns: Columns, where: str = ""
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Names and rows of the cells where the clause holds, in their order.
+    """Column names and rows of the cells that satisfy the clause, in order.
 
-    Raises `ValueError`, in one line, for anything but a clause that reads.
+    Raises `ValueError`, in one line, for an invalid clause.
     """
     # The line break ends a comment.
     clause = f"WHERE (\n{where}\n)" if where.strip() else ""
@@ -228,8 +228,8 @@ def select(
         unknown = re.match(r'no such column: "?(\w+)', said)
         hint = perhaps(unknown[1], list(columns)) if unknown else ""
         raise ValueError(
-            f"{where!r} is no condition on the cells ({said}{hint}): write a WHERE clause such as "
-            "\"verdict != 'GLOBAL_MINIMUM' AND lam_w < 1e-3\""
+            f"{where!r} is not a condition on the cells ({said}{hint}): write a WHERE clause such "
+            "as \"verdict != 'GLOBAL_MINIMUM' AND lam_w < 1e-3\""
         ) from None
     finally:
         connection.set_authorizer(None)

@@ -1,9 +1,9 @@
-"""One process at a time on a store, or one for each shard of it.
+"""Allow one process at a time on a store, or one for each shard of it.
 
-The lock is held by the operating system (`flock`), which lets go when the process dies, however it
-dies. Machines may share a folder but not its locks: so the file also says who holds it, and is
-touched every half a minute. An entry of another machine that was not touched for ten minutes is
-that of a process which died.
+The operating system holds the lock (`flock`), and releases it when the process dies in any way.
+Machines may share a folder but not its locks. The file therefore also names the holder, and is
+touched every half minute. If another machine has not touched it for ten minutes, its process counts
+as dead.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ except ImportError:  # Windows: the file's entry alone decides
 
 from ufm._support.atomic_files import unwritable
 
-#: Name of the lock that excludes all others.
+#: The lock that excludes all others.
 WHOLE = "whole"
 FOLDER = "locks"
-#: Seconds between two signs of life, and without any after which a holder is dead.
+#: Seconds between two signs of life, and seconds without one after which a holder counts as dead.
 _BEAT, _DEAD = 30.0, 600.0
-#: Seconds between two looks at a lock that is waited for.
+#: Seconds between two attempts to take a lock.
 _POLL = 0.1
 
 
@@ -39,11 +39,11 @@ def locked(
     patience: float = 0.0,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str | None]:
-    """Hold the lock of the whole store, or of a shard ("1-of-8"), as long as the block runs.
+    """Hold the lock of the whole store, or of a shard ("1-of-8"), during the block.
 
-    Yields a sentence if a process that died had held it, else None. Raises `ValueError` where
-    another process holds it, or one that excludes it, for longer than `patience` seconds. As long
-    as it waits it calls `on_wait` with who holds it, several times a second.
+    Yields a sentence if a dead process had held it, else None. Raises `ValueError` if another
+    process holds it, or holds a lock that excludes it, for longer than `patience` seconds. While
+    waiting it calls `on_wait` with the holder, several times a second.
     """
     path, until = store / FOLDER / f"{name}.lock", time.monotonic() + patience
     while True:
@@ -54,7 +54,7 @@ def locked(
             if time.monotonic() >= until:
                 raise
             on_wait(held.holder)
-            # At random, or two that exclude each other meet again and again.
+            # Random, so that two processes that exclude each other do not collide repeatedly.
             time.sleep(random.uniform(0.5, 1.0) * _POLL)
     ended = threading.Event()
     beat = threading.Thread(target=_live, args=(path, ended), daemon=True)
@@ -79,7 +79,7 @@ class HeldError(ValueError):
 
 
 def _taken(path: Path, store: Path) -> tuple[int, str | None]:
-    """The lock, signed, and a sentence if its holder died with it. Raises `HeldError`."""
+    """Take and sign the lock; a sentence if its holder died. Raises `HeldError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -114,14 +114,14 @@ def _sign(handle: int, store: Path) -> None:
 
 
 def _live(path: Path, ended: threading.Event) -> None:
-    """Touch the file again and again."""
+    """Touch the file periodically."""
     while not ended.wait(_BEAT):
         with contextlib.suppress(OSError):
             os.utime(path)
 
 
 def _acquire(handle: int, path: Path) -> str | None:
-    """Take the lock; a sentence if its holder died with it."""
+    """Take the lock; return a sentence if its holder died."""
     if not _try(handle):
         raise HeldError(path, _entry(path))
     holder = _entry(path)
@@ -131,9 +131,7 @@ def _acquire(handle: int, path: Path) -> str | None:
         raise HeldError(path, holder)
     host = holder.get("host")
     where = "" if host == socket.gethostname() else f" on {host}"
-    return (
-        f"process {holder.get('pid')}{where} died while it worked on {path.parent.parent}: going on"
-    )
+    return f"process {holder.get('pid')}{where} died while it used {path.parent.parent}: continuing"
 
 
 def _try(handle: int) -> bool:
@@ -147,7 +145,7 @@ def _try(handle: int) -> bool:
 
 
 def _lives(path: Path, holder: dict[str, object]) -> bool:
-    """Does the holder live, though its lock could be taken? Only where locks do not reach it."""
+    """Whether the holder lives although its lock could be taken, on a machine without our locks."""
     if fcntl is not None and holder.get("host") == socket.gethostname():
         return False
     try:
@@ -157,7 +155,7 @@ def _lives(path: Path, holder: dict[str, object]) -> bool:
 
 
 def _refuse_others(path: Path) -> None:
-    """Shards of one division may work beside each other; anything else excludes the rest."""
+    """Check that no other lock excludes this one; only shards of the same division coexist."""
     for other in sorted(path.parent.glob("*.lock")):
         if other == path or _compatible(path.stem, other.stem):
             continue
@@ -167,7 +165,7 @@ def _refuse_others(path: Path) -> None:
 
 
 def _compatible(name: str, other: str) -> bool:
-    """May the holders of two locks work at the same time?"""
+    """Whether the holders of two locks may work at the same time."""
     if WHOLE in (name, other):
         return False
     parts, others = name.rpartition("-of-")[2], other.rpartition("-of-")[2]
@@ -175,7 +173,7 @@ def _compatible(name: str, other: str) -> bool:
 
 
 def _is_dead(path: Path, holder: dict[str, object]) -> bool:
-    """Is the process that left the entry gone?"""
+    """Whether the process that left the entry is gone."""
     if _lives(path, holder):
         return False
     try:
@@ -193,7 +191,7 @@ def _self() -> dict[str, object]:
 
 
 def _entry(path: Path) -> dict[str, object] | None:
-    """Who wrote the file; None for one that nobody holds."""
+    """The holder named in the file; None if nobody holds it."""
     try:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text) if text else None
@@ -203,7 +201,7 @@ def _entry(path: Path) -> dict[str, object] | None:
 
 
 def _described(path: Path, holder: dict[str, object] | None) -> str:
-    """Who holds it; of another machine, whose locks may not reach here, also its last sign."""
+    """Describe the holder, with its last sign of life if it is on another machine."""
     if not holder:
         return "another process"
     who = f"process {holder.get('pid')} on {holder.get('host')}"
@@ -213,4 +211,4 @@ def _described(path: Path, holder: dict[str, object] | None) -> str:
         silent = max(time.time() - path.stat().st_mtime, 0.0)
     except OSError:  # removed meanwhile
         return who
-    return f"{who}, which showed life {silent:.0f} s ago and counts as dead after {_DEAD:.0f} s"
+    return f"{who}, last alive {silent:.0f} s ago, which counts as dead after {_DEAD:.0f} s"

@@ -1,7 +1,7 @@
-"""What a sweep amounts to: its cells in batches, one compilation for each program, and an estimate.
+"""Plan a sweep: its cells in batches, one compilation for each program, and an estimate.
 
-Cells that share a program (loss family, shape and method) are run together. Nothing depends on how
-they are divided: a batch is only what is written at once, and what an interruption can cost.
+Cells that share a program (loss family, shape and method) run together. Results do not depend on
+the division into batches: a batch is the unit of writing, and the most that an interruption costs.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """As a lock calls it."""
+        """The name of its lock."""
         return f"{self.number}-of-{self.of}"
 
     def cells(self, cells: Iterable[Any]) -> list[Any]:
-        """The part of the cells."""
+        """Select this part of the cells."""
         return [cell for cell in cells if cell.index % self.of == self.number - 1]
 
 
@@ -38,14 +38,14 @@ def parse_shard(text: str) -> Shard:
     try:
         shard = Shard(int(number), int(of))
     except ValueError:
-        raise ValueError(f"a shard is written i/n, such as 3/8, got {text!r}") from None
+        raise ValueError(f"a shard must have the form i/n, such as 3/8, got {text!r}") from None
     if not 1 <= shard.number <= shard.of:
         raise ValueError(f"of n shards i goes from 1 to n, got {text!r}")
     return shard
 
 
 def by_program(cells: Iterable[Any]) -> dict[Program, list[Any]]:
-    """The cells of each program, programs in the order in which they first appear."""
+    """The cells of each program, in the order in which programs first appear."""
     groups: dict[Program, list[Any]] = {}
     for cell in cells:
         groups.setdefault(cell.program, []).append(cell)
@@ -53,7 +53,7 @@ def by_program(cells: Iterable[Any]) -> dict[Program, list[Any]]:
 
 
 def in_lanes(cells: Sequence[Any], lanes: int) -> list[Sequence[Any]]:
-    """The cells in pieces of as many as are run at a time."""
+    """Split the cells into pieces that run at once."""
     return [cells[begin : begin + lanes] for begin in range(0, len(cells), lanes)]
 
 
@@ -61,7 +61,7 @@ def in_lanes(cells: Sequence[Any], lanes: int) -> list[Sequence[Any]]:
 class Estimate:
     """Seconds of compilation and of computation for the cells of one program, on all cores.
 
-    `measured` is False where nothing was run and the numbers are another program's, scaled by
+    `measured` is False if nothing was run, and the numbers are those of another program scaled by
     size.
     """
 
@@ -72,7 +72,7 @@ class Estimate:
     measured: bool
 
 
-#: How long an estimate may measure before it extrapolates, and cells it takes of each program.
+#: Longest time of measuring before extrapolating, and number of cells measured for each program.
 _BUDGET, _SAMPLES = 30.0, 3
 
 
@@ -81,9 +81,9 @@ def estimate(
     work: Work,
     on_done: Callable[[], None] = lambda: None,
 ) -> list[Estimate]:
-    """Time a few cells of each program, as long as half a minute lasts; the others by their size.
+    """Time a few cells of each program, up to half a minute; scale the others by their size.
 
-    What is compiled for it stays in JAX's cache: the sweep itself does not compile it again.
+    The compiled programs stay in JAX's cache, so that the sweep does not compile them again.
     """
     clock, found = Clock(), []
     for program, members in by_program(cells).items():
@@ -99,7 +99,7 @@ def _measured(program: Program, cells: Sequence[AnyCell], work: Work) -> Estimat
     clock = Clock()
     work.prepare(cells[0])
     compilation = clock.seconds()
-    # The first, the middle, the last: ends of the ranges cost the most.
+    # The first, the middle and the last cell, because ends of the ranges cost the most.
     chosen = sorted({0, len(cells) // 2, len(cells) - 1})[:_SAMPLES]
     each = sum(work.seconds(cells[i]) for i in chosen) / len(chosen) / num_workers() / work.lanes
     return Estimate(program, len(cells), compilation, each * len(cells), measured=True)
@@ -112,6 +112,6 @@ def _scaled(program: Program, count: int, like: Estimate) -> Estimate:
 
 
 def num_workers() -> int:
-    """Cells that are computed at a time: one for each core, or for each accelerator."""
+    """Number of cells computed at a time: one per core, or per accelerator."""
     devices = jax.local_device_count()
     return max(devices, cores()) if jax.default_backend() == "cpu" else devices

@@ -1,4 +1,4 @@
-"""What the bits of a sweep depend on: versions, the processor, and the commit of the sources."""
+"""Record what the bits of a sweep depend on: versions, processor, and commit of the sources."""
 
 import contextlib
 import json
@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from ufm._support.threads import cores
 from ufm.runs.run_folder import environment
 
-#: What can change the last bits of a number.
+#: The entries that can change the last bits of a number.
 _DECISIVE = ("ufm", "jax", "numpy", "backend", "processor", "threads", "commit")
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, backend, processor and threads, and the commit if this is a working copy."""
+    """Versions, backend, processor and threads, and the commit of a working copy."""
     return {
         **environment(),
         "processor": _processor(),
@@ -28,25 +28,25 @@ def provenance() -> dict[str, Any]:
 
 
 def precision() -> str:
-    """ "float64" or "float32": what numbers are computed in here."""
+    """ "float64" or "float32", the precision of this process."""
     return str(jnp.result_type(float))
 
 
 def threads() -> int:
-    """Threads over which XLA divides a large product on a CPU, and so in which order it adds.
+    """Number of threads over which XLA divides a large product on a CPU, which orders its sums.
 
-    They are the cores this process may use, unless the environment sets `NPROC` before JAX is first
-    used (`continue_with_threads`). With as many threads, processes on more and on fewer cores have
-    the same bits.
+    It is the number of cores of this process, unless the environment sets `NPROC` before JAX is
+    first used (`continue_with_threads`). With equal numbers of threads, processes on different
+    numbers of cores compute the same bits.
     """
     given = os.environ.get(_THREADS[0], "")
     return int(given) if given.isdigit() and int(given) > 0 else cores()
 
 
 def continue_with_threads(store: Path) -> None:
-    """Divide work as the first run of a sweep did, so that bits agree on other numbers of cores.
+    """Use as many threads as the first run of a sweep, so that bits agree for any number of cores.
 
-    Without effect once JAX has computed, and where there is no sweep yet.
+    This has no effect once JAX has computed, or if there is no sweep yet.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         manifest = json.loads((store / "sweep.json").read_text(encoding="utf-8"))
@@ -56,13 +56,13 @@ def continue_with_threads(store: Path) -> None:
                 os.environ[name] = str(count)
 
 
-#: What no machine of one memory exceeds: a larger number in the file is a mistake.
+#: No single machine has more threads: a larger number in the file is a mistake.
 _MOST_THREADS = 1024
 _THREADS = ("NPROC", "PJRT_NPROC")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Names of the decisive entries that differ."""
+    """The names of decisive entries that differ."""
     return [name for name in _DECISIVE if before.get(name) != now.get(name)]
 
 
@@ -75,9 +75,9 @@ def _processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the sources, marked where they have changed since; None for an installed copy.
+    """The commit of the sources, marked if they have changed since; None for an installed copy.
 
-    A package that merely lies inside somebody's repository is not in it.
+    A package that is only located inside another repository has no commit.
     """
     folder = Path(__file__).resolve().parent
     if _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:

@@ -1,7 +1,7 @@
-"""What is stored of a run: a row of the sweep's table, and the arrays beside it.
+"""The stored record of a run: a row of the sweep's table, and arrays.
 
-A batch of runs is a handful of arrays: one for each column, in the order of the cells, and for
-arrays of varying length all of them end to end with the places where each begins.
+A batch of runs has one array for each column, in the order of the cells. Arrays of varying length
+are concatenated, with the positions where each begins.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Record:
 
 
 def pack(records: Sequence[Record], columns: Columns) -> dict[str, np.ndarray]:
-    """A batch as arrays that `numpy.savez` takes."""
+    """Convert a batch to arrays for `numpy.savez`."""
     packed = {
         name: np.array([record.row[name] for record in records], _DTYPES[kind])
         for name, kind in columns.items()
@@ -39,14 +39,14 @@ def pack(records: Sequence[Record], columns: Columns) -> dict[str, np.ndarray]:
         pieces = [record.arrays.get(name) for record in records]
         there = [piece for piece in pieces if piece is not None]
         sizes = [0 if piece is None else piece.size for piece in pieces]
-        # Beginnings and shapes: entry i is flat[offsets[i]:offsets[i+1]].reshape(shapes[i]).
+        # Offsets and shapes: entry i is flat[offsets[i]:offsets[i+1]].reshape(shapes[i]).
         packed[f"array_{name}"] = np.concatenate([piece.ravel() for piece in there])
         packed[f"offsets_{name}"] = np.cumsum([0, *sizes])
         packed[f"shapes_{name}"] = _shapes(pieces, max(piece.ndim for piece in there))
     return packed
 
 
-#: In the place of a length: beyond the array's last axis, and where a run has no such array.
+#: Stands for a length beyond an array's last axis, and for a run without such an array.
 _BEYOND, _ABSENT = -1, -2
 
 
@@ -59,7 +59,7 @@ def _shapes(pieces: Sequence[np.ndarray | None], most: int) -> np.ndarray:
 
 
 def rows(packed: Mapping[str, np.ndarray], columns: Columns) -> list[tuple[Any, ...]]:
-    """The table of a batch, in the order of its columns, with None for what is unknown."""
+    """The rows of a batch, in the order of its columns, with None for unknown values."""
     found = [_with_none(packed[name].tolist(), kind) for name, kind in columns.items()]
     return list(zip(*found, strict=True))
 
@@ -73,7 +73,7 @@ def _with_none(values: list[Any], kind: str) -> list[Any]:
 
 
 def unpack(packed: Mapping[str, np.ndarray], position: int) -> dict[str, np.ndarray]:
-    """The arrays of the run at one place of a batch."""
+    """The arrays of the run at one position of a batch."""
     found = {}
     for key in packed:
         if not key.startswith("array_"):

@@ -1,7 +1,7 @@
-"""Run a sweep on this machine: batches that fill it, each stored as it ends.
+"""Run a sweep on this machine, in batches that are stored as they finish.
 
-The host drives everything. While the cells of one program run, the next program is compiled. A
-batch is sized to last about two seconds, which is all that an interruption or a crash can cost.
+The host drives the run. While the cells of one program run, the next program is compiled. A batch
+takes about two seconds, the most that an interruption or a crash can cost.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ from ufm.sweep.store import StoreWarning, SweepStore
 from ufm.sweep.work import AnyCell, AnySweep, Work
 from ufm.sweep.writer import Writer, make_store
 
-#: Seconds that a batch should last, and its largest size.
+#: Target time of a batch in seconds, and its largest size.
 BATCH_SECONDS, _LARGEST = 2.0, 512
 
 
@@ -48,7 +48,7 @@ class Sweep(AnySweep):
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Sweep":
-        """The sweep of a file as a store remembers it."""
+        """Restore the sweep from the file in a store."""
         found = settings.convert(config, SweepConfig)
         return cls(found, tuple(expand(found)))
 
@@ -76,7 +76,7 @@ def load_sweep(path: Path | str) -> Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a run tells while it goes on: cells done before, done now, and in all; and notes."""
+    """The progress of a run: cells finished before, cells finished now, all cells, and notes."""
 
     before: int
     done: int
@@ -97,27 +97,27 @@ def run_sweep(
 ) -> SweepStore:
     """Compute the cells of a sweep that its folder does not have yet.
 
-    The same call goes on where it ended, whatever ended it. A file that has grown adds its new
-    cells.
+    After any interruption, the same call continues the sweep. If the file has grown, its new cells
+    are added.
 
     Args:
         sweep: From `load_sweep`.
         out: The folder, made if it does not exist.
-        shard: A part of the cells, for as many processes as there are parts on one folder.
-        dask: Address of a Dask scheduler whose workers compute; None: this machine's cores and
+        shard: A part of the cells, for several processes on one folder.
+        dask: Address of a Dask scheduler whose workers compute; None uses this machine's cores and
             devices.
         on_progress: Called at the start and after every batch.
-        should_stop: Asked after every batch; the run ends when it says so.
-        wait: Wait for a folder in use, with a warning that says by whom; a process of another
-            machine that shows no life for ten minutes counts as dead.
-        batch_seconds: About how long a batch takes, in seconds.
+        should_stop: Called after every batch; the run ends if it returns True.
+        wait: Whether to wait for a folder in use, with a warning that names its process. A process
+            of another machine counts as dead after ten minutes without a sign of life.
+        batch_seconds: Target time of a batch in seconds.
 
     Returns:
         The store with all results.
 
     Raises:
-        ValueError: The folder is in use, holds something else, or cannot be written; or, after all
-            others are done, cells cannot be computed, such as for want of memory.
+        ValueError: The folder is in use, has other contents, or cannot be written; or, after all
+            other cells, some cells cannot be computed, for example for lack of memory.
     """
     sweep, grown = continued(sweep, Path(out))
     store = make_store(Path(out), sweep.contents)
@@ -146,7 +146,7 @@ def run_sweep(
 
 
 def _waiting(store: Path, should_stop: Callable[[], bool]) -> Callable[[str], None]:
-    """What is done while another process works on the store: say so once, and mind Ctrl-C."""
+    """While another process uses the store, say so once, and react to Ctrl-C."""
     said: list[str] = []
 
     def waits(holder: str) -> None:
@@ -165,7 +165,7 @@ def _batches(
     should_stop: Callable[[], bool],
     batch_seconds: float,
 ) -> Iterator[list[Record]]:
-    """The records of all cells, program by program, in batches."""
+    """Yield the records of all cells, program by program, in batches."""
     groups = list(by_program(cells).values())
     if not groups:
         return
@@ -195,7 +195,7 @@ def _batches(
 
     if failures:
         raise ValueError(
-            f"{len(failures)} cells cannot be computed, all others are done; {failures[0]}"
+            f"{len(failures)} cells cannot be computed, all others are finished; {failures[0]}"
         )
 
 
@@ -205,7 +205,7 @@ def _outcome(
     work: Work,
     failures: list[str],
 ) -> list[Record]:
-    """The records of cells, without those that no run can be made of: for each a line."""
+    """The records of cells, and a line for each cell that cannot be computed."""
     error = run.exception()
     if error is None:
         return run.result()
@@ -222,7 +222,7 @@ def _outcome(
 
 
 def _devices() -> list[Any]:
-    """Where cells go in turn; None where there is no choice, which compiles nothing twice."""
+    """The devices that take cells in turn; None if there is one, so that nothing compiles twice."""
     devices = jax.local_devices()
     return devices if len(devices) > 1 else [None]
 
@@ -235,7 +235,7 @@ def _on(device: Any, cells: Sequence[AnyCell], work: Work) -> list[Record]:
 
 
 def _sized(cells: Sequence[AnyCell], seconds: float, lanes: int) -> Iterator[Sequence[AnyCell]]:
-    """The cells in batches, each sized by the time that those before took."""
+    """Split the cells into batches, each sized by the time of the previous ones."""
     fewest = num_workers() * lanes
     position, size = 0, fewest
     while position < len(cells):
@@ -244,6 +244,6 @@ def _sized(cells: Sequence[AnyCell], seconds: float, lanes: int) -> Iterator[Seq
         yield batch
         position += len(batch)
         rate = len(batch) / max(clock.seconds(), 1e-6)
-        # At most fourfold at once: the first of a program may be untypically fast.
+        # Grow at most fourfold, since the first batch of a program may be unusually fast.
         size = int(min(4 * size, rate * seconds, _LARGEST)) or 1
         size = max(size, fewest)

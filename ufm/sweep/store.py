@@ -1,13 +1,13 @@
 """The folder of a sweep: one .npz for each batch, written whole or not at all, and an index.
 
-sweep.json        what is swept, and the environment of the first run
-batches/*.npz     the results; they alone count
-index.sqlite      the same as a table of SQL, made anew whenever it is lost (`ufm.sweep.index`)
-locks/            who is working on it (`ufm.sweep.lock`)
+sweep.json        the sweep, and the environment of the first run
+batches/*.npz     the results
+index.sqlite      the results as an SQL table, which can be rebuilt (`ufm.sweep.index`)
+locks/            the processes that use the folder (`ufm.sweep.lock`)
 
-    store = open_store("ufm-results/decays")
-    store.query("verdict != 'GLOBAL_MINIMUM'")
-    store.arrays(7)["history_value"]
+store = open_store("ufm-results/decays")
+store.query("verdict != 'GLOBAL_MINIMUM'")
+store.arrays(7)["history_value"]
 """
 
 import contextlib
@@ -34,7 +34,7 @@ FORMAT = 2
 
 
 class Earlier(TypedDict):
-    """The file of a sweep, every default written out, and its number of cells in its folder."""
+    """The file of a sweep, with all defaults written out, and its number of cells."""
 
     config: dict[str, Any]
     num_cells: int
@@ -53,19 +53,19 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     precision: str
     environment: dict[str, Any]
-    #: Files that the folder had before this one, oldest first (`ufm.sweep.growth`).
+    #: Earlier files of the folder, oldest first (`ufm.sweep.growth`).
     before: list[Earlier] = []
 
 
 class StoreWarning(UserWarning):
-    """Something that a store holds is left out."""
+    """Warns that a part of a store is ignored."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a store is for: a kind of sweep, its file with every default written out, its table.
+    """The contents of a store: a kind of sweep, its file with all defaults, and its table.
 
-    `before` are the files that it had before, each with fewer cells or the same.
+    `before` are its earlier files, each with fewer or equal cells.
     """
 
     kind: str
@@ -77,9 +77,9 @@ class Contents:
 
     @property
     def identity(self) -> str:
-        """Equal for sweeps whose cells are the same and have the same numbers, whatever the title.
+        """Equal for sweeps with the same cells and numbers, and any title.
 
-        The files before are part of it, because they number the cells.
+        It includes the earlier files, because they number the cells.
         """
         parts = [self.kind, _untitled(self.config), self.num_cells, dict(self.columns)]
         parts += [self.precision, *([_untitled(x["config"]), x["num_cells"]] for x in self.before)]
@@ -88,7 +88,7 @@ class Contents:
 
     @property
     def identities(self) -> frozenset[str]:
-        """Its own, and those that it had with the files before: of all batches that it takes."""
+        """Its identity and those with earlier files, which its batches may have."""
         earlier = [
             dataclasses.replace(self, **each, before=self.before[:i])
             for i, each in enumerate(self.before)
@@ -102,9 +102,9 @@ def _untitled(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class SweepStore:
-    """Results of a sweep, for reading; see the module. Nothing here writes to the folder.
+    """The results of a sweep, for reading only; see the module.
 
-    A batch that turns out to be damaged, or another sweep's, is left out with a warning.
+    A batch that is damaged, or belongs to another sweep, is ignored with a warning.
     """
 
     path: Path
@@ -113,17 +113,17 @@ class SweepStore:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The sweep's file with every default written out."""
+        """The sweep's file with all defaults written out."""
         return self.contents.config
 
     @property
     def configs(self) -> list[Mapping[str, Any]]:
-        """All files that the sweep had, oldest first: together they number its cells."""
+        """All files of the sweep, oldest first, which together number its cells."""
         return [*(each["config"] for each in self.contents.before), self.config]
 
     @property
     def num_cells(self) -> int:
-        """Cells that the sweep has, finished or not."""
+        """The number of cells of the sweep, finished or not."""
         return self.contents.num_cells
 
     @property
@@ -141,25 +141,25 @@ class SweepStore:
             yield connection
 
     def finished(self) -> set[int]:
-        """The cells that are done."""
+        """The numbers of the finished cells."""
         with self._index() as connection:
             return index.finished(connection)
 
     def environments(self) -> list[dict[str, Any]]:
-        """Where the cells were computed: versions, processor, threads, commit."""
+        """The environments of the cells: versions, processor, threads, commit."""
         with self._index() as connection:
             return [json.loads(text) for text in index.environments(connection)]
 
     def query(self, where: str = "") -> list[dict[str, Any]]:
-        """The finished cells where an SQL condition on the columns holds, as dictionaries.
+        """The finished cells that satisfy an SQL condition on the columns, as dictionaries.
 
-        Unknown numbers are None. Raises `ValueError` for anything but a condition.
+        Unknown numbers are None. Raises `ValueError` for an invalid condition.
         """
         names, found = self.select(where)
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def select(self, where: str = "") -> tuple[list[str], list[tuple[Any, ...]]]:
-        """The same as column names and rows."""
+        """The same, as column names and rows."""
         with self._index() as connection:
             return index.select(connection, self.contents.columns, where)
 
@@ -173,7 +173,7 @@ class SweepStore:
         }
 
     def arrays(self, cell: int) -> dict[str, np.ndarray]:
-        """What was kept of a run, such as history_*, W, H, b, eigenvalues, multiplicities.
+        """The stored arrays of a run, such as history_*, W, H, b, eigenvalues, multiplicities.
 
         Raises `ValueError` for a cell that is not finished, and for damaged data.
         """
@@ -185,9 +185,9 @@ class SweepStore:
 
 
 def notes(changes: index.Changes, consequence: str) -> list[str]:
-    """In one line each, what is wrong with batches."""
+    """One line for each damaged or foreign batch."""
     found = [f"{name} is damaged: {consequence}" for name in changes.damaged]
-    foreign = [f"{name} belongs to another sweep: it is left out" for name in changes.foreign]
+    foreign = [f"{name} belongs to another sweep: it is ignored" for name in changes.foreign]
     return found + foreign
 
 
@@ -208,12 +208,12 @@ def open_store(path: str | os.PathLike[str]) -> SweepStore:
         The store: its sweep, its cells and their results.
 
     Raises:
-        ValueError: The folder holds no sweep.
+        ValueError: The folder has no sweep.
     """
     folder = Path(path)
     marker = folder / MANIFEST
     if not marker.is_file():
-        raise ValueError(f"{folder} is no folder of a sweep: there is no {MANIFEST} in it")
+        raise ValueError(f"{folder} is not the folder of a sweep: it has no {MANIFEST}")
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
         written = found["format"]

@@ -1,6 +1,6 @@
-"""What a sweep is to those who run it: cells, and somebody who knows what to do with one.
+"""The interface of sweeps: cells, and the work to do on a cell.
 
-`ufm.sweep.runner.Sweep` solves problems; `ufm.networks` trains networks through the same store.
+`ufm.sweep.runner.Sweep` solves problems; `ufm.networks` trains networks with the same store.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from ufm.sweep.store import Contents, Earlier
 
 @runtime_checkable
 class Program(Hashable, Protocol):
-    """What is compiled once for many cells."""
+    """A program that is compiled once for many cells."""
 
     @property
     def size(self) -> float:
-        """To which the time of a cell is about proportional."""
+        """A number to which the time of a cell is about proportional."""
         ...
 
     def describe(self) -> str:
-        """In words."""
+        """Describe the program in words."""
         ...
 
 
@@ -44,33 +44,33 @@ class AnyCell(Protocol):
 
     @property
     def program(self) -> Program:
-        """What is compiled for it."""
+        """The compiled program of the cell."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """All that it is, by name."""
+        """All settings by name."""
         ...
 
 
 @runtime_checkable
 class Work(Protocol):
-    """What is done with cells. It can be pickled."""
+    """The work to do on cells. It can be pickled."""
 
     @property
     def lanes(self) -> int:
-        """How many cells of one program `run` takes at a time, at most."""
+        """Largest number of cells of one program that `run` takes at a time."""
         ...
 
     def prepare(self, cell: Any) -> None:
-        """Compile all that the cell's program needs."""
+        """Compile all programs of the cell."""
         ...
 
     def seconds(self, cell: Any) -> float:
-        """How long the cell takes once it is compiled: measured, by running it or a part of it."""
+        """Measure the time of a compiled cell, by running it or a part of it."""
         ...
 
     def run(self, cells: Sequence[Any]) -> list[Record]:
-        """The runs of up to `lanes` cells: the same bits for a cell whatever the others are."""
+        """Run up to `lanes` cells; the bits of a cell must not depend on the others."""
         ...
 
 
@@ -78,34 +78,33 @@ class Work(Protocol):
 class AnySweep:
     """A sweep's file, a `msgspec.Struct`, and its cells, each an `AnyCell`: cell i at position i.
 
-    `before` are the files that its folder had before, which number the cells
-    (`ufm.sweep.growth`).
+    `before` are the earlier files of its folder, which number the cells (`ufm.sweep.growth`).
     """
 
     config: Any
     cells: tuple[Any, ...]
     before: tuple[Earlier, ...] = ()
 
-    #: Of the sweep, and the columns of its table.
+    #: The kind of the sweep, and the columns of its table.
     kind: ClassVar[str]
     columns: ClassVar[Columns]
 
     @property
     def work(self) -> Work:
-        """What is done with each cell; equal where it is the same."""
+        """The work on each cell; equal for equal work."""
         raise NotImplementedError
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "AnySweep":
-        """The sweep of another file of the kind, as a store remembers it.
+        """Restore a sweep of this kind from the file in a store.
 
-        Raises `ValueError` where this version does not read it.
+        Raises `ValueError` if this version cannot read the file.
         """
         raise NotImplementedError
 
     @property
     def contents(self) -> Contents:
-        """What its store is for, in the precision of this process."""
+        """The contents of its store, in the precision of this process."""
         config = msgspec.to_builtins(self.config)  # every default written out
         return Contents(
             self.kind, config, len(self.cells), self.columns, precision(), before=self.before

@@ -16,14 +16,14 @@ from ufm.sweep.provenance import differences, provenance
 from ufm.sweep.record import Record
 from ufm.sweep.store import FORMAT, MANIFEST, Contents, SweepStore, notes, open_store
 
-#: Seconds that a shard waits to bring the index up to date while another one does.
+#: Seconds that a shard waits to update the index while another one does.
 _PATIENCE = 30.0
 
 
 def store_of(path: Path, contents: Contents) -> SweepStore | None:
-    """The folder's store if there is one. Raises `ValueError` for one of another sweep.
+    """The folder's store if there is one. Raises `ValueError` if it belongs to another sweep.
 
-    It may be from before the sweep's file has grown.
+    It may be older than the growth of the sweep's file.
     """
     if not (path / MANIFEST).exists():
         return None
@@ -37,30 +37,30 @@ def store_of(path: Path, contents: Contents) -> SweepStore | None:
 
 def _how_other(there: Contents, here: Contents) -> str:
     if dataclasses.replace(there, precision=here.precision).identity == here.identity:
-        return f"this sweep in {there.precision}, and here is {here.precision}"
+        return f"this sweep in {there.precision}, but this process uses {here.precision}"
     if dataclasses.replace(there, columns=here.columns).identity == here.identity:
-        return "this sweep as another version of ufm tabulates it"
+        return "this sweep with the table of another version of ufm"
     return "another sweep"
 
 
 def make_store(path: Path, contents: Contents) -> SweepStore:
-    """The folder of a sweep: made, or the one that holds the same sweep.
+    """Make the folder of a sweep, or open the folder of the same sweep.
 
-    Raises `ValueError` for a folder of something else or of another sweep, and where it cannot be
+    Raises `ValueError` for a folder with other contents or another sweep, or one that cannot be
     written. The title may change.
     """
     store = store_of(path, contents)
     if store is not None and store.contents == contents:
         return store
     if store is None and path.exists() and (not path.is_dir() or _foreign(path)):
-        raise ValueError(f"{path} exists and is no folder of a sweep: choose another `out`")
+        raise ValueError(f"{path} exists and is not the folder of a sweep: choose another `out`")
     where = provenance() if store is None else store.environment
     manifest = {"format": FORMAT, **dataclasses.asdict(contents), "environment": where}
     if not contents.before:
         del manifest["before"]
     try:
         (path / batch.FOLDER).mkdir(parents=True, exist_ok=True)
-        # Shards may begin at the same moment: each writes a file of its own.
+        # Shards may start at the same moment, so each writes its own file.
         write_whole(path / MANIFEST, dumps(manifest).encode(), owner=f".{os.getpid()}")
     except OSError as error:
         raise unwritable(path, error) from None
@@ -68,7 +68,7 @@ def make_store(path: Path, contents: Contents) -> SweepStore:
 
 
 def _foreign(folder: Path) -> bool:
-    """Is there anything but a sweep's, or what a first run that was killed at once left behind?"""
+    """Whether the folder has other contents than a sweep, or the remains of a killed first run."""
     names = [entry.name for entry in folder.iterdir()]
     known = any(name in (batch.FOLDER, LOCKS) or name.endswith(PARTIAL) for name in names)
     return bool(names) and not known
@@ -77,15 +77,15 @@ def _foreign(folder: Path) -> bool:
 class Writer:
     """Adds batches to a store. One writer at a time (`ufm.sweep.lock`), or one for each shard.
 
-    `notes` says in one line each what had to be repaired. With `shared` other shards write beside
-    it: the index on disk is then brought up to date at the end.
+    `notes` has one line for each repair. With `shared` other shards write at the same time, and
+    the index on disk is updated at the end.
     """
 
     def __init__(self, store: SweepStore, shared: bool = False) -> None:
         self.store = store
         self.notes: list[str] = []
         self._batches, self._shared, self._environment = store.batches, shared, provenance()
-        #: Batches that are written and wait for the index.
+        #: Written batches that are not in the index yet.
         self._waiting: list[tuple[Path, batch.Batch]] = []
         try:
             self._batches.folder.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ class Writer:
             raise _cannot_use(store.path, error) from None
 
     def _clear_partial(self) -> None:
-        """Remove what a killed process had not finished writing."""
+        """Remove files that a killed process had not finished."""
         for path in self._batches.folder.glob(f"*{PARTIAL}"):
             path.unlink()
 
@@ -107,7 +107,7 @@ class Writer:
             return index.in_memory(self._batches)
         connection, damaged = index.open_for_writing(self._batches)
         if damaged:
-            self.notes.append("index.sqlite cannot be used: it is made anew from the batches")
+            self.notes.append("index.sqlite cannot be used: it is rebuilt from the batches")
         return connection
 
     def _take_in(self) -> None:
@@ -122,19 +122,19 @@ class Writer:
             self.notes.append(f"{listed} is gone: its cells are computed again")
 
     def _compare(self) -> None:
-        """Say where the numbers may differ in their last bits from those already there."""
+        """Note if numbers may differ in their last bits from the existing ones."""
         changed = differences(self.store.environment, self._environment)
         if changed and self.finished():
-            self.notes.append(f"the first cells were computed with another {', '.join(changed)}")
+            self.notes.append(f"the first cells were computed with other {', '.join(changed)}")
 
     def finished(self) -> set[int]:
         """The cells that are done."""
         return index.finished(self._connection)
 
     def add(self, records: Sequence[Record]) -> None:
-        """Write a batch. When this returns, its cells are finished whatever happens next.
+        """Write a batch. Once this returns, its cells are finished in any case.
 
-        Raises `ValueError` where the folder cannot be written: then nothing of the batch counts.
+        Raises `ValueError` if the folder cannot be written; the batch then does not count.
         """
         try:
             self._waiting.append(self._batches.write(records, self._environment))
@@ -143,7 +143,7 @@ class Writer:
             raise _cannot_use(self.store.path, error) from None
 
     def _enter(self) -> None:
-        """Put what waits into the index; as long as a reader holds it, it can wait."""
+        """Add pending batches to the index; they stay pending while a reader holds the index."""
         try:
             while self._waiting:
                 index.insert(self._connection, self._batches, *self._waiting[0])
@@ -153,12 +153,12 @@ class Writer:
                 raise
 
     def close(self) -> None:
-        """Let go of the index; one of several shards brings the one on disk up to date."""
+        """Close the index; one of several shards updates the index on disk."""
         with contextlib.suppress(OSError, sqlite3.Error):
             self._enter()
         self._connection.close()
         if self._shared:
-            # What cannot be written now is made by whoever comes next: nothing depends on it.
+            # If it cannot be written now, the next process writes it: nothing depends on it.
             with (
                 contextlib.suppress(OSError, sqlite3.Error, ValueError),
                 locked(self.store.path, index.FILE, patience=_PATIENCE),
@@ -173,16 +173,16 @@ def _bring_up_to_date(batches: batch.Batches) -> index.Changes:
 
 
 def reindex(store: SweepStore) -> index.Changes:
-    """Make the index anew from the batches, all data of which are checked.
+    """Rebuild the index from the batches, and check all their data.
 
-    Raises `ValueError` while a sweep writes to the folder, and where it cannot be written.
+    Raises `ValueError` while a sweep writes to the folder, or if it cannot be written.
     """
     with locked(store.path):
         try:
             index.discard(store.batches)
             return _bring_up_to_date(store.batches)
         except (OSError, sqlite3.Error) as error:
-            remedy = "make room or let the folder be written; queries work without an index too"
+            remedy = "make room or make the folder writable; queries work without an index too"
             raise _cannot_use(store.path, error, remedy) from None
 
 
@@ -190,5 +190,5 @@ def _cannot_use(path: Path, error: Exception, remedy: str = "") -> ValueError:
     why = error.strerror if isinstance(error, OSError) else str(error)
     remedy = remedy or "make room or choose another `out`, and run the same command again"
     return ValueError(
-        f"{path} cannot be read or written ({why}): what is finished is safe; {remedy}"
+        f"{path} cannot be read or written ({why}): finished cells are safe; {remedy}"
     )

@@ -1,1 +1,1 @@
-"""Programs of JAX run by NumPy on the host, where compiling them would take longer."""
+"""Run JAX programs by NumPy on the host, where compiling them would take longer."""

@@ -1,4 +1,4 @@
-"""Operations of arrays that broadcast, as calls of NumPy."""
+"""Elementwise operations as calls of NumPy."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def _logistic(x: Any) -> Any:
 
 
 def _quotient(x: Any, y: Any) -> Any:
-    """Of integers rounded towards zero; −1 by zero."""
+    """Divide, rounding integers towards zero; an integer divided by zero is −1."""
     if x.dtype.kind == "f":
         return x / y
     floor, rest = np.divmod(x, y)
@@ -30,7 +30,7 @@ def _quotient(x: Any, y: Any) -> Any:
 
 
 def _remainder(x: Any, y: Any) -> Any:
-    """Of the sign of x; x by the integer zero."""
+    """Remainder with the sign of x; an integer modulo zero is itself."""
     found = np.fmod(x, y)
     return found if x.dtype.kind == "f" else np.where(y == 0, x, found)
 
@@ -52,7 +52,7 @@ def _convert(parameters: Any) -> Operation:
     least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
 
     def to_integer(x: Any) -> Any:
-        """NaN is 0, and what is too large the largest."""
+        """Convert to integers: NaN becomes 0, and too large numbers become the largest."""
         if x.dtype.kind != "f":
             return x.astype(dtype)
         return np.clip(
@@ -63,7 +63,7 @@ def _convert(parameters: Any) -> Operation:
 
 
 def is_elementwise(equation: Any) -> bool:
-    """Is it in the table, and does NumPy do the same with its types at every value?"""
+    """Whether the table has the operation, and NumPy agrees with XLA for its types."""
     name, inputs = equation.primitive.name, [x.aval for x in equation.invars]
     kinds = {x.dtype.kind for x in inputs}
     if name not in ELEMENTWISE:
@@ -81,7 +81,7 @@ def _plain(operation: Operation) -> Callable[[Any], Operation]:
     return lambda _: operation
 
 
-#: Operations of arrays that broadcast, as functions of the operation's parameters.
+#: Elementwise operations, as functions of the operation's parameters.
 ELEMENTWISE: dict[str, Callable[[Any], Operation]] = {
     name: _plain(operation)
     for name, operation in {
@@ -134,7 +134,7 @@ ELEMENTWISE: dict[str, Callable[[Any], Operation]] = {
     "integer_pow": lambda p: functools.partial(_power, exponent=p["y"]),
 }
 
-#: Those that mean the same for integers and truth values, in NumPy and in XLA.
+#: Operations that agree in NumPy and XLA for integers and truth values too.
 _OF_INTEGERS = (
     "add", "and", "div", "eq", "ge", "gt", "le", "lt", "max", "min", "mul", "ne", "neg", "not",
     "or", "rem", "shift_right_arithmetic", "sign", "sub", "xor",

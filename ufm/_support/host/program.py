@@ -1,11 +1,11 @@
-"""Programs of JAX run by NumPy, operation by operation: what runs once is not worth compiling.
+"""Run JAX programs by NumPy, operation by operation: a program that runs once need not be compiled.
 
 JAX traces a function to a list of operations (a jaxpr); this module translates the list into calls
-of NumPy. Tracing `ufm.solve` takes a twentieth of what compiling it does. Calls of other functions
-are inlined and what nobody reads is dropped. A broadcast is left to the operation that follows, as
-NumPy broadcasts by itself. An operation without an entry in the table is run by JAX.
+of NumPy. Tracing `ufm.solve` takes a twentieth of the time of compiling it. Called functions are
+inlined, and unused results are dropped. A broadcast is left to the following operation, since NumPy
+broadcasts implicitly. JAX runs the operations that are missing from the table.
 
-Results agree with those of the compiled program to rounding: sums are added up in another order.
+Results agree with those of the compiled program up to rounding, because the order of sums differs.
 """
 
 import threading
@@ -19,22 +19,22 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from ufm._support.host.elementwise import ELEMENTWISE, Operation, is_elementwise
 from ufm._support.host.whole_arrays import WHOLE
 
-#: Turns of loops that the run in this thread may still make.
+#: Number of loop iterations that the run in this thread may still make.
 _left = threading.local()
 
 
 class TooLongError(Exception):
-    """The loops of a run on the host have made more turns than they may."""
+    """The loops of a run on the host have exceeded their number of iterations."""
 
 
 class _Step(NamedTuple):
-    """outputs = run(*inputs), all by number of the slot that holds them."""
+    """outputs = run(*inputs); inputs and outputs are numbers of slots."""
 
     run: Operation
     inputs: tuple[int, ...]
-    #: A number where there is one output, which `run` then returns bare.
+    #: A single number if there is one output, which `run` then returns without a tuple.
     outputs: int | tuple[int, ...]
-    #: Read here for the last time.
+    #: Slots that are read here for the last time.
     last: tuple[int, ...] = ()
 
 
@@ -42,11 +42,11 @@ class HostProgram:
     """A jaxpr as a list of steps."""
 
     def __init__(self, closed: ClosedJaxpr) -> None:
-        #: What every slot holds before the first step: constants, and None.
+        #: Initial values of the slots: constants, and None.
         self._slots: list[Any] = []
-        #: The shape that each slot's array has, which broadcasts to the one it stands for.
+        #: Actual shape of each slot's array, which broadcasts to its shape in the jaxpr.
         self._shapes: list[tuple[int, ...]] = []
-        #: Slots whose value is known before any argument is.
+        #: Slots whose values do not depend on the arguments.
         self._constant: set[int] = set()
         self._steps: list[_Step] = []
         self._inputs = [self._new(x.aval.shape) for x in closed.jaxpr.invars]
@@ -58,7 +58,7 @@ class HostProgram:
         self._drop_unread()
 
     def run(self, arguments: Sequence[Any], most_turns: int) -> list[Any]:
-        """The outputs; raises `TooLongError` after so many turns of all loops together."""
+        """Compute the outputs. Raises `TooLongError` after `most_turns` iterations of all loops."""
         _left.turns = most_turns
         with np.errstate(all="ignore"):  # as on every backend: infinity and NaN are results
             return self(*arguments)
@@ -97,7 +97,7 @@ class HostProgram:
         several: bool = False,
         now: bool = True,
     ) -> list[int]:
-        """A step that returns an array, or `several`; what is constant is done at once."""
+        """Append a step that returns one array or `several`; evaluate a constant one at once."""
         if self._constant.issuperset(inputs) and now:
             with np.errstate(all="ignore"):
                 found = run(*[self._slots[i] for i in inputs])
@@ -107,7 +107,7 @@ class HostProgram:
         return outputs
 
     def _translate(self, closed: ClosedJaxpr, inputs: Sequence[int]) -> list[int]:
-        """Append the steps of a jaxpr whose inputs are in these slots; the slots of its outputs."""
+        """Append the steps of a jaxpr with inputs in these slots; return its output slots."""
         jaxpr = closed.jaxpr
         where: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
         for variable, value in zip(jaxpr.constvars, closed.consts, strict=True):
@@ -132,7 +132,7 @@ class HostProgram:
             elif is_elementwise(equation):
                 shape = np.broadcast_shapes(*(self._shapes[i] for i in slots))
                 choice = name == "select_n" and not self._shapes[slots[0]]
-                # A number chooses between arrays without touching them.
+                # A scalar condition selects an array without copying it.
                 if choice and {self._shapes[i] for i in slots[1:]} == {shape}:
                     run = _choice
                 else:
@@ -150,7 +150,7 @@ class HostProgram:
         return [slot_of(x) for x in jaxpr.outvars]
 
     def _broadcast(self, slot: int, equation: Any) -> int:
-        """Axes of length 1 where the array is the same along them; a number stays a number."""
+        """Give broadcast axes the length 1; keep scalars as scalars."""
         shape, axes = equation.params["shape"], equation.params["broadcast_dimensions"]
         held, meant = self._shapes[slot], equation.invars[0].aval.shape
         if not held:
@@ -164,7 +164,7 @@ class HostProgram:
         return self._append(lambda x: x.reshape(new), [slot], [new])[0]
 
     def _full(self, slot: int, shape: Sequence[int]) -> int:
-        """The array in its own shape."""
+        """Broadcast the array to its shape in the jaxpr."""
         if self._shapes[slot] == tuple(shape):
             return slot
         if slot in self._constant:  # in memory of its own: products with a view of it are slow
@@ -186,12 +186,12 @@ def _on_host(value: Any) -> Any:
     return np.array(value)[()]
 
 
-#: All but these is left to XLA: smaller integers, keys of random numbers, complex numbers, …
+#: Other types are left to XLA: smaller integers, random keys, complex numbers, …
 _DTYPES = {np.dtype(x) for x in ("bool", "int32", "int64", "float32", "float64")}
 
 
 def is_supported(jaxpr: Jaxpr) -> bool:
-    """Are all arrays of a program of types that NumPy and XLA treat alike?"""
+    """Whether NumPy and XLA agree for the types of all arrays of a program."""
     variables = [*jaxpr.invars, *jaxpr.constvars, *(x for y in jaxpr.eqns for x in y.outvars)]
     given = [value for equation in jaxpr.eqns for value in equation.params.values()]
     inner = [x for value in given for x in (value if isinstance(value, tuple) else (value,))]
@@ -206,7 +206,7 @@ _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "r
 
 
 def _called(name: str, parameters: Any) -> ClosedJaxpr | None:
-    """The jaxpr that an operation only calls."""
+    """The jaxpr that an operation calls, if calling it is all that the operation does."""
     if name not in _CALLS:
         return None
     for value in parameters.values():
@@ -275,7 +275,11 @@ def _while(equation: Any) -> Operation | None:
 
 def _scan(equation: Any) -> Operation:
     p = equation.params
-    body, fixed, carried = HostProgram(p["jaxpr"]), p["num_consts"], p["num_carry"]
+    body = HostProgram(p["jaxpr"])
+    # JAX 0.12 renamed the parameters with the numbers of constants and carries. Count them by rank:
+    # scanned and stacked arrays have one axis more outside the body.
+    carried = _of_equal_rank(equation.outvars, p["jaxpr"].out_avals)
+    fixed = _of_equal_rank(equation.invars, p["jaxpr"].in_avals) - carried
     turns = range(p["length"])[:: -1 if p["reverse"] else 1]
     kept = [x.aval for x in equation.outvars[carried:]]
 
@@ -294,6 +298,10 @@ def _scan(equation: Any) -> Operation:
         return [*carry, *rows]
 
     return run
+
+
+def _of_equal_rank(outside: Any, inside: Any) -> int:
+    return sum(x.aval.ndim == y.ndim for x, y in zip(outside, inside, strict=True))
 
 
 def _cond(equation: Any) -> Operation:

@@ -1,4 +1,4 @@
-"""Operations that need their arrays in full, as calls of NumPy: sums, slices, products, …
+"""Operations on arrays in their full shape, as calls of NumPy: sums, slices, products, …
 
 Each is built from its equation in the jaxpr.
 """
@@ -48,7 +48,7 @@ def _slice(equation: Any) -> Operation:
 
 
 def _window(shape: Sequence[int], sizes: Sequence[int], starts: Sequence[Any]) -> tuple[slice, ...]:
-    """A window that begins no later than where it still fits."""
+    """Slice a window, whose start is clamped so that the window fits."""
     begins = [
         min(max(int(i), 0), n - size) for i, n, size in zip(starts, shape, sizes, strict=True)
     ]
@@ -70,7 +70,7 @@ def _dynamic_update_slice(_: Any) -> Operation:
 
 
 def _gather(equation: Any) -> Operation | None:
-    """Slices along one axis, which is what indexing with a vector makes of it."""
+    """Gather slices along one axis, the form that indexing with a vector takes."""
     p, like = equation.params, equation.invars[0].aval.shape
     axes, taken = p["dimension_numbers"], p["dimension_numbers"].collapsed_slice_dims
     wanted = tuple(1 if i in taken else n for i, n in enumerate(like))
@@ -94,7 +94,7 @@ def _split(equation: Any) -> Operation:
 
 
 def _scatter(operation: Callable[..., None]) -> Callable[[Any], Operation | None]:
-    """Single entries of a vector; what is outside it is dropped."""
+    """Scatter to single entries of a vector; drop indices outside it."""
 
     def build(equation: Any) -> Operation | None:
         axes = equation.params["dimension_numbers"]
@@ -142,7 +142,7 @@ def _product(equation: Any) -> Operation | None:
 def _factorisation(
     equation: Any, factors: Callable[[Any], Sequence[Any]]
 ) -> Callable[[Any], Sequence[Any]] | None:
-    """Of one matrix; NaN where it is not finite, or the iteration does not converge."""
+    """Decompose one matrix; NaN if it is not finite or the iteration does not converge."""
     if len(equation.invars[0].aval.shape) != 2:
         return None
     like = [x.aval for x in equation.outvars]
@@ -209,7 +209,7 @@ def _put(x: Any, where: Any, updates: Any) -> None:
     x[where] = updates
 
 
-#: By name; None leaves an equation to JAX.
+#: Operations by name; None leaves an equation to JAX.
 WHOLE: dict[str, Callable[[Any], Operation | None]] = {
     "argmax": _index_of(np.argmax),
     "argmin": _index_of(np.argmin),

@@ -1,1 +1,1 @@
-"""What the commands print and write: tables, notes, progress."""
+"""The output of the commands: tables, notes, progress."""

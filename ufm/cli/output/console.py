@@ -1,4 +1,4 @@
-"""Tables and progress: what is given to them as a string is text, never markup."""
+"""Consoles for tables and progress, which treat strings as text, never as markup."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from ufm._support.text import plain
 
 
 class PlainConsole(Console):
-    """Shows strings, those in tables too, without markup, emoji codes and control characters.
+    """Shows strings, also in tables, without markup, emoji codes and control characters.
 
-    A line break in a string is shown as its escape as well: lines are printed one by one.
+    A line break in a string is shown as its escape too, because lines are printed one by one.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -23,7 +23,7 @@ class PlainConsole(Console):
 
 
 def plain_table(headings: Sequence[str], words: Collection[str] = (), gap: int = 1) -> Table:
-    """Columns of numbers, and of `words`, whose lines may be broken."""
+    """A table with columns of numbers, and of `words`, which may wrap."""
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:
         number = heading not in words
@@ -32,7 +32,7 @@ def plain_table(headings: Sequence[str], words: Collection[str] = (), gap: int =
 
 
 def show(table: Table | str, width: int = 100, style: str | None = None) -> None:
-    """A table or a title on a terminal, or in a file of at least so many columns.
+    """Print a table or a title on a terminal, or to a file with at least this many columns.
 
     A file has no width to fit.
     """
@@ -43,7 +43,7 @@ def show(table: Table | str, width: int = 100, style: str | None = None) -> None
 
 
 def title(text: str) -> None:
-    """A line in bold below an empty one."""
+    """Print a bold line after an empty line."""
     show("")
     show(text, style="bold")
 

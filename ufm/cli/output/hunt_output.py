@@ -1,4 +1,4 @@
-"""What `ufm hunt` prints and writes."""
+"""The output of `ufm hunt`, on the terminal and in files."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ufm.counterexamples.interval import End, Interval
     from ufm.counterexamples.search_space import SearchSpace
 
-#: Minima and their intervals, or why there is none.
+#: Minima and their intervals, or the reason why an interval is missing.
 Intervals = Sequence[tuple["SpuriousMinimum", "Interval | str"]]
 
-#: Minima printed; all are in hunt.json.
+#: Most minima to print; all are in hunt.json.
 _MOST = 15
 _HEADINGS = (
     *("try", "loss", "K", "n", "μ√n", "local minimum"),
@@ -38,7 +38,7 @@ def kind_of(minimum: "SpuriousMinimum") -> str:
 
 
 def show(found: "Hunt", intervals: Intervals) -> None:
-    """The first minima in a table, the intervals, and how much was searched."""
+    """Print the first minima in a table, the intervals, and the extent of the search."""
     if found.found:
         table = plain_table(_HEADINGS, words=("local minimum",), gap=2)
         for each in found.found[:_MOST]:
@@ -55,7 +55,7 @@ def show(found: "Hunt", intervals: Intervals) -> None:
 
 def _in_words(interval: "Interval | str") -> str:
     if isinstance(interval, str):
-        return f"its interval is not known: {interval}"
+        return f"its interval is unknown: {interval}"
     digits = max(8, 2 - math.floor(math.log10(interval.accuracy)))
     lower, upper = interval.lower, interval.upper
     low = f"{lower.rate:.{digits}g}" if lower.reached else f"at most {lower.inside:.4g}"
@@ -66,7 +66,7 @@ def _in_words(interval: "Interval | str") -> str:
     )
     if not interval.is_accurate:
         error = max(end.error for end in (lower, upper) if end.reached)
-        words += f"; rounding leaves the ends uncertain by {error:.0e} of them"
+        words += f"; rounding makes the ends uncertain by {error:.0e} of them"
     return words
 
 
@@ -92,7 +92,7 @@ def _row(each: "SpuriousMinimum") -> list[str]:
 
 
 def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
-    """Every minimum with every number, and how much was searched."""
+    """All minima with all their numbers, and the extent of the search."""
     from ufm._support.strict_json import dumps
     from ufm.runs.run_folder import environment
 
@@ -138,7 +138,7 @@ def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
 
 
 def _of_interval(interval: "Interval | str") -> dict[str, Any]:
-    """Ends that were not reached are null; `followed` is how far the point was followed."""
+    """Ends that were not reached are null; `followed` is the range that was followed."""
     if isinstance(interval, str):
         return {"interval": None, "interval_unknown": interval}
     ends = {}
@@ -158,7 +158,7 @@ def _names(found: "Hunt") -> list[str]:
 
 
 def files(found: "Hunt", text: str) -> dict[str, bytes]:
-    """hunt.json, and a file for `ufm certify` of every minimum."""
+    """Write hunt.json, and a file for `ufm certify` for every minimum."""
     from ufm.counterexamples.reproducer import reproducing_file
 
     stored = zip(_names(found), found.found, strict=True)

@@ -1,4 +1,4 @@
-"""What `ufm landscape` prints, and the files that it makes of a stored census."""
+"""The output of `ufm landscape`, on the terminal and as files from a stored census."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
-#: Points of a loss that are printed without being asked for.
+#: Most points of a loss that are printed without --points.
 _FEW = 20
-#: Scale and spread of the start of the flow that is drawn: small enough for plateaus to be seen.
+#: Scale and spread of the start of the drawn flow, small enough for plateaus to be visible.
 _START = (1e-3, 1e-3)
 _VERDICTS = (
     ("GLOBAL_MINIMUM", "global minimum", "global minima"),
@@ -35,9 +35,9 @@ _VERDICTS = (
 def show(
     problem: "Problem", results: Sequence[Entry], folder: Path, every_point: bool, drawn: bool
 ) -> None:
-    """One row for each loss, what it means in words, and the points where they are few.
+    """Print one row per loss, its meaning in words, and the points if they are few.
 
-    Unless figures are `drawn` anyway, the last line is the command that draws them.
+    Unless figures are `drawn` already, the last line is the command that draws them.
     """
     say(headline(problem))
     show_table(_overview(results), 130)
@@ -82,7 +82,7 @@ def _percent(share: float | None) -> str:
 
 
 def conclusions(result: Entry) -> list[str]:
-    """What was found, in words, and what has to be known about it. No more than was computed."""
+    """Describe the points found, with the limits of the search."""
     counted = [
         f"{count} {one if count == 1 else many}"
         for name, one, many in _VERDICTS
@@ -100,13 +100,13 @@ def conclusions(result: Entry) -> list[str]:
 
 
 def notes(result: Entry) -> list[str]:
-    """What limits the search, and what was counted apart."""
+    """Describe the limits of the search, and the results that are counted separately."""
     said = []
     if not result["minimum"]["is_exact"]:
-        said.append(f"f* is not known: {result['minimum']['reason']}")
+        said.append(f"f* is unknown: {result['minimum']['reason']}")
     if not result["is_complete_space"]:
         said.append(
-            "only points whose features are equal within classes were searched; a loss that is not "
+            "only points with equal features within classes were searched; a loss that is not "
             "convex may have others"
         )
     searched, total = result["partitions"], result["partitions_total"]
@@ -153,7 +153,7 @@ def _points(result: Entry) -> Table:
 
 
 def _finders(hits: dict[str, int]) -> str:
-    """The kinds of search that ended there, and how many of each."""
+    """The kinds of search that ended there, and their numbers."""
     from ufm.landscape.starts import KINDS
 
     merged: dict[str, int] = {}
@@ -167,7 +167,7 @@ def _finders(hits: dict[str, int]) -> str:
 
 
 def draw(censuses: "Sequence[Census]", seed: int) -> list[tuple[str, bytes]]:
-    """The figures' files; the flows in them are followed here."""
+    """The files of the figures; the drawn flows are integrated here."""
     import jax
 
     from ufm.cli.output.progress import progress, waiting

@@ -1,7 +1,7 @@
-r"""Everything that the command prints in lines; tables are `ufm.cli.output.console`'s.
+r"""Print lines; tables are in `ufm.cli.output.console`.
 
-Nothing else here writes to a stream (a test of the architecture looks), so that what comes from
-outside cannot reach a terminal as it is: see `ufm._support.text`.
+No other module of the command writes to a stream (an architecture test checks this), so that text
+from outside never reaches a terminal unescaped: see `ufm._support.text`.
 """
 
 import contextlib
@@ -15,22 +15,22 @@ from typing import Any
 
 from ufm._support.text import plain, plain_lines
 
-#: How messages of the library write the name of a parameter.
+#: The notation for a parameter in messages of the library.
 _PARAMETER = re.compile(r"`([a-z]\w*)`")
 
 
 def say(line: object) -> None:
-    """One line on standard output."""
+    """Print one line on standard output."""
     print(plain(line))
 
 
 def tell(line: object) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     print(plain(line), file=sys.stderr)
 
 
 def write(text: str) -> None:
-    """Text with line breaks of its own on standard output, such as JSON."""
+    """Print text with line breaks, such as JSON, on standard output."""
     print(plain_lines(text))
 
 
@@ -40,10 +40,10 @@ def flag(name: str) -> str:
 
 
 def with_flags(message: str, command: Any) -> str:
-    """A message of the library, with flags of the command for the parameters that it names.
+    """Replace the parameters in a message of the library by flags of the command.
 
-    The library writes a parameter as `lam_h`; that becomes --lam-h where the command has such an
-    option, and lam_h elsewhere.
+    The library writes a parameter as `lam_h`. It becomes --lam-h if the command has this option, or
+    else lam_h.
     """
     known = getattr(command, "__struct_fields__", ()) or getattr(command, "__annotations__", {})
     return _PARAMETER.sub(lambda found: flag(found[1]) if found[1] in known else found[1], message)
@@ -51,7 +51,7 @@ def with_flags(message: str, command: Any) -> str:
 
 @contextlib.contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Inside, a warning of the category `UserWarning` is a line that begins with "ufm: note:"."""
+    """Print each `UserWarning` within this context as a line that begins with "ufm: note:"."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
@@ -67,10 +67,10 @@ def warnings_as_notes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def flushed() -> Iterator[None]:
-    """At the end of the block nothing waits in a buffer, or the block ends as writing it would.
+    """Flush the streams at the end of the block, and raise the error of a failed write.
 
-    The interpreter flushes too, when nobody can answer to errors any more: it ends with code 120.
-    So what cannot be written is thrown away here, and its error raised.
+    When the interpreter flushes at exit, errors cannot be handled any more and the exit code is
+    120. Output that cannot be written is therefore discarded here.
     """
     try:
         yield

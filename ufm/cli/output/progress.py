@@ -1,4 +1,4 @@
-"""What is going on, on standard error: a progress bar, driven from the host, or a word."""
+"""Show progress on standard error: a bar driven from the host, or a word."""
 
 import contextlib
 import time
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class OnStage(Protocol):
-    """Told of a stage of some work, how much of it is done, and of how much."""
+    """Called with a stage of some work, the number of finished items, and their total."""
 
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[[], None]]:
-    """Show `label`, a bar, and how many are done; yields the function that advances it."""
+    """Show `label`, a bar, and the number of finished items; yield the function to advance it."""
     with _bar(Words(unit), TimeElapsedColumn()) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
@@ -37,7 +37,7 @@ def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[
 
 @contextlib.contextmanager
 def stages(label: str) -> Iterator[OnStage]:
-    """As `progress`, for work in stages; yields what is to be told of them."""
+    """Like `progress`, for work in stages; yields the function to call as stages advance."""
     with _bar(Words("{task.fields[stage]}"), TimeElapsedColumn()) as bar:
         task = bar.add_task(label, total=None, stage="")
 
@@ -56,14 +56,14 @@ def _bar(*columns: ProgressColumn, width: int = 30) -> Progress:
         *columns,
         console=console,
         transient=True,
-        # A log wants neither a bar nor the empty line that one leaves.
+        # A log should contain neither a bar nor the empty line that a bar leaves.
         disable=not console.is_terminal,
     )
 
 
 @contextlib.contextmanager
 def waiting(label: str) -> Iterator[None]:
-    """Show `label` while something short is done, on a terminal only."""
+    """Show `label` during a short operation, only on a terminal."""
     console = error_console()
     with console.status(console.render_str(label, highlight=False)):
         yield
@@ -76,9 +76,9 @@ _PARTS = ("train", "test")
 
 @contextlib.contextmanager
 def _logged(title: str, unit: str, column: str, width: int) -> "Iterator[OnStage]":
-    """A bar on a terminal, a line every half minute in a log; yields what is to be told.
+    """Show a bar on a terminal, or a line every half minute in a log; yields the function to call.
 
-    `unit` is what is counted in a log, with {} for the numbers done and in all.
+    `unit` is the format of a count in a log, with {} for the numbers of finished and all items.
     """
     said = time.monotonic()
     with _bar(Words(column), width=width) as bar:
@@ -96,9 +96,9 @@ def _logged(title: str, unit: str, column: str, width: int) -> "Iterator[OnStage
 
 @contextlib.contextmanager
 def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
-    """Cells done, rate and time left.
+    """Show finished cells, rate and remaining time.
 
-    Yields the function that takes the state of the run. Notes are printed as they come.
+    Yields the function that takes the state of the run. Notes are printed at once.
     """
     begun = time.monotonic()
     with _logged(title, "{} cells", "cells, {task.fields[stage]}", width=30) as show:
@@ -114,7 +114,7 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
 
 @contextlib.contextmanager
 def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
-    """Epochs done, accuracies and NC1–NC3 as last measured.
+    """Show finished epochs, and the last measured accuracies and NC1–NC3.
 
     Yields the function that takes the report of an epoch.
     """
@@ -135,7 +135,7 @@ def _measured(report: "EpochReport") -> str:
 
 
 def _rate(state: "SweepProgress", seconds: float) -> str:
-    """Cells a second and time left, from those done in this run."""
+    """Cells per second and remaining time, from the cells of this run."""
     if not state.done:
         return "compiling"
     rate = state.done / seconds
@@ -144,7 +144,7 @@ def _rate(state: "SweepProgress", seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 42 s, 3 min 20 s, 2 h 5 min."""
+    """Format a time: 42 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

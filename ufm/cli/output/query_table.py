@@ -1,4 +1,4 @@
-"""What `ufm store query` prints: the cells, with the columns that tell them apart first."""
+"""The output of `ufm store query`: the cells, with the columns that distinguish them first."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from ufm.cli.output.console import plain_table
 from ufm.cli.output.console import show as show_table
 from ufm.cli.output.print import say
 
-#: Printed always; columns of the problem only where they differ between cells.
+#: Columns that are always printed; columns of the problem only if they differ between cells.
 _ALWAYS = (
     "cell", "loss", "verdict", "reason", "value", "gap", "grad_norm", "train_accuracy",
     "test_accuracy", "nc1", "nc2", "steps",
@@ -21,7 +21,7 @@ _MOST = 50
 
 
 def show_cells(cells: Sequence[dict[str, Any]]) -> None:
-    """At most fifty rows, and how many there are."""
+    """Print at most fifty rows, and the number of all rows."""
     if cells:
         known = [name for name in _ALWAYS if name in cells[0]]
         different = [

@@ -1,4 +1,4 @@
-"""What `ufm spectrum` prints and writes."""
+"""The output of `ufm spectrum`, on the terminal and in files."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Paths = Sequence[tuple["Problem", "SpectrumPath"]]
 
-#: Distinct eigenvalues printed of one spectrum, and how many of either end if there are more.
+#: Most distinct eigenvalues to print, and their number at each end if there are more.
 _MOST, _ENDS = 30, 12
 _FORMAT = 1
 
@@ -26,7 +26,7 @@ _FORMAT = 1
 
 
 def show_spectra(records: "Sequence[SpectrumRecord]", notes: Sequence[str] = ()) -> None:
-    """A table for each spectrum, and what it means in one line."""
+    """Print a table for each spectrum, and its meaning in one line."""
     say(headline(records[0].problem))
     for note in notes:
         say(f"note: {note}")
@@ -59,7 +59,7 @@ def _eigenvalues(spectrum: "Spectrum") -> Table:
 
 
 def conclusions(record: "SpectrumRecord") -> list[str]:
-    """The numbers of signs with what explains the zeros, and, at a saddle, the way down."""
+    """The numbers of eigenvalues by sign, the causes of zeros, and at a saddle its curvature."""
     found = record.spectrum
     parts = [f"dimension {found.dimension:,}"]
     if found.negative is None:
@@ -75,7 +75,7 @@ def conclusions(record: "SpectrumRecord") -> list[str]:
     if not found.converged:
         lines.insert(
             0,
-            "WARNING: not converged: the eigenvalues of the ends are known to their errors only, "
+            "WARNING: not converged: the eigenvalues at the ends have the listed errors, "
             "and others may lie beyond them",
         )
     smallest = float(found.eigenvalues[0])
@@ -90,13 +90,13 @@ def conclusions(record: "SpectrumRecord") -> list[str]:
 
 
 def _symmetries(problem: "Problem") -> str:
-    """What leaves f unchanged."""
+    """Name the symmetries of f."""
     free = problem.has_bias and float(problem.lam_b or 0.0) == 0.0
     return "rotations and shifts of b" if free and problem.loss.shift_invariant else "rotations"
 
 
 def show_paths(paths: Paths) -> None:
-    """A table for each run."""
+    """Print a table for each run."""
     say(headline(paths[0][0]))
     for problem, path in paths:
         title(problem.loss.label())
@@ -121,7 +121,7 @@ def show_paths(paths: Paths) -> None:
 
 
 def spectra_json(records: "Sequence[SpectrumRecord]") -> str:
-    """Every distinct eigenvalue and every number that is printed."""
+    """All distinct eigenvalues and all printed numbers, as JSON."""
     return _json([_of_spectrum(record) for record in records])
 
 
@@ -157,7 +157,7 @@ def _of_spectrum(record: "SpectrumRecord") -> dict[str, Any]:
 
 
 def paths_json(paths: Paths) -> str:
-    """Every run as columns over its moments."""
+    """Each run as columns over its steps, as JSON."""
     return _json(
         [
             {
@@ -188,7 +188,7 @@ def _json(spectra: list[dict[str, Any]]) -> str:
 
 
 def spectrum_files(records: "Sequence[SpectrumRecord]") -> dict[str, bytes]:
-    """spectrum.npz (one row for each distinct eigenvalue of each loss), .csv and .json."""
+    """spectrum.npz (one row per distinct eigenvalue of each loss), .csv and .json."""
     import numpy as np
 
     columns: dict[str, Any] = {
@@ -210,7 +210,7 @@ def _csv_columns(spectrum: "Spectrum") -> dict[str, Any]:
 
 
 def path_files(paths: Paths) -> dict[str, bytes]:
-    """The same three, with one row for each moment of each run."""
+    """The same three files, with one row per step of each run."""
     import numpy as np
 
     columns = {

@@ -1,4 +1,4 @@
-"""What `ufm certify` prints about one point."""
+"""The output of `ufm certify` on one point."""
 
 import math
 from pathlib import Path
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def show(examination: "Examination", folder: Path, command: Any) -> None:
-    """The problem, what was assumed, the verdict with its numbers, and where the proof is.
+    """Print the problem, assumptions, the verdict with its numbers, and the certificate's folder.
 
-    The same for the layer with centred features, where that is another point. Notes name the flags
-    of the `command`.
+    Do the same for the layer with centred features if it differs. Notes name the flags of
+    `command`.
     """
     notes, other = examination.layer.notes, examination.centred
     if other is not None:
@@ -30,7 +30,7 @@ def show(examination: "Examination", folder: Path, command: Any) -> None:
         title("The same layer with centred features")
         _show_view(other, [x for x in other.layer.notes if x not in notes], _rows(other), command)
         say("")
-        say("The certificate is of the layer as given; --centred writes that of the other.")
+        say("The certificate is of the layer as given; --centred writes that of the centred layer.")
     check = f"{shell('python', folder / 'verify.py')} checks it with NumPy alone"
     say(f"Certificate: {folder} ({check})")
 
@@ -100,7 +100,7 @@ def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
 
 
 def _expected(examination: "Examination", name: str) -> str:
-    """What the nearest minimiser itself has, where that is no simplex ETF."""
+    """The metric at the nearest minimiser, if that is not a simplex ETF."""
     from ufm.collapse.metrics import nc_metrics
 
     if examination.nearest is None or examination.minimum.kind in ("simplex ETF", "origin"):

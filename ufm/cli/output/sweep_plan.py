@@ -1,4 +1,4 @@
-"""What `ufm sweep --dry-run` prints: the cells, the compilations, an estimate."""
+"""The output of `ufm sweep --dry-run`: the cells, the compilations, an estimate."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from ufm.cli.output.progress import duration
 if TYPE_CHECKING:
     from ufm.sweep import Estimate
 
-#: Cells that are listed: all of so many, else the first and the last ones.
+#: Most cells to list; if there are more, the first and the last ones.
 _ALL, _FIRST, _LAST = 12, 8, 2
 
 
 def show_plan(cells: Sequence[Any], finished: set[int], estimates: "Sequence[Estimate]") -> None:
-    """The cells by what tells them apart, one row for each compilation, and the sum."""
+    """Print the cells by their differences, one row per compilation, and the totals."""
     ready = sum(cell.index in finished for cell in cells)
     done = f", {ready:,} of them done" if ready else ""
     say(f"{len(cells):,} cells{done}; {len(estimates)} compilations")
@@ -47,7 +47,7 @@ def show_plan(cells: Sequence[Any], finished: set[int], estimates: "Sequence[Est
 
 
 def _listed(count: int) -> list[int | None]:
-    """Which cells are shown; None for what is left out."""
+    """The cells to show, with None for omitted cells."""
     if count <= _ALL:
         return list(range(count))
     return [*range(_FIRST), None, *range(count - _LAST, count)]
@@ -64,7 +64,7 @@ def _shown(value: Any) -> str:
 
 
 def plan_json(cells: Sequence[Any], finished: set[int], estimates: "Sequence[Estimate]") -> str:
-    """The same, with every cell, as JSON; seconds."""
+    """The same as JSON, with all cells; times are in seconds."""
     from ufm._support.strict_json import dumps
 
     programs = [

@@ -1,4 +1,4 @@
-"""What `ufm sweep` prints when it has ended."""
+"""The final output of `ufm sweep`."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(store: "SweepStore") -> None:
-    """One row for each loss (the worst of its runs), then what it means in words."""
+    """Print one row per loss (the worst of its runs), then its meaning in words."""
     from ufm.sweep.problems.summary import summarise
 
     rows = summarise(store)
@@ -36,13 +36,13 @@ def show(store: "SweepStore") -> None:
 
 
 def show_where(store: "SweepStore") -> None:
-    """Where the results are, and how to see more of them."""
+    """Print the folder of the results, and the command for a report."""
     say(f"Results: {store.path}")
     say(f"Report: {command('ufm', 'report', store.path)}")
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The verdict in a sentence, and what fell short."""
+    """Print the verdict in a sentence, and the runs that fell short."""
     from ufm.sweep.problems.summary import SHORT, claim
 
     lines = [claim(rows, store.num_cells)]

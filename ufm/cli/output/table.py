@@ -1,4 +1,4 @@
-"""The table that `ufm solve` prints."""
+"""The table of `ufm solve`."""
 
 import math
 from pathlib import Path
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def show(
     problem: "Problem", results: "list[LossResult]", folder: Path, *, drawn: bool = False
 ) -> None:
-    """One row per loss (the worst of its runs), then what it means in words.
+    """Print one row per loss (the worst of its runs), then its meaning in words.
 
-    Unless figures are `drawn` anyway, the last line is the command that draws them.
+    Unless figures are `drawn` already, the last line is the command that draws them.
     """
     headings = ("loss", "minimum", "global", "max gap", "|f−f*|", "NC1", "NC2", "NC3", "time")
     table = plain_table(headings, words=headings[:2])
@@ -71,7 +71,7 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
     matching = sum(result["geometry_matches"] for result in results)
     lines = [
         f"{certified} of {total} runs ended at a proven global minimum; "
-        f"{matching} of {total} have its predicted geometry."
+        f"{matching} of {total} have the predicted geometry."
     ]
     for result in results:
         others = {
@@ -91,5 +91,5 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
                 "see results.json"
             )
         if not result["minimum"]["is_exact"]:
-            lines.append(f"{result['label']}: f* is not known: {result['minimum']['reason']}")
+            lines.append(f"{result['label']}: f* is unknown: {result['minimum']['reason']}")
     return lines

@@ -1,1 +1,1 @@
-"""What the commands read: flags, configuration files, problems, signals."""
+"""The input of the commands: flags, configuration files, problems, signals."""

@@ -1,7 +1,7 @@
-"""What the parser has against the arguments, in one line.
+"""Report invalid arguments in one line.
 
-tyro draws a box of several lines on standard error, or where the encoding knows no boxes, rules of
-minus signs under a title. The log of a script wants the sentence.
+tyro draws a box of several lines on standard error, or rules of minus signs if the encoding has no
+boxes. One sentence is better in the log of a script.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ _OPTION = re.compile(r"^\s{0,4}(--[a-z][\w-]*)")  # its description is indented 
 
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Raises `ValueError` with one line where parsing inside would end with a box and code 2."""
+    """Raise `ValueError` with one line if parsing within this context would end with a box."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -27,7 +27,7 @@ def in_one_line() -> Iterator[None]:
 
 
 def condense(box: str) -> str:
-    """The complaint in a box, the options it suggests, and where to read on."""
+    """The message in a box, the suggested options, and the pointer to the help."""
     parts: list[list[str]] = [[]]
     for line in box.splitlines():
         inside = line.removeprefix("│ ").removeprefix("  ").rstrip("│ ")

@@ -1,4 +1,4 @@
-"""Options of a command from a file: `--config FILE.toml`, overridden by flags.
+"""Read options of a command from a file: `--config FILE.toml`, overridden by flags.
 
 A command that has a `config` field is its own schema: its other fields are the keys of the file.
 
@@ -6,7 +6,7 @@ A command that has a `config` field is its own schema: its other fields are the 
     num_classes = 4
     lam_b = "none"      # where a flag takes None
 
-The config.json in a folder of results is such a file too, so that a run can be repeated from it.
+The config.json in a folder of results is such a file too, and repeats its run.
 """
 
 import argparse
@@ -28,9 +28,9 @@ HELP = {"-h", "--help"}
 def defaults(
     args: Sequence[str], commands: Mapping[str, type[msgspec.Struct]]
 ) -> msgspec.Struct | None:
-    """The options in the file that `--config` names, or None where no file is named.
+    """The options in the file named by `--config`, or None if no file is named.
 
-    Help is about the command and does not read it.
+    Help does not read the file.
     """
     if HELP & set(args):
         return None
@@ -48,8 +48,8 @@ def defaults(
 def load(path: Path, options: type[Options]) -> Options:
     """Read a TOML file (or a .json one) as the options of a command.
 
-    Raises `ValueError`, naming the file and the field, for anything that is no such file, and
-    `OSError` where it cannot be read.
+    Raises `ValueError`, naming the file and the field, for an invalid file, and `OSError` if it
+    cannot be read.
     """
     from ufm._support import settings
 
@@ -67,15 +67,15 @@ def load(path: Path, options: type[Options]) -> Options:
 
 
 def _none(value: Any, hint: Any) -> Any:
-    """TOML has no null: where a field may be None, "none" says so, as it does for the flag."""
+    """Convert "none" to None in fields that may be None, since TOML has no null; as for flags."""
     optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
     return None if optional and isinstance(value, str) and value.lower() == "none" else value
 
 
 def with_none(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
-    """The arguments, with None as the parser reads it where a number may be left out.
+    """Spell "none" as the parser's None in options whose number may be None.
 
-    Not elsewhere: "none" is a norm of a network, and may be the name of a folder.
+    Other options keep it: "none" is a norm of a network, and may be the name of a folder.
     """
     command = commands.get(args[0]) if args else None
     hints = {} if command is None else typing.get_type_hints(command)

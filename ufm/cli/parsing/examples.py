@@ -1,4 +1,4 @@
-"""What stands below the options in `ufm --help` and `ufm solve --help`: commands to start from."""
+"""The examples below the options in `ufm --help` and in `ufm NAME --help`."""
 
 _GENERAL = (
     ("ufm solve", "the main job: every loss, 20 starts, a verdict for each"),
@@ -12,13 +12,13 @@ _EXAMPLES = {
         ("ufm solve --num-classes 3 --dim 2 --figures", "features seen in the plane"),
         ("ufm solve --losses mse --lam-b None", "without a bias"),
         ("ufm solve --counts 100 100 20 5 --losses ce ls", "imbalanced classes"),
-        ("ufm solve --config mine.toml --starts 50", "a file of options, one of them changed"),
+        ("ufm solve --config mine.toml --starts 50", "options from a file, one of them changed"),
     ),
     "certify": (
         ("ufm certify last_layer.npz", "with lam_w and loss in the file"),
-        ("ufm certify last_layer.npz --loss ls:0.1 --lam-w 5e-4", "what the file leaves out"),
-        ("ufm certify last_layer.npz --centred", "features of a ReLU: their mean in the bias"),
-        ("ufm certify run/ce.npz --out proof", "a solution, its certificate in a folder proof"),
+        ("ufm certify last_layer.npz --loss ls:0.1 --lam-w 5e-4", "options that the file lacks"),
+        ("ufm certify last_layer.npz --centred", "features after a ReLU"),
+        ("ufm certify run/ce.npz --out proof", "a stored solution; writes the folder proof"),
         ("ufm certify last_layer.npz --json", "for a script"),
     ),
     "spectrum": (
@@ -36,7 +36,7 @@ _EXAMPLES = {
         ("ufm landscape --losses fl:3 --lam-w 5e-3 --lam-h 5e-3", "where the loss is not convex"),
         ("ufm landscape --counts 9 5 5 2 --dim 4 --losses ce", "imbalanced classes"),
         ("ufm landscape --out census --figures --save-points", "files, figures, single points"),
-        ("ufm certify census/points/ce-003.npz", "one of the points: its certificate"),
+        ("ufm certify census/points/ce-003.npz", "the certificate of one of the points"),
         ("ufm spectrum census/points/ce-003.npz", "and its eigenvalues"),
     ),
     "hunt": (
@@ -47,7 +47,7 @@ _EXAMPLES = {
     ),
     "sweep": (
         ("ufm sweep sweeps/decays.toml --dry-run", "cells, compilations, an estimate"),
-        ("ufm sweep sweeps/decays.toml", "run it, or go on with it"),
+        ("ufm sweep sweeps/decays.toml", "run it, or continue it"),
         ("ufm sweep sweeps/decays.toml --shard 3/8", "one of eight processes on one folder"),
     ),
     "train": (
@@ -56,29 +56,29 @@ _EXAMPLES = {
         ("ufm train --data fashion-mnist --per-class 500 --width 512", "5,000 images"),
         ("ufm train --model resnet --norm batch --width 0.5 --data mine.npz", "your own images"),
         ("ufm train --losses mse --norm none --learning-rate 0.1", "diverges at once"),
-        ("ufm train --out run", "into a folder; once more to go on after Ctrl-C"),
+        ("ufm train --out run", "into a folder; repeat it to continue after Ctrl-C"),
     ),
     "store": (
-        ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "the cells that fell short"),
-        ("ufm store export decays.csv --store ufm-results/decays", "all of them as a table"),
-        ("ufm store reindex --store ufm-results/decays", "the index anew from the batches"),
+        ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "cells that fell short"),
+        ("ufm store export decays.csv --store ufm-results/decays", "all cells as a table"),
+        ("ufm store reindex --store ufm-results/decays", "rebuild the index from the batches"),
     ),
     "report": (
         ("ufm report ufm-results/decays", "report.html in the folder"),
         ("ufm report ufm-results/decays --out page.html", "elsewhere"),
     ),
     "completion": (
-        ('eval "$(ufm completion bash)"', "now, or at every start from ~/.bashrc"),
-        ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc has to be in $fpath"),
+        ('eval "$(ufm completion bash)"', "for this shell, or in ~/.bashrc for all"),
+        ("ufm completion zsh > ~/.zfunc/_ufm", "~/.zfunc must be in $fpath"),
         ("ufm completion fish > ~/.config/fish/completions/ufm.fish", ""),
     ),
-    "version": (("ufm version", "what to name in a report of a fault"),),
+    "version": (("ufm version", "include this in a bug report"),),
     "cite": (("ufm cite >> paper.bib", "append it to a bibliography"),),
 }
 
 
 def examples(command: str) -> str:
-    """The examples of a subcommand; of the whole command for any other word."""
+    """The examples of a subcommand, or of the whole command for any other word."""
     lines = _EXAMPLES.get(command, _GENERAL)
     width = max(len(line) for line, _ in lines)
     shown = (f"  {line:<{width}}  {meaning}".rstrip() for line, meaning in lines)

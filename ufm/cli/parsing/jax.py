@@ -1,8 +1,8 @@
-"""JAX as the command wants it: double precision, and compiled programs kept between runs."""
+"""Configure JAX for the command: double precision, and a cache of compiled programs."""
 
 
 def configure() -> None:
-    """Make float64 possible, and cache compilations in the user's folder if it can be written."""
+    """Enable float64, and cache compilations in the user's folder if it can be written."""
     import jax
 
     from ufm.runs.compilation_cache import enable_compilation_cache

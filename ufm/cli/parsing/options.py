@@ -1,4 +1,4 @@
-"""What commands have in common: options that a file can give, and the flags of a problem."""
+"""Shared options of commands: a file of options, the seed, and the flags of a problem."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A command whose options a file can give: it has to be a field, and its name a flag."""
+    """Base of a command whose options can come from a file, named by a field and flag."""
 
     config: Path | None = None
-    """TOML file of options, named as here with _ for -: seed = 4. Flags override it.
-    The config.json of a folder of results repeats that run."""
+    """TOML file of options, with the names below and _ for -: seed = 4. Flags override it.
+    The config.json of a folder of results repeats its run."""
 
     seed: int = 0
-    """Seed of all that is random."""
+    """Seed of all random numbers."""
 
-    #: Options on which no number depends.
+    #: Options that do not affect the numbers.
     OUTPUT: ClassVar[tuple[str, ...]] = ("config", "out", "figures", "json")
 
     def configuration(self) -> dict[str, Any]:
-        """What the numbers depend on: everything but where they go and how they are shown."""
+        """The options that affect the numbers, as opposed to their output."""
         given = msgspec.structs.asdict(self)
         return {name: value for name, value in given.items() if name not in self.OUTPUT}
 
@@ -44,17 +44,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Inside, a `ValueError` also says which file options come from."""
+        """Add the name of the options file to a `ValueError` within this context."""
         try:
             yield
         except ValueError as error:
             if self.config is None:
                 raise
-            raise ValueError(f"{error} (options of {self.config}, then of the flags)") from None
+            raise ValueError(f"{error} (with options from {self.config} and flags)") from None
 
 
 class ProblemOptions(Options, frozen=True, kw_only=True):
-    """A command about problems that differ in their loss only."""
+    """Base of a command on problems that differ only in their loss."""
 
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOSS ...")] = (
         "ce",
@@ -68,11 +68,11 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
     dim: int = 16
     """d, the feature dimension. A simplex ETF needs d >= K-1."""
     per_class: int = 100
-    """n, samples in each class."""
+    """n, the number of samples in each class."""
     counts: Annotated[
         tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
     ] = ()
-    """Samples of each class, if unequal: --counts 100 100 20 5. Replaces K and n."""
+    """Numbers of samples of unequal classes: --counts 100 100 20 5. Replaces K and n."""
     lam_w: float = 5e-4
     """Weight decay of the classifier W."""
     lam_h: float = 5e-4
@@ -83,9 +83,9 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
     def problems(
         self, check: "Callable[[dict[str, Problem]], None]" = lambda _: None
     ) -> "dict[str, Problem]":
-        """A problem for each loss, by its canonical text, if `check` has nothing against them.
+        """Make a problem for each loss, by its canonical text, and run `check` on them.
 
-        Raises the `ValueError` of whatever refuses.
+        Raises the `ValueError` of the check that fails.
         """
         from ufm.losses import distinct_losses
         from ufm.model.problem_spec import ProblemSpec

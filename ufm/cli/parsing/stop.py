@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to end soon; a second one ends at once."""
+"""Treat Ctrl-C and SIGTERM as a request to stop soon; a second one stops at once."""
 
 import contextlib
 import signal
@@ -11,7 +11,7 @@ from ufm.cli.output.print import tell
 
 @contextlib.contextmanager
 def stop_on_signal(last: str = "this batch") -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether somebody has asked to stop; `last` is still finished."""
+    """Yield a function that says whether a stop was requested; `last` is still finished."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set  # only the main thread can have handlers
@@ -22,7 +22,7 @@ def stop_on_signal(last: str = "this batch") -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
         tell("")  # below the ^C of a terminal
-        tell(f"Stopping after {last}; once more to stop at once.")
+        tell(f"Stopping after {last}; press Ctrl-C again to stop at once.")
 
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.signal(kind, ask) for kind in kinds}

@@ -1,4 +1,4 @@
-r"""How many eigenvalues lie below given shifts, through the arrow structure, linear in N.
+r"""Count the eigenvalues below given shifts by the arrow structure, in time linear in N.
 
 Given (W, b), the features of different samples do not interact, so the Hessian is N blocks of
 size d bordered by (W, b) of size m = Kd + K:
@@ -8,15 +8,15 @@ size d bordered by (W, b) of size m = Kd + K:
 
 and by Haynsworth, inertia(∇²f − σI) = Σ_i inertia(D_i − σI) + inertia(T_σ) with the Schur
 complement T_σ = M − σI − Σ_i C_i (D_i − σI)^{-1} C_iᵀ. In a basis of the feature space whose first
-k = min(K, d) directions span the rows of W, W = [W̃ 0] and the blocks are λ_H beyond them; with
-W̃ᵀS_iW̃/c_i = Q_iΛ_iQ_iᵀ, taken once for all shifts, P_i = S_iW̃Q_i/√c_i, h_i the feature, g_i the
-column of G and E_i = (λ_H − σ + Λ_i)^{-1}, the border's entries are sums of outer products
+k = min(K, d) directions span the rows of W, W = [W̃ 0], and the blocks equal λ_H outside them. With
+W̃ᵀS_iW̃/c_i = Q_iΛ_iQ_iᵀ, computed once for all shifts, P_i = S_iW̃Q_i/√c_i, h_i the feature, g_i
+the column of G and E_i = (λ_H − σ + Λ_i)^{-1}, the border's entries are sums of outer products
 
     T[(k,a),(l,b)] = Σ_i (S_i − P_iE_iP_iᵀ)_kl h_a h_b − h_a (P_iE_iQ_iᵀ)_kb g_l
                        − g_k (P_iE_iQ_iᵀ)_la h_b − g_k g_l (Q_iE_iQ_iᵀ)_ab + …
 
-that is, three matrix products over the samples of 2K²d² operations each: m² d operations per
-sample would be d/3 times as many.
+that is, three matrix products over the samples of 2K²d² operations each. The direct way, m² d
+operations per sample, takes d/3 times as many.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ from ufm.hessian.products.dense import LARGEST, check_entries
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Shifts counted in one pass over the samples, at most, and numbers in their Schur complements.
+#: Most shifts in one pass over the samples, and most numbers in their Schur complements.
 _SHIFTS, _NUMBERS = 16, 1 << 27
-#: Borders to which LAPACK gains nothing from threads, which wait for each other at full speed.
+#: Largest border for which threads do not speed up LAPACK, but only spin while they wait.
 _ONE_THREAD = 500
 
 
 class Counts(NamedTuple):
-    """Eigenvalues below each shift: the shifts that were used, and whether rounding decided."""
+    """Number of eigenvalues below each shift, the shifts used, and whether rounding decided."""
 
     shifts: Float[np.ndarray, " s"]
     below: Int[np.ndarray, " s"]
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """A point ready for counting: rotated, with the eigenvalues of all blocks, ascending."""
+    """A point prepared for counting: rotated, with the eigenvalues of all blocks, ascending."""
 
     point: HostPoint
     blocks: Float[np.ndarray, " Nk"]
@@ -55,7 +55,7 @@ class Arrow(NamedTuple):
     def counts(
         self, shifts: Float[np.ndarray, " s"], away: Float[np.ndarray, " s"] | float = 1.0
     ) -> Counts:
-        """As `eigenvalue_counts`."""
+        """Count as `eigenvalue_counts` does."""
         problem, blocks = self.point.problem, self.blocks
         border = border_size(problem)
         lone, lam_h = problem.dim - min(problem.num_classes, problem.dim), float(problem.lam_h)
@@ -83,7 +83,7 @@ class Arrow(NamedTuple):
 
 
 def arrow(problem: Problem, params: Params) -> Arrow:
-    """Raises `ValueError` for a point that is not finite, where Kd + K > 10,000, and where the
+    """Prepare a point. Raises `ValueError` if it is not finite, if Kd + K > 10,000, or if the
     blocks overflow.
     """
     point = host_point(problem, params)
@@ -101,7 +101,7 @@ def arrow(problem: Problem, params: Params) -> Arrow:
 
 
 def border_size(problem: Problem) -> int:
-    """Kd, plus K with a bias."""
+    """Size of the border: Kd, plus K with a bias."""
     return problem.num_classes * (problem.dim + problem.has_bias)
 
 
@@ -111,17 +111,17 @@ def eigenvalue_counts(
     shifts: Float[np.ndarray, " s"],
     away: Float[np.ndarray, " s"] | float = 1.0,
 ) -> Counts:
-    """Eigenvalues of ∇²f below every shift, exactly; one factorisation of size Kd + K for each.
+    """Count the eigenvalues of ∇²f below each shift, with one factorisation of size Kd + K each.
 
-    A shift within rounding of an eigenvalue of a block is moved until it is not, in the direction
-    of `away`. A count is not `reliable` where an eigenvalue of the Schur complement lies within
-    rounding of 0. Raises `ValueError` for a point that is not finite and where Kd + K > 10,000.
+    A shift within rounding of an eigenvalue of a block is moved away, in the direction of `away`.
+    A count is not `reliable` if an eigenvalue of the Schur complement lies within rounding of 0.
+    Raises `ValueError` if the point is not finite or Kd + K > 10,000.
     """
     return arrow(problem, params).counts(shifts, away)
 
 
 def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float, scale: float) -> float:
-    """The shift, moved to where no eigenvalue of a block makes the Schur complement meaningless."""
+    """Move the shift away from eigenvalues of blocks, which ruin the Schur complement."""
     room = step = 1e3 * eps**0.75 * max(scale, abs(shift))
     while np.searchsorted(forbidden, shift - room) < np.searchsorted(forbidden, shift + room):
         shift += way * step
@@ -130,7 +130,7 @@ def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float, scale: f
 
 
 def _rotated(point: HostPoint) -> HostPoint:
-    """The same point in a basis whose first min(K, d) directions span the rows of W."""
+    """Rotate the point to a basis whose first min(K, d) directions span the rows of W."""
     classes, dim = point.W.shape
     if dim <= classes:
         return point
@@ -155,7 +155,7 @@ def _blocks(W: Float[np.ndarray, "K k"], columns: Columns) -> Float[np.ndarray, 
 def block_eigenvalues(
     point: HostPoint, W: Float[np.ndarray, "K k"]
 ) -> list[Float[np.ndarray, "m k"]]:
-    """λ_H + the eigenvalues of WᵀS_iW/c_i for all columns, a few hundred at a time."""
+    """λ_H + the eigenvalues of WᵀS_iW/c_i for all columns, computed a few hundred at a time."""
     lam_h = point.decays[1]
     return [lam_h + np.linalg.eigvalsh(_blocks(W, part)) for part in point.columns()]
 
@@ -163,7 +163,8 @@ def block_eigenvalues(
 class _Sums(NamedTuple):
     """The sums over the samples for one shift, in the order of the module's formula.
 
-    For W by W those of h_a h_b, g_l h_b and g_k g_l; for b by W those of h_a and g_k, for b by b.
+    The block (W, W) has sums with h_a h_b, g_l h_b and g_k g_l, the block (b, W) with h_a and g_k,
+    and the block (b, b) one sum.
     """
 
     hh: Float[np.ndarray, "KK dd"]
@@ -179,7 +180,7 @@ class _Sums(NamedTuple):
 def schur_complements(
     point: HostPoint, shifts: Float[np.ndarray, " s"]
 ) -> Iterator[Float[np.ndarray, "m m"]]:
-    """T_σ for every σ, with (W row by row, then b) as its order."""
+    """T_σ for every σ, in the order W row by row, then b."""
     W, lam_h, totals = _spanning(point), point.decays[1], {}
     GG = np.zeros((len(W), len(W)), W.dtype)
     for part in point.columns():
@@ -206,7 +207,7 @@ def _sums(
     Q: Float[np.ndarray, "m k k"],
     inverse: Float[np.ndarray, "m 1 k"],
 ) -> _Sums:
-    """What some of the samples contribute."""
+    """The contribution of some of the samples."""
     hh, gh, gg = outer
     PE, QT = P * inverse, Q.transpose(0, 2, 1)
     left = _flat(columns.hessians - PE @ P.transpose(0, 2, 1)).T
@@ -227,7 +228,7 @@ def _complement(
     sums: _Sums,
     shift: float | np.floating,
 ) -> Float[np.ndarray, "m m"]:
-    """The border's block from its sums, of which the indices are (k, l, a, b)."""
+    """The border's block from its sums, which have the indices (k, l, a, b)."""
     (K, d), k, (lam_w, lam_h, lam_b) = point.W.shape, min(point.W.shape), point.decays
     T = sums.hh.reshape(K, K, d, d).transpose(0, 2, 1, 3).copy()
     cross = sums.gh.reshape(K, k, K, d).transpose(0, 3, 2, 1)

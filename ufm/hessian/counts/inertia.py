@@ -1,9 +1,10 @@
-"""Counts of eigenvalues in intervals, exact at any point.
+"""Count eigenvalues in intervals, exactly and at any point.
 
 The method is in `ufm.hessian.counts.arrow`.
 
-Counting at shift ± tol never factors at an eigenvalue that symmetry forces (rotation zeros at 0); a
-shift that hits an eigenvalue of a block is moved away, and the shifts used are returned.
+Counting at shift ± tol avoids a factorisation at an eigenvalue that symmetry forces (zeros from
+rotations). A shift that hits an eigenvalue of a block is moved away, and the shifts used are
+returned.
 
     >>> inertia(problem, origin(problem))
     Inertia
@@ -35,17 +36,17 @@ from ufm.hessian.spectrum_result import Part, Spectrum
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Shifts that one pass of the bisection counts at: passes cost more than shifts.
+#: Number of shifts in one pass of the bisection, since passes cost more than shifts.
 _SECTIONS = 7
 _MOST_PASSES = 60
 
 
 @pytree()
 class Inertia(Shown):
-    """Eigenvalues of the Hessian below, within and above shift ± tol.
+    """Numbers of eigenvalues of the Hessian below, within and above shift ± tol.
 
-    `lower`, `upper` are the two shifts at which was counted: shift ∓ tol, moved where one hit an
-    eigenvalue of a block. `reliable` is False where an eigenvalue lies within rounding of a shift.
+    `lower` and `upper` are the two shifts used: shift ∓ tol, moved if one hit an eigenvalue of a
+    block. `reliable` is False if an eigenvalue lies within rounding of a shift.
     """
 
     negative: int
@@ -67,25 +68,27 @@ def inertia(
 ) -> Inertia:
     """Count the eigenvalues of ∇²f below, within and above shift ± tol, exactly.
 
-    Costs two factorisations of size Kd + K, and N of size min(K, d).
+    The cost is two factorisations of size Kd + K, and N of size min(K, d).
 
     Args:
         problem: The problem.
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
-        shift: Where to count, in units of the eigenvalues.
-        tol: Half the width that counts as the shift itself; None is 1e-6 (λ_W + λ_H).
+        shift: The shift, in units of the eigenvalues.
+        tol: Half-width of the interval around the shift; None is 1e-6 (λ_W + λ_H).
 
     Returns:
-        The three counts, the two shifts used, and whether rounding leaves them reliable.
+        The three counts, the two shifts used, and whether the counts are reliable despite rounding.
 
     Raises:
         ValueError: The point is not finite, `tol` is not positive, or Kd + K exceeds 10,000.
     """
     width = 1e-6 * float(problem.lam_w + problem.lam_h) if tol is None else float(tol)
     if tol is None and not width > 0:
-        raise ValueError("tol must be given where lam_w and lam_h are 0: it has no default there")
+        raise ValueError("tol must be given if lam_w and lam_h are 0: it has no default then")
     if not width > 0:
-        raise ValueError(f"tol must be positive (at 0 itself counts go wrong), got {width}")
+        raise ValueError(
+            f"tol must be positive (a count at the shift itself is unreliable), got {width}"
+        )
     ends = np.array([shift - width, shift + width])
     found = eigenvalue_counts(problem, params, ends, away=np.array([-1.0, 1.0]))
     below, not_above = (int(x) for x in found.below)
@@ -106,11 +109,11 @@ def with_counts(
     known: Sequence[Part] = (),
     shift: float = 0.0,
 ) -> Spectrum:
-    """A spectrum that lists some eigenvalues only, with exact numbers of signs, if there are.
+    """Add exact numbers of negative, zero and positive eigenvalues to a partial spectrum.
 
-    Those of ∇²f at a point, of a problem that may be a part of the whole, plus those of `known`
-    parts. Zero is then what lies within the shifts at which was counted: ±1e-6 (λ_W + λ_H), more
-    where symmetry or the error `shift` of the point leaves more open.
+    They are the counts for ∇²f at a point, of a problem that may be a part of the whole, plus those
+    of `known` parts. Eigenvalues between the shifts used count as zero: ±1e-6 (λ_W + λ_H), or more
+    if symmetry or the error `shift` of the point requires it.
     """
     if border_size(problem) > LARGEST:
         return found
@@ -136,9 +139,9 @@ def with_counts(
 
 
 class Histogram(NamedTuple):
-    """Eigenvalues in the intervals between consecutive edges, and outside all of them.
+    """Numbers of eigenvalues between consecutive edges, and outside all of them.
 
-    `edges` are those that were used (see `Inertia`); `reliable` holds for every edge.
+    `edges` are the edges used (see `Inertia`); `reliable` has an entry for every edge.
     """
 
     edges: Float[np.ndarray, " e"]
@@ -153,8 +156,8 @@ def eigenvalue_histogram(
 ) -> Histogram:
     """Count the eigenvalues of ∇²f between edges, exactly: a histogram without a bandwidth.
 
-    Put no edge on an eigenvalue that structure forces, such as 0, λ_W or λ_H: rounding would decide
-    on which side it falls, and `reliable` would be False.
+    Do not place an edge at an eigenvalue that structure forces, such as 0, λ_W or λ_H. Rounding
+    would decide on which side it lies, and `reliable` would be False.
 
     Args:
         problem: The problem.
@@ -162,7 +165,7 @@ def eigenvalue_histogram(
         edges: Ascending edges, in units of the eigenvalues.
 
     Returns:
-        The edges, the counts between them, and whether rounding leaves the counts reliable.
+        The edges, the counts between them, and whether the counts are reliable despite rounding.
 
     Raises:
         ValueError: The edges do not ascend, the point is not finite, or Kd + K exceeds 10,000.
@@ -185,14 +188,14 @@ def eigenvalue_bracket(
 ) -> tuple[float, float]:
     """Enclose one eigenvalue of ∇²f in an interval, by exact counts.
 
-    Counts within rounding of an eigenvalue are left out, so that the interval can be longer than
-    `tol`; it always holds the eigenvalue.
+    Counts within rounding of an eigenvalue are not used, so that the interval can be longer than
+    `tol`. It always contains the eigenvalue.
 
     Args:
         problem: The problem.
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
-        index: Which eigenvalue, in ascending order: 0 is the smallest.
-        tol: The length wanted; None is 1e-9 of a bound on the spectral radius.
+        index: Index of the eigenvalue in ascending order; 0 is the smallest.
+        tol: Target length of the interval; None is 1e-9 of a bound on the spectral radius.
 
     Returns:
         The two ends of the interval.
@@ -225,7 +228,7 @@ def eigenvalue_bracket(
 
 
 def _all_eigenvalues(ready: Arrow, index: int) -> tuple[float, float]:
-    """An interval about 0 with eigenvalue number `index` inside, found by growing it."""
+    """Grow an interval about 0 until it contains eigenvalue number `index`."""
     radius = float(ready.point.problem.lam_w + ready.point.problem.lam_h) + 1e-3
     while True:
         found = ready.counts(np.array([-radius, radius]), np.array([-1.0, 1.0]))

@@ -1,1 +1,1 @@
-"""Extremal eigenpairs and spectral densities from products alone."""
+"""Extremal eigenpairs and spectral densities from Hessian products alone."""

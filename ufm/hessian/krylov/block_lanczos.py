@@ -1,20 +1,20 @@
 r"""Eigenpairs at one end of a symmetric operator: block Lanczos with thick restarts.
 
 An orthonormal basis Q of the block Krylov space and its images AQ are kept; Ritz pairs come from
-QᵀAQ itself, residuals ‖Ax − θx‖ from the images, and the residuals of the b wanted pairs are the
-next block. Two rounds of Gram–Schmidt against the whole basis leave no ghosts (Parlett, 1980, §13),
-a block of b ≥ k vectors meets every eigenspace in min(b, multiplicity) dimensions, so that the k
-leading eigenvalues are found with their multiplicities (Golub & Underwood, 1977; Saad, 2011, §6.5),
-and restarting with the best Ritz vectors keeps the storage fixed (Wu & Simon, 2000). Where restarts
-do not get there, as at an end whose eigenvalues are tiny beside the other's, the basis is doubled
-as far as memory goes: without restarts it ends after as many products as there are dimensions.
+QᵀAQ itself, residuals ‖Ax − θx‖ from the images, and the residuals of the b wanted pairs form the
+next block. Two rounds of Gram–Schmidt against the whole basis prevent ghosts (Parlett, 1980, §13).
+A block of b ≥ k vectors meets every eigenspace in min(b, multiplicity) dimensions, so that the k
+leading eigenvalues are found with their multiplicities (Golub & Underwood, 1977; Saad, 2011, §6.5).
+Restarting with the best Ritz vectors keeps the storage fixed (Wu & Simon, 2000). If restarts do not
+converge, as at an end whose eigenvalues are tiny compared with the other end, the basis is doubled
+up to the limit of memory. Without restarts the iteration ends after at most n products.
 
-**What is known of a value.** Some eigenvalue lies within ‖Ax − θx‖ of θ; and by Courant and Fischer
-the i-th from the end is at least as far out as the i-th Ritz value. Neither says that none lies
-farther out.
+**Guarantees.** Some eigenvalue lies within ‖Ax − θx‖ of θ, and by Courant and Fischer the i-th
+eigenvalue from the end is at least as far out as the i-th Ritz value. Neither statement excludes
+eigenvalues farther out.
 
 Operators are functions of their data and of a block of row vectors, `product(data, V) -> AV`, so
-that one compilation serves every point of a problem.
+that one compilation suffices for all points of a problem.
 """
 
 import functools
@@ -29,21 +29,21 @@ from jaxtyping import Array, Float
 from ufm.hessian.products.trees import NOT_FINITE
 from ufm.model.problem import matmul
 
-#: Basis vectors for every vector of the block, and how many of them survive a restart.
+#: Number of basis vectors per vector of the block, and number kept at a restart.
 _WIDTH, _KEPT = 6, 2
-#: Products for every basis vector before there are twice as many: more would have to be compiled
-#: for, which pays where restarts do not converge.
+#: Products per basis vector before the basis is doubled, which needs another compilation and pays
+#: only if restarts do not converge.
 _PATIENCE = 4
-#: Times that the basis is held: itself, its images, and a copy of both at restarts.
+#: Number of copies of the basis in memory: itself, its images, and a copy of both at restarts.
 COPIES = 4
-#: Vectors held for every vector of the block at first.
+#: Initial number of stored vectors per vector of the block.
 VECTORS = COPIES * _WIDTH
 
 Operator = Callable[[Any, Array], Array]
 
 
 class RitzPairs(NamedTuple):
-    """Values, ascending or descending from the end asked for; unit vectors as rows; ‖Ax − θx‖."""
+    """Values, ordered from the requested end inwards; unit vectors as rows; ‖Ax − θx‖."""
 
     values: Float[np.ndarray, " k"]
     vectors: Float[Array, "k P"]
@@ -53,7 +53,7 @@ class RitzPairs(NamedTuple):
 
 
 class _Space(NamedTuple):
-    """An orthonormal basis as rows, zero rows behind it, and its images."""
+    """An orthonormal basis as rows, followed by zero rows, and its images."""
 
     basis: Float[Array, "m P"]
     images: Float[Array, "m P"]
@@ -72,13 +72,12 @@ def leading_eigenpairs(
     project: Operator | None = None,
     removed: int = 0,
 ) -> RitzPairs:
-    """The `count` ≤ b eigenpairs at one end, from a random block.
+    """Compute the `count` ≤ b eigenpairs at one end, from a random block.
 
-    Converged when all residuals are at most `tol` times the largest Ritz value in size. The basis
-    grows to `max_vectors`, if that is more than it begins with. Raises `ValueError` where a product
-    is not finite. `project`
-    confines everything to a subspace, of `removed` dimensions fewer: the operator is then P A P
-    there, and the residuals reported are those of A.
+    The search has converged if all residuals are at most `tol` times the modulus of the largest
+    Ritz value. The basis grows to `max_vectors`, if that exceeds its initial size. Raises
+    `ValueError` if a product is not finite. `project` restricts the search to a subspace with
+    `removed` dimensions fewer: the operator is P A P there, and the residuals are those of A.
     """
     block_size, dimension = len(start), start.shape[1] - removed
     if not 1 <= count <= block_size <= dimension:
@@ -88,7 +87,7 @@ def leading_eigenpairs(
         )
     width = min(_WIDTH * block_size, dimension)
     sign, dtype = (-1.0 if largest else 1.0), np.dtype(start.dtype)
-    # Two arrays: a donated buffer cannot be donated twice.
+    # Two arrays, because a buffer cannot be donated twice.
     space = _Space(*(jnp.zeros((width, start.shape[1]), dtype) for _ in range(2)))
     small = np.zeros((width, width), dtype)
     size, block, scale, used, look = 0, start, 0.0, 0, 0
@@ -104,7 +103,7 @@ def leading_eigenpairs(
         full = size + block_size > width
         if not (full or size >= look or used >= max_products):
             continue
-        # The eigenvalues of QAQᵀ cost more than a block of products where the basis is large.
+        # For a large basis, the eigenvalues of QAQᵀ cost more than a block of products.
         look = size + size // 4
         values, vectors = np.linalg.eigh(sign * small[:size, :size])
         values *= sign
@@ -135,7 +134,7 @@ def leading_eigenpairs(
 
 
 def _padded(vectors: np.ndarray, width: int, columns: int) -> Array:
-    """Coefficients on the whole storage: zero on its unused rows, and for further columns."""
+    """Pad coefficients with zeros to the whole storage and to further columns."""
     out = np.zeros((width, columns), vectors.dtype)
     out[: len(vectors), : vectors.shape[1]] = vectors
     return jnp.asarray(out)
@@ -150,8 +149,8 @@ def _grow(
     block: Float[Array, "b P"],
     size: Array,
 ) -> tuple[_Space, Float[Array, "b m"], Float[Array, "b P"]]:
-    """The space with an orthonormalised block behind its `size` vectors; its rows of QAQᵀ, and the
-    block's images, with which the Krylov space goes on.
+    """Append an orthonormalised block to the space's `size` vectors. Return the space, the block's
+    rows of QAQᵀ, and its images, which continue the Krylov space.
     """
 
     def inside(V: Array) -> Array:
@@ -171,15 +170,15 @@ def _grow(
 
 
 def _unit_rows(block: Float[Array, "b P"]) -> Float[Array, "b P"]:
-    """Residuals of converged pairs are rounding: brought to length 1, they are random vectors."""
+    """Normalise residuals. Rounding errors of converged pairs serve as random vectors."""
     tiny = float(jnp.finfo(block.dtype).tiny)
     return block / jnp.maximum(jnp.linalg.norm(block, axis=1, keepdims=True), tiny)
 
 
 def _orthonormal(block: Float[Array, "b P"]) -> Float[Array, "b P"]:
-    """The polar way to an orthonormal basis of the rows, from their Gram matrix (Stathopoulos & Wu,
-    2002): one product where Householder's QR of a tall matrix runs on one vector at a time.
-    Dependent rows come out short, and are rounding that the next round brings to length 1.
+    """Orthonormalise the rows by their Gram matrix (polar decomposition; Stathopoulos & Wu, 2002).
+    This needs one product, whereas Householder's QR of a tall matrix processes vectors one by one.
+    Dependent rows become short: rounding errors, which the next round normalises.
     """
     sizes, vectors = jnp.linalg.eigh(matmul(block, block.T))
     least = float(jnp.finfo(block.dtype).eps) * sizes[-1]
@@ -207,7 +206,7 @@ def _checked(
     chosen: Float[Array, "m k"],
     values: Float[Array, " k"],
 ) -> tuple[Float[Array, "k P"], Float[Array, " k"]]:
-    """Unit Ritz vectors, and their residuals with fresh products."""
+    """Unit Ritz vectors, and their residuals from new products."""
     found = matmul(chosen.T, space.basis)
     found = found / jnp.linalg.norm(found, axis=1, keepdims=True)
     residual = product(data, found) - values[:, None] * found

@@ -1,4 +1,4 @@
-r"""The density of the Hessian's eigenvalues, from products alone, in intervals that hold it.
+r"""Estimate the density of the Hessian's eigenvalues from products, with confidence intervals.
 
 The spectral measure of ∇²f (n×n) is (1/n) Σ_i δ(λ_i). For v uniform on the unit sphere the
 measure Σ_i (u_iᵀv)² δ(λ_i) has it as its mean, and m products give the Gauss rule of the latter
@@ -7,10 +7,10 @@ measure Σ_i (u_iᵀv)² δ(λ_i) has it as its mean, and m products give the Ga
     φ_σ(x) = (1/P) Σ_p Σ_k w_pk N(x; θ_pk, σ²).
 
 This is stochastic Lanczos quadrature: Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017);
-for networks Ghorbani, Krishnan and Xiao, ICML 2019. Two errors add up, and every interval allows
-for both: that of the probes (`ufm.hessian.krylov.confidence`), and what m products leave open of a
-probe's measure (`ufm.hessian.krylov.stieltjes`). The second does not show in the spread of the
-probes: eigenvalues that no rule resolves are misplaced by all of them alike.
+for networks Ghorbani, Krishnan and Xiao, ICML 2019. Every interval allows for two errors: that of
+the random probes (`ufm.hessian.krylov.confidence`), and that of approximating a probe's measure by
+m products (`ufm.hessian.krylov.stieltjes`). The second error does not show in the variance of the
+probes, because all rules misplace an unresolved eigenvalue in the same way.
 
     >>> density = spectral_density(problem, origin(problem), key, num_matvecs=20)
     >>> value, lower, upper = density.cumulative(-1e-6)     # fraction of negative eigenvalues
@@ -54,22 +54,22 @@ def spectral_density(
     confidence: float = 0.95,
     max_bytes: int = 2**32,
 ) -> SpectralDensity:
-    """The density of the eigenvalues of ∇²f at any point, with intervals that hold the truth.
+    """Estimate the density of the eigenvalues of ∇²f at any point, with confidence intervals.
 
-    Costs num_probes · num_matvecs products, fewer where the Hessian has fewer distinct eigenvalues,
-    and holds num_matvecs · num_parameters numbers.
+    The cost is num_probes · num_matvecs products, fewer if the Hessian has fewer distinct
+    eigenvalues, and memory for num_matvecs · num_parameters numbers.
 
     Args:
         problem: The problem.
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
-        key: Random key; probe i depends on it and i alone.
-        num_probes: Random vectors.
+        key: Random key; probe i depends only on it and on i.
+        num_probes: Number of random vectors.
         num_matvecs: Lanczos steps for each, capped at the number of parameters.
-        grid: Where the density is wanted, in units of the eigenvalues; None covers the spectrum.
+        grid: Points for the density, in units of the eigenvalues; None covers the spectrum.
         width: Standard deviation of the Gaussian at each eigenvalue; None is 1/100 of the spectrum
-            where every probe is resolved, else π/2 · spectrum / num_matvecs, about the resolution.
-        confidence: Every interval holds the truth with at least this probability.
-        max_bytes: Memory of the basis at most, in bytes.
+            if every probe is resolved, else π/2 · spectrum / num_matvecs, about the resolution.
+        confidence: Probability with which an interval contains the exact value, at least.
+        max_bytes: Largest memory for the basis, in bytes.
 
     Returns:
         The density on the grid with its lower and upper bounds; `cumulative`, `extremes` and more.
@@ -102,15 +102,15 @@ def spectral_density_of(
     confidence: float = 0.95,
     max_bytes: int = 2**32,
 ) -> SpectralDensity:
-    """The density of the eigenvalues of the Hessian of any function, such as a network's loss.
+    """Estimate the density of the Hessian's eigenvalues for any function, such as a network's loss.
 
-    Products are forward over reverse; one compilation for each function and shapes.
+    Products use forward-over-reverse differentiation, compiled once per function and shapes.
 
     Args:
-        function: `function(point, *args)` is a scalar. Data that it closes over is compiled in:
-            pass data as `args`.
+        function: `function(point, *args)` is a scalar. Pass data as `args`: data that the function
+            closes over is compiled in.
         point: A tree of float arrays.
-        key: Random key; probe i depends on it and i alone.
+        key: Random key; probe i depends only on it and on i.
         args: A tuple of further arguments, or the only one.
         num_probes: As for `spectral_density`.
         num_matvecs: As for `spectral_density`.
@@ -159,7 +159,7 @@ def _rules(
     num_probes: int,
     num_matvecs: int,
 ) -> list[GaussRule]:
-    """One probe after another: side by side they would hold every basis at once."""
+    """Run one probe after another, since running all at once would store every basis."""
     leaves = jax.tree.leaves(point)
     size, dtype = sum(leaf.size for leaf in leaves), leaves[0].dtype
     keys = (jax.random.fold_in(key, i) for i in range(num_probes))
@@ -167,7 +167,7 @@ def _rules(
 
 
 def _check(point: Any, num_probes: int, num_matvecs: int, max_bytes: int) -> tuple[int, int]:
-    """num_matvecs, capped at the number of parameters, and that number."""
+    """num_matvecs capped at the number of parameters, and the number of parameters."""
     size, dtype = check_tree(point)
     whole_number("num_probes", num_probes)
     num_matvecs = min(whole_number("num_matvecs", num_matvecs), size)

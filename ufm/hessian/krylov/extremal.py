@@ -1,7 +1,7 @@
 r"""Extremal eigenpairs without a matrix, for the model and for any function of a pytree.
 
-In the model the tangents of the rotation orbit, which are zeros of ∇²f at critical points, are
-projected away: at the smallest end they would be all that is found. See
+For the model, the tangents of the rotation orbit, where ∇²f is zero at critical points, are
+projected out. Otherwise a search at the smallest end would find nothing else. See
 `ufm.hessian.krylov.block_lanczos` for the method and `ufm.hessian.symmetry_zeros` for the
 projection.
 
@@ -39,7 +39,7 @@ from ufm.model.hessian_product import hessian_product, linearise
 from ufm.model.params import Params
 from ufm.model.problem import Problem, value_and_gradient
 
-#: Vectors in a block beyond those asked for: the last ones of a block converge slowest.
+#: Additional vectors in a block, since the last vectors of a block converge slowest.
 _SPARE = 3
 
 
@@ -47,14 +47,14 @@ _SPARE = 3
 class Eigenpairs(Shown):
     """Eigenvalues at one end, from the end inwards, with unit eigenvectors and error bounds.
 
-    `vectors` is the point's structure with a leading axis; `residuals` are ‖∇²f v − λ v‖ from a
-    last product: within each of them of its value lies an eigenvalue, and the i-th eigenvalue from
-    the end lies at the i-th value or farther out. That none lies farther out is not proven: random
-    starts meet every eigenvalue, but hardly in a bad case (counts prove it: `ufm.inertia`, and
-    `ufm.spectral_density_of(...).extremes()` bounds both ends with a confidence). Multiplicities
-    are those in the space orthogonal to the `deflated` directions of symmetry; of the last value
-    some copies may be left out. `converged` is False where `max_products` ended the search before
-    the residuals reached `tol`.
+    `vectors` has the point's structure with a leading axis. `residuals` are ‖∇²f v − λ v‖ from a
+    final product: an eigenvalue lies within each residual of its value, and the i-th eigenvalue
+    from the end lies at the i-th value or farther out. That none lies farther out is not proven,
+    because a random start can be almost orthogonal to an eigenvector. (`ufm.inertia` proves it by
+    counting; `ufm.spectral_density_of(...).extremes()` bounds both ends with a confidence.)
+    Multiplicities are those in the space orthogonal to the `deflated` directions of symmetry;
+    copies of the last value may be missing. `converged` is False if `max_products` ended the search
+    before the residuals reached `tol`.
     """
 
     values: Float[np.ndarray, " k"]
@@ -85,20 +85,20 @@ def extremal_eigenpairs(
     max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> Eigenpairs:
-    """The smallest or largest eigenvalues of ∇²f; at critical points, modulo symmetries.
+    """Compute the smallest or largest eigenvalues of ∇²f; at critical points, modulo symmetries.
 
-    The search goes on until all residuals reach `tol`, with a basis that grows as far as
-    `max_bytes` allows. Where it ends sooner, the result says so.
+    The search continues until all residuals reach `tol`, with a basis that grows up to `max_bytes`.
+    If it ends earlier, `converged` is False.
 
     Args:
         problem: The problem.
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
         key: Random key of the first block of vectors.
-        count: How many eigenvalues.
+        count: Number of eigenvalues.
         end: "smallest" or "largest".
-        tol: The residual wanted, relative to ‖∇²f‖₂; None is 1e-9 in float64 and 1e-4 in float32.
-        max_products: Products with the Hessian at most.
-        max_bytes: Memory of the basis at most, in bytes.
+        tol: Largest residual, relative to ‖∇²f‖₂; None is 1e-9 in float64 and 1e-4 in float32.
+        max_products: Largest number of Hessian products.
+        max_bytes: Largest memory for the basis, in bytes.
 
     Returns:
         The values from the end inwards, unit vectors, residuals, and whether they converged.
@@ -144,20 +144,20 @@ def extremal_eigenpairs_of(
     max_products: int = 20_000,
     max_bytes: int = 2**32,
 ) -> Eigenpairs:
-    """The smallest or largest eigenvalues of the Hessian of any function, such as a network's loss.
+    """Compute extremal eigenvalues of the Hessian of any function, such as a network's loss.
 
     Args:
-        function: `function(point, *args)` is a scalar. Data that it closes over is compiled in:
-            pass data as `args`.
+        function: `function(point, *args)` is a scalar. Pass data as `args`: data that the function
+            closes over is compiled in.
         point: A tree of float arrays.
         key: Random key of the first block of vectors.
         args: A tuple of further arguments, or the only one.
-        count: How many eigenvalues.
+        count: Number of eigenvalues.
         end: "smallest" or "largest".
-        tol: The residual wanted, relative to the Hessian's norm; None is 1e-9 in float64 and 1e-4
-            in float32.
-        max_products: Products with the Hessian at most.
-        max_bytes: Memory of the basis at most, in bytes.
+        tol: Largest residual, relative to the Hessian's norm; None is 1e-9 in float64 and 1e-4 in
+            float32.
+        max_products: Largest number of Hessian products.
+        max_bytes: Largest memory for the basis, in bytes.
 
     Returns:
         The values from the end inwards, unit vectors, residuals, and whether they converged.
@@ -190,9 +190,10 @@ def _eigenpairs(found: RitzPairs, vectors: Any, deflated: int) -> Eigenpairs:
 
 
 def _deflated(problem: Problem, params: Params) -> tuple[Frame, int]:
-    """The frame whose rotations are projected away, and the dimension of all that is.
+    """The frame whose rotations are projected out, and the number of dimensions removed.
 
-    Rotations are eigenvectors, of 0, only at critical points: elsewhere they stay.
+    Rotations are eigenvectors (of 0) only at critical points, so elsewhere nothing is projected
+    out.
     """
     _, gradient = value_and_gradient(problem, params)
     found, orbit = frame(params), gauge(problem, params, gradient)
@@ -209,7 +210,7 @@ def _block_size(
         raise ValueError(f"end must be 'smallest' or 'largest', got {end!r}")
     most = size - removed
     if not 1 <= count <= most:
-        raise ValueError(f"count must be from 1 to the {most} dimensions there are, got {count}")
+        raise ValueError(f"count must be from 1 to {most}, the number of dimensions, got {count}")
     block = min(count + _SPARE, most)
     check_memory(f"count + {_SPARE}", block, VECTORS, size, dtype, max_bytes)
     return block
@@ -237,7 +238,7 @@ def _model_project(data: Any, block: Float[Array, "b P"]) -> Float[Array, "b P"]
 
 @dataclasses.dataclass(frozen=True)
 class _FunctionProduct:
-    """Products with the Hessian of a function at a tree, on blocks of flat vectors."""
+    """Products of a function's Hessian at a tree with blocks of flat vectors."""
 
     function: Callable[..., Any]
 

@@ -1,4 +1,4 @@
-r"""Lanczos tridiagonalisation with full reorthogonalisation, and the Gauss rule that it yields.
+r"""Lanczos tridiagonalisation with full reorthogonalisation, and the resulting Gauss rule.
 
 From a unit vector v, m products with a symmetric A give orthonormal rows Q (m×n) and
 
@@ -8,19 +8,19 @@ With T = S diag(θ) Sᵀ, the nodes θ_k and the weights S_{1k}² are the Gauss 
 measure Σ_i (u_iᵀv)² δ(λ_i) over A's eigenpairs: Σ_k S_{1k}² θ_kᵖ = vᵀ Aᵖ v for p ≤ 2m − 1 (Golub
 and Meurant, Matrices, Moments and Quadrature with Applications, 2010, chapters 4 and 6).
 
-**The end.** A with few distinct eigenvalues has an invariant Krylov space after as many steps, and
-the rule is then the measure itself. Rounding hides that: what follows is copies of eigenvalues
-already found, or, once β is nothing but rounding, directions that are not orthogonal to the
-former ones, whose nodes are no eigenvalues of anything. Nodes within δ of each other are therefore
-one, C their clusters, and
+**The end.** If A has few distinct eigenvalues, the Krylov space is invariant after that number of
+steps, and the rule equals the measure. Rounding hides this: further steps produce copies of known
+eigenvalues or, once β consists of rounding errors, directions that are not orthogonal to the
+previous ones, whose nodes are not eigenvalues. Nodes within δ of each other are therefore merged.
+With C the clusters of nodes,
 
     W₁(rule, measure) ≤ δ (1 + √#C) + Σ_C r_C,     r_C = β_m |Σ_{k∈C} S_{1k} S_{mk}|.
 
 For a 1-Lipschitz f and y_C = Σ_{k∈C} S_{1k} Qᵀs_k, so that v = Σ_C y_C, the difference of the
-integrals of f is δ at most for moving the nodes to θ_C, plus Σ_C vᵀ(f(A) − f(θ_C)) y_C; in A's
-eigenbasis |f(λ_i) − f(θ_C)| ≤ |λ_i − θ_C|, and so a term is ‖(A − θ_C) y_C‖ at most. The
-iteration ends when Σ r_C ≤ δ and the nodes that are no eigenvalues to within δ (r_C > δ‖y_C‖) have
-no more than δ/‖A‖ of the weight; these are left out.
+integrals of f is at most δ for moving the nodes to θ_C, plus Σ_C vᵀ(f(A) − f(θ_C)) y_C. In A's
+eigenbasis |f(λ_i) − f(θ_C)| ≤ |λ_i − θ_C|, so that a term is at most ‖(A − θ_C) y_C‖. The
+iteration ends when Σ r_C ≤ δ and the nodes that are not within δ of an eigenvalue (r_C > δ‖y_C‖)
+have at most δ/‖A‖ of the weight; these nodes are dropped.
 """
 
 from collections.abc import Callable
@@ -35,20 +35,20 @@ from scipy.linalg import eigh_tridiagonal
 from ufm.hessian.products.trees import NOT_FINITE
 from ufm.model.problem import matmul
 
-#: An off-diagonal element below this many ε‖A‖ is rounding: that of a product and of the
-#: projections. Cutting there moves a node by no more (Weyl).
+#: An off-diagonal element below this many ε‖A‖ is a rounding error of the product and the
+#: projections. Setting it to zero moves a node by at most as much (Weyl).
 _ROUNDING = 100
-#: δ/‖A‖ in float64. Runs end with gradients of 1e-10 (`ufm.solve`): eigenvalues that symmetry
-#: makes equal at the minimum are so to about 1e-8 of the largest. In float32 rounding is larger.
+#: δ/‖A‖ in float64. Runs end with gradients of 1e-10 (`ufm.solve`), so that eigenvalues that are
+#: equal by symmetry at the minimum agree to about 1e-8 of the largest. In float32 δ is larger.
 _RESOLUTION = 1e-8
-#: Rows of the basis that one step of the reorthogonalisation reads.
+#: Number of basis rows that one step of the reorthogonalisation reads.
 _ROWS = 16
-#: Steps between two looks at the rule, at least.
+#: Smallest number of steps between two evaluations of the rule.
 _LOOK = 8
 
 
 class Lanczos(NamedTuple):
-    """An unfinished run: Q, α, β filled up to `step`, the next row q, the largest ‖A q‖ so far."""
+    """An unfinished run: Q, α and β up to `step`, the next row q, and the largest ‖A q‖ so far."""
 
     step: Int[Array, ""]
     basis: Float[Array, "rows n"]
@@ -60,10 +60,10 @@ class Lanczos(NamedTuple):
 
 
 class GaussRule(NamedTuple):
-    """Ascending nodes, weights; `resolved`: it is v's measure to within a few δ.
+    """Nodes, ascending, and weights. If `resolved`, the rule is v's measure to within a few δ.
 
-    `alpha`, `beta` are T's, and T is that of a matrix within `rounding` of A: the run is backward
-    stable. `delta` is the distance below which nodes are one.
+    `alpha` and `beta` are the entries of T, the exact T of a matrix within `rounding` of A, since
+    the run is backward stable. Nodes closer than `delta` are merged.
     """
 
     nodes: Float[np.ndarray, " k"]
@@ -76,21 +76,21 @@ class GaussRule(NamedTuple):
 
 
 def probe(key: Key[Array, ""], size: int, dtype: Any) -> Float[Array, " n"]:
-    """A vector uniform on the unit sphere.
+    """Draw a vector uniformly on the unit sphere.
 
-    Its law knows no basis, so errors depend on the eigenvalues alone. Signs (Rademacher) miss
-    sparse eigenvectors: (e_1 − e_2)/√2 with probability ½.
+    Its distribution is rotation invariant, so that errors depend only on the eigenvalues. Random
+    signs (Rademacher) miss sparse eigenvectors: (e_1 − e_2)/√2 with probability ½.
     """
     x = jax.random.normal(key, (size,), dtype)
     return x / _length(x)
 
 
 def begin(start: Float[Array, " n"], num_matvecs: int) -> Lanczos:
-    """From a unit vector, room for `num_matvecs` ≤ n steps: as many times n numbers."""
+    """Start from a unit vector, with memory for `num_matvecs` ≤ n steps of n numbers each."""
     dtype = start.dtype
-    # Whole blocks of rows: those not yet filled are zero, and project onto nothing.
+    # Whole blocks of rows: unused rows are zero, so that projecting onto them does nothing.
     rows = -(-num_matvecs // _ROWS) * _ROWS if num_matvecs > _ROWS else num_matvecs
-    # Two arrays: a donated buffer cannot be donated twice.
+    # Two arrays, because a buffer cannot be donated twice.
     alpha, beta = (jnp.zeros(num_matvecs, dtype) for _ in range(2))
     basis = jnp.zeros((rows, start.size), dtype)
     return Lanczos(jnp.int32(0), basis, alpha, beta, start, jnp.zeros((), dtype), jnp.asarray(True))
@@ -101,7 +101,7 @@ def advance(
     run: Lanczos,
     until: Int[Array, ""],
 ) -> Lanczos:
-    """Steps up to number `until`, or to the first β that is rounding, which becomes 0."""
+    """Make steps up to number `until`, or to the first β that is a rounding error, set to 0."""
     rows = min(_ROWS, len(run.basis))
     threshold = jnp.asarray(_ROUNDING * jnp.finfo(run.q.dtype).eps, run.q.dtype)
 
@@ -118,8 +118,8 @@ def advance(
         image = product(q)
         diagonal = matmul(q, image)
         scale = jnp.maximum(scale, _length(image))
-        # Twice is enough (Giraud, Langou and Rozložník 2005). The first time only the last two
-        # rows have more than rounding to take away, so the second alone reads the whole basis.
+        # Twice is enough (Giraud, Langou and Rozložník 2005). In the first round all rows but the
+        # last two contribute only rounding errors, so only the second reads the whole basis.
         before = jnp.maximum(step - 1, 0)
         rest = image - diagonal * q - beta[before] * basis[before]
         rest = project_out(basis, rest, step)
@@ -139,7 +139,7 @@ def advance(
 
 
 def _length(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """‖x‖, without squaring numbers whose squares underflow."""
+    """‖x‖, computed without underflow of squares."""
     largest = jnp.max(jnp.abs(x))
     unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     return unit * jnp.sqrt(jnp.sum((x / unit) ** 2))
@@ -152,11 +152,11 @@ def quadrature(
 ) -> GaussRule:
     """The rule of v = `start` with at most `num_matvecs` nodes; `step` is a compiled `advance`.
 
-    Raises `ValueError` where a product is not finite.
+    Raises `ValueError` if a product is not finite.
     """
     run, until = begin(start, num_matvecs), 0
     while True:
-        # A look costs the eigenvalues of T, which steps that grow with it keep negligible.
+        # Evaluating the rule costs the eigenvalues of T, negligible if intervals grow with T.
         until = min(num_matvecs, max(until + _LOOK, until + until // 4))
         run = step(run, jnp.int32(until))
         size = int(run.step)
@@ -173,8 +173,8 @@ def quadrature(
 def gauss_rule(
     alpha: Float[np.ndarray, " m"], beta: Float[np.ndarray, " m"], eps: float
 ) -> GaussRule:
-    """Nodes and weights of T; its last β couples it to the rest. `eps`: of the products' dtype."""
-    # numpy.linalg.eigh has threads that fight XLA's for the cores: 13 ms for 100 rows, not 0.6.
+    """Nodes and weights of T; the last β couples T to the rest. `eps`: of the products' dtype."""
+    # The threads of numpy.linalg.eigh compete with XLA's: 13 ms for 100 rows instead of 0.6.
     theta, S = eigh_tridiagonal(alpha, beta[:-1])
     relative = max(_RESOLUTION, _ROUNDING * eps)
     largest = float(np.max(np.abs(theta)))
@@ -189,10 +189,10 @@ def gauss_rule(
     shifts = np.add.reduceat(S[0] ** 2 * (theta - origin), starts)
     nodes = theta[starts] + shifts / np.maximum(weights, np.finfo(float).tiny)
     residuals = beta[-1] * np.abs(np.add.reduceat(S[0] * S[-1], starts))
-    # A node whose residual, for a vector of length 1, is more than δ is no eigenvalue yet.
+    # A node whose residual, for a unit vector, exceeds δ is not an eigenvalue yet.
     early = residuals > delta * np.sqrt(weights)
     resolved = np.sum(residuals) <= delta and np.sum(weights[early]) <= relative
-    # Components of eigenvectors are right to ε: a smaller one is a node that v does not see.
+    # Components of eigenvectors are accurate to ε; a smaller one means v has no part in the node.
     kept = weights > eps**2
     if resolved:
         kept &= ~early

@@ -1,4 +1,4 @@
-"""What a stochastic Lanczos quadrature says of a spectrum, in intervals that hold the truth.
+"""Confidence intervals for a spectrum from stochastic Lanczos quadrature.
 
 The formulas are in `ufm.hessian.krylov.density`.
 """
@@ -19,27 +19,27 @@ from ufm.hessian.krylov.stieltjes import mass_beyond, mass_bounds
 
 Grid = Float[np.ndarray, " points"]
 
-#: Steps of the default grid per width: the trapezoid rule then integrates a normal density to
-#: 1 within 2 exp(−2π² 4²).
+#: Steps of the default grid per width, with which the trapezoid rule integrates a normal density
+#: to 1 within 2 exp(−2π² 4²).
 _POINTS_PER_WIDTH = 4
-#: Widths that the default grid goes beyond the outermost nodes: 2e-9 of the mass is farther out.
+#: Widths by which the default grid extends beyond the outermost nodes; 2e-9 of the mass is outside.
 _TAIL = 6.0
-#: Widths in the spectrum where the rule resolves everything: fine enough for a figure.
+#: Number of widths in a resolved spectrum, fine enough for a figure.
 _WIDTHS = 100
-#: A spectrum narrower than this, relative to its largest eigenvalue, is one peak: it may be
-#: nothing but float32's resolution.
+#: A spectrum narrower than this, relative to its largest eigenvalue, is one peak, since its width
+#: may be the resolution of float32.
 _NARROW = 1e-4
 _MAX_POINTS = 2**20
-#: Statements behind an interval, at most: both ends of the spectrum, both sides by the range, the
-#: sum of squares, both sides by that. Each may fail with (1 − confidence)/7.
+#: Largest number of statements behind an interval: both ends of the spectrum, both sides by the
+#: range, the sum of squares, both sides by it. Each may fail with (1 − confidence)/7.
 _STATEMENTS = 7
 _BISECTIONS = 20
 
 
 class Estimate(NamedTuple):
-    """A value, and an interval that holds the truth with the density's `confidence`.
+    """A value, and an interval that contains the exact one with the density's `confidence`.
 
-    It allows for the choice of the probes and for what their quadratures leave open.
+    It allows for the random choice of the probes and for the error of their quadratures.
     """
 
     value: Any
@@ -51,13 +51,13 @@ class Estimate(NamedTuple):
 class SpectralDensity(Shown):
     """A stochastic Lanczos quadrature; NumPy arrays in float64.
 
-    `nodes`, `weights` (probes, m): each probe's rule, ascending, filled up with weight 0 beyond
-    `num_nodes`. `resolved`: the probe's rule is its spectral measure, up to 1e-8 ‖∇²f‖ (1e-5 in
-    float32; `ufm.hessian.krylov.lanczos` has the bound), and eigenvalues closer than that are one
-    node. `dimension`: n. `num_matvecs`: products per probe, at most. `density` on `grid`: φ_σ of
-    `width` σ, between `lower` and `upper`; it integrates to 1, and n · φ_σ counts eigenvalues.
+    `nodes`, `weights` (probes, m): each probe's rule, ascending, padded with weight 0 beyond
+    `num_nodes`. `resolved`: whether the probe's rule equals its spectral measure, up to 1e-8 ‖∇²f‖
+    (1e-5 in float32; `ufm.hessian.krylov.lanczos` has the bound); closer eigenvalues are one node.
+    `dimension`: n. `num_matvecs`: most products per probe. `density` on `grid`: φ_σ of `width` σ,
+    between `lower` and `upper`; it integrates to 1, and n · φ_σ counts eigenvalues.
 
-    Every interval holds the truth with at least `confidence`, each for itself.
+    Each interval by itself contains the exact value with at least `confidence`.
     """
 
     rules: tuple[GaussRule, ...]
@@ -93,28 +93,27 @@ class SpectralDensity(Shown):
         return np.stack([np.pad(r.weights, (0, most - len(r.weights))) for r in self.rules])
 
     def cumulative(self, x: Any) -> Estimate:
-        """The fraction of eigenvalues ≤ x; x a number or an array.
+        """The fraction of eigenvalues ≤ x, for a number or an array x.
 
-        The interval is of fractions k/n and holds the truth at each x with the density's
-        `confidence`. Its `value` is the middle of what the quadrature leaves open. To count the
-        eigenvalues at λ, ask above it: they are known to 100 ε ‖∇²f‖ at best.
+        The interval consists of fractions k/n, and contains the exact fraction at each x with the
+        density's `confidence`. Its `value` is the middle of the range that the quadrature allows.
+        To count eigenvalues at λ, choose x above it: they are known to 100 ε ‖∇²f‖ at best.
         """
         low, high = self._bounds(x)
         n = self.dimension
         lower, upper = fraction_interval(
             low, high, n * len(self.rules), math.log(2.0 / (1.0 - self.confidence))
         )
-        # The truth is one of 0, 1/n, …, 1; sums are right to a millionth of 1/n.
+        # The exact fraction is one of 0, 1/n, …, 1; sums are accurate to a millionth of 1/n.
         lower, upper = np.ceil(n * lower - 1e-6) / n, np.floor(n * upper + 1e-6) / n
         value = np.clip(0.5 * (low + high), lower, upper)
         return Estimate(*(part.reshape(np.shape(x))[()] for part in (value, lower, upper)))
 
     def cumulative_bounds(self, x: Any) -> tuple[Any, Any]:
-        """What the exact spectral measures of these probes, averaged, have up to x: at least and at
-        most.
+        """Lower and upper bound on the mean over the probes of their spectral measures up to x.
 
-        The sharpest bounds that the products allow (`ufm.hessian.krylov.stieltjes`), certain, but
-        of the probes: `cumulative` says what follows for the spectrum.
+        They are the sharpest bounds from these products (`ufm.hessian.krylov.stieltjes`). They are
+        certain, but concern the probes: `cumulative` has the intervals for the spectrum.
         """
         low, high = (part.reshape(np.shape(x))[()] for part in self._bounds(x))
         return low, high
@@ -124,19 +123,19 @@ class SpectralDensity(Shown):
         return np.mean([mass_bounds(rule, row) for rule in self.rules], axis=0)
 
     def extremes(self) -> tuple[float, float]:
-        """An interval that holds all eigenvalues with at least `confidence`.
+        """An interval that contains all eigenvalues with at least `confidence`.
 
-        One eigenvalue beyond x has more than so much of the probes' measures, by chance as small
-        as what the runs can have missed there (`ufm.hessian.krylov.confidence`). Infinite where
-        nothing follows.
+        An eigenvalue beyond x would have a share of the probes' measures. With `confidence`, this
+        share exceeds what the runs can have missed there (`ufm.hessian.krylov.confidence`). An end
+        without a bound is infinite.
         """
         return _extremes(self.rules, self.dimension, math.log(2.0 / (1.0 - self.confidence)))
 
     def moment(self, k: int) -> Estimate:
         """(1/n) Σ λᵏ = tr((∇²f)ᵏ)/n.
 
-        No error of the quadrature: m nodes are exact up to k = 2m − 1. Raises `ValueError` beyond,
-        unless every probe is resolved.
+        The quadrature has no error: m nodes are exact up to k = 2m − 1. Raises `ValueError` for a
+        larger k, unless every probe is resolved.
         """
         k = whole_number("k", k, 0)
         last = 2 * self.num_matvecs - 1
@@ -152,7 +151,7 @@ class SpectralDensity(Shown):
         low, high = _extremes(self.rules, self.dimension, log_odds)
         if not (np.isfinite(low) and np.isfinite(high)):
             return Estimate(self._mean_power(k, 1.0), -np.inf if k % 2 else 0.0, np.inf)
-        # In units of the largest eigenvalue: powers of numbers near 1 neither overflow nor vanish.
+        # In units of the largest eigenvalue, so that powers do not overflow.
         unit = max(abs(low), abs(high)) or 1.0
         low, high, value = low / unit, high / unit, self._mean_power(k, unit)
         lower, upper = self._by_range(k, value, low, high, log_odds)
@@ -171,7 +170,7 @@ class SpectralDensity(Shown):
     def _by_range(
         self, k: int, value: float, low: float, high: float, log_odds: float
     ) -> tuple[float, float]:
-        """An interval for the mean of λᵏ from that of the probes, all λ in [low, high]."""
+        """An interval for the mean of λᵏ from that of the probes, for all λ in [low, high]."""
         ends = sorted((low**k, high**k))
         first = 0.0 if k % 2 == 0 and low < 0.0 < high else ends[0]
         span = ends[1] - first
@@ -190,7 +189,7 @@ class SpectralDensity(Shown):
         return _times(self.dimension, self.moment(2))
 
     def smoothed(self, grid: Any = None, width: float | None = None) -> "SpectralDensity":
-        """The same quadrature with another grid or width; no products are needed.
+        """The same quadrature on another grid or with another width; needs no products.
 
         Raises `ValueError` as `spectral_density` does.
         """
@@ -198,7 +197,7 @@ class SpectralDensity(Shown):
 
 
 def checked_smoothing(grid: Any, width: Any) -> tuple[Grid | None, float | None]:
-    """Grid and width as numbers; raises `ValueError` for what are none."""
+    """Convert grid and width to numbers; raises `ValueError` if they are invalid."""
     if width is not None:
         width = float(width)
         if not (width > 0 and np.isfinite(width)):
@@ -211,7 +210,7 @@ def checked_smoothing(grid: Any, width: Any) -> tuple[Grid | None, float | None]
 
 
 def checked_confidence(confidence: Any) -> float:
-    """Raises `ValueError` for what is no probability short of certainty."""
+    """Raise `ValueError` unless the confidence is between 0 and 1."""
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     return float(confidence)
@@ -233,7 +232,7 @@ def smoothed(
     if grid is None:
         grid = _default_grid(low, high, width)
     kernel = np.zeros(grid.size)
-    # Node after node: memory for the grid only.
+    # Node by node, to need memory for the grid only.
     for rule in rules:
         for node, weight in zip(rule.nodes, rule.weights, strict=True):
             kernel += weight * np.exp(-0.5 * ((grid - node) / width) ** 2)
@@ -254,14 +253,14 @@ def smoothed(
 
 
 def _kernel_error(rules: Sequence[GaussRule], low: float, high: float, width: float) -> float:
-    """How far a rule may be from v's measure in the mean of exp(−(λ−x)²/2σ²), whatever x.
+    """Bound, for every x, the error of a rule in the mean of exp(−(λ−x)²/2σ²) over v's measure.
 
     A rule of m nodes is exact for polynomials of degree N = 2m − 1, so that the error is at most
-    twice the distance to those on the spectrum; on the ellipse with semi-axes h cosh u, h sinh u
-    about it, h half its length, the kernel is at most exp(h² sinh²u/2σ²), and the distance at most
-    2 exp(h² sinh²u/2σ² − Nu)/(e^u − 1) (Trefethen, Approximation Theory, 2013, theorem 8.2). Nodes
-    that are one, rounding, and the measure itself where it is resolved, move by less than
-    (5 + √m) δ each, and the kernel by 1/(σ√e) times that.
+    twice the distance to those on the spectrum. With h half the length of the spectrum, on the
+    ellipse around it with semi-axes h cosh u, h sinh u the kernel is at most exp(h² sinh²u/2σ²),
+    and the distance at most 2 exp(h² sinh²u/2σ² − Nu)/(e^u − 1) (Trefethen, Approximation Theory,
+    2013, theorem 8.2). Merging nodes, rounding, and the error of a resolved measure move nodes by
+    less than (5 + √m) δ each, and the kernel by 1/(σ√e) times that.
     """
     moved = max((5.0 + np.sqrt(len(rule.nodes))) * rule.delta for rule in rules)
     error = moved / (width * np.sqrt(np.e))
@@ -277,20 +276,20 @@ def _kernel_error(rules: Sequence[GaussRule], low: float, high: float, width: fl
 
 
 def _extremes(rules: Sequence[GaussRule], size: int, log_odds: float) -> tuple[float, float]:
-    """The smallest interval with no eigenvalue outside, each side at its own odds."""
+    """The smallest interval with no eigenvalue outside, with separate odds for each side."""
     low, high = (_extreme(rules, size, sign, log_odds) for sign in (-1, 1))
     return -low, high
 
 
 def _extreme(rules: Sequence[GaussRule], size: int, sign: int, log_odds: float) -> float:
-    """The end of the spectrum on one side, times `sign`: infinite where nothing follows."""
+    """The end of the spectrum on one side, times `sign`; infinite without a bound."""
     slack = np.finfo(float).eps * max(len(rule.alpha) for rule in rules)
-    # Those of T itself: nodes that are one lie between the ones that they were.
+    # The nodes of T itself, since merged nodes lie between them.
     ritz = [eigvalsh_tridiagonal(rule.alpha, rule.beta[:-1]) for rule in rules]
     outermost = max(float(np.max(sign * np.asarray(values))) for values in ritz)
 
     def empty(beyond: float) -> bool:
-        """Would the probes have shown an eigenvalue there?"""
+        """Whether the probes would have detected an eigenvalue there."""
         x = sign * (outermost + beyond)
         seen = slack + float(np.mean([mass_beyond(rule, x, sign) for rule in rules]))
         odds = 0.5 * len(rules) * size * float(kl(1.0 / size, min(seen, 1.0)))
@@ -312,7 +311,7 @@ def _extreme(rules: Sequence[GaussRule], size: int, sign: int, log_odds: float) 
 
 
 def _default_width(low: float, high: float, num_matvecs: int | None) -> float:
-    """`num_matvecs` is None where every probe is resolved."""
+    """The default width; `num_matvecs` is None if every probe is resolved."""
     extent, largest = high - low, max(abs(low), abs(high))
     if extent <= _NARROW * largest:
         return (largest or 1.0) / _WIDTHS
@@ -330,7 +329,7 @@ def _default_grid(low: float, high: float, width: float) -> Grid:
 
 
 def _in_units(value: float, lower: float, upper: float, unit: float, k: int) -> Estimate:
-    """All three times unitᵏ, the interval rounded outwards; 0 stays 0 whatever overflows."""
+    """Multiply all three by unitᵏ and round the interval outwards; 0 stays 0 despite overflow."""
     ends = ((value, 0.0), (lower, -np.inf), (upper, np.inf))
     with np.errstate(over="ignore", under="ignore"):
         factor = np.float64(unit) ** k

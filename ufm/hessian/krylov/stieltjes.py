@@ -1,4 +1,4 @@
-r"""How much of a measure lies below x, from a Lanczos run: the sharpest bounds there are.
+r"""Sharpest bounds on the part of a measure below x, from a Lanczos run.
 
 For every x the (m+1)-point rule of the matrix
 
@@ -10,9 +10,9 @@ Problem, 1977, chapter 3):
 
     Σ_{θ̂_k < x} ŵ_k  ≤  measure below x  ≤  measure up to x  ≤  Σ_{θ̂_k ≤ x} ŵ_k,
 
-and no bound from these moments is sharper. What is left open is the weight of x itself,
-1/Σ_{k≤m} p_k(x)² with v's orthonormal polynomials: next to nothing where x lies in a gap of the
-eigenvalues that the run has resolved, and nothing where the run has ended (β_m = 0).
+and no bound from these moments is sharper. The two bounds differ by the weight of x itself,
+1/Σ_{k≤m} p_k(x)² with v's orthonormal polynomials p_k. It is tiny if x lies in a gap of the
+eigenvalues that the run has resolved, and zero if the run has ended (β_m = 0).
 """
 
 import numpy as np
@@ -23,10 +23,10 @@ from ufm.hessian.krylov.lanczos import GaussRule
 
 
 def mass_bounds(rule: GaussRule, x: Float[np.ndarray, " p"]) -> Float[np.ndarray, "2 p"]:
-    """What v's measure has up to x: at least, and at most.
+    """Lower and upper bound on v's measure up to x.
 
-    The run is one of a matrix within `rounding` of A, whose eigenvalues lie as near to A's (Weyl):
-    the lower bound is that of x − rounding, the upper one of x + rounding.
+    The run is exact for a matrix within `rounding` of A, whose eigenvalues are as close to those of
+    A (Weyl). The lower bound is therefore taken at x − rounding, the upper bound at x + rounding.
     """
     slack = np.finfo(float).eps * len(rule.alpha)  # LAPACK's, in weights
     lower = np.array([_cumulative(rule, float(y))[0] for y in x - rule.rounding])
@@ -35,13 +35,13 @@ def mass_bounds(rule: GaussRule, x: Float[np.ndarray, " p"]) -> Float[np.ndarray
 
 
 def _cumulative(rule: GaussRule, x: float) -> tuple[float, float]:
-    """The weights of T̂'s nodes below x, and up to x."""
+    """The total weights of T̂'s nodes below x, and up to x."""
     alpha, beta = rule.alpha, rule.beta
     if beta[-1] == 0.0:
         theta, S = eigh_tridiagonal(alpha, beta[:-1])
         up_to = float(np.sum(S[0, theta <= x] ** 2))
         return up_to, up_to
-    # Pivots of T − x: as many are negative as T has eigenvalues below x, and T̂ has just as many.
+    # The number of negative pivots of T − x is the number of eigenvalues below x of T, and of T̂.
     pivot, below, off = np.inf, 0, 0.0
     tiny = np.finfo(float).tiny
     for a, b in zip(alpha, beta, strict=True):
@@ -57,10 +57,9 @@ def _cumulative(rule: GaussRule, x: float) -> tuple[float, float]:
 
 
 def mass_beyond(rule: GaussRule, x: float, sign: int) -> float:
-    """At most so much of v's measure lies at x or beyond, x past all nodes: above, or for sign −1
-    below.
+    """Bound the part of v's measure at or above an x above all nodes; for sign −1, below.
 
-    From the recurrence of p_k, all of whose terms have one sign there, in logarithms.
+    The recurrence of p_k, whose terms all have the same sign there, is evaluated in logarithms.
     """
     if rule.beta[-1] == 0.0:
         return 0.0

@@ -1,1 +1,1 @@
-"""Products with the Hessian, its parts, and the Hessian as a matrix."""
+"""Hessian products, the parts of the Hessian, and the Hessian as a matrix."""

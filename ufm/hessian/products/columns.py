@@ -1,11 +1,11 @@
-r"""A point on the host, and what its columns contribute to ∇²f, by one small program.
+r"""A point on the host, and the contributions of its columns to ∇²f, by one small program.
 
-Everything that knows the Hessian as a matrix or by its blocks is NumPy and built from
+The Hessian as a matrix, and its blocks, are built in NumPy from
 
     S_i = ω_i ∇²L(v_i, y_i),   g_i = ω_i ∇L(v_i, y_i)/√c_i,   ĥ_i/√c_i.
 
-The program that evaluates the derivatives of the losses sees neither d nor the number of columns:
-one compilation serves all of them.
+The program that evaluates the derivatives of the losses depends neither on d nor on the number of
+columns, so that one compilation suffices.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from ufm.losses import Loss
 from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
 
-#: Columns given at once, those that the program evaluates at once, and numbers in the Hessians of
-#: either, at most.
+#: Most columns returned at once, most columns that the program evaluates at once, and most numbers
+#: in the Hessians of each.
 _CHUNK, _EVALUATED, _NUMBERS = 256, 64, 1 << 22
 
 
@@ -44,7 +44,7 @@ class Columns(NamedTuple):
 
 
 class HostPoint(NamedTuple):
-    """A point of the problem as NumPy arrays, with the samples that each column stands for."""
+    """A point of the problem as NumPy arrays, with the number of samples of each column."""
 
     problem: Problem
     W: Float[np.ndarray, "K d"]
@@ -59,7 +59,7 @@ class HostPoint(NamedTuple):
         return tuple(number(x or 0.0) for x in (problem.lam_w, problem.lam_h, problem.lam_b))
 
     def columns(self) -> Iterator[Columns]:
-        """All columns in order, a few hundred at a time."""
+        """Iterate over all columns in order, a few hundred at a time."""
         labels, roots = self.problem.labels, 1.0 / np.sqrt(self.samples)
         weights = self.samples / np.sum(self.samples)
         size = _at_most(_CHUNK, len(self.W))
@@ -82,14 +82,14 @@ class HostPoint(NamedTuple):
 
     @np.errstate(over="ignore", invalid="ignore")
     def gradient(self) -> Params:
-        """∇f by W and H; not by b."""
+        """The gradients of f with respect to W and H, without b."""
         G, (lam_w, lam_h, _) = self.feature_gradient(), self.decays
         by_w, by_h = G @ self.H.T + lam_w * self.W, self.W.T @ G + lam_h * self.H
         return Params(jnp.asarray(by_w), jnp.asarray(by_h), None)
 
 
 def host_point(problem: Problem, params: Params) -> HostPoint:
-    """Raises `ValueError` for a point that is none of the problem's, or is not finite."""
+    """Convert a point. Raises `ValueError` if its shapes do not fit or it is not finite."""
     check_point(problem, params)
     W, H, b = np.asarray(params.W), np.asarray(params.H), params.b
     weights = problem.column_weights
@@ -99,7 +99,7 @@ def host_point(problem: Problem, params: Params) -> HostPoint:
 
 
 def check_point(problem: Problem, params: Params) -> None:
-    """Raise `ValueError` for a point that is none of the problem's, or is not finite."""
+    """Raise `ValueError` if the shapes of a point do not fit, or it is not finite."""
     check_shapes(problem, params)
     if not all(np.all(np.isfinite(np.asarray(x))) for x in jax.tree.leaves(params)):
         raise ValueError("the point is not finite: it has no Hessian")

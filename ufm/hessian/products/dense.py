@@ -1,4 +1,4 @@
-"""The Hessian as a matrix, for sizes at which that is possible, and its eigenvalues.
+"""The Hessian as a matrix, up to 10,000 dimensions, and its eigenvalues.
 
 >>> dense_hessian(problem, params).shape
 (148, 148)
@@ -15,12 +15,12 @@ from ufm.hessian.symmetry_zeros import gauge
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Dimensions above which a dense Hessian is refused: 800 MB, and minutes of LAPACK.
+#: Largest dimension of a dense Hessian, which takes 800 MB and minutes of LAPACK.
 LARGEST = 10_000
 
 
 def check_entries(matrix: np.ndarray) -> None:
-    """Raise `LinAlgError`, a `ValueError`, for a matrix whose eigenvalues LAPACK cannot find."""
+    """Raise `LinAlgError`, a `ValueError`, if LAPACK cannot find the matrix's eigenvalues."""
     if not np.all(np.isfinite(matrix)):
         raise np.linalg.LinAlgError(
             "the Hessian's entries overflow at this point: scale W and H down (their products and "
@@ -29,7 +29,7 @@ def check_entries(matrix: np.ndarray) -> None:
 
 
 def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[np.ndarray, "P P"]:
-    """∇²f, or one part of it, as a matrix.
+    """Compute ∇²f, or one part of it, as a matrix.
 
     Args:
         problem: The problem; P = Kd + dN, plus K with a bias.
@@ -58,17 +58,21 @@ def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[
 @one_blas_thread()
 @np.errstate(over="ignore", invalid="ignore")
 def hessian_at(point: HostPoint, part: str = "all") -> Float[np.ndarray, "P P"]:
-    """The same at a point on the host.
+    """Do the same at a point on the host.
 
-    With S_i, g_i of `ufm.hessian.products.columns` and h_i = ĥ_i/√c_i, the second derivatives by
-    W_ka and W_lb are Σ_i S_i,kl h_ia h_ib, by W_ka and Ĥ_bi (S_iW)_kb h_ia/√c_i + δ_ab g_ik, and
-    by Ĥ_ai and Ĥ_bi (WᵀS_iW)_ab/c_i; those by b are those by W for a feature of 1.
+    With S_i, g_i of `ufm.hessian.products.columns` and h_i = ĥ_i/√c_i, the second derivatives are
+
+        W_ka, W_lb:   Σ_i S_i,kl h_ia h_ib
+        W_ka, Ĥ_bi:   (S_iW)_kb h_ia/√c_i + δ_ab g_ik
+        Ĥ_ai, Ĥ_bi:   (WᵀS_iW)_ab/c_i
+
+    and those by b are those by W for a feature of 1.
     """
     (K, d), N = point.W.shape, point.H.shape[1]
     size = point.problem.num_parameters
     of_w, of_h, of_b = (slice(*x) for x in ((0, K * d), (K * d, d * (K + N)), (d * (K + N), size)))
     H = np.zeros((size, size), point.W.dtype)
-    # Views: entries by W_ka and W_lb, by W_ka and Ĥ_bi, and for every i by Ĥ_ai and Ĥ_bi.
+    # Views of the entries (W_ka, W_lb), (W_ka, Ĥ_bi), and for every i (Ĥ_ai, Ĥ_bi).
     ww, wh = H[of_w, of_w].reshape(K, d, K, d), H[of_w, of_h].reshape(K, d, d, N)
     hh = np.einsum("aibi->iab", H[of_h, of_h].reshape(d, N, d, N))
     start = 0
@@ -107,7 +111,7 @@ def dense_spectrum(problem: Problem, params: Params, cluster_tol: float | None =
 
 
 def rounding(eigenvalues: Float[np.ndarray, " m"]) -> float:
-    """What a backward stable eigenvalue solver leaves: m · eps · max |λ|."""
+    """The error of a backward stable eigenvalue solver: m · eps · max |λ|."""
     if not eigenvalues.size:
         return 0.0
     eps = float(np.finfo(eigenvalues.dtype).eps)

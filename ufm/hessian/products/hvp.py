@@ -19,7 +19,7 @@ from ufm.model.problem import Problem, check_shapes
 
 
 def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
-    """∇²f(params), or one part of it, applied to a direction.
+    """Apply ∇²f(params), or one part of it, to a direction.
 
     Args:
         problem: The problem.
@@ -40,7 +40,7 @@ def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") 
 
 @pytree()
 class HessianOperator(Shown):
-    """direction ↦ ∇²f direction at one point, with what all products share computed once.
+    """direction ↦ ∇²f direction at one point, with shared quantities computed once.
 
     Calls are compiled, and it can itself be an argument of compiled functions.
     """
@@ -55,7 +55,7 @@ class HessianOperator(Shown):
 
 
 def hessian_operator(problem: Problem, params: Params, part: str = "all") -> HessianOperator:
-    """The Hessian at a point, or one part of it, as a compiled function of a direction.
+    """Make a compiled function that applies the Hessian at a point, or one part, to a direction.
 
     Args:
         problem: The problem.

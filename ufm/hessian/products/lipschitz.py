@@ -1,6 +1,6 @@
-r"""How fast the Hessian changes: what separates a curvature from the error of a critical point.
+r"""Bound the rate of change of the Hessian, to transfer curvatures to a nearby critical point.
 
-Along a unit direction (A, B, c) the logits move by t q_i + t² A b̂_i/√c_i, so
+Along a unit direction (A, B, c) the logits change by t q_i + t² A b̂_i/√c_i, so
 
     |d³f/dt³| ≤ Σ_i ω_i (l₃ ‖q_i‖³ + 6 l₂ ‖q_i‖ ‖A b̂_i‖/√c_i),
     ‖q_i‖ ≤ m_i = √(‖h_i‖² + ‖W‖₂²/c_i + 1),
@@ -18,7 +18,7 @@ from ufm.model.problem import Problem
 
 @quick_jit
 def hessian_lipschitz(problem: Problem, params: Params) -> Float[Array, ""]:
-    """A bound on the third derivative of f along unit directions at a point."""
+    """Bound the third derivative of f along unit directions at a point."""
     params, dtype = finite_or_zero(params), params.W.dtype
     second, third = (jnp.asarray(x, dtype) for x in problem.loss.smoothness())
     samples = problem.samples(dtype)

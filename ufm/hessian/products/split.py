@@ -1,10 +1,10 @@
-r"""The Hessian as Gauss–Newton part, residual part and decay.
+r"""Split the Hessian into Gauss–Newton part, residual part and decay.
 
     ∇²f = JᵀSJ + 2⟨G, AB⟩ + diag(λ_W, λ_H, λ_b),
 
-with J the derivative of the logits and S the curvature of the losses at every column: the first
-part is what Gauss–Newton keeps (positive semidefinite for convex losses), the second comes from
-the product WH and carries every negative eigenvalue that a convex loss can give.
+with J the derivative of the logits and S the curvature of the losses at every column. The first
+part is the Gauss–Newton matrix (positive semidefinite for convex losses). The second comes from the
+product WH, and is the source of every negative eigenvalue if the loss is convex.
 """
 
 import jax
@@ -14,12 +14,12 @@ from ufm.model.hessian_product import Linearisation, hessian_product
 from ufm.model.params import Params
 from ufm.model.problem import Problem, matmul
 
-#: Parts of ∇²f, and the whole.
+#: The whole of ∇²f, and its parts.
 PARTS = ("all", "gauss_newton", "residual", "decay")
 
 
 def check_part(part: str) -> None:
-    """Raise `ValueError` for what is not one of the parts."""
+    """Raise `ValueError` for an unknown part."""
     if part not in PARTS:
         raise ValueError(f"part must be 'all', 'gauss_newton', 'residual' or 'decay', got {part!r}")
 
@@ -27,7 +27,7 @@ def check_part(part: str) -> None:
 def part_product(
     problem: Problem, at: Linearisation, direction: Params, part: str = "all"
 ) -> Params:
-    """One part of ∇²f applied to a direction. Raises `ValueError` for an unknown part."""
+    """Apply one part of ∇²f to a direction. Raises `ValueError` for an unknown part."""
     check_part(part)
     if part == "all":
         return hessian_product(problem, at, direction)

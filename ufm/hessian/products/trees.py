@@ -1,4 +1,4 @@
-"""Trees of arrays, such as weights, as vectors: products, checks, and what fits in memory."""
+"""Treat trees of arrays, such as weights, as vectors: products, checks, memory limits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from ufm.model.problem import Problem
 
 Product = Callable[[Any], Any]
 
-#: What is said of a product with entries that are no numbers.
+#: Message for a product with entries that are not finite.
 NOT_FINITE = (
     "the Hessian at this point is not finite: move the point, or look at the function's second "
     "derivatives there (sqrt or norm at 0, log of 0, overflow)"
@@ -22,11 +22,11 @@ NOT_FINITE = (
 
 
 def function_product(function: Callable[..., Any], point: Any, args: Any) -> Product:
-    """Products with ∇²function(·, *args) at a tree, forward over reverse.
+    """Products with ∇²function(·, *args) at a tree, by forward-over-reverse differentiation.
 
-    What does not depend on the direction is computed once.
+    Quantities that do not depend on the direction are computed once.
     """
-    # As SciPy does: spread out, an array would become its rows, a batch with names its fields.
+    # As in SciPy. Unpacking would split an array into rows, and a named tuple into fields.
     further = args if type(args) is tuple else (args,)
 
     def scalar(x: Any) -> Array:
@@ -39,7 +39,7 @@ def function_product(function: Callable[..., Any], point: Any, args: Any) -> Pro
 
 
 def array_tree(point: Any) -> Any:
-    """The same tree of JAX arrays. Raises `ValueError` for leaves that are not, like functions."""
+    """Convert the leaves to JAX arrays. Raises `ValueError` for other leaves, such as functions."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(point):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int | complex):
             raise ValueError(
@@ -51,13 +51,13 @@ def array_tree(point: Any) -> Any:
 
 
 def flat(product: Product, point: Any) -> Callable[[Array], Array]:
-    """A product of trees as one of vectors."""
+    """Convert a product on trees to a product on vectors."""
     _, unravel = ravel_pytree(point)
     return lambda x: ravel_pytree(product(unravel(x)))[0]
 
 
 def unflatten(problem: Problem, x: Array) -> Params:
-    """A vector, or a batch of them along leading axes, in the order (W row by row, H, b)."""
+    """Flatten to a vector, or to a batch along leading axes, in the order (W row by row, H, b)."""
     classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
     batch = x.shape[:-1]
     W, H, b = jnp.split(x, (classes * dim, dim * (classes + columns)), axis=-1)
@@ -69,7 +69,7 @@ def unflatten(problem: Problem, x: Array) -> Params:
 
 
 def check_tree(point: Any) -> tuple[int, Any]:
-    """The number of parameters and their dtype. Raises `ValueError` for what has no Hessian."""
+    """The number of parameters and their dtype. Raises `ValueError` if a point has no Hessian."""
     leaves = jax.tree.leaves(point)
     kinds = sorted({str(leaf.dtype) for leaf in leaves})
     if kinds not in (["float32"], ["float64"]):
@@ -86,7 +86,7 @@ def check_tree(point: Any) -> tuple[int, Any]:
 
 
 def check_memory(name: str, value: int, per_unit: int, size: int, dtype: Any, limit: int) -> None:
-    """Raise `ValueError` where `per_unit` vectors of `size` for each unit of `name` do not fit."""
+    """Raise `ValueError` if `per_unit` vectors of `size` per unit of `name` exceed the memory."""
     unit = per_unit * size * dtype.itemsize
     needed = value * unit
     if needed > limit:

@@ -1,1 +1,1 @@
-"""Whole spectra at points with structure: collapsed, symmetric, or zero in some dimensions."""
+"""Complete spectra at structured points: collapsed, symmetric, or zero in some dimensions."""

@@ -1,8 +1,8 @@
 r"""Matrices and vectors over classes under permutations within blocks of them.
 
 Permutations Π within each of p blocks act on K×K matrices by X ↦ ΠXΠᵀ and on vectors by x ↦ Πx.
-With 1_i the ones on block i, n_i its size and v_i ⟂ 1_i a vector on it, matrices are,
-representative by representative,
+With 1_i the ones on block i, n_i its size and v_i ⟂ 1_i a vector on it, the representations on
+matrices are
 
     trivial            1_i 1_jᵀ, P_i                                   once, p² + p of them
     standard of i      1_j v_iᵀ, v_i 1_jᵀ (all j), P_i diag(v_i) P_i   n_i − 1 times
@@ -29,7 +29,7 @@ Block = Int[np.ndarray, " _"]
 
 
 class Representation(NamedTuple):
-    """One copy of an irreducible representation: its matrices, its vectors, how many copies."""
+    """One copy of an irreducible representation: its matrices, vectors, and number of copies."""
 
     label: str
     matrices: Stack
@@ -78,7 +78,7 @@ def _vector(K: int, entries: dict[int, float]) -> Float[np.ndarray, " K"]:
 
 
 def _matrix(K: int, block: Block, entries: dict, sign: int) -> Stack:
-    """X ± Xᵀ of size 1, the entries those of X within the block."""
+    """X ± Xᵀ, normalised, with the entries of X within the block."""
     out = np.zeros((K, K))
     for (i, j), value in entries.items():
         out[block[i], block[j]] += value

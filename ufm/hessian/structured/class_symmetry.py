@@ -1,4 +1,4 @@
-r"""The whole spectrum at a collapsed point that permutations of classes leave alone, for any K.
+r"""The complete spectrum at a collapsed point invariant under permutations of classes, for any K.
 
 Let a point of the K-column problem be unchanged, up to a rotation of the feature space, by every
 permutation within each of p blocks of classes: the origin and the simplex ETF (p = 1), an ETF of
@@ -11,9 +11,9 @@ both commute with those permutations Π, which act on the Hessian's directions a
     (A, B, c) ↦ (ΠAΠᵀ, ΠBΠᵀ, Πc).
 
 By Schur's lemma the Hessian is one small matrix for each irreducible representation, repeated by
-its dimension (`ufm.hessian.structured.class_representations`). One product with the Hessian for
-each vector of one copy is all that is computed: O(p² K³) operations. Directions outside the row
-space are in `ufm.hessian.structured.complement`, deviations of single features in
+its dimension (`ufm.hessian.structured.class_representations`). It takes one Hessian product for
+each vector of one copy: O(p² K³) operations. Directions outside the row space are in
+`ufm.hessian.structured.complement`, deviations of single features in
 `ufm.hessian.structured.collapsed`.
 """
 
@@ -43,18 +43,18 @@ from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Distances up to this part of a point's size are no breach of a symmetry.
+#: A symmetry may fail by this fraction of a point's norm.
 _ALIKE = 1e-6
-#: With more blocks than this there is little symmetry left to use.
+#: With more blocks than this, too little symmetry remains.
 _MOST_BLOCKS = 4
 
 
 class BlockPoint(NamedTuple):
-    """A point of the K-column problem, in d = K dimensions, that permutations within blocks keep.
+    """A point of the K-column problem, with d = K, invariant under permutations within blocks.
 
     W and H commute with the permutations, b is constant on blocks, and `rows` is the projection on
     the row space. `losses`, `gradient` and `hessian` are those of L at the first class of each
-    block. `moved` is the distance from the point that was given.
+    block. `moved` is the distance from the given point.
     """
 
     problem: Problem
@@ -71,7 +71,7 @@ class BlockPoint(NamedTuple):
 
 
 class Directions(NamedTuple):
-    """Orthonormal directions of one copy of a representation: of W, of H, and of b."""
+    """Orthonormal directions of one copy of a representation, in W, H and b."""
 
     W: Stack
     H: Stack
@@ -79,12 +79,12 @@ class Directions(NamedTuple):
 
 
 def class_symmetric_spectrum(problem: Problem, means: Params) -> Spectrum | None:
-    """All eigenvalues from W, b and √n_k h̄_k (d×K), or None where there is no such symmetry.
+    """All eigenvalues from W, b and √n_k h̄_k (d×K), or None if the point has no such symmetry.
 
-    None too for a custom loss, which may treat labels differently.
+    The result is None also for a custom loss, which may treat labels differently.
 
-    They are those of the nearest point that has it exactly; `residuals` include how far the Hessian
-    can move on the way.
+    The eigenvalues are those of the nearest point with exact symmetry; `residuals` include a bound
+    on the change of the Hessian between the two points.
     """
     small = reduced_problem(problem, problem.dim)
     blocks = alike_classes(small, means) if problem.loss.equivariant else []
@@ -113,7 +113,7 @@ def class_symmetric_spectrum(problem: Problem, means: Params) -> Spectrum | None
         problem=problem,
         gauge=orbit,
         method="class symmetry",
-        note=f"permutations within {len(point.blocks)} blocks of classes leave the point alone",
+        note=f"invariant under permutations within {len(point.blocks)} blocks of classes",
     )
 
 
@@ -121,7 +121,7 @@ def class_symmetric_spectrum(problem: Problem, means: Params) -> Spectrum | None
 
 
 def block_point(problem: Problem, means: Params, blocks: list[Block]) -> BlockPoint | None:
-    """The nearest such point of the K-column problem, None if it is not near."""
+    """The nearest such point of the K-column problem; None if it is too far."""
     W, H = np.asarray(means.W), np.asarray(means.H)
     logits = averaged(W @ H, blocks)
     balance = float(problem.lam_h / problem.lam_w) ** 0.25
@@ -152,7 +152,7 @@ def at_parameters(
     rank: int,
     blocks: list[Block],
 ) -> BlockPoint:
-    """The point with these parameters, and the derivatives of its losses."""
+    """Make the point with these parameters and the derivatives of its losses."""
     shown = np.array([block[0] for block in blocks])
     columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.column_weights)[shown])
     columns = columns if b is None else columns + b[:, None]
@@ -173,7 +173,7 @@ def at_parameters(
 
 
 def alike_classes(problem: Problem, means: Params) -> list[Block]:
-    """Blocks of classes that have the same inner products with themselves, bias and size."""
+    """Blocks of classes with equal inner products, bias and size."""
     W, H = np.asarray(means.W), np.asarray(means.H)
     samples = np.asarray(problem.column_weights)
     columns = [np.sum(W**2, axis=1), np.sum(H**2, axis=0), np.sum(W.T * H, axis=0)]
@@ -191,7 +191,7 @@ def alike_classes(problem: Problem, means: Params) -> list[Block]:
 
 
 def _distance(X: np.ndarray, Y: np.ndarray) -> float:
-    """min ‖XQ − Y‖ over Q with orthonormal rows, Y of no larger rank than X has columns."""
+    """The minimiser of ‖XQ − Y‖ over Q with orthonormal rows, for rank Y ≤ columns of X."""
     left, _, right = np.linalg.svd(X.T @ Y, full_matrices=False)
     return float(np.linalg.norm(X @ (left @ right) - Y))
 
@@ -204,15 +204,16 @@ def samples_of(point: BlockPoint) -> Float[np.ndarray, " K"]:
 
 
 def feature_gradient_of(point: BlockPoint) -> Matrix:
-    """G, the derivative of the loss part of f by the logits W Ĥ."""
+    """G, the derivative of the loss term with respect to the logits W Ĥ."""
     G = _over_classes(point, lambda i: np.tile(point.gradient[i][:, None], len(point.blocks[i])))
     return G * np.sqrt(samples_of(point)) / np.sum(samples_of(point))
 
 
 def _over_classes(point: BlockPoint, columns, operator=None) -> np.ndarray:
-    """Σ_k (operator of class k)(column k), the operators of a block those of its first class.
+    """Σ_k (operator of class k)(column k), with the operator of the first class in each block.
 
-    `columns(i)` are (…, K, n_i), and class k sees its own row and that of the first exchanged.
+    `columns(i)` are (…, K, n_i). For class k, its own row and that of the first class are
+    exchanged.
     """
     K = len(point.W)
     parts = []
@@ -231,7 +232,7 @@ def _over_classes(point: BlockPoint, columns, operator=None) -> np.ndarray:
 
 
 def _product(point: BlockPoint, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tuple:
-    """∇²f applied to each direction of a stack."""
+    """Apply ∇²f to each direction of a stack."""
     problem, samples = point.problem, samples_of(point)
     roots, total = np.sqrt(samples), np.sum(samples)
     q = (A @ point.H + point.W @ B) / roots + c[:, :, None]
@@ -247,7 +248,7 @@ def _product(point: BlockPoint, G: Matrix, A: Stack, B: Stack, c: Vectors) -> tu
 
 
 def directions(point: BlockPoint, of: Representation) -> Directions:
-    """One copy within the row space, as an orthonormal basis."""
+    """An orthonormal basis of one copy within the row space."""
     return Directions(
         orthonormal(of.matrices @ point.rows),
         orthonormal(point.rows @ of.matrices),
@@ -269,7 +270,7 @@ def hessian_form(point: BlockPoint, G: Matrix, along: Directions) -> Float[np.nd
 
 
 def orthonormal(matrices: Stack) -> Float[np.ndarray, "r K K"]:
-    """An orthonormal basis: projections of orthonormal ones, so that sizes are 0 or 1."""
+    """An orthonormal basis of projected orthonormal vectors, whose singular values are 0 or 1."""
     flat = matrices.reshape(len(matrices), int(np.prod(matrices.shape[1:])))
     sizes, vectors = np.linalg.eigh(flat @ flat.T)
     kept = vectors[:, sizes > 0.5] / np.sqrt(sizes[sizes > 0.5])
@@ -277,7 +278,7 @@ def orthonormal(matrices: Stack) -> Float[np.ndarray, "r K K"]:
 
 
 def deviation_eigenvalues(problem: Problem, point: BlockPoint) -> Iterator[tuple[np.ndarray, int]]:
-    """λ_H I + WᵀS_kW in the row space for each block, and how many deviations see it."""
+    """λ_H I + WᵀS_kW in the row space for each block, and its number of deviations."""
     sizes, vectors = np.linalg.eigh(point.rows)
     basis = point.W @ vectors[:, sizes > 0.5]
     for hessian, block in zip(point.hessian, point.blocks, strict=True):

@@ -1,8 +1,8 @@
-r"""The whole spectrum at a neural-collapse solution, for any K, d and n, in milliseconds.
+r"""The complete spectrum at a neural-collapse solution, for any K, d and n, in milliseconds.
 
-The point is W = CM, H̄ = MᵀD/√n with the scalars ρ, τ, b₀ of `ufm.collapse.symmetric_solution`;
-nothing with N, d or K rows is built. The parts, r the rank of the point,
-σ(G) = (|g|, …, |g|, |g₁|):
+The point is W = CM, H̄ = MᵀD/√n with the scalars ρ, τ, b₀ of `ufm.collapse.symmetric_solution`.
+No array with N, d or K rows is built. With r the rank of the point and
+σ(G) = (|g|, …, |g|, |g₁|), the parts are
 
 | eigenvalues | multiplicity |
 |---|---|
@@ -12,8 +12,8 @@ nothing with N, d or K rows is built. The parts, r the rank of the point,
 | deviations from class means: λ_H + s²χ₁, λ_H + s²χ₂ | K(n−1), K(n−1)(K−2) |
 | class means: the blocks of `ufm.hessian.structured.representations` | the dimensions there |
 
-χ₁, χ₂ are the eigenvalues of S_k on e_k − 1/K and on the rest of 1^⊥. Cross-entropy has at its
-minimum (K−1)(d−K+1) + (K−1)(K−2)/2 zeros, all of them rotations, and no negative eigenvalue.
+χ₁, χ₂ are the eigenvalues of S_k on e_k − 1/K and on the rest of 1^⊥. At its minimum cross-entropy
+has (K−1)(d−K+1) + (K−1)(K−2)/2 zeros, all from rotations, and no negative eigenvalue.
 
     >>> int(closed_form_spectrum(problem).multiplicities.sum()) == problem.num_parameters
     True
@@ -41,12 +41,12 @@ from ufm.losses import MSE, Loss
 from ufm.model.problem import Problem
 
 Scalar = Float[Array, ""]
-#: Where the point is: the global minimum; W = H = 0 with the best bias; the symmetric critical
-#: point with ρ > 0, which the focal loss keeps beyond the decay at which it ceases to be minimal.
+#: The possible points: the global minimum; W = H = 0 with its optimal bias; the symmetric critical
+#: point with ρ > 0, which for the focal loss exists even where it is not the global minimum.
 PLACES = ("minimum", "origin", "frame")
 
 
-#: Why there is no place "frame".
+#: Message if there is no point "frame".
 NO_FRAME = (
     "there is no symmetric critical point but the origin at this decay: lower lam_w or lam_h "
     "(collapse_threshold says how far)"
@@ -56,15 +56,15 @@ NO_FRAME = (
 def closed_form_spectrum(
     problem: Problem, at: str = "minimum", cluster_tol: float | None = None
 ) -> Spectrum:
-    """All eigenvalues at a place of a balanced problem: see `PLACES`.
+    """All eigenvalues at one of the points `PLACES` of a balanced problem.
 
-    Raises `ValueError` for imbalanced or weighted classes and custom losses, without decays, where
-    there is no frame, and where the dimension is too small for the point.
+    Raises `ValueError` for imbalanced or weighted classes, for custom losses, without decays, if
+    there is no frame, and if the dimension is too small for the point.
     """
     point = _symmetric_point(problem, at)
     if problem.dim < point.rank:
         raise ValueError(
-            f"the {at} has rank {point.rank}, which dim={problem.dim} has no room for: "
+            f"the {at} has rank {point.rank}, more than dim={problem.dim}: "
             f"set dim to {point.rank} or more"
         )
     classes = problem.num_classes
@@ -89,7 +89,7 @@ def closed_form_spectrum(
 
 
 def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
-    """Raises `ValueError` as `closed_form_spectrum` does."""
+    """Check the arguments. Raises `ValueError` as `closed_form_spectrum` does."""
     if at not in PLACES:
         raise ValueError(f"at must be one of {', '.join(PLACES)}, got {at!r}")
     if not supported(problem):
@@ -113,7 +113,7 @@ def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
     # ∇L = ζ e_k + ξ 1; the mean over samples, in the scaling of the class means.
     xi, zeta = float(gradient[1]), float(gradient[0] - gradient[1])
     g = zeta / (classes * n**0.5)
-    # Their rows sum to 0 exactly, which differences of rounded numbers do not.
+    # Rows sum to 0 exactly, which differences of rounded numbers would not.
     g1 = 0.0 if problem.loss.shift_invariant else g + xi / n**0.5
     return SymmetricPoint(
         num_classes=classes,
@@ -132,7 +132,7 @@ def _symmetric_point(problem: Problem, at: str) -> SymmetricPoint:
 
 
 def has_frame(problem: Problem) -> bool:
-    """Is there a place "frame" at this decay?"""
+    """Whether the point "frame" exists at this decay."""
     return not np.isnan(float(symmetric_frame(problem).rho))
 
 
@@ -150,7 +150,7 @@ def _scalars(problem: Problem, at: str) -> tuple[float, float, float]:
 def _derivatives(
     loss: Loss, rho: Scalar, tau: Scalar, level: Scalar, *, classes: int
 ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " K"]]:
-    """∇L at the logits of class 0, and the columns of ∇²L for the label and for another class."""
+    """∇L at the logits of class 0, and the columns of ∇²L of the label and of another class."""
     v = jnp.full(classes, (tau - rho) / classes + level).at[0].add(rho)
     units = jnp.eye(2, classes, dtype=v.dtype)
     first, other = (loss.hessian_product(v, 0, unit) for unit in units)
@@ -173,7 +173,7 @@ def _bias_at_origin(problem: Problem) -> float:
 
 
 def _gauge_residual(at: SymmetricPoint) -> float:
-    """√2 ‖∇f‖₂/σ_r: what rounding of ρ leaves of the gradient.
+    """√2 ‖∇f‖₂/σ_r, with the gradient that rounding of ρ leaves.
 
     See `ufm.hessian.symmetry_zeros`.
     """
@@ -186,7 +186,7 @@ def _gauge_residual(at: SymmetricPoint) -> float:
 
 
 def gram_matrices(problem: Problem, at: str) -> tuple[Float[np.ndarray, "rows rows"], float]:
-    """XXᵀ, X = [W; √n H̄ᵀ], and the bias at the closed form: what a point is up to a rotation."""
+    """XXᵀ, X = [W; √n H̄ᵀ], and the bias: they determine the point up to a rotation."""
     point = _symmetric_point(problem, at)
     K = problem.num_classes
     level = np.full((K, K), 1.0 / K)

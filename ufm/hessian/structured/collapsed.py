@@ -1,16 +1,16 @@
-r"""The whole spectrum at a collapsed point, at a cost that depends on neither n nor d.
+r"""The complete spectrum at a collapsed point, at a cost that depends on neither n nor d.
 
-Where the columns of each class coincide, the Hessian splits (N columns, n_k of class k, weights
-kept; see `ufm.model.class_means`):
+If the columns of each class coincide, the Hessian splits (N columns, n_k of class k, possibly
+weighted; see `ufm.model.class_means`):
 
-1. Deviations from the class means see the block D_k = λ_H I + WᵀS_kW of their own class, S_k the
-   Hessian of the loss over the number of samples: its eigenvalues, each ×(n_k − 1).
+1. Deviations from the class means: the eigenvalues of D_k = λ_H I + WᵀS_kW for each class, with
+   S_k the Hessian of the loss over the number of samples, each ×(n_k − 1).
 2. Class means: the Hessian of the K-column problem with features √n_k h̄_k.
 3. Dimensions outside the row space and the features: closed form
-   (`ufm.hessian.structured.complement`), so that 1 and 2 are taken in r = rank [W; Hᵀ] dimensions.
+   (`ufm.hessian.structured.complement`), so that 1 and 2 have only r = rank [W; Hᵀ] dimensions.
 
-What is left to a numerical method is a matrix of 2Kr + K rows. No other eigenvalue is computed
-twice, and multiplicities are exact: they are dimensions of the parts above.
+The numerical method sees only a matrix of 2Kr + K rows. Multiplicities are exact, because they are
+the dimensions of the parts above.
 """
 
 import dataclasses
@@ -32,17 +32,17 @@ from ufm.model.class_means import deviations, reduced_problem, to_class_means
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Features of a class that differ by more than this part of their size are not collapsed.
+#: Features of a class that differ by more than this fraction of their norm are not collapsed.
 COLLAPSED = 1e-6
-#: Extreme eigenvalues sought at either end where the class means have too many dimensions.
+#: Number of eigenvalues at each end if the class means have too many dimensions for LAPACK.
 _ENDS, _PRODUCTS = 6, 20_000
-#: Singular values of [W; Hᵀ] below this part of the largest are set to zero.
+#: Singular values of [W; Hᵀ] below this fraction of the largest are set to zero.
 _RANK_CUTOFF = 1e-9
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def collapse_deviation(problem: Problem, params: Params) -> float:
-    """‖H − class means‖_F / ‖H‖_F, 0 where H = 0."""
+    """‖H − class means‖_F / ‖H‖_F; 0 if H = 0."""
     size = float(np.linalg.norm(params.H))
     return float(np.linalg.norm(deviations(problem, params.H))) / size if size > 0 else 0.0
 
@@ -50,18 +50,18 @@ def collapse_deviation(problem: Problem, params: Params) -> float:
 def collapsed_spectrum(
     problem: Problem, params: Params, cluster_tol: float | None = None
 ) -> Spectrum:
-    """All eigenvalues at a point whose features are equal within classes, to 1e-6 of their size.
+    """All eigenvalues at a point whose features are equal within classes, to 1e-6 of their norm.
 
-    They are those of the nearest point that is exactly collapsed and of exact rank; `residuals`
-    include how far the Hessian can move on the way, by a bound on its third derivative. Raises
-    `ValueError` for a point that is not collapsed.
+    They are those of the nearest point that is exactly collapsed and of exact rank. `residuals`
+    include a bound on the change of the Hessian between the two points, by its third derivative.
+    Raises `ValueError` for a point that is not collapsed.
     """
     check_point(problem, params)
     deviation = collapse_deviation(problem, params)
     if deviation > COLLAPSED:
         raise ValueError(
             f"the point is not collapsed: features differ from their class means by "
-            f"{deviation:.1e} of their size (at most {COLLAPSED:.0e}). Use method='dense' or "
+            f"{deviation:.1e} of their norm (at most {COLLAPSED:.0e}). Use method='dense' or "
             "'lanczos', or inertia"
         )
     means, shift = nearest_means(problem, params)
@@ -70,7 +70,7 @@ def collapsed_spectrum(
 
 @np.errstate(over="ignore", invalid="ignore")
 def nearest_means(problem: Problem, params: Params) -> tuple[Params, float]:
-    """W, √n_k h̄_k (d×K) and b, and how far the Hessian can move on the way from the point."""
+    """W, √n_k h̄_k (d×K) and b, and a bound on the change of the Hessian from the given point."""
     moved = float(np.linalg.norm(deviations(problem, params.H)))
     shift = moved * float(hessian_lipschitz(problem, params)) if moved > 0 else 0.0
     return Params(params.W, to_class_means(problem, params.H), params.b), shift
@@ -84,18 +84,18 @@ def spectrum_of_means(
     *,
     reduce_rank: bool = True,
 ) -> Spectrum:
-    """The same from W, b and the scaled class means √n_k h̄_k (d×K): nothing of size N is built.
+    """Do the same from W, b and the scaled class means √n_k h̄_k (d×K), without arrays of size N.
 
-    `shift` is added to the residuals. `means` may have fewer than d dimensions, the others being
-    zero. Without `reduce_rank` they are taken in all dimensions that they have: one size, and one
-    compilation, for points of any rank.
+    `shift` is added to the residuals. `means` may have fewer than d dimensions; the others are
+    zero. Without `reduce_rank` all dimensions of `means` are kept, so that points of any rank have
+    one size and one compilation.
     """
     small = reduced_problem(problem, means.W.shape[1])
     orbit = gauge(problem, means, host_point(small, means).gradient())
     point, dropped = _in_row_space(means) if reduce_rank else (means, 0.0)
     if dropped > 0:
         shift += dropped * float(hessian_lipschitz(small, means))
-    # One dimension too many at the origin costs nothing: no problem has none.
+    # At least one dimension, even at the origin, because a problem needs one.
     narrow = reduced_problem(problem, point.W.shape[1])
     at = host_point(narrow, point)
     G = at.feature_gradient()
@@ -130,7 +130,7 @@ def spectrum_of_means(
 
 
 def _in_row_space(means: Params) -> tuple[Params, float]:
-    """The point in as many dimensions as it has rank, at least one, and the size of the rest."""
+    """The point in rank many dimensions, at least one, and the norm of the rest."""
     stacked = np.vstack([np.asarray(means.W), np.asarray(means.H).T])
     _, sizes, right = np.linalg.svd(stacked, full_matrices=False)
     rank = max(int(np.sum(sizes > _RANK_CUTOFF * sizes[0])), 1)
@@ -141,7 +141,7 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
 
 
 def _ends(problem: Problem, point: Params, shift: float) -> tuple[list[Part], bool]:
-    """The extreme eigenvalues of a matrix that is too large for LAPACK; did all converge?"""
+    """Extreme eigenvalues of a matrix too large for LAPACK, and whether all converged."""
     parts, converged = [], True
     for end in ("smallest", "largest"):
         pairs = extremal_eigenpairs(

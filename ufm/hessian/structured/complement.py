@@ -1,17 +1,17 @@
 r"""Eigenvalues of the directions outside the row space, in closed form at any point.
 
-Let r be the rank of [W; Hᵀ] and a ∈ R^d orthogonal to the rows of W and to the features. On
-A = u aᵀ, B = a vᵀ the logits do not move to first order, so there
+Let r be the rank of [W; Hᵀ] and a ∈ R^d orthogonal to the rows of W and to the features. Along
+A = u aᵀ, B = a vᵀ the logits do not change to first order, so
 
     ΔᵀHΔ = 2 uᵀG v + λ_W ‖u‖² + λ_H ‖v‖²,
 
-decoupled from everything else. With σ_j the singular values of G the eigenvalues are
+decoupled from all other directions. With σ_j the singular values of G the eigenvalues are
 
     (λ_W+λ_H)/2 ± √(((λ_W−λ_H)/2)² + σ_j²)   each ×(d−r), j = 1..K,    λ_H ×(N−K)(d−r),
 
 and the rest of the spectrum is that of the same point in r dimensions. (For critical points: Zhou
-et al., 2022, whose escape direction is the pair of a σ_j > μ. That the point need not be critical
-follows from the terms above alone.)
+et al., 2022, whose escape direction belongs to the pair of a σ_j > μ. The formula above shows that
+the point need not be critical.)
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def complement_pairs(
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Both roots for every σ, the smaller from the product of the roots, λ_W λ_H − σ².
 
-    At a minimum σ = μ, where the difference of the two terms would leave only its rounding.
+    At a minimum σ = μ, where the difference of the two terms would consist of rounding errors.
     """
     upper = (lam_w + lam_h) / 2 + np.hypot((lam_w - lam_h) / 2, sizes)
     mu = np.sqrt(lam_w) * np.sqrt(lam_h)

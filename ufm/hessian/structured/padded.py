@@ -1,6 +1,6 @@
-"""The whole spectrum at a point that is zero beyond its first dimensions, from those alone.
+"""The complete spectrum at a point that is zero beyond its first dimensions.
 
-The point need not be collapsed, nor critical: dimensions that neither W nor the features use
+The point need not be collapsed or critical: dimensions in which W and the features are zero
 decouple (`ufm.hessian.structured.complement`).
 """
 
@@ -16,7 +16,7 @@ from ufm.model.problem import Problem
 
 
 def padded_spectrum(problem: Problem, small: Problem, point: Params) -> Spectrum:
-    """All eigenvalues of ∇²f of `problem` at a point of `small`, the same in fewer dimensions."""
+    """All eigenvalues of ∇²f for `problem` at a point of `small`, which has fewer dimensions."""
     values = np.linalg.eigvalsh(dense_hessian(small, point))
     at = host_point(small, point)
     sizes = np.linalg.svd(at.feature_gradient(), compute_uv=False)

@@ -7,7 +7,7 @@ now), relabelling the classes maps (A, B, c) to (ΠAΠᵀ, ΠBΠᵀ, Πc) and le
 
 unchanged, with S_k = (1/K)(αI + βe_ke_kᵀ + γ(e_k1ᵀ + 1e_kᵀ) + δ11ᵀ) and G = gP + g₁J. By Schur's
 lemma Q is one small block for each irreducible representation, repeated by its dimension. With
-unit vectors v ⟂ 1, orthonormal bases of the K×K matrices are, representative by representative,
+unit vectors v ⟂ 1, the representations on K×K matrices have the orthonormal bases
 
     trivial              P/√(K−1), J
     standard             1vᵀ/√K, v1ᵀ/√K, P diag(v) P/ν        ν = √((K−2)/K); K−1 times
@@ -22,10 +22,10 @@ of diag(q) and l those of 1ᵀq,
     standard:  m = (1/√K, 1/√K, ν),  l = (√K, 0, 0)           else m = l = 0.
 
 ⟨G, AB⟩ couples P–P by g, J–J by g₁; 1vᵀ–v1ᵀ by g₁, v1ᵀ–1vᵀ by g, the third pair by g; the
-symmetric pair by g, the skew one by −g. Directions of the feature space in which the point is zero
-(J if s₁ = 0, P if s = 0) belong to `ufm.hessian.structured.complement` and are left out. (The
-blocks of a simplex ETF, s₁ = 0, with shift-invariant losses are those of Zhou et al., 2022, made
-explicit.)
+symmetric pair by g, the skew pair by −g. Directions of the feature space in which the point is zero
+(J if s₁ = 0, P if s = 0) belong to `ufm.hessian.structured.complement` and are omitted. (The blocks
+of a simplex ETF, s₁ = 0, with shift-invariant losses are an explicit form of those of Zhou et al.,
+2022.)
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class LossHessian(NamedTuple):
 
 
 class SymmetricPoint(NamedTuple):
-    """What the blocks depend on; see the module. s, t, s₁, t₁ in the scaling √n H̄ = MᵀD."""
+    """The scalars of the blocks (see the module); s, t, s₁, t₁ have the scaling √n H̄ = MᵀD."""
 
     num_classes: int
     per_class: int
@@ -141,7 +141,7 @@ def _form(at, maps, diagonal, sums, couplings, of_w, of_h, present) -> Float[np.
 
 
 def deviation_blocks(at: SymmetricPoint) -> list[Block]:
-    """λ_H I + CᵀS_kC/n, on span{P e_k, 1} and on the rest; each for K(n−1) deviations."""
+    """λ_H I + CᵀS_kC/n on span{P e_k, 1} and on its complement; each for K(n−1) deviations."""
     K, n = at.num_classes, at.per_class
     alpha, beta, gamma, delta = at.loss
     share = 1.0 - 1.0 / K

@@ -1,8 +1,9 @@
 """A certificate as a folder that checks itself: JSON, arrays, and a NumPy script.
 
-`certificate.json` has the problem, the claims and what was assumed; `arrays.npz` the point, the
-escape direction of a strict saddle, and the nearest minimiser; `verify.py` recomputes every claim
-from the two with NumPy alone, sharing no code with this library. It is the file of that name here.
+`certificate.json` has the problem, the claims and the assumptions. `arrays.npz` has the point, the
+escape direction of a strict saddle, and the nearest minimiser. `verify.py` recomputes every claim
+from these two files with NumPy alone, and shares no code with this library. It is a copy of the
+file of that name in this package.
 
     write_dossier(examine(load_classifier("last_layer.npz")), "last_layer.certificate")
 """

@@ -1,4 +1,4 @@
-"""Write the folder: whole or not at all."""
+"""Write the folder of a certificate whole or not at all."""
 
 import dataclasses
 import hashlib
@@ -23,13 +23,13 @@ from ufm.last_layer.examine import Examination
 from ufm.losses import loss_spec
 
 _FORMAT = 1
-#: What a certificate's folder holds, and nothing else.
+#: The files of a certificate's folder.
 _FILES = ("arrays.npz", "certificate.json", "verify.py")
-#: Beyond it the focal loss is lost in rounding.
+#: Beyond this, rounding dominates the focal loss.
 _LARGEST_GAMMA = 1e4
-#: Products of smaller decays underflow, and rounding errors of them have no bounds.
+#: Products of smaller decays underflow, so that their rounding errors have no bounds.
 _SMALLEST_DECAY = 1e-150
-#: Claims that verify.py wants to be numbers, and what they are of.
+#: Claims that verify.py requires to be numbers, with their descriptions.
 _FINITE = {
     "value": "f",
     "grad_norm": "the norm of the gradient",
@@ -45,20 +45,20 @@ def write_dossier(
 ) -> dict[str, Any]:
     """Write certificate.json, arrays.npz and verify.py, which checks them with NumPy alone.
 
-    The folder is made beside its final place and renamed, so that it is there whole or not at all;
-    an older certificate there is replaced.
+    The folder is written under another name and renamed, so that it appears whole or not at all.
+    An older certificate there is replaced.
 
     Args:
         examination: From `examine`, in float64.
-        folder: Where to write.
-        source: Facts about the layer that are recorded as they are.
+        folder: The folder to write.
+        source: Facts about the layer, which are recorded unchanged.
 
     Returns:
-        What certificate.json says.
+        The content of certificate.json.
 
     Raises:
-        ValueError: The loss is a custom one, the precision is single, the folder holds something
-            else, or it cannot be written.
+        ValueError: The loss is a custom loss, the precision is single, or the folder has other
+            contents or cannot be written.
     """
     path = Path(folder)
     check_target(path)
@@ -83,24 +83,24 @@ def write_dossier(
 
 
 def check_target(folder: str | os.PathLike[str]) -> None:
-    """Raise `ValueError` where a certificate cannot be written: before anything is computed."""
+    """Raise `ValueError` if a certificate cannot be written, before anything is computed."""
     path = Path(folder)
     if path.exists():
         foreign = not path.is_dir() or set(os.listdir(path)) - set(_FILES)
         if foreign:
-            raise ValueError(f"{path} exists and is no certificate of ufm: choose another `out`")
+            raise ValueError(f"{path} exists and is not a certificate of ufm: choose another `out`")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:
-        # Asking os.access would not know of read-only file systems.
+        # os.access does not detect read-only file systems.
         os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above))
     except OSError as error:
         raise unwritable(path, error) from None
 
 
 def dossier(examination: Examination) -> dict[str, Any]:
-    """What certificate.json says but for the arrays' digest; NaN and infinity are null in it.
+    """The content of certificate.json without the arrays' digest, with null for NaN and infinity.
 
-    Raises `ValueError` for what verify.py could not check: a custom loss, single precision,
+    Raises `ValueError` if verify.py could not check it: for a custom loss, single precision,
     weighted columns, and numbers that overflow or underflow.
     """
     layer, certificate = examination.layer, examination.certificate
@@ -151,7 +151,7 @@ def dossier(examination: Examination) -> dict[str, Any]:
 
 
 def _check_written(examination: Examination) -> None:
-    """Raise `ValueError` for numbers that a certificate cannot hold."""
+    """Raise `ValueError` for numbers that a certificate cannot represent."""
     layer, certificate = examination.layer, examination.certificate
     problem, params = layer.problem, layer.params
     arrays = [x for x in (certificate.value, params.W, params.H, params.b) if x is not None]
@@ -161,7 +161,9 @@ def _check_written(examination: Examination) -> None:
             "as_classifier, which takes arrays to float64 exactly"
         )
     if problem.column_weights is not None:
-        raise ValueError("a certificate needs samples: repeat the columns that have weights")
+        raise ValueError(
+            "a certificate needs unweighted samples: repeat the columns that have weights"
+        )
     gamma = float(getattr(problem.loss, "gamma", 0.0))
     if gamma > _LARGEST_GAMMA:
         raise ValueError(f"gamma is {gamma:g}: a certificate holds no more than {_LARGEST_GAMMA:g}")
@@ -190,10 +192,10 @@ def _arrays(examination: Examination) -> dict[str, np.ndarray]:
         arrays |= {"escape_W": direction.W, "escape_H": direction.H}
     if examination.nearest is not None:
         minimiser = examination.nearest.params
-        # The features of a class are equal: one column of each says all.
+        # The features of a class are equal, so that one column of each is enough.
         firsts = np.unique(labels, return_index=True)[1]
         arrays |= {"minimum_W": minimiser.W, "minimum_H": minimiser.H[:, firsts]}
-        # The nearest one may be shifted by a number so large that nothing is left of b*.
+        # The nearest one may be shifted by a number so large that rounding erases b*.
         arrays["minimum_b"] = examination.minimum.bias
     return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 

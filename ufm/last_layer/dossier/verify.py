@@ -1,34 +1,35 @@
 r"""Check the certificate in this folder again, with NumPy alone:
 
     python verify.py            the folder that holds this script
-    python verify.py FOLDER     another one: use a verify.py that you trust
+    python verify.py FOLDER     another folder: use a verify.py that you trust
 
-certificate.json claims what a point (W, H, b) of the unconstrained feature model is; arrays.npz
-holds the point. The model has K classes, N samples with labels y_i, features of dimension d, and
+certificate.json makes claims about a point (W, H, b) of the unconstrained feature model; arrays.npz
+has the point. The model has K classes, N samples with labels y_i, features of dimension d, and
 
     f(W, H, b) = g(V) + lam_w/2 |W|^2 + lam_h/2 |H|^2 + lam_b/2 |b|^2,
     V = W H + b 1',     g(V) = (1/N) sum_i L(v_i, y_i),
 
 with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h).
 
-What proves that a point is a global minimum is a lower bound that f reaches. By convex duality
-every K x N matrix Gamma with largest singular value at most mu gives one,
+A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
+Gamma with largest singular value at most mu gives a lower bound,
 
-    f >= -g*(Gamma) - |Gamma 1|^2 / (2 lam_b)      at every point (W, H, b),
+    f >= -g*(Gamma) - |Gamma 1|^2 / (2 lam_b)      at every point (W, H, b).
 
-and for the focal loss with balanced classes f >= min_s phi(s) + c s does (`focal_bound`). What f
-exceeds the bound by is the gap. It is a proof, whoever computed the point and by whatever means.
+For the focal loss with balanced classes, f >= min_s phi(s) + c s is one (`focal_bound`). The gap is
+f minus the lower bound. It proves that f exceeds its minimum by at most the gap, no matter how the
+point was computed.
 
-The script goes in four steps:
+The script has four steps:
 
-    1. Form      every number, text and array has the type, shape and range that it must have.
-    2. Model     f, its gradient and curvature are computed from the arrays, with their rounding.
-    3. Bounds    a number that f never falls below is computed from the arrays.
-    4. Checks    everything claimed is held against that: one check, one function, one line.
+1. Form      check that every number, text and array has the required type, shape and range.
+2. Model     compute f, its gradient and its curvature from the arrays, with rounding errors.
+3. Bounds    compute a lower bound on f from the arrays.
+4. Checks    compare every claim with these numbers: one check, one function, one line.
 
-A line begins with "ok", "FAILED", or "not checkable" for what cannot be decided here. The exit code
-is 1 if anything failed, else 0. What only words say is not checked: reason, notes, source,
-environment, minimum_geometry and minimum_reason; nor is `order`, which refers to another file.
+A line begins with "ok", "FAILED", or "not checkable" if the claim cannot be decided here. The exit
+code is 1 if a check failed, else 0. Texts are not checked: reason, notes, source, environment,
+minimum_geometry and minimum_reason. Nor is `order`, which refers to another file.
 """
 
 import functools
@@ -48,14 +49,14 @@ import numpy as np
 
 # The distance from 1 to the next larger number.
 EPS = 2.0**-52
-# Squares of smaller numbers underflow. Such a number cannot be told from zero.
+# Squares of smaller numbers underflow, so that such a number counts as zero.
 SMALLEST = 1e-150
 
-# Beyond it the focal loss is lost in rounding.
+# Beyond this, rounding dominates the focal loss.
 LARGEST_GAMMA = 1e4
 
 # A gap counts as closed up to min(RELATIVE depth, max(OF_VALUE f, LEAST f(0))), or up to tol depth
-# where the user gave a tolerance. The depth is max(f(0) - f, LEAST_DEPTH f(0)), f at the point.
+# if the user gave a tolerance. The depth is max(f(0) - f, LEAST_DEPTH f(0)), with f at the point.
 RELATIVE = 1e-6
 OF_VALUE = 1e-3
 LEAST = 1e-15
@@ -70,7 +71,7 @@ CRITICAL = 1e-6
 
 
 class Refused(Exception):
-    """Something in the folder does not have the form of a certificate."""
+    """A file in the folder does not have the form of a certificate."""
 
 
 def demand(holds, complaint):
@@ -102,7 +103,7 @@ KEYS = (
     "arrays_sha256",
 )
 PROBLEM_KEYS = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
-# Claims that are always a number >= 0, and those that are one or null.
+# Claims that are always a number >= 0, and claims that are such a number or null.
 NUMBERS = ("value", "tol", "grad_norm", "critical_tol", "dual_norm", "threshold")
 METRICS = ("nc1", "nc2", "nc3", "nc4", "within_between_ratio")
 NUMBERS_OR_NULL = (*METRICS, "minimum", "distance", "relative_distance")
@@ -143,7 +144,7 @@ class Problem:
 
     @property
     def labels(self):
-        """Samples are ordered by class."""
+        """The label of every sample; samples are ordered by class."""
         return np.repeat(np.arange(self.classes), self.counts)
 
     @property
@@ -152,7 +153,7 @@ class Problem:
 
 
 def read_json(path):
-    """certificate.json, where no key may come twice and nothing may be NaN or infinite."""
+    """Read certificate.json; no key may occur twice, and no number may be NaN or infinite."""
 
     def unique(pairs):
         keys = [key for key, _ in pairs]
@@ -160,7 +161,7 @@ def read_json(path):
         return dict(pairs)
 
     def not_a_number(text):
-        raise Refused(f"certificate.json has {text}, which is no number")
+        raise Refused(f"certificate.json has {text}, which is not a number")
 
     text = path.read_text(encoding="utf-8")
     return json.loads(text, object_pairs_hook=unique, parse_constant=not_a_number)
@@ -170,11 +171,11 @@ def check_keys(name, value, keys):
     demand(isinstance(value, dict), f"{name} is not an object")
     missing, unknown = sorted(set(keys) - set(value)), sorted(set(value) - set(keys))
     demand(not missing, f"{name} lacks {', '.join(missing)}")
-    demand(not unknown, f"{name} has what no certificate has: {', '.join(unknown)}")
+    demand(not unknown, f"{name} has unknown fields: {', '.join(unknown)}")
 
 
 def number(name, value, least=None):
-    """A finite number, not a truth value, not below `least`."""
+    """Check that a value is a finite number of at least `least`, and not a truth value."""
     kind = isinstance(value, (int, float)) and not isinstance(value, bool)
     demand(kind, f"{name} is not a number")
     demand(abs(value) <= sys.float_info.max, f"{name} is not a finite number")
@@ -189,14 +190,14 @@ def whole(name, value):
 
 
 def decay(name, value):
-    """0 or a number large enough that products of two such numbers do not underflow."""
+    """Check that a value is 0, or so large that products of two such values do not underflow."""
     size = number(name, value, 0.0)
     demand(size == 0.0 or size >= SMALLEST, f"{name} is positive and below {SMALLEST}")
     return size
 
 
 def loss_numbers(text):
-    """Name and numbers of a loss: ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET."""
+    """Read the name and numbers of a loss: ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET."""
     demand(isinstance(text, str), "loss is not a text")
     name, _, rest = text.partition(":")
     given = rest.split(",") if rest else []
@@ -208,7 +209,7 @@ def loss_numbers(text):
         raise Refused("a number of the loss is not a number") from None
     demand([repr(value) for value in values] == given, "loss is not in its canonical form")
     fields = {"ce": (), "ls": ("alpha",), "fl": ("gamma",), "mse": ("scale", "target")}
-    demand(name in fields, "loss is none of ce, ls, fl and mse")
+    demand(name in fields, "loss is not one of ce, ls, fl and mse")
     demand(len(values) == len(fields[name]), f"loss has {len(values)} numbers")
     numbers = {"alpha": 0.0, "gamma": 0.0, "scale": 1.0, "target": 1.0}
     numbers.update(zip(fields[name], values, strict=True))
@@ -237,7 +238,7 @@ def read_problem(given):
 
 
 def check_words(told):
-    """What is not checked further has at least the type that it must have."""
+    """Check the types of the fields that are not checked further."""
     for name in ("reason", "minimum_geometry", "minimum_reason", "arrays_sha256"):
         demand(isinstance(told[name], str), f"{name} is not a text")
     for name in ("environment", "source"):
@@ -250,10 +251,10 @@ def check_words(told):
 
 
 def check_claims(claims):
-    """Types and ranges of the claims. What goes together is there together."""
+    """Check the types and ranges of the claims, and that related claims occur together."""
     check_keys("claims", claims, CLAIM_KEYS)
     verdict = claims["verdict"]
-    demand(isinstance(verdict, str) and verdict in VERDICTS, "verdict is none that there is")
+    demand(isinstance(verdict, str) and verdict in VERDICTS, "verdict is unknown")
     for name in NUMBERS:
         number(name, claims[name], 0.0)
     for name in NUMBERS_OR_NULL:
@@ -263,11 +264,11 @@ def check_claims(claims):
         if claims[name] is not None:
             number(name, claims[name])
     if claims["nc4"] is not None:
-        demand(claims["nc4"] <= 1, "nc4 is a share and exceeds 1")
+        demand(claims["nc4"] <= 1, "nc4 is a fraction and exceeds 1")
     known = [claims[name] is not None for name in ("lower_bound", "gap")]
-    demand(known[0] == known[1], "lower_bound and gap are not there together")
+    demand(known[0] == known[1], "one of lower_bound and gap is missing")
     known = [claims[name] is not None for name in ("minimum", "distance")]
-    demand(known[0] == known[1], "minimum and distance are not there together")
+    demand(known[0] == known[1], "one of minimum and distance is missing")
     demand(known[0] or claims["relative_distance"] is None, "relative_distance without minimum")
     if verdict == "STRICT_SADDLE":
         bend = number("escape_curvature", claims["escape_curvature"])
@@ -277,7 +278,7 @@ def check_claims(claims):
 
 
 def check_told(told):
-    """The form of certificate.json."""
+    """Check the form of certificate.json."""
     check_keys("certificate.json", told, KEYS)
     demand(told["format"] == 1 and type(told["format"]) is int, "format is not 1")
     demand(isinstance(told["lam_h_inferred"], bool), "lam_h_inferred is not true or false")
@@ -290,7 +291,7 @@ def check_told(told):
 
 
 def shapes_of_arrays(problem, claims):
-    """Every array that must be there, and its shape. No other may be there."""
+    """The required arrays and their shapes. Other arrays are refused."""
     K, d, N = problem.classes, problem.dim, problem.samples
     shapes = {"labels": (N,), "order": (N,), "W": (K, d), "H": (d, N)}
     if problem.has_bias:
@@ -305,7 +306,7 @@ def shapes_of_arrays(problem, claims):
 
 
 def read_arrays(content, shapes):
-    """The arrays: each once, none besides, with real float64 numbers that are finite."""
+    """Read the arrays: each once, no others, with finite float64 numbers."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
@@ -313,8 +314,8 @@ def read_arrays(content, shapes):
         present = {name[:-4] for name in names if name.endswith(".npy")}
         missing, unknown = sorted(set(shapes) - present), sorted(present - set(shapes))
         demand(not missing, f"arrays.npz lacks {', '.join(missing)}")
-        demand(not unknown, f"arrays.npz has what this certificate needs not: {', '.join(unknown)}")
-        demand(len(names) == len(shapes), "arrays.npz has what is not an array")
+        demand(not unknown, f"arrays.npz has superfluous arrays: {', '.join(unknown)}")
+        demand(len(names) == len(shapes), "arrays.npz has a member that is not an array")
         for name, shape in shapes.items():
             stored = io.BytesIO(archive.read(name + ".npy"))
             array = np.lib.format.read_array(stored, allow_pickle=False)
@@ -324,7 +325,7 @@ def read_arrays(content, shapes):
 
 
 def real(name, array):
-    """float64 of either byte order."""
+    """Check for float64 of either byte order."""
     double = array.dtype.kind == "f" and array.dtype.itemsize == 8
     demand(double, f"{name} has dtype {array.dtype}, not float64")
     demand(np.all(np.isfinite(array)), f"{name} has entries that are not finite")
@@ -337,18 +338,18 @@ def whole_numbers(name, array):
 
 
 def check_labels(problem, arrays):
-    """Labels are ordered by class, as many of each as class_counts says; order is one."""
+    """Check that labels are ordered by class with the numbers of class_counts; check order."""
     ordered = np.array_equal(arrays["labels"], problem.labels)
-    demand(ordered, "labels are not those of class_counts, ordered by class")
+    demand(ordered, "labels do not match class_counts, ordered by class")
     once = np.array_equal(np.sort(arrays["order"]), np.arange(problem.samples))
-    demand(once, "order is not an order of the samples")
+    demand(once, "order is not a permutation of the samples")
 
 
 # Step 2: the model -------------------------------------------------------------------------------
 
 
 def total(terms):
-    """The sum of all entries, exact but for one rounding at the end."""
+    """The sum of all entries, exact except for one rounding at the end."""
     try:
         return math.fsum(np.asarray(terms).ravel().tolist())
     except OverflowError:
@@ -360,7 +361,7 @@ def mean(terms):
 
 
 def length(x):
-    """Root of the sum of squares, where squares would overflow or underflow too."""
+    """Root of the sum of squares, without overflow or underflow of squares."""
     x = np.asarray(x)
     largest = float(np.max(np.abs(x), initial=0.0))
     if largest == math.inf:
@@ -377,7 +378,7 @@ def columns(x):
 
 @dataclass(frozen=True)
 class Losses:
-    """L(v_i, y_i) for all samples at once, its derivatives, and what rounding does to them."""
+    """L(v_i, y_i) for all samples at once, its derivatives, and their rounding errors."""
 
     # (N,) and (K, N): L and its gradient.
     value: np.ndarray
@@ -412,7 +413,7 @@ def softmax_losses(problem, V, sizes):
     """L = (1 - p_y)^gamma (-log p_y), or cross-entropy against smoothed labels.
 
     Everything is written in t, the log-odds against the label: u = 1 - p_y = 1 / (1 + exp(-t)) and
-    ell = -log p_y = log(1 + exp(t)). So nothing is lost where p_y is close to 0 or 1.
+    ell = -log p_y = log(1 + exp(t)). No digits are lost if p_y is close to 0 or 1.
     """
     (K, N), on_label = V.shape, problem.onehot
     gamma, share = problem.gamma, problem.alpha / K
@@ -471,7 +472,7 @@ def derivative_bounds(problem):
 
 @dataclass(frozen=True)
 class Point:
-    """A point (W, H, b), f and its gradient there, and how far rounding may have moved them."""
+    """A point (W, H, b), f and its gradient there, and bounds on their rounding errors."""
 
     W: np.ndarray
     H: np.ndarray
@@ -487,7 +488,7 @@ class Point:
     dual_norm: float
     left: np.ndarray
     right: np.ndarray
-    # Bounds on rounding errors: of f here, of f where sums are added up term by term, of Gamma, of
+    # Bounds on rounding errors: of f here, of f if sums are added up term by term, of Gamma, of
     # the gradient.
     rounding: float
     long_rounding: float
@@ -496,7 +497,7 @@ class Point:
 
 
 def evaluate(problem, W, H, b):
-    """What the checks need to know of a point."""
+    """Compute the quantities of a point that the checks need."""
     shift = np.zeros(problem.classes) if b is None else b
     lam_b = problem.lam_b or 0.0
     V = W @ H + shift[:, None]
@@ -537,9 +538,9 @@ def evaluate(problem, W, H, b):
 
 
 def value_rounding(problem, losses, sizes, penalty):
-    """Two bounds on the error of f: with the exact sums of this script, and with any others.
+    """Two bounds on the error of f: for the exact sums of this script, and for any other sums.
 
-    A sum of m terms is in error by no more than m EPS times the sum of their absolute values.
+    The error of a sum of m terms is at most m EPS times the sum of their absolute values.
     """
     K, d, N = problem.classes, problem.dim, problem.samples
     second, _ = derivative_bounds(problem)
@@ -553,7 +554,7 @@ def value_rounding(problem, losses, sizes, penalty):
 
 
 def gradient_rounding(problem, W, H, b, gamma, gamma_noise):
-    """Estimated error of |grad f|: below it the size of a gradient means nothing."""
+    """Estimated error of |grad f|, below which the norm of a gradient is meaningless."""
     factors = length(W) + length(H)
     terms = length(gamma) * factors + problem.lam_w * length(W) + problem.lam_h * length(H)
     reach = factors
@@ -576,9 +577,9 @@ def curvature(problem, point, dW, dH):
 
 
 def theory_direction(problem, point):
-    """The direction in which f falls at a critical point with |Gamma|_2 > mu and rank W < d.
+    """The unit descent direction at a critical point with |Gamma|_2 > mu and rank W < d.
 
-    It leaves the row space of W and has length 1 (Zhou et al., 2022).
+    It leaves the row space of W (Zhou et al., 2022).
     """
     outside = np.linalg.svd(point.W)[2][-1]
     balance = (problem.lam_h / problem.lam_w) ** 0.25
@@ -595,9 +596,9 @@ def third_derivative_bound(problem, point):
 
 
 def is_descent(problem, point, bend, noise):
-    """Is this curvature negative, at the exact critical point nearby as well?
+    """Whether this curvature is negative, also at the exact critical point nearby.
 
-    That is so if it exceeds its rounding error, and is too large for the gradient that is left.
+    This holds if it exceeds its rounding error, and is too large to result from the gradient.
     """
     remaining = 16.0 * point.grad_norm * third_derivative_bound(problem, point)
     return bend < -noise and bend * bend > remaining
@@ -608,10 +609,10 @@ def is_descent(problem, point, bend, noise):
 
 @dataclass(frozen=True)
 class Bound:
-    """A number that f never falls below.
+    """A lower bound on f.
 
-    All rounding has been taken off `lower`: `rounding` says how much. `long_rounding` is what a
-    program has to take off that adds up term by term, as the writer of a certificate may.
+    Rounding errors have been subtracted from `lower`; `rounding` is their size. `long_rounding` is
+    their size for a program that sums term by term, as the writer of a certificate may.
     """
 
     lower: float
@@ -623,7 +624,7 @@ NO_BOUND = Bound(-math.inf, math.inf, math.inf)
 
 
 def lower_bound(problem, point):
-    """The best bound that is known from this point."""
+    """The best known bound from this point."""
     if not problem.mu > 0:
         return NO_BOUND
     if problem.loss == "fl":
@@ -632,16 +633,16 @@ def lower_bound(problem, point):
     plain = dual_bound(problem, point, point.gamma, centred=False)
     if not problem.has_bias:
         return plain
-    # Row sums of 0 make the bias drop out.
+    # With row sums of 0 the bias term vanishes.
     centred = point.gamma - point.gamma.mean(axis=1, keepdims=True)
     return max(plain, dual_bound(problem, point, centred, centred=True), key=lambda b: b.lower)
 
 
 def dual_bound(problem, point, gamma, centred):
-    """-g*(theta Gamma) - what the bias gains - rounding, theta = min(1, mu / |Gamma|_2)."""
+    """-g*(theta Gamma) - bias term - rounding, with theta = min(1, mu / |Gamma|_2)."""
     K, N = problem.classes, problem.samples
     norm = float(np.linalg.svd(gamma, compute_uv=False)[0])
-    # Errors of the decomposition, and of the differences that centring takes.
+    # Errors of the decomposition, and of the differences in centring.
     spectral_error = (K + 64) * EPS * length(point.gamma)
     if problem.loss != "mse":
         spectral_error += length(distance_to_sums_of_zero(gamma))
@@ -661,7 +662,7 @@ def dual_bound(problem, point, gamma, centred):
         reach = (point.value + point.rounding) / problem.mu
         clipped = 2.0 * length(outside) / N * reach + mean(outside) * (1.0 + math.log(K))
     rounding = point.rounding + (K + 32) * EPS * errors + clipped
-    # Others may have to allow for another Gamma, from the same point in another order of sums.
+    # Another program may have to allow for a Gamma from the same point with another order of sums.
     share = min(1.0, (spectral_error + 8.0 * point.gamma_noise) / largest)
     inner = abs(total(gamma * point.V)) + point.value
     longer = point.long_rounding + (N + K + 32) * EPS * errors + clipped + share * inner
@@ -672,12 +673,12 @@ def dual_bound(problem, point, gamma, centred):
 
 
 def distance_to_sums_of_zero(gamma):
-    """How far each column is from one with sum 0, as the conjugate of a softmax loss needs it."""
+    """The distance of each column from a column of sum 0, which a softmax conjugate needs."""
     return np.abs(gamma.sum(axis=0)) + len(gamma) * EPS * np.abs(gamma).sum(axis=0)
 
 
 def squared_conjugate(problem, dual):
-    """g*, the sizes that its rounding is relative to, and how far outside its domain dual is.
+    """g*, the sizes of its terms for the rounding error, and the distance of dual from its domain.
 
     L*(g) = sum_j g_j^2 / (2 weight_j) + target g_y, finite everywhere.
     """
@@ -692,7 +693,7 @@ def squared_conjugate(problem, dual):
 def softmax_conjugate(problem, dual):
     """The same for cross-entropy with any targets: L*(g) = sum_j p_j log p_j, p = g + targets.
 
-    p has to lie on the simplex; rounding may leave it below 0. None where it is farther outside.
+    p must lie on the simplex, up to rounding errors below 0. None if it is farther outside.
     """
     targets = (1.0 - problem.alpha) * problem.onehot + problem.alpha / problem.classes
     p = dual + targets
@@ -705,16 +706,16 @@ def softmax_conjugate(problem, dual):
 
 
 def row_sum_errors(point):
-    """How far each row sum of Gamma, as computed, may be from that of the Gamma it stands for."""
+    """Bound the error of each computed row sum of Gamma."""
     K, N = point.gamma.shape
     return (N + K + 64) * EPS * np.abs(point.gamma).sum(axis=1)
 
 
 def bias_gain(problem, point, theta, dual, centred):
-    """What the best bias gains from the row sums of theta Gamma, at most, with the rounding in it.
+    """Bound the bias term of the row sums of theta Gamma, and the rounding error in it.
 
     Centring makes the row sums 0 up to rounding, which is still charged: `dual` is N theta Gamma
-    after it. The third number is the rounding for whoever has to allow for another Gamma.
+    after it. The third number is the rounding error for a program that allows for another Gamma.
     """
     if not problem.has_bias:
         return 0.0, 0.0, 0.0
@@ -728,10 +729,10 @@ def bias_gain(problem, point, theta, dual, centred):
             return size * size / (2.0 * problem.lam_b)
         if not np.any(r):
             return 0.0
-        # A free bias gains at most half of |r|_1 times the range that an optimal one can have.
+        # The term of a free bias is at most half of |r|_1 times the range of an optimal bias.
         by_range = 0.5 * theta * total(r) * bias_range(problem, point)
-        # Where r is rounding, a dual point with row sums of exactly 0 is no farther than r away.
-        # Going there costs no more than the slope of g*, and needs no bound on the bias.
+        # If r is a rounding error, a dual point with row sums of exactly 0 is within distance r.
+        # Moving there costs at most the slope of g*, and needs no bound on the bias.
         by_slope = theta * total(r) * conjugate_slope(problem, dual, r) if centred else math.inf
         return min(by_range, by_slope)
 
@@ -742,7 +743,7 @@ def bias_gain(problem, point, theta, dual, centred):
 
 
 def conjugate_slope(problem, dual, r):
-    """A bound on the entries of the gradient of L* within r of dual; inf outside its domain."""
+    """Bound the entries of the gradient of L* within r of dual; inf outside its domain."""
     if problem.loss == "mse":
         weight = np.where(problem.onehot > 0, problem.scale, 1.0)
         return float(np.max((np.abs(dual) + r[:, None]) / weight)) + problem.target
@@ -752,7 +753,7 @@ def conjugate_slope(problem, dual, r):
 
 
 def bias_range(problem, point):
-    """A bound on the range of an optimal bias without decay."""
+    """Bound the range of an optimal bias without decay."""
     if problem.loss == "mse":
         return math.inf
     smallest, value = min(problem.counts), point.value + point.rounding
@@ -761,9 +762,9 @@ def bias_range(problem, point):
 
 
 def focal_bound(problem, point):
-    """The focal loss, balanced: a bound that is the same from every point."""
+    """The bound for the focal loss with balanced classes, the same from every point."""
     lower, rounding = least_margin_value(problem)
-    # The writer may charge its own relative to 1, where f is much smaller.
+    # The writer may charge rounding relative to 1, even if f is much smaller.
     longer = rounding + point.long_rounding + 128 * EPS * (1.0 + abs(lower))
     rounding += point.rounding
     return Bound(lower - rounding, rounding, longer)
@@ -771,13 +772,13 @@ def focal_bound(problem, point):
 
 @functools.lru_cache
 def least_margin_value(problem):
-    """f >= min_s phi(s) + m(s), phi the loss at equal margins s; and the rounding error of that.
+    """f >= min_s phi(s) + m(s), with phi the loss at equal margins s; and its rounding error.
 
     Without a bias m(s) = c |s|, c = mu sqrt(n) (K - 1). With one, for every nu in [0, c],
 
         m(s) = min_delta  c |s - delta| + nu delta + a delta^2,     a = lam_b (K - 1)^2 / (2 K).
 
-    The nu with the largest bound is looked for, and the bound proven for that one.
+    The nu with the largest bound is searched for, and the bound is proven for that nu.
     """
     K = problem.classes
     c = problem.mu * math.sqrt(problem.counts[0]) * (K - 1)
@@ -791,7 +792,7 @@ def least_margin_value(problem):
         MarginProblem(problem, c, a, nu, start) for nu, start in starts.items() if start > -1e4
     ]
     highest = max(candidate.least_node for candidate in candidates)
-    # Between nodes the sum may be lower than at the least one, by less than this.
+    # Between nodes the sum may be lower than at the lowest node, by less than this.
     room = 0.02 * (1.0 + problem.gamma)
     finalists = [found for found in candidates if found.least_node >= highest - room]
     return max(finalists, key=lambda found: found.guess).proven_minimum()
@@ -812,7 +813,7 @@ def margin_slope(problem, s):
 
 
 def left_end(problem, c, a, nu):
-    """A number left of which phi + m decreases."""
+    """A number below which phi + m decreases."""
     if a is None:
         return 0.0
     if nu <= 1.0:
@@ -820,12 +821,12 @@ def left_end(problem, c, a, nu):
         grid = np.linspace(-60.0, 60.0, 24001)
         steep = grid[margin_slope(problem, grid) >= 1.0]
         return min(0.0, float(steep.max(initial=-60.0)))
-    # Left of this number the slope of m is -c.
+    # Below this number the slope of m is -c.
     return -(c + nu) / (2.0 * a) if a > 0 else -math.inf
 
 
 class MarginProblem:
-    """min_s phi(s) + m(s) for one nu, over [start, end], outside of which it cannot lie."""
+    """min_s phi(s) + m(s) for one nu, over an interval [start, end] that contains the minimiser."""
 
     def __init__(self, problem, c, a, nu, start):
         self.problem, self.c, self.a, self.nu, self.start = problem, c, a, nu, start
@@ -850,7 +851,7 @@ class MarginProblem:
         return self.c * np.abs(s - delta) + self.nu * delta + self.a * delta**2
 
     def least_m(self, low, high):
-        """min of m, which is convex, over [low, high]."""
+        """The minimum of the convex function m over [low, high]."""
         if self.a is None:
             return self.m(np.clip(0.0, low, high))
         vertex = -self.nu / (2.0 * self.a) if self.a > 0 else -math.inf
@@ -861,7 +862,7 @@ class MarginProblem:
 
     @functools.cached_property
     def argmin(self):
-        """Where the least value lies, between the nodes around the least node: by thirds."""
+        """Locate the minimum between the nodes around the lowest node, by ternary search."""
         i = self.least
         low, high = self.nodes[max(i - 1, 0)], self.nodes[min(i + 1, len(self.nodes) - 1)]
         for _ in range(90):
@@ -871,14 +872,14 @@ class MarginProblem:
 
     @functools.cached_property
     def guess(self):
-        """The least value found."""
+        """The lowest value found."""
         return min(float(self.value(self.argmin)), self.least_node)
 
     def proven_minimum(self):
-        """A number below the minimum, and the rounding error of it.
+        """A lower bound on the minimum, and its rounding error.
 
-        phi decreases: on [s, t] the sum is at least phi(t) + min m. Intervals on which that exceeds
-        a value found cannot hold the minimum, and are dropped; the others are halved.
+        phi decreases, so that on [s, t] the sum is at least phi(t) + min m. Intervals on which this
+        exceeds a value found cannot contain the minimum, and are dropped; the others are halved.
         """
         low, high = self.nodes[:-1], self.nodes[1:]
         upper, lower = self.guess, -math.inf
@@ -903,7 +904,7 @@ def loss_at_origin(problem):
 
 
 def tolerance(problem, relative, value):
-    """The gap that counts as closed: `relative` times the depth, or the rule if it is None."""
+    """The largest closed gap: `relative` times the depth, or the default rule if it is None."""
     origin = loss_at_origin(problem)
     depth = max(origin - value, LEAST_DEPTH * origin)
     if relative is not None:
@@ -922,7 +923,7 @@ def judge(holds, name, text):
 
 
 def compare(name, own, claimed, absolute, relative=0.0):
-    """Is the claimed number the one computed here? None claims that there is none."""
+    """Compare a claimed number with the one computed here; None claims that there is none."""
     text = f"claimed {claimed}, recomputed {own:.12g}"
     if not math.isfinite(own):
         return judge(claimed is None, name, text)
@@ -933,7 +934,7 @@ def compare(name, own, claimed, absolute, relative=0.0):
 
 @dataclass(frozen=True)
 class Case:
-    """All that the checks look at: what is told, and what was computed from the arrays."""
+    """The input of the checks: the claims, and the quantities computed from the arrays."""
 
     told: dict
     claims: dict
@@ -941,23 +942,23 @@ class Case:
     arrays: dict
     point: Point
     bound: Bound
-    # The stored minimiser as a point, and the bound from there; None where there is none.
+    # The stored minimiser as a point, and the bound from there; None if there is none.
     minimiser: Point | None
     minimiser_bound: Bound
 
     @property
     def gap(self):
-        """f at the point is above its minimum by no more than this: proven here."""
+        """The proven upper bound on f at the point minus its minimum."""
         return self.point.value - self.bound.lower
 
     @property
     def settled(self):
-        """Would whoever wrote this, with more rounding to allow for, have closed the gap too?"""
+        """Whether the writer, who must allow for more rounding, would have closed the gap too."""
         return self.gap + 4.0 * self.bound.long_rounding <= 0.999 * self.claims["tol"]
 
 
 def check_lam_h(case):
-    """An inferred decay of the features is lam_w |W|^2 / |H|^2."""
+    """Check that an inferred decay of the features is lam_w |W|^2 / |H|^2."""
     if not case.told["lam_h_inferred"]:
         return None
     sizes = length(case.point.W), length(case.point.H)
@@ -986,26 +987,27 @@ def check_dual_norm(case):
 
 
 def check_lower_bound(case):
-    """A bound that is not proven here may not be claimed."""
+    """Check that the claimed bound is not above the one proven here."""
     claimed, own = case.claims["lower_bound"], case.bound
     text = f"claimed {claimed}, proven here {own.lower:.12g}"
     if claimed is None:
         return judge(True, "lower bound", text)
-    # For the focal loss a minimum is searched for by both, here in a million intervals at most.
+    # For the focal loss both programs search for a minimum, this one in at most a million
+    # intervals.
     accuracy = 1e-9 if case.problem.loss == "fl" else 1e-12
     slack = own.rounding + own.long_rounding + accuracy * abs(own.lower)
     return judge(claimed <= own.lower + slack, "lower bound", text)
 
 
 def check_contradiction(case):
-    """A bound above f would refute the mathematics, this script, or the form of the problem."""
+    """Check that the bound is not above f, which would refute the mathematics or this script."""
     lower = max(case.bound.lower, case.minimiser_bound.lower)
     holds = lower <= case.point.value + case.point.rounding
     return judge(holds, "bounds below f", f"f exceeds the best by {case.point.value - lower:.3g}")
 
 
 def check_gap(case):
-    """The claimed gap is the claimed f minus the claimed bound."""
+    """Check that the claimed gap is the claimed f minus the claimed bound."""
     value, lower, gap = (case.claims[name] for name in ("value", "lower_bound", "gap"))
     if lower is None:
         return judge(gap is None, "gap", "none claimed")
@@ -1014,7 +1016,7 @@ def check_gap(case):
 
 
 def check_rounding(case):
-    """The rounding error allowed for is no more than a program can need."""
+    """Check that the claimed rounding error is not more than a program can need."""
     claimed, needed = case.told["rounding"], case.bound.long_rounding
     text = f"claimed {claimed}, up to {needed:.3g} expected"
     if claimed is None:
@@ -1023,7 +1025,7 @@ def check_rounding(case):
 
 
 def check_tolerance(case):
-    """The tolerance of the gap is the one that the rule gives, neither laxer nor stricter."""
+    """Check that the tolerance of the gap follows from the rule, neither laxer nor stricter."""
     relative, point = case.told["tol"], case.point
     rule = tolerance(case.problem, relative, point.value)
     allowed = (point.rounding + point.long_rounding) * (RELATIVE if relative is None else relative)
@@ -1031,7 +1033,7 @@ def check_tolerance(case):
 
 
 def check_critical_tolerance(case):
-    """So is the tolerance of the gradient, which may be raised to its rounding error."""
+    """Check the tolerance of the gradient, which may be raised to its rounding error."""
     claimed, point = case.claims["critical_tol"], case.point
     rule = CRITICAL * case.problem.mu * max(point.size, 1.0)
     most = max(rule, 8.0 * point.grad_noise)
@@ -1056,7 +1058,7 @@ def check_escape_curvature(case):
 
 
 def check_verdict(case):
-    """The verdict is what the numbers computed here allow to say."""
+    """Check the verdict against the numbers computed here."""
     verdict = case.claims["verdict"]
     allowed, finding = VERDICT_CHECKS[verdict](case)
     text = f"{verdict}: {finding}"
@@ -1067,7 +1069,7 @@ def check_verdict(case):
 
 
 def global_minimum(case):
-    """The gap is closed: up to rounding, of which no more than the tolerance itself is forgiven."""
+    """Check that the gap is closed, up to rounding of at most the tolerance itself."""
     tol = case.claims["tol"]
     slack = min(case.bound.rounding, tol)
     closed = case.claims["gap"] is not None and case.claims["gap"] <= tol
@@ -1076,7 +1078,7 @@ def global_minimum(case):
 
 
 def strict_saddle(case):
-    """The gradient vanishes up to its tolerance, and f falls along the stored direction."""
+    """Check that the gradient is within its tolerance, and f falls along the stored direction."""
     step = case.arrays["escape_W"], case.arrays["escape_H"]
     bend, noise = curvature(case.problem, case.point, *step)
     falls = is_descent(case.problem, case.point, 1.001 * bend, noise)
@@ -1084,13 +1086,13 @@ def strict_saddle(case):
 
 
 def not_critical(case):
-    """The gradient is above its tolerance, and the gap is open."""
+    """Check that the gradient is above its tolerance, and the gap is open."""
     steep = case.point.grad_norm > 0.999 * case.claims["critical_tol"] - case.point.grad_noise
     return steep and not case.settled, f"{criticality(case)}; gap up to {case.gap:.3g}"
 
 
 def open_question(case):
-    """The gradient vanishes, the gap is open, and f does not fall where theory says it would."""
+    """Check that the gradient vanishes, the gap is open, and f does not fall as theory predicts."""
     text = f"{criticality(case)}; gap up to {case.gap:.3g}"
     if not is_critical(case) or case.settled:
         return False, text
@@ -1098,17 +1100,17 @@ def open_question(case):
         return True, text
     bend, noise = curvature(case.problem, case.point, *theory_direction(case.problem, case.point))
     falls = is_descent(case.problem, case.point, 0.5 * bend, 1e3 * noise)
-    return not falls, f"{text}; curvature {bend:.3g} where theory expects the least"
+    return not falls, f"{text}; curvature {bend:.3g} along the direction of theory"
 
 
 def local_minimum(case):
-    """As far as it can be checked: an open question, with decay."""
+    """Check what can be checked of an undecided point: the gap is open."""
     allowed, text = open_question(case)
     return allowed and case.problem.mu > 0, text
 
 
 def minimum_on_convex_region(case):
-    """As far as it can be checked: all samples lie where the focal loss is convex."""
+    """Check what can be checked: all samples lie where the focal loss is convex."""
     allowed, text = open_question(case)
     inside = case.problem.mu > 0 and case.problem.loss == "fl" and in_convex_region(case)
     return allowed and inside, f"{text}; {'' if inside else 'not '}all samples where L is convex"
@@ -1142,7 +1144,7 @@ def in_convex_region(case):
 
 @dataclass(frozen=True)
 class Means:
-    """Class means about the global mean, and how blurred rounding makes them."""
+    """Class means minus the global mean, and the relative rounding error of their differences."""
 
     features: np.ndarray
     centred: np.ndarray
@@ -1153,7 +1155,7 @@ class Means:
 
 
 def class_means(case):
-    """NC metrics do not depend on the scale of H: entries are divided by the largest."""
+    """Divide H by its largest entry; NC metrics do not depend on the scale."""
     problem, H = case.problem, case.point.H
     largest = float(np.abs(H).max())
     h = H / largest if largest > 0 else H
@@ -1172,7 +1174,7 @@ def class_means(case):
 
 
 def metric(case, name, own, blur):
-    """A metric, where rounding of relative size `blur` leaves anything of it."""
+    """Compare a metric, unless rounding of relative size `blur` dominates it."""
     claimed = case.claims[name]
     if blur > 0.1 and math.isfinite(own):
         return Line("not checkable", name, f"claimed {claimed}, lost in rounding")
@@ -1180,7 +1182,7 @@ def metric(case, name, own, blur):
 
 
 def distinctness(means):
-    """Do class means differ? 0: no, and nothing is defined; else how blurred the difference is."""
+    """The relative rounding error of differences of class means; 0 if class means do not differ."""
     spread = length(means.centred)
     return spread > means.noise, means.noise / max(spread, SMALLEST)
 
@@ -1194,7 +1196,7 @@ def check_nc1(case):
     cut = EPS * max(case.problem.dim, case.problem.classes) * means.spreads[0]
     used = spreads > cut
     if distinct and np.any((spreads > 0.01 * cut) & (spreads < 100.0 * cut)):
-        return Line("not checkable", "nc1", "class means of a rank that rounding leaves open")
+        return Line("not checkable", "nc1", "rounding leaves the rank of the class means open")
     if not distinct or not used.any():
         return metric(case, "nc1", math.nan, blur)
     along = np.sum((directions[:, used].T @ means.deviations) ** 2, axis=1)
@@ -1203,26 +1205,26 @@ def check_nc1(case):
 
 
 def angle(problem, gram):
-    """How far a Gram matrix is from that of a simplex frame, both of norm 1."""
+    """The distance of a Gram matrix from that of a simplex frame, both of norm 1."""
     size, K = length(gram), problem.classes
     target = (np.eye(K) - 1.0 / K) / math.sqrt(K - 1.0)
     return length(gram / size - target) if size > 0 else math.nan
 
 
 def scaled(W):
-    """W over its largest entry: products of its entries neither overflow nor underflow."""
+    """Divide W by its largest entry, so that products of entries neither overflow nor underflow."""
     largest = float(np.abs(W).max())
     return W / largest if largest > 0 else W
 
 
 def check_nc2(case):
-    """The classifier against a simplex frame."""
+    """Compare the classifier with a simplex frame."""
     W = scaled(case.point.W)
     return metric(case, "nc2", angle(case.problem, W @ W.T), 0.0)
 
 
 def check_nc3(case):
-    """Classifier times class means against a simplex frame."""
+    """Compare classifier times class means with a simplex frame."""
     means, W = class_means(case), scaled(case.point.W)
     distinct, blur = distinctness(means)
     product = W @ means.centred
@@ -1234,7 +1236,7 @@ def check_nc3(case):
 
 
 def check_nc4(case):
-    """Share of samples whose largest logit is not that of the nearest class mean, up to ties."""
+    """The fraction of samples whose largest logit is not that of the nearest class mean."""
     means, V = class_means(case), case.point.V
     distinct, blur = distinctness(means)
     if not distinct:
@@ -1249,12 +1251,12 @@ def check_nc4(case):
     tied = np.diff(np.sort(V, axis=0)[-2:], axis=0)[0] <= 1e-9 * sizes.max(axis=0) + SMALLEST
     ties = float(np.mean(close | tied))
     if np.all(tied) and case.claims["nc4"] is None:
-        return judge(True, "nc4", "none claimed, no sample has a largest logit")
+        return judge(True, "nc4", "none claimed; no sample has a largest logit")
     return compare("nc4", share, case.claims["nc4"], 1e-9 + ties)
 
 
 def check_ratio(case):
-    """Variance within classes over variance between them."""
+    """Check the variance within classes over the variance between them."""
     means = class_means(case)
     distinct, blur = distinctness(means)
     if not distinct:
@@ -1273,7 +1275,7 @@ def check_minimum_value(case):
 
 
 def check_minimum_is_global(case):
-    """The gap of the stored minimiser is closed as well."""
+    """Check that the gap of the stored minimiser is closed too."""
     star, bound = case.minimiser, case.minimiser_bound
     if star is None:
         return None
@@ -1287,7 +1289,7 @@ def check_minimum_is_global(case):
 
 
 def check_distance(case):
-    """How far the point is from the nearest rotation of the minimiser."""
+    """Check the distance of the point from the nearest rotation of the minimiser."""
     if case.minimiser is None:
         return None
     distance = distance_to_rotations(case)
@@ -1296,7 +1298,7 @@ def check_distance(case):
 
 
 def check_relative_distance(case):
-    """The same over |(W*, H*)|, undefined where the minimiser is the origin."""
+    """Check the distance over |(W*, H*)|, undefined if the minimiser is the origin."""
     star, claimed = case.minimiser, case.claims["relative_distance"]
     if star is None:
         return None
@@ -1310,7 +1312,7 @@ def check_relative_distance(case):
 def distance_to_rotations(case):
     """min over rotations and reflections Q of |(W - W* Q, H - Q' H*, b - b*)| (Schoenemann, 1966).
 
-    Where f does not change with a common shift of the bias, that is chosen best too.
+    If f is invariant under a common shift of the bias, the shift is optimised too.
     """
     x, star = case.point, case.minimiser
     left, _, right = np.linalg.svd(x.W.T @ star.W + x.H @ star.H.T)
@@ -1352,7 +1354,7 @@ CHECKS = (
 
 
 def read(folder):
-    """The form of the folder, and what the checks look at. Raises Refused."""
+    """Check the form of the folder and make the input of the checks. Raises Refused."""
     told = read_json(folder / "certificate.json")
     check_told(told)
     claims, problem = told["claims"], read_problem(told["problem"])
@@ -1364,7 +1366,7 @@ def read(folder):
     point = evaluate(problem, arrays["W"], arrays["H"], arrays.get("b"))
     minimiser, minimiser_bound = None, NO_BOUND
     if claims["minimum"] is not None:
-        # Features of a class are equal there, and stored once.
+        # The minimiser's features are equal within classes, and stored once for each.
         H = arrays["minimum_H"][:, problem.labels]
         minimiser = evaluate(problem, arrays["minimum_W"], H, arrays.get("minimum_b"))
         minimiser_bound = lower_bound(problem, minimiser)
@@ -1381,10 +1383,10 @@ def read(folder):
 
 
 def attempt(name, step, *arguments):
-    """What a step returns, or the line that says that it could not be done.
+    """Return the result of a step, or a line that says why it failed.
 
-    Whatever a certificate makes of it is a failure. NaN cannot come out of a step, and what
-    overflows is infinite, which no check takes for a number.
+    Any exception that a certificate causes is a failure. A step cannot return NaN, and an overflow
+    becomes infinity, which no check accepts as a number.
     """
     try:
         with np.errstate(invalid="raise", divide="raise", over="ignore", under="ignore"):
@@ -1396,7 +1398,7 @@ def attempt(name, step, *arguments):
 
 
 def check(folder):
-    """All lines for a folder."""
+    """Make all lines for a folder."""
     case = attempt("form", read, folder)
     if isinstance(case, Line):
         return [case]
@@ -1411,7 +1413,8 @@ def main(arguments):
     folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
     lines = check(folder)
     for outcome, name, text in lines:
-        # ASCII and cut: a forged text can neither imitate a line nor change the screen.
+        # ASCII and truncated, so that a forged text can neither imitate a line nor change the
+        # screen.
         print(f"{outcome:14} {name:18} {ascii(text)[1:-1][:200]}")
     outcomes = [line.outcome for line in lines]
     failed, unknown = outcomes.count("FAILED"), outcomes.count("not checkable")

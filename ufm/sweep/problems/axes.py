@@ -1,4 +1,4 @@
-"""The values of every field of a sweep's file, whatever they were given as."""
+"""The values of every field of a sweep's file, from values, lists and ranges."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ class Times:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """The values of one field; `path` is how the file calls it."""
+    """The values of one field; `path` is its name in the file."""
 
     path: str
     values: tuple[Any, ...]
@@ -35,7 +35,7 @@ class Axis:
 def loss_axes(config: SweepConfig, position: int) -> list[Axis]:
     """One entry of `loss`: a loss, or the name of a family and then its hyperparameters.
 
-    Raises `ValueError`, naming the entry, for text that is no loss.
+    Raises `ValueError`, naming the entry, for an unknown loss.
     """
     entry, path = config.loss[position], f"loss[{position}]"
     if isinstance(entry, str):
@@ -67,7 +67,7 @@ def axis(
     config: SweepConfig, path: str, given: Any, *, whole: bool = False, relative: bool = False
 ) -> Axis:
     """One field of a sweep over problems."""
-    # Where ranges advance together, a value may stand beside another one each time.
+    # If ranges advance together, a value may be repeated beside different others.
     seed, once = first_seed("start.seed", config.start.seed), config.combine == "product"
     if isinstance(given, Range) and given.times is not None and relative:
         plain = msgspec.structs.replace(given, times=None)
@@ -78,10 +78,10 @@ def axis(
 def listed(
     path: str, given: Any, seed: int, *, whole: bool = False, once: bool = True
 ) -> list[Any]:
-    """The values of a field given as one value, a list or a `Range`; random ones by the seed.
+    """The values of a field given as one value, a list or a `Range`; the seed draws random ones.
 
-    With `once` every value counts once: of whole numbers made of spaced ones the distinct ones are
-    kept, and a value that is written twice is refused. Raises `ValueError`, naming the field.
+    With `once` every value counts once: duplicates of rounded spaced numbers are dropped, and a
+    value that is written twice is refused. Raises `ValueError`, naming the field.
     """
     if isinstance(given, list):
         values = list(given)
@@ -101,7 +101,7 @@ def listed(
     if once:
         for value, count in Counter(values).items():
             if count > 1:
-                raise ValueError(f"{path}: {value} is there {_times(count)}: give every value once")
+                raise ValueError(f"{path}: {value} occurs {_times(count)}: give every value once")
     return values
 
 
@@ -116,9 +116,9 @@ def _whole(path: str, value: int | float, rounded: bool) -> int:
 
 
 def first_seed(path: str, given: int | list[int] | Range) -> int:
-    """What random ranges are drawn with: the first of the seeds, 0 where they are a range.
+    """The seed of random ranges: the first of the seeds, or 0 if the seeds are a range.
 
-    Raises `ValueError` for no seed.
+    Raises `ValueError` for an invalid seed.
     """
     if isinstance(given, Range):
         return 0

@@ -1,10 +1,10 @@
-"""One cell: solve, certify, measure.
+"""Run one cell: solve, certify, measure.
 
-On a CPU every number comes from the program of a single instance. So a cell has the same bits
-alone, in any batch and in any process, on one type of processor, one version and one number of
+On a CPU every number comes from the program of a single instance. A cell therefore has the same
+bits alone, in any batch and in any process, for one type of processor, version and number of
 threads. On an accelerator, which one instance does not fill, a fixed number of cells is solved in
-lock step: each has the same bits whatever the others are. What depends on the problem only, its
-minimum and collapse threshold, is computed once for all starts of a problem.
+lock step, and the bits of a cell do not depend on the others. The minimum and collapse threshold
+depend only on the problem, and are computed once for all its starts.
 
     record = run_cell(cells[7])
     record.row["verdict"], record.row["gap"]
@@ -39,15 +39,15 @@ from ufm.sweep.problems.config import KeepTable
 from ufm.sweep.problems.grid import Cell
 from ufm.sweep.record import Record
 
-#: Cells that an accelerator solves in lock step.
+#: Number of cells that an accelerator solves in lock step.
 _LANES = 64
-#: Dimensions up to which a spectrum that has no structure is computed: a tenth of a second.
+#: Largest dimension in which an unstructured spectrum is computed: a tenth of a second.
 _DENSE = 500
 
 
 @always_compiled()
 def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
-    """The run of a cell. It never raises for a run that falls short: the row says so."""
+    """Run a cell. A run that falls short raises no error: its row says so."""
     problem = cell.spec.problem()
     start = init_params(problem, cell_key(cell), cell.scale)
     clock = Clock()
@@ -59,9 +59,9 @@ def run_cell(cell: Cell, keep: KeepTable | None = None) -> Record:
 
 @always_compiled()
 def run_in_lock_step(cells: Sequence[Cell], keep: KeepTable, lanes: int) -> list[Record]:
-    """The runs of up to `lanes` cells of one program and one `max_steps`.
+    """Run up to `lanes` cells of one program and one `max_steps`.
 
-    Empty lanes repeat the last cell. The time of a cell is its share.
+    Empty lanes repeat the last cell. The time of a cell is its share of the total.
     """
     full = [*cells, *[cells[-1]] * (lanes - len(cells))]
     problems = [cell.spec.problem() for cell in full]
@@ -109,14 +109,14 @@ def _record(
 
 @dataclasses.dataclass(frozen=True)
 class Solving:
-    """What a sweep over problems does with its cells."""
+    """The work of a sweep over problems on its cells."""
 
     keep: KeepTable
     lock_step: int | None = None
 
     @property
     def lanes(self) -> int:
-        """Cells solved together: one on a CPU, whose cores take one each."""
+        """Number of cells solved together: one on a CPU, where each core takes one."""
         if self.lock_step is not None:
             return self.lock_step
         return 1 if jax.default_backend() == "cpu" else _LANES
@@ -126,13 +126,13 @@ class Solving:
         compile_for(cell, self.keep, self.lanes)
 
     def seconds(self, cell: Cell) -> float:
-        """The time of the cell."""
+        """Measure the time of the cell."""
         clock = Clock()
         self.run([cell])
         return clock.seconds()
 
     def run(self, cells: Sequence[Cell]) -> list[Record]:
-        """The runs of up to `lanes` cells of one program."""
+        """Run up to `lanes` cells of one program."""
         if self.lanes == 1:
             return [run_cell(cell, self.keep) for cell in cells]
         together: dict[int, list[Cell]] = {}
@@ -149,7 +149,7 @@ def cell_key(cell: Cell) -> Any:
 
 @always_compiled()
 def compile_for(cell: Cell, keep: KeepTable | None = None, lanes: int = 1) -> None:
-    """Compile all that the cell's program needs, by a run without steps."""
+    """Compile all programs of the cell, by a run without steps."""
     idle, nothing = dataclasses.replace(cell, max_steps=0), KeepTable(history=False)
     if lanes == 1:
         run_cell(idle, nothing)
@@ -213,7 +213,7 @@ def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def facts(spec: ProblemSpec) -> tuple[GlobalMinimum, float]:
-    """The minimum of a problem and its collapse threshold (NaN where none is known)."""
+    """The minimum of a problem and its collapse threshold (NaN if unknown)."""
     problem = spec.problem()
     threshold = float(collapse_threshold(problem).mu) if supported(problem) else math.nan
     return global_minimum(problem), threshold
@@ -222,7 +222,7 @@ def facts(spec: ProblemSpec) -> tuple[GlobalMinimum, float]:
 def _sizes(problem: Problem, point: Params) -> dict[str, float]:
     """Norms, and ρ: the mean margin K/(K−1) mean_i e_{y_i}ᵀ P W h_i, which is ρ* at the minimum.
 
-    By einsum: what BLAS adds up in which order depends on its threads.
+    They use einsum, because BLAS's order of sums depends on its threads.
     """
     W, H = np.asarray(point.W), np.asarray(point.H)
     own = (W - W.mean(axis=0))[problem.labels]
@@ -245,10 +245,10 @@ def _history(solution: Solution) -> dict[str, np.ndarray]:
 
 
 def _spectrum(problem: Problem, point: Params) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-    """Counts of signs, and the eigenvalues that were found with their multiplicities.
+    """Numbers of eigenvalues by sign, and the listed eigenvalues with their multiplicities.
 
-    Of collapsed points, which are K columns, and of small problems: elsewhere it would cost many
-    times the run.
+    They are computed for collapsed points, which have K columns, and for small problems. Otherwise
+    they would cost many times as much as the run.
     """
     small = problem.num_parameters <= _DENSE
     try:

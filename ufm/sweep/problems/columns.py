@@ -1,10 +1,10 @@
-"""The table of a sweep over problems: what is known of every cell."""
+"""The columns of the table of a sweep over problems."""
 
 from ufm.losses import HYPERPARAMETERS
 
 #: Column → kind, see `ufm.sweep.record`.
 COLUMNS: dict[str, str] = {
-    # what was run
+    # the run
     "cell": "integer",
     "loss": "text",
     "family": "text",
@@ -22,7 +22,7 @@ COLUMNS: dict[str, str] = {
     "start_scale": "real",
     "seed": "integer",
     "start": "integer",
-    # how it ended
+    # its result
     "status": "text",
     "verdict": "text",
     "reason": "text",
@@ -48,7 +48,7 @@ COLUMNS: dict[str, str] = {
     "negative": "integer",
     "zero": "integer",
     "positive": "integer",
-    # what theory says of the problem
+    # the theory for the problem
     "minimum": "real",
     "minimum_exact": "integer",
     "kind": "text",

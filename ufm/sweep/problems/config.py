@@ -19,10 +19,10 @@ r"""The TOML file of a sweep: any field may be one value, a list, or a range.
     count = 10                          # random starts of each problem
     seed = 0
 
-`spacing` is "linear" unless it is "log", or at random "uniform" or "log_uniform"; whole numbers are
-the nearest ones. `times = "threshold"` makes
-numbers multiples of the decay at which the problem's minimum collapses (`collapse_threshold`):
-λ_W = x μ_c and λ_H = y μ_c have μ/μ_c = √(xy). Losses may also be listed in short:
+`spacing` is "linear" (the default), "log", or for random numbers "uniform" or "log_uniform". For
+whole numbers the values are rounded. `times = "threshold"` makes numbers multiples of the collapse
+threshold μ_c (`collapse_threshold`): λ_W = x μ_c and λ_H = y μ_c have μ/μ_c = √(xy). Losses may
+also be listed in short form:
 loss = ["ce", "ls:0.1", "fl:3", "mse"].
 """
 
@@ -36,7 +36,7 @@ import numpy as np
 from ufm._support import settings
 from ufm.losses import FAMILIES
 
-#: Of one range.
+#: Most numbers of one range.
 MAX_NUMBERS = 1_000_000
 
 
@@ -59,7 +59,7 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
             self._check_ends()
             return
         if any(x is not None for x in (self.start, self.stop, self.num, self.spacing)):
-            raise ValueError("a range has either values or from, to, num and spacing")
+            raise ValueError("a range has either values, or from, to, num and spacing")
         if not self.values:
             raise ValueError("values needs at least one number")
 
@@ -90,11 +90,11 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
 
     @property
     def is_rounded(self) -> bool:
-        """May whole numbers be made of these by rounding? Not where somebody wrote them out."""
+        """Whether the numbers may be rounded to whole numbers; not if they are written out."""
         return self.values is None
 
     def numbers(self, seed: Any) -> list[float]:
-        """The numbers in order; random ones depend on the seed alone."""
+        """The numbers in order; random ones depend only on the seed."""
         if self.values is not None:
             return list(self.values)
         assert self.start is not None  # as checked when it was made
@@ -109,7 +109,7 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
         numbers = [math.exp(x) if log else x for x in places.tolist()]
         if self._random:
             return numbers
-        # The ends, and what lies between, as people write them: 0.3, not 0.30000000000000004.
+        # Round as people write numbers: 0.3, not 0.30000000000000004.
         inner = [float(f"{x:.12g}") for x in numbers[1:-1]]
         return [self.start, *inner, self.stop][: self.num]
 
@@ -156,7 +156,7 @@ else:
 
 
 class StartTable(_Table, frozen=True):
-    """[start]: where runs begin."""
+    """[start]: the starts of runs."""
 
     count: int = 1
     scale: Real = 0.1
@@ -168,7 +168,7 @@ class StartTable(_Table, frozen=True):
 
 
 class SolverTable(_Table, frozen=True):
-    """[solver]: how runs are made; `tol` and `max_steps` unset are the solver's own."""
+    """[solver]: the solver; unset `tol` and `max_steps` are the solver's defaults."""
 
     method: str | list[str] = "newton"
     tol: Real | None = None
@@ -182,7 +182,7 @@ class CertificateTable(_Table, frozen=True):
 
 
 class KeepTable(_Table, frozen=True):
-    """[keep]: what is stored beside the numbers of every run."""
+    """[keep]: what to store besides the numbers of every run."""
 
     history: bool = True
     arrays: bool = False
@@ -207,9 +207,9 @@ class SweepConfig(_Table, frozen=True, kw_only=True):
 
 
 def read_config(path: Path) -> SweepConfig:
-    """The file, checked field by field.
+    """Read the file and check its fields.
 
-    Raises `ValueError` that names file and field, `OSError` where the file cannot be read.
+    Raises `ValueError` that names file and field, and `OSError` if the file cannot be read.
     """
     try:
         return settings.convert(settings.read(path), SweepConfig)

@@ -1,9 +1,9 @@
-r"""Cells: every combination that a sweep's file asks for, in a fixed order.
+r"""Expand a sweep's file into cells: all combinations, in a fixed order.
 
-Losses come first, then the fields of [problem], [solver] and [start] in the order of the schema,
+Losses vary slowest, then the fields of [problem], [solver] and [start] in the order of the schema,
 and the random starts of a problem last, so that neighbours share a problem. Cell i starts from
-`fold_in(key(seed), i)`: it depends on nothing but the file and i, and reruns alone.
-In a folder whose file has grown, i is its number there (`ufm.sweep.growth`).
+`fold_in(key(seed), i)`: it depends only on the file and i, and can be repeated alone. In a folder
+whose file has grown, i is its number there (`ufm.sweep.growth`).
 
     cells = expand(read_config(Path("mine.toml")))
     cells[7].spec.problem()
@@ -27,13 +27,13 @@ from ufm.sweep.problems.config import SweepConfig
 
 #: 64 GiB of features.
 MAX_NUMBERS_OF_A_RUN = 2**33
-#: A cell is half a kilobyte here and a row of the table there.
+#: A cell takes half a kilobyte in memory, and a row of the table.
 MAX_CELLS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """One run: a problem, a solver and a random start. Plain values, so that it can travel."""
+    """One run: a problem, a solver and a random start. It has plain values and can be pickled."""
 
     index: int
     spec: ProblemSpec
@@ -52,19 +52,19 @@ class Cell:
 
     @property
     def program(self) -> "Program":
-        """What is compiled for the cell: everything that is not traced."""
+        """The program of the cell: all settings that are not traced."""
         spec = self.spec
         family, has_bias = loss_family(spec.loss), spec.lam_b is not None
         return Program(family, spec.class_counts, spec.dim, has_bias, self.method)
 
     def settings(self) -> dict[str, Any]:
-        """All that it is, by name."""
+        """All settings by name."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"index": fields.pop("index"), **fields.pop("spec").named(), **fields}
 
 
 class Program(NamedTuple):
-    """Loss family, shape and method: one compilation."""
+    """Loss family, shape and method, which need one compilation."""
 
     loss: str
     class_counts: tuple[int, ...]
@@ -74,11 +74,11 @@ class Program(NamedTuple):
 
     @property
     def size(self) -> int:
-        """K d N: numbers multiplied in a product with the Hessian, up to a factor."""
+        """K d N, the cost of a Hessian product up to a factor."""
         return len(self.class_counts) * self.dim * sum(self.class_counts)
 
     def describe(self) -> str:
-        """In words."""
+        """Describe the program in words."""
         counts = set(self.class_counts)
         sizes = f"n={counts.pop()}" if len(counts) == 1 else f"counts {list(self.class_counts)}"
         bias = "" if self.has_bias else ", no bias"
@@ -88,16 +88,16 @@ class Program(NamedTuple):
 
 
 def expand(config: SweepConfig) -> list[Cell]:
-    """All cells, cell i at position i.
+    """Make all cells, cell i at position i.
 
-    Raises `ValueError`, naming the field, for values that make no problem or come twice, ranges
-    that cannot be combined, and more than a million cells.
+    Raises `ValueError`, naming the field, for invalid or repeated values, ranges that cannot be
+    combined, and more than a million cells.
     """
     blocks = [_Block(config, position) for position in range(len(config.loss))]
     total = sum(block.size for block in blocks) * config.start.count
     if total > MAX_CELLS:
         raise ValueError(
-            f"the ranges make {total:,} cells, more than {MAX_CELLS:,}: make several sweeps of them"
+            f"the ranges make {total:,} cells, more than {MAX_CELLS:,}: split the sweep"
         )
     indices = itertools.count()
     cells = [
@@ -112,7 +112,7 @@ def expand(config: SweepConfig) -> list[Cell]:
 
 
 def _check_distinct(cells: Iterable[Cell]) -> None:
-    """Raise `ValueError` for the first that is there twice: it would count as two."""
+    """Raise `ValueError` for the first repeated cell, which would count twice."""
     seen: dict[Cell, int] = {}
     for cell in cells:
         first = seen.setdefault(dataclasses.replace(cell, index=0), cell.index)
@@ -125,7 +125,7 @@ def _check_distinct(cells: Iterable[Cell]) -> None:
 
 
 def _check_problems(cells: Iterable[Cell]) -> None:
-    """Raise `ValueError` for the first that is no problem."""
+    """Raise `ValueError` for the first cell with an invalid problem."""
     seen: set[ProblemSpec] = set()
     for cell in cells:
         if cell.spec in seen:
@@ -212,7 +212,7 @@ class _Block:
 
 
 def _counts(chosen: dict[str, Any]) -> tuple[int, ...]:
-    """Samples of each class, from the sizes; what no memory holds is refused before it is tried."""
+    """The number of samples in each class; sizes that exceed any memory are refused."""
     listed = chosen.pop("class_counts", None)
     if listed is None:
         classes, each = chosen.pop("num_classes"), chosen.pop("per_class")
@@ -229,7 +229,7 @@ def _counts(chosen: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _check(chosen: dict[str, Any]) -> None:
-    """Refuse what no run can start with, and fill in the solver's own number of steps."""
+    """Refuse invalid options, and fill in the solver's default number of steps."""
     try:
         check_options(chosen["method"], chosen["tol"], chosen["max_steps"])
     except ValueError as error:
@@ -246,7 +246,7 @@ def _check(chosen: dict[str, Any]) -> None:
 
 
 def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any) -> ProblemSpec:
-    """The decays as numbers: multiples of the threshold, and λ_H = "lam_w", are resolved."""
+    """The decays as numbers, from multiples of the threshold and λ_H = "lam_w"."""
     given = {"lam_w": lam_w, "lam_h": lam_h}
     for name, decay in given.items():
         if not isinstance(decay, Times):
@@ -265,6 +265,6 @@ def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any) -> ProblemSpec:
 
 @functools.lru_cache(maxsize=4096)
 def _threshold(spec: ProblemSpec) -> float | None:
-    # The threshold does not depend on the decays, which are 1 here.
+    # The threshold does not depend on the decays, which are set to 1.
     problem = spec.problem()
     return float(collapse_threshold(problem).mu) if supported(problem) else None

@@ -1,4 +1,4 @@
-"""A sweep in a few rows: for each loss how many runs were proven global, and the worst numbers."""
+"""Summarise a sweep: for each loss the number of proven global runs, and the worst numbers."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 from ufm.sweep.store import SweepStore
 
 _GLOBAL = "GLOBAL_MINIMUM"
-#: Conditions on the cells that find what fell short, and what could not be checked.
+#: Conditions that select cells that fell short, and cells that could not be checked.
 SHORT = f"verdict != '{_GLOBAL}' OR matches = 0"
 UNCHECKED = "matches IS NULL"
 
@@ -20,11 +20,11 @@ Rows = Sequence[dict[str, Any]]
 def summarise(store: SweepStore) -> list[dict[str, Any]]:
     """One row for each loss family, in the order of the cells.
 
-    `matches`, `differs` and `unchecked` count the runs whose geometry is the predicted one, is
-    another, and for whose problem no minimiser is known. `gap_tol` are the smallest and the largest
-    gap that counted as a global minimum, over the runs that have that verdict. `max_excess` is the
-    largest |f − f*| where f* is proven, and NC1–NC3 are the largest where the minimum is not the
-    origin, which has no geometry. Numbers are NaN where no run has one.
+    `matches`, `differs` and `unchecked` count the runs with the predicted geometry, with another,
+    and without a known minimiser. `gap_tol` are the smallest and the largest tolerance of the gap
+    over the runs at global minima. `max_excess` is the largest |f − f*| over the runs with a proven
+    f*, and NC1–NC3 are the largest over the runs whose minimum is not the origin, which has no
+    geometry. A number is NaN if no run has one.
     """
     table = store.table()
     return [_row(family, table) for family in dict.fromkeys(table["family"].tolist())]
@@ -67,9 +67,9 @@ def _total(rows: Rows, name: str) -> int:
 
 
 def standing(rows: Rows, num_cells: int) -> str:
-    """Of the claim that every minimiser is the predicted one: "holds", "short" or "open".
+    """The state of the claim that all minimisers are as predicted: "holds", "short" or "open".
 
-    It is short where a run is not proven global or has another geometry, and open while runs are
+    It is "short" if a run is not proven global or has another geometry, and "open" while runs are
     unfinished or their geometry could not be checked.
     """
     total = _total(rows, "cells")
@@ -79,7 +79,7 @@ def standing(rows: Rows, num_cells: int) -> str:
 
 
 def claim(rows: Rows, num_cells: int) -> str:
-    """What the sweep says about the claim that every minimiser is the predicted one."""
+    """Describe the result of the sweep for the claim that all minimisers are as predicted."""
     total, proven, matching, unchecked = (
         _total(rows, name) for name in ("cells", "global", "matches", "unchecked")
     )
@@ -95,7 +95,7 @@ def claim(rows: Rows, num_cells: int) -> str:
     checked = total - unchecked
     geometry = f"{matching:,} of {total:,} have the predicted geometry"
     if unchecked == total:
-        geometry = "their geometry could not be checked, for no minimiser is known"
+        geometry = "their geometry could not be checked, because no minimiser is known"
     elif unchecked:
         geometry = (
             f"of {checked:,} whose minimiser is known {matching:,} have the predicted geometry; "
@@ -108,7 +108,7 @@ def claim(rows: Rows, num_cells: int) -> str:
 
 
 def _tolerance(rows: Rows) -> str:
-    """To which gap the runs are proven: one number, or from one problem to another."""
+    """The gap to which the runs are proven: one number, or a range over the problems."""
     ends = [row["gap_tol"] for row in rows if row["global"]]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     least, most = _rounded_up(low), _rounded_up(high)
@@ -118,7 +118,7 @@ def _tolerance(rows: Rows) -> str:
 
 
 def _rounded_up(value: float) -> str:
-    """Two digits that are not below the value."""
+    """Round up to two digits."""
     text = f"{value:.1e}"
     if float(text) >= value:
         return text
