@@ -4,7 +4,6 @@ Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has
 """
 
 import collections
-import contextlib
 import os
 from pathlib import Path
 
@@ -24,9 +23,11 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+# What is printed is as wide as a file has it.
+os.environ.pop("COLUMNS", None)
+
 import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
-import matplotlib.style  # noqa: E402  # after the environment
 import pytest  # noqa: E402  # after the environment
 
 jax.config.update("jax_enable_x64", True)
@@ -81,24 +82,24 @@ def _compiled_at_once(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _pdfs_with_outlines(request):
-    """To cut fonts down to what a figure shows takes longer than to draw it.
+def _figures_drawn_once(request):
+    """Files of figures without what is in them: to write each in three formats takes longest.
 
-    Except where the fonts are what is tested.
+    Drawn once they are all the same. Except where the files are what is tested.
     """
     if request.path.name == "test_report_files.py":
         yield
         return
-    original = matplotlib.style.context
+    # Not at the top: the hook that checks shapes has to come first.
+    from ufm.report import _figure
 
-    @contextlib.contextmanager
-    def context(*args, **kwargs):
-        with original(*args, **kwargs):
-            matplotlib.rcParams["pdf.fonttype"] = 3
-            yield
+    def drawn(figure, kind: str) -> bytes:
+        if kind == "png":
+            figure.draw_without_rendering()
+        return {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matplotlib.style, "context", context)
+        patch.setattr(_figure, "_saved", drawn)
         yield
 
 

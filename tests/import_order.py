@@ -67,8 +67,9 @@ INSIDE = {
     # Training measures the network on its way, and measures are of what training minimises.
     "networks": (("models", "data"), ("training", "measures"), ("sweeps",)),
     "report": (
-        ("_lines", "_style", "_svg", "_table"),
-        ("_page",),
+        ("_style",),
+        ("_lines", "_svg", "_table"),
+        ("_page", "_figure"),
         ("runs",),
         ("spectra", "landscape", "phase", "networks"),
         ("sweep",),

@@ -8,13 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from figures import names_of
 
 from ufm.cli import main
 
 #: What test_cli.py uses, so that the programs are compiled once.
 SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2", "--losses", "ce"]
 NAMES = ("collapse", "convergence", "features", "gram", "singular-values")
-KINDS = ("csv", "pdf", "png")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def table(name: str) -> list[dict[str, str]]:
 
 def test_figures_show_what_is_stored(capsys):
     assert draw() == 0
-    assert list(contents()) == [f"{name}.{kind}" for name in NAMES for kind in KINDS]
+    assert set(contents()) == names_of(*NAMES)
     assert r"CE & simplex ETF & 2/2" in Path("run/table.tex").read_text()
     with np.load("run/ce.npz") as arrays:
         stored = dict(arrays)
@@ -79,8 +79,7 @@ def test_figures_are_drawn_by_the_command_that_is_printed(monkeypatch, capsys):
     assert len(said) == 1
     monkeypatch.setattr("ufm.cli.solve.Solve._solve", None)  # would raise if called
     assert main(shlex.split(said[0])[2:]) == 0
-    names = {f"{name}.{kind}" for name in NAMES for kind in KINDS}
-    assert {path.name for path in Path(folder, "figures").iterdir()} == names
+    assert {path.name for path in Path(folder, "figures").iterdir()} == names_of(*NAMES)
 
 
 @pytest.mark.repeats
@@ -100,7 +99,7 @@ def test_figures_are_drawn_by_the_command_that_is_printed(monkeypatch, capsys):
 def test_runs_of_any_kind_can_be_drawn(options, capsys):
     assert draw(*options) == 0
     seen = set(NAMES) - ({"features"} if options in (["--dim", "1"],) else set())
-    assert set(contents()) == {f"{name}.{kind}" for name in seen for kind in KINDS}
+    assert set(contents()) == names_of(*seen)
 
 
 def test_what_cannot_be_read_or_written_is_one_line(capsys):
@@ -134,4 +133,4 @@ def test_an_interruption_while_drawing_loses_no_numbers(monkeypatch, capsys):
         assert draw() == 130
     assert Path("run/results.json").exists()
     assert draw() == 0
-    assert list(contents()) == [f"{name}.{kind}" for name in NAMES for kind in KINDS]
+    assert set(contents()) == names_of(*NAMES)

@@ -108,7 +108,7 @@ def test_none_where_there_is_none(losses, lam_b):
     assert not result.found
     assert result.undecided == 0
     assert result.saddles >= 4
-    assert result.explain().startswith("no local minimum that is not global: 8 tries, ")
+    assert result.explain().startswith("no local minimum that is not global in any of 8 tries; ")
 
 
 def test_a_saddle_is_told_from_a_minimum_and_both_from_what_is_neither():

@@ -1,11 +1,13 @@
 """Exact histograms and brackets of eigenvalues, against dense Hessians in NumPy."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from model_oracle import dense_hessian
 from points import BALANCED, SKEWED, gaussian, make, origin
 
@@ -52,6 +54,42 @@ def test_histograms_are_exact(problem):
         assert found.below == 0
         assert found.above == np.sum(spectrum > found.edges[-1]) >= 1
         assert found.below + found.counts.sum() + found.above == problem.num_parameters
+
+
+def on_the_quotient(problem, point) -> np.ndarray:
+    """Eigenvalues of ∇²f on what is orthogonal to every (WΩ, −ΩH, 0), by LAPACK."""
+    W, H = np.asarray(point.W), np.asarray(point.H)
+    tangents = []
+    for a, b in zip(*np.triu_indices(problem.dim, 1), strict=True):
+        turn = np.zeros((problem.dim,) * 2)
+        turn[a, b], turn[b, a] = 1.0, -1.0
+        of_b = np.zeros(problem.num_classes * problem.has_bias)
+        tangents.append(np.concatenate([(W @ turn).ravel(), (-turn @ H).ravel(), of_b]))
+    if problem.lam_b == 0.0 and problem.loss.shift_invariant:
+        flat = np.zeros(problem.num_parameters)
+        flat[-problem.num_classes :] = 1.0
+        tangents.append(flat)
+    rest = scipy.linalg.null_space(np.array(tangents), rcond=1e-9)
+    return np.linalg.eigvalsh(rest.T @ dense_hessian(problem, point) @ rest)
+
+
+@every_problem
+def test_counts_modulo_rotations_are_those_of_the_quotient(problem):
+    """At points of full rank, of rank 1, and at the origin, where no rotation moves anything."""
+    full = gaussian(problem, 2, 1.0)
+    onto = jnp.zeros((problem.dim,) * 2).at[0, 0].set(1.0)
+    line = dataclasses.replace(full, W=full.W @ onto, H=onto @ full.H)
+    for point in (full, line, origin(problem)):
+        expected = on_the_quotient(problem, point)
+        found = inertia(problem, point, modulo_rotations=True)
+        assert found.reliable
+        assert found.negative == np.sum(expected < found.lower)
+        assert found.zero == np.sum((expected > found.lower) & (expected < found.upper))
+        assert found.negative + found.zero + found.positive == len(expected)
+        for index in (0, -1):
+            low, high = eigenvalue_bracket(problem, point, index, modulo_rotations=True)
+            assert low - 1e-12 <= expected[index] <= high + 1e-12
+            assert high - low < 1e-6
 
 
 @pytest.mark.repeats

@@ -8,13 +8,17 @@ import math
 import jax
 import numpy as np
 import pytest
+from figures import check_print, names_of
 from points import BALANCED, make
 
 from ufm import MSE, CrossEntropy, LabelSmoothing, init_params, verify
-from ufm.report import LossRecord, figure_files
+from ufm.report import LossRecord, figure_files, style
+from ufm.report.runs.folder import PAGES
 from ufm.report.runs.latex import latex_table
 from ufm.runs.loss_summary import Summary, summarise
 from ufm.runs.trajectory import trajectory
+
+NAMES = ("convergence", "collapse", "gram", "singular-values", "features")
 
 
 def record(loss, counts=BALANCED, dim=4) -> LossRecord:
@@ -38,11 +42,15 @@ def rows(files, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(files[f"{name}.csv"].decode())))
 
 
-def test_every_figure_comes_as_png_pdf_and_csv(files):
-    names = ("convergence", "collapse", "gram", "singular-values", "features")
-    assert set(files) == {f"{name}.{kind}" for name in names for kind in ("csv", "png", "pdf")}
-    for name in names:
-        assert files[f"{name}.png"].startswith(b"\x89PNG")
+def test_every_figure_comes_in_three_formats_with_its_data_and_its_caption(files):
+    assert set(files) == names_of(*NAMES)
+    for name in NAMES:
+        png = files[f"{name}.png"]
+        assert png.startswith(b"\x89PNG")
+        width, density = (int.from_bytes(png[i : i + 4]) for i in (16, png.index(b"pHYs") + 4))
+        assert (width, round(density * 0.0254)) == (3.3 * 300, 300)
+        assert files[f"{name}.svg"].startswith(b"<?xml")
+        assert b"<text" not in files[f"{name}.svg"]  # outlines: no reader lacks a font
         assert files[f"{name}.pdf"].startswith(b"%PDF")
         assert b"/FontFile2" in files[f"{name}.pdf"]  # TrueType, which publishers ask for
         assert {row["loss"] for row in rows(files, name)} == {"CE", "MSE"}
@@ -61,6 +69,12 @@ def test_the_data_are_those_of_the_records(records, files):
         # Six features, three means and three rows of W in each of four panels.
         assert len(features) == 4 * (6 + 3 + 3)
         assert "z" not in features[0]
+
+
+def test_every_figure_is_fit_for_print(records):
+    with style():
+        for page in PAGES.values():
+            check_print(page(records)[0])
 
 
 def test_the_same_run_gives_the_same_bytes(records, files):
@@ -91,10 +105,10 @@ def test_latex_has_one_row_for_each_loss():
     lines = latex_table(problem, [ROW, other]).splitlines()
     assert lines[0].startswith("% K=3, d=4, n=2, lambda_W=0.02, lambda_H=0.005, lambda_b=0.01.")
     body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
-    numbers = r"19/20 & $3.3\cdot10^{-10}$ & $0$ & $1.4\cdot10^{-20}$ & $1.2\cdot10^{0}$ & -- \\"
+    numbers = r"19/20 & $3.3\times10^{-10}$ & $0$ & $1.4\times10^{-20}$ & $1.2$ & -- \\"
     assert body == [
         rf"LS ($\alpha=0.1$) & simplex ETF & {numbers}",
-        rf"MSE ($\kappa=5, M=1\cdot10^{{-5}}$) & unknown & {numbers}",
+        rf"MSE ($\kappa=5, M=1\times10^{{-5}}$) & unknown & {numbers}",
     ]
     columns = lines[lines.index(r"\toprule") + 1].count("&")
     assert all(row.count("&") == columns == 7 for row in body)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import pytest
+from figures import names_of
 from landscapes import problem, small_census
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
@@ -245,10 +246,7 @@ def test_plateaus_are_marked_but_not_those_of_rounding(census, axes):
 def test_files_of_a_census(census):
     files = dict(landscape_files([census], [FLOW]))
     names = ("index", "curvature", "connections", "flow")
-    assert set(files) == {f"{name}.{kind}" for name in names for kind in ("csv", "png", "pdf")}
-    for name in names:
-        assert files[f"{name}.png"].startswith(b"\x89PNG")
-        assert files[f"{name}.pdf"].startswith(b"%PDF")
+    assert set(files) == names_of(*names)
     table = list(csv.DictReader(io.StringIO(files["index.csv"].decode())))
     np.testing.assert_array_equal(
         [float(row["smallest"]) for row in table], [point.smallest for point in census.points]
@@ -257,14 +255,14 @@ def test_files_of_a_census(census):
     assert sum(int(row["descents"]) for row in ways) == sum(
         d.source != d.target for d in census.descents
     )
-    assert len(dict(landscape_files([census, census, census]))) == 9
+    assert set(dict(landscape_files([census, census, census]))) == names_of(*names[:3])
 
 
 def test_a_minimum_alone_can_be_drawn(census):
     """As above the collapse threshold, where nothing but the origin is left."""
     alone = dataclasses.replace(census, points=census.points[:1], descents=())
     files = dict(landscape_files([alone], [FLOW]))
-    assert len(files) == 12
+    assert set(files) == names_of("index", "curvature", "connections", "flow")
     assert landscape_table([alone]).count("--") == 2  # no saddle has an index
 
 

@@ -186,7 +186,9 @@ def test_the_forest_is_ordered_by_width():
 def test_files_and_their_data():
     files = dict(network_files(RUNS, COMPARISONS))
     pages = ("network-collapse", "network-model", "network-accuracy", "network-tests")
-    assert list(files) == [f"{page}.{kind}" for page in pages for kind in ("csv", "png", "pdf")]
+    assert list(files) == [
+        f"{page}.{kind}" for page in pages for kind in ("csv", "png", "pdf", "svg")
+    ]
     rows = list(csv.DictReader(io.StringIO(files["network-collapse.csv"].decode())))
     assert len(rows) == len(RUNS) * len(EPOCH)
     last = RUNS[-1]
@@ -198,7 +200,7 @@ def test_files_and_their_data():
 def test_pages_that_lack_data_are_left_out():
     bare = [{k: v for k, v in made_up("ce").items() if k not in ("dual_ratio", "distance")}]
     assert {name for name, _ in network_files(bare)} == {
-        f"network-collapse.{kind}" for kind in ("csv", "png", "pdf")
+        f"network-collapse.{kind}" for kind in ("csv", "png", "pdf", "svg")
     }
 
 

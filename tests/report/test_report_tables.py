@@ -7,6 +7,7 @@ import io
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from points import BALANCED, SKEWED, gaussian, make
 
 from ufm import CrossEntropy, Params, global_minimum, init_params, verify
@@ -28,7 +29,7 @@ def path(problem):
 # Convergence ---------------------------------------------------------------------------------
 
 
-def test_the_median_holds_each_run_at_its_last_value():
+def test_the_median_holds_each_run_at_its_last_value_until_most_have_ended():
     rng = np.random.default_rng(0)
     curves = [
         np.column_stack([np.cumsum(rng.integers(1, 9, 12)) + 0.0, rng.normal(size=12)])
@@ -36,7 +37,9 @@ def test_the_median_holds_each_run_at_its_last_value():
     ]
     found = convergence.median_curve(curves)
     begin = max(curve[0, 0] for curve in curves)
-    expected = sorted({x for curve in curves for x in curve[:, 0] if x >= begin})
+    # Of four runs it ends with the third: two have ended by then, half of them.
+    end = sorted(curve[-1, 0] for curve in curves)[2]
+    expected = sorted({x for curve in curves for x in curve[:, 0] if begin <= x <= end})
     assert list(found[:, 0]) == expected
     for x, value in found:
         held = sorted(curve[curve[:, 0] <= x][-1, 1] for curve in curves)
@@ -70,13 +73,40 @@ def test_gram_matrices_of_a_point_without_structure():
         products = np.array([[a @ b for a in rows] for b in rows])
         expected = products / np.mean([a @ a for a in rows])
         np.testing.assert_allclose(found[name], expected, rtol=1e-13, atol=1e-14)
-    np.testing.assert_allclose(found["simplex ETF"], 1.5 * np.eye(3) - 0.5, atol=1e-15)
 
 
-def test_gram_matrices_at_the_end_are_the_frame(problem, path):
+def test_gram_matrices_at_the_end_are_the_minimiser_s(problem, path):
+    """A simplex ETF for cross-entropy; for imbalanced classes what the minimiser has."""
     found = gram.gram_matrices(problem, path.point(-1))
-    for name in ("classifier", "class means"):
-        np.testing.assert_allclose(found[name], found["simplex ETF"], atol=1e-6)
+    predicted = gram.predicted_grams(global_minimum(problem))
+    for name in gram.NAMES:
+        np.testing.assert_allclose(predicted[name], 1.5 * np.eye(3) - 0.5, atol=1e-12)
+        np.testing.assert_allclose(found[name], predicted[name], atol=1e-6)
+    skewed = global_minimum(make(CrossEntropy(), SKEWED, 1e-2))
+    W = np.asarray(skewed.params(jax.random.key(5)).W)
+    expected = W @ W.T * 3 / np.sum(W**2)
+    np.testing.assert_allclose(gram.predicted_grams(skewed)["classifier"], expected, atol=1e-12)
+
+
+def test_distances_of_gram_matrices_are_drawn_or_said_to_be_undefined(problem, path):
+    minimum, end = global_minimum(problem), path.point(-1)
+    first, second = Figure().subplots(1, 2)
+    gram.plot_grams(problem, minimum, end, (first, second))
+    found, predicted = gram.gram_matrices(problem, end), gram.predicted_grams(minimum)
+    for axes, name in ((first, "classifier"), (second, "class means")):
+        drawn = np.asarray(axes.images[0].get_array())
+        distance = np.abs(found[name] - predicted[name])
+        np.testing.assert_array_equal(drawn, np.maximum(distance, 64 * 2.0**-52))
+    beyond = global_minimum(make(CrossEntropy(), BALANCED, 1e-2, mu=0.5))
+    unknown = global_minimum(make(CrossEntropy(), BALANCED, 1e-2, dim=1))
+    for least, params, words in (
+        (beyond, None, "collapsed\nto the origin"),
+        (beyond, end, "the minimum\nis the origin"),
+        (unknown, end, "no minimiser\nis known"),
+    ):
+        axes = Figure().subplots(1, 2)
+        gram.plot_grams(problem, least, params, axes)
+        assert all(not ax.images and ax.texts[0].get_text() == words for ax in axes)
 
 
 @pytest.mark.parametrize("entry", [0.0, 1e200, np.inf])

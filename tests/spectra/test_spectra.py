@@ -1,10 +1,12 @@
 """Spectra where theory knows the point, against dense matrices; along a run, against LAPACK."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
 import pytest
+import scipy.linalg
 from model_oracle import dense_hessian
 from points import BALANCED, SKEWED, gaussian, make
 
@@ -28,6 +30,15 @@ from ufm.spectra.at_points import SpectrumRecord, class_means_at, escape_curvatu
 
 def eigenvalues(problem, params) -> np.ndarray:
     return np.linalg.eigvalsh(dense_hessian(problem, params))
+
+
+def eigenvalues_modulo_rotations(problem, params) -> np.ndarray:
+    """On the complement of the rotations' directions (WΩ, −ΩH, 0), up to 1e-6 of their size."""
+    W, H, d = np.asarray(params.W), np.asarray(params.H), problem.dim
+    turns = [np.outer(e, f) - np.outer(f, e) for e, f in itertools.combinations(np.eye(d), 2)]
+    tangents = [np.concatenate([(W @ t).ravel(), -(t @ H).ravel(), np.zeros(3)]) for t in turns]
+    rest = scipy.linalg.null_space(np.array(tangents), rcond=1e-6)
+    return np.linalg.eigvalsh(rest.T @ dense_hessian(problem, params) @ rest)
 
 
 @pytest.mark.parametrize("counts", [BALANCED, SKEWED], ids=["balanced", "imbalanced"])
@@ -87,7 +98,8 @@ def test_along_a_run_against_lapack():
     assert len(seen) == len(found.step) == 4
     assert found.reliable
     for i in range(4):
-        dense = eigenvalues(problem, path.point(i))
+        dense = eigenvalues_modulo_rotations(problem, path.point(i))
+        assert found.rotations[i] == problem.num_parameters - len(dense)
         assert found.negative[i] == np.sum(dense < -found.zero_tol)
         assert found.positive[i] == np.sum(dense > found.zero_tol)
         assert found.zero[i] == len(dense) - found.negative[i] - found.positive[i]
@@ -96,7 +108,9 @@ def test_along_a_run_against_lapack():
     np.testing.assert_array_equal(found.value, path.value)
     assert found.negative[0] > 0
     assert found.negative[-1] == 0
-    assert found.zero[-1] == 2 * (4 - 2) + 1  # the orbit of a frame of rank 2 in four dimensions
+    assert found.zero[-1] == 0
+    assert found.rotations[0] == 4 * 3 / 2
+    assert found.rotations[-1] == 2 * (4 - 2) + 1  # the orbit of a frame of rank 2
 
 
 def test_a_search_that_ended_early_says_so_wherever_it_is_shown(monkeypatch):

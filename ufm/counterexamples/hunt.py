@@ -166,10 +166,10 @@ class Hunt(Shown):
     def explain(self) -> str:
         """Describe the search and its results in one sentence."""
         successful = sum(bool(attempt.found) for attempt in self.attempts)
-        what = f"{len(self.found)} local minima that are not global, in {successful} tries"
+        what = f"{len(self.found)} local minima that are not global, in {successful}"
         return (
-            f"{what if self.found else 'no local minimum that is not global'}: "
-            f"{len(self.attempts)} tries, {self.points} points, {self.saddles} of them saddles, "
+            f"{what if self.found else 'no local minimum that is not global in any'} of "
+            f"{len(self.attempts)} tries; of {self.points} points {self.saddles} are saddles and "
             f"{self.undecided} undecided"
         )
 

@@ -15,6 +15,7 @@ from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.last_layer.centring import centred_layer
 from ufm.last_layer.read import Classifier
+from ufm.minimum.geometry_match import compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
 from ufm.model.problem import objective
@@ -72,6 +73,8 @@ def examine(layer: Classifier, tol: float | None = None) -> Examination:
 def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
     problem, params = layer.problem, layer.params
     minimum = global_minimum(problem)
+    if minimum.kind == "origin" and compare_geometry(problem, params, minimum).is_origin:
+        metrics = undefined(metrics)
     return Examination(
         layer=layer,
         tol=tol,

@@ -15,7 +15,7 @@ import numpy as np
 
 from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
-from ufm.collapse.metrics import nc_metrics
+from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem, check_shapes
 
@@ -50,6 +50,11 @@ class GeometryMatch(Shown):
     matches: bool | None = static()
 
     _printed = ("matches", "kind", "logit_distance", "classifier_distance", "penalty_distance")
+
+    @property
+    def is_origin(self) -> bool:
+        """Has the point collapsed to the origin? Then directions in it are those of rounding."""
+        return self.kind == "origin" and self.matches is True
 
 
 def compare_geometry(
@@ -91,6 +96,17 @@ def compare_geometry(
     return GeometryMatch(
         logit_distance, classifier_distance, penalty_distance, nc2, nc3, minimum.kind, matches
     )
+
+
+def collapse_metrics(problem: Problem, params: Params, match: GeometryMatch) -> NCMetrics:
+    """The NC metrics of a point, all NaN where it has collapsed to the origin."""
+    found = nc_metrics(problem, params)
+    return undefined(found) if match.is_origin else found
+
+
+def undefined(metrics: NCMetrics) -> NCMetrics:
+    """All of them NaN."""
+    return jax.tree.map(lambda x: np.full_like(np.asarray(x), np.nan), metrics)
 
 
 def _distances(problem: Problem, params: Params, target: Params, value: float) -> tuple[Any, ...]:

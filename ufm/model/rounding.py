@@ -8,10 +8,11 @@ difference of larger numbers, such as Γ, then has no unique floating-point valu
 bounds the distance between two such versions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ufm.losses import Loss
@@ -31,6 +32,19 @@ from ufm.model.problem import (
 Scalar = Float[Array, ""]
 #: Allowance for the constants of first-order estimates that are not derived term by term.
 _SAFETY = 4
+
+
+def value_floor(star: Any) -> Any:
+    """The size below which f − f* is nothing but rounding: four units in the last place of f*.
+
+    What either of the two numbers carries at least; on the host, for what is shown of results.
+    """
+    return _SAFETY * float(np.finfo(float).eps) * np.abs(star)
+
+
+def resolved(difference: Any, star: Any) -> Any:
+    """f − f*, 0 where rounding explains it."""
+    return np.where(np.abs(difference) <= value_floor(star), 0.0, difference)
 
 
 def machine_epsilon(like: Array) -> float:

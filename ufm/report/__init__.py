@@ -1,8 +1,8 @@
 """Figures and tables of results: a result in, Axes or text out.
 
 Every plot draws on the Axes it is given and returns them; sizes and files are the caller's, or
-`figure_files`'. `style()` is the look of the library: one column of a paper, colours that
-colour-blind readers tell apart.
+`figure_files`'. `style()` is the look of the library: one or two columns of a paper, and nothing
+told by colour alone (`looks`).
 """
 
 import importlib
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ufm.report._style import COLUMN as COLUMN
+    from ufm.report._style import TWO_COLUMNS as TWO_COLUMNS
+    from ufm.report._style import looks as looks
     from ufm.report._style import style as style
     from ufm.report.landscape.census import plot_curvature_ratio as plot_curvature_ratio
     from ufm.report.landscape.census import plot_index as plot_index
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use: a table needs no matplotlib, which takes half a second to import.
 _NAMES = {
-    "ufm.report._style": ("COLUMN", "style"),
+    "ufm.report._style": ("COLUMN", "TWO_COLUMNS", "looks", "style"),
     "ufm.report.landscape.census": ("plot_curvature_ratio", "plot_index", "plot_least_curvature"),
     "ufm.report.landscape.flow": ("plot_flow", "plot_flow_gradient"),
     "ufm.report.landscape.graph": ("plot_graph",),

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from ufm.report._style import THIN
+
 #: Least distance of two names above the Axes and of two beside them, and how far from the Axes
 #: they stand, in points.
 _APART, _LINE, _AWAY = 8.5, 7.0, 9.0
@@ -31,7 +33,7 @@ def draw_lines(
     for line, here, place in zip(ordered, exact, pushed_apart(exact, least), strict=True):
         shift = float(place - here)
         draw = axes.axhline if horizontal else axes.axvline
-        draw(line.value, color="0.6", linewidth=0.5, linestyle=":", zorder=0.5)
+        draw(line.value, color="0.6", linewidth=THIN, linestyle=":", zorder=0.5)
         axes.annotate(
             line.name,
             (1.0, line.value) if horizontal else (line.value, 1.0),
@@ -44,7 +46,7 @@ def draw_lines(
             fontsize=6,
             arrowprops={
                 "arrowstyle": "-",
-                "linewidth": 0.4,
+                "linewidth": THIN,
                 "color": "0.6",
                 "shrinkA": 0,
                 "shrinkB": 0,

@@ -19,7 +19,13 @@ from ufm.report._style import style
 @contextlib.contextmanager
 def page_style() -> Iterator[None]:
     """The library's look for panels of a page."""
-    settings: dict[Any, Any] = {"svg.hashsalt": "ufm", "figure.constrained_layout.use": False}
+    settings: dict[Any, Any] = {
+        "figure.constrained_layout.use": False,
+        # Text stays text, in a face that a reader's machine may have.
+        "svg.fonttype": "none",
+        "font.family": "DejaVu Sans",
+        "mathtext.fontset": "dejavusans",
+    }
     with style(), matplotlib.rc_context(settings):
         yield
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ufm.model.rounding import resolved
 from ufm.runs.loss_result import LossResult
 
 
@@ -15,7 +16,8 @@ from ufm.runs.loss_result import LossResult
 class Summary:
     """A row. `max_gap` is the largest certified gap, `distance` the largest |f − f*|.
 
-    `distance` is NaN if f* is unknown. `nc1`, `nc2`, `nc3` are the largest of all runs.
+    `distance` is NaN if f* is unknown, and 0 if it does not exceed rounding. `nc1`, `nc2`, `nc3`
+    are the largest of all runs, NaN if a run has collapsed to the origin.
     """
 
     label: str
@@ -40,7 +42,7 @@ def summarise(result: LossResult) -> Summary:
         num_global=result["verdicts"]["GLOBAL_MINIMUM"],
         num_starts=result["starts"],
         max_gap=_worst(_column(result, "gap")),
-        distance=_worst(_column(result, "value") - star),
+        distance=_worst(resolved(_column(result, "value") - star, star)),
         nc1=_worst(_column(result, "nc1")),
         nc2=_worst(_column(result, "nc2")),
         nc3=_worst(_column(result, "nc3")),

@@ -15,8 +15,8 @@ from jaxtyping import Array, Key
 from ufm._support.pytree import entry, pytree, stacked, static
 from ufm._support.shown import Shown
 from ufm.certificates.certificate import Certificate, Verdict, certify
-from ufm.collapse.metrics import NCMetrics, nc_metrics
-from ufm.minimum.geometry_match import GeometryMatch, compare_geometry
+from ufm.collapse.metrics import NCMetrics
+from ufm.minimum.geometry_match import GeometryMatch, collapse_metrics, compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Problem
 from ufm.solvers import DEFAULT_METHOD, History, Solution, polish, solve_many
@@ -24,7 +24,10 @@ from ufm.solvers import DEFAULT_METHOD, History, Solution, polish, solve_many
 
 @pytree()
 class Verification(Shown):
-    """Runs from random starts, each certified; arrays have a leading axis over the starts."""
+    """Runs from random starts, each certified; arrays have a leading axis over the starts.
+
+    `metrics` are NaN where a run has collapsed to the origin, which has no geometry.
+    """
 
     problem: Problem
     minimum: GlobalMinimum
@@ -115,11 +118,14 @@ def verify(
     if solutions.params.W.dtype != jnp.result_type(float):
         solutions = polish(problem, solutions, tol=tol, max_steps=max_steps)
     points = [entry(solutions.params, i) for i in range(num_starts)]
+    geometry = tuple(compare_geometry(problem, point, minimum) for point in points)
     return Verification(
         problem=problem,
         minimum=minimum,
         solutions=solutions,
         certificates=stacked([certify(problem, point, gap_tol) for point in points]),
-        metrics=stacked([nc_metrics(problem, point) for point in points]),
-        geometry=tuple(compare_geometry(problem, point, minimum) for point in points),
+        metrics=stacked(
+            [collapse_metrics(problem, *x) for x in zip(points, geometry, strict=True)]
+        ),
+        geometry=geometry,
     )

@@ -1,14 +1,16 @@
 """Spectra along a run, at points that are neither collapsed nor critical.
 
 Counts of eigenvalues are exact nevertheless. The smallest and the largest eigenvalue are found by
-counting (`ufm.hessian.counts.inertia`).
+counting (`ufm.hessian.counts.inertia`). All are modulo rotations: f is constant along these, and
+away from critical points ∇²f there is not a curvature of f (`ufm.hessian.counts.orbit`).
 
     >>> path = spectrum_along(problem, trajectory(problem, params, num_points=3))
     >>> int(path.negative[-1]), int(path.zero[-1])
-    (0, 12)
+    (0, 0)
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -23,11 +25,10 @@ from ufm.runs.trajectory import Trajectory
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SpectrumPath(Shown):
-    """Eigenvalues of ∇²f at T steps of one run.
+    """Eigenvalues of ∇²f modulo rotations at T steps of one run.
 
-    `negative`, `zero` and `positive` count those below, within and above ±`zero_tol`; `smallest`
-    and `largest` are known to ±`error`. Eigenvalues of rotations are zero only at critical points:
-    they enter ±`zero_tol` as the gradient vanishes.
+    `negative`, `zero` and `positive` count those below, within and above ±`zero_tol`, and
+    `rotations` the directions left out; `smallest` and `largest` are known to ±`error`.
     """
 
     step: Int[np.ndarray, " T"]
@@ -36,6 +37,7 @@ class SpectrumPath(Shown):
     negative: Int[np.ndarray, " T"]
     zero: Int[np.ndarray, " T"]
     positive: Int[np.ndarray, " T"]
+    rotations: Int[np.ndarray, " T"]
     smallest: Float[np.ndarray, " T"]
     largest: Float[np.ndarray, " T"]
     error: Float[np.ndarray, " T"]
@@ -48,9 +50,9 @@ class SpectrumPath(Shown):
 def spectrum_along(
     problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
 ) -> SpectrumPath:
-    """Count the eigenvalues of ∇²f by sign, and find both ends, at every point of a trajectory.
+    """Count the eigenvalues of ∇²f modulo rotations by sign, and find both ends, along a run.
 
-    Each point costs about 20 passes over the samples, each linear in N.
+    Each point costs about 40 passes over the samples, each linear in N.
 
     Args:
         problem: The problem.
@@ -67,7 +69,7 @@ def spectrum_along(
     for moment in range(len(np.asarray(path.step))):
         point = path.point(moment)
         try:
-            counts.append(inertia(problem, point))
+            counts.append(inertia(problem, point, modulo_rotations=True))
             ends.append([_bracket(problem, point, index) for index in (0, -1)])
         except np.linalg.LinAlgError:
             raise ValueError(
@@ -76,13 +78,18 @@ def spectrum_along(
             ) from None
         on_done()
     low, high = np.asarray(ends).transpose(2, 0, 1)
+    negative, zero, positive = (
+        np.array([getattr(found, sign) for found in counts])
+        for sign in ("negative", "zero", "positive")
+    )
     return SpectrumPath(
         step=np.asarray(path.step),
         products=np.asarray(path.products),
         value=np.asarray(path.value),
-        negative=np.array([found.negative for found in counts]),
-        zero=np.array([found.zero for found in counts]),
-        positive=np.array([found.positive for found in counts]),
+        negative=negative,
+        zero=zero,
+        positive=positive,
+        rotations=problem.num_parameters - negative - zero - positive,
         smallest=(low[:, 0] + high[:, 0]) / 2,
         largest=(low[:, 1] + high[:, 1]) / 2,
         error=np.max(high - low, axis=1) / 2,
@@ -94,9 +101,10 @@ def spectrum_along(
 def _bracket(problem: Problem, point: Params, index: int) -> tuple[float, float]:
     """Enclose an eigenvalue, to a hundredth of the decays, or finer if it is near zero."""
     decays = float(problem.lam_w + problem.lam_h)
+    bracket = functools.partial(eigenvalue_bracket, problem, point, index, modulo_rotations=True)
     if not decays > 0:
-        return eigenvalue_bracket(problem, point, index)
-    low, high = eigenvalue_bracket(problem, point, index, tol=1e-2 * decays)
+        return bracket()
+    low, high = bracket(tol=1e-2 * decays)
     if min(abs(low), abs(high)) > 20 * (high - low):
         return low, high
-    return eigenvalue_bracket(problem, point, index, tol=1e-6 * decays)
+    return bracket(tol=1e-6 * decays)

@@ -4,11 +4,16 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from ufm._support.text import plain
+from ufm.cli.output.print import columns, say
+
+#: Columns of a file that words may take.
+_FILE = 100
 
 
 class PlainConsole(Console):
@@ -31,15 +36,50 @@ def plain_table(headings: Sequence[str], words: Collection[str] = (), gap: int =
     return table
 
 
-def show(table: Table | str, width: int = 100, style: str | None = None) -> None:
-    """Print a table or a title on a terminal, or to a file with at least this many columns.
+def show(table: Table | str, least: Sequence[str] = (), style: str | None = None) -> None:
+    """Print a table or a title, no wider than the terminal.
 
-    A file has no width to fit.
+    Columns that have no room are left out, and that is said: those of the headings `least` first,
+    in their order, then from the right. A file has room for all.
     """
-    console = PlainConsole()
-    if not console.is_terminal:
-        console.width = max(console.width, width)
+    console, width, left_out = PlainConsole(), columns(), []
+    if isinstance(table, Table):
+        while width and len(table.columns) > 2 and _sizes(console, table).maximum > width:
+            headings = [str(column.header) for column in table.columns]
+            gone = next((name for name in least if name in headings), headings[-1])
+            left_out.append(gone)
+            table = _without(table, headings.index(gone))
+        console.width = width or max(_FILE, _in_file(console, table))
     console.print(table, highlight=False, style=style)
+    if left_out:
+        say(f"In {width} columns there is no room for {', '.join(left_out)}: see --json.")
+
+
+def _sizes(console: Console, table: Table) -> Measurement:
+    """The least and the best width of a table, wherever it is printed."""
+    return console.measure(table, options=console.options.update(max_width=100_000))
+
+
+def _in_file(console: Console, table: Table) -> int:
+    """Numbers whole, and as many columns as `_FILE` for all words together."""
+    numbers = table
+    while words := [i for i, column in enumerate(numbers.columns) if not column.no_wrap]:
+        numbers = _without(numbers, words[0])
+    whole = _sizes(console, table).maximum
+    return min(whole, _sizes(console, numbers).maximum + _FILE) if numbers.columns else 0
+
+
+def _without(table: Table, place: int) -> Table:
+    """The table less one column."""
+    kept = [column for i, column in enumerate(table.columns) if i != place]
+    fewer = plain_table([str(column.header) for column in kept], gap=table.padding[1])
+    for column, old in zip(fewer.columns, kept, strict=True):
+        column.justify, column.no_wrap, column.style = old.justify, old.no_wrap, old.style
+    for row in zip(*(list(column.cells) for column in kept), strict=True):
+        fewer.add_row(*row)
+    fewer.caption, fewer.caption_justify = table.caption, table.caption_justify
+    fewer.show_header = table.show_header
+    return fewer
 
 
 def title(text: str) -> None:

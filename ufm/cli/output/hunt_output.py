@@ -22,6 +22,8 @@ _HEADINGS = (
     *("try", "loss", "K", "n", "μ√n", "local minimum"),
     *("f", "above lower", "λ_min > 0", "zeros", "|∇f|"),
 )
+#: The first to go on a narrow terminal.
+_LEAST = ("|∇f|", "zeros", "try", "λ_min > 0", "n")
 _FORMAT = 1
 
 
@@ -43,7 +45,7 @@ def show(found: "Hunt", intervals: Intervals) -> None:
         table = plain_table(_HEADINGS, words=("local minimum",), gap=2)
         for each in found.found[:_MOST]:
             table.add_row(*_row(each))
-        show_table(table, 110)
+        show_table(table, _LEAST)
         if len(found.found) > _MOST:
             say(f"… and {len(found.found) - _MOST} more: see --json or --out")
     for minimum, interval in intervals:

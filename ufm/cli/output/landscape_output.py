@@ -40,17 +40,17 @@ def show(
     Unless figures are `drawn` already, the last line is the command that draws them.
     """
     say(headline(problem))
-    show_table(_overview(results), 130)
+    show_table(_overview(results), ("hit rate", "time"))
     for result in results:
         for line in conclusions(result):
             say(f"{result['label']}: {line}")
     for result in results:
         if every_point or len(result["points"]) <= _FEW:
             title(result["label"])
-            show_table(_points(result), 130)
+            show_table(_points(result), ("found by", "‖G‖₂/μ"))
     say(f"Results: {folder}")
     if not drawn:
-        say(f"Figures: {again('landscape', folder)}")
+        say(f"Figures: {again('landscape', folder)}", whole=True)
 
 
 def _overview(results: Sequence[Entry]) -> Table:
@@ -139,17 +139,30 @@ def _points(result: Entry) -> Table:
     for number, point in enumerate(result["points"]):
         table.add_row(
             str(number),
-            f"{point['excess']:.4e}" if exact else f"{point['value']:.8g}",
+            _excess(point, result["minimum"]["value"]) if exact else f"{point['value']:.8g}",
             *(f"{point[name]:,}" for name in ("rank", "index")),
             f"{point['zero_modes']:,} ({point['gauge_modes']:,})",
             f"{point['dual_ratio']:.5g}",
-            f"{point['smallest']:.3e}",
+            _smallest(point),
             point["verdict"].lower().replace("_", " "),
             _finders(point["hits"]),
         )
     table.caption = "zeros: zero eigenvalues, in parentheses those that symmetry forces"
     table.caption_justify = "left"
     return table
+
+
+def _excess(point: Entry, star: float) -> str:
+    from ufm.model.rounding import resolved
+
+    excess = float(resolved(point["excess"], star))
+    return f"{excess:.4e}" if excess else "0"
+
+
+def _smallest(point: Entry) -> str:
+    """λ_min, 0 where the counts say so: where none is negative, and some are zero."""
+    zero = point["zero_modes"] and not point["index"]
+    return "0" if zero else f"{point['smallest']:.3e}"
 
 
 def _finders(hits: dict[str, int]) -> str:

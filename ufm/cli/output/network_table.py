@@ -38,7 +38,7 @@ def show_networks(store: "SweepStore") -> None:
                 ),
                 *_against(row.against),
             )
-    show_table(table, 130)
+    show_table(table)
     for group in groups:
         for row in group.rows:
             if not row.is_whole:

@@ -8,7 +8,9 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +21,27 @@ from ufm._support.text import plain, plain_lines
 _PARAMETER = re.compile(r"`([a-z]\w*)`")
 
 
-def say(line: object) -> None:
-    """Print one line on standard output."""
-    print(plain(line))
+def columns() -> int | None:
+    """The number of columns of the terminal, or COLUMNS if it is set.
+
+    None for a file or a pipe, which has no width to fit.
+    """
+    stream = sys.stdout
+    if "COLUMNS" in os.environ or (stream is not None and stream.isatty()):
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def say(line: object, whole: bool = False) -> None:
+    """Print a sentence on standard output, broken between words to fit the terminal.
+
+    A `whole` line, such as a command to copy, is not broken.
+    """
+    text, width = plain(line), columns()
+    if width is None or whole or len(text) <= width:
+        print(text)
+    else:
+        print(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
 
 
 def tell(line: object) -> None:

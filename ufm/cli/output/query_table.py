@@ -35,7 +35,7 @@ def show_cells(cells: Sequence[dict[str, Any]]) -> None:
             column.justify = "left" if isinstance(cells[0][name], str) else "right"
         for cell in cells[:_MOST]:
             table.add_row(*(_shown(cell[name]) for name in names))
-        show_table(table, 160)
+        show_table(table)
     rest = f"; the first {_MOST} are shown, see --json or ufm store export" * (len(cells) > _MOST)
     say(f"{len(cells):,} cells{rest}")
 

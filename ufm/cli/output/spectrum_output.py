@@ -32,7 +32,7 @@ def show_spectra(records: "Sequence[SpectrumRecord]", notes: Sequence[str] = ())
         say(f"note: {note}")
     for record in records:
         title(record.problem.loss.label())
-        show_table(_eigenvalues(record.spectrum))
+        show_table(_eigenvalues(record.spectrum), ("error",))
         for line in conclusions(record):
             say(line)
 
@@ -61,17 +61,20 @@ def _eigenvalues(spectrum: "Spectrum") -> Table:
 def conclusions(record: "SpectrumRecord") -> list[str]:
     """The numbers of eigenvalues by sign, the causes of zeros, and at a saddle its curvature."""
     found = record.spectrum
-    parts = [f"dimension {found.dimension:,}"]
-    if found.negative is None:
-        parts.append("signs not counted")
-    else:
+    lines = [f"{found.dimension:,} eigenvalues; their signs are not counted."]
+    if found.negative is not None:
         zeros, explained = found.zero or 0, min(found.zero or 0, found.gauge_dimension)
-        parts[0] += f": {found.negative:,} negative, {zeros:,} zero, {found.positive:,} positive"
-        parts.append(f"{_symmetries(record.problem)} explain {explained:,} of {zeros:,} zeros")
-    definite = {True: "yes", False: "no", None: "not decided"}[found.definite_modulo_gauge]
-    parts.append(f"positive definite modulo rotations: {definite}")
-    parts.append(f"method {found.method}" + (f", {found.note}" if found.note else ""))
-    lines = ["; ".join(parts)]
+        lines = [
+            f"{found.dimension:,} eigenvalues: {found.negative:,} negative, {zeros:,} zero, "
+            f"{found.positive:,} positive."
+        ]
+        if zeros:
+            lines[0] += (
+                f" {_symmetries(record.problem)} explain {explained:,} of the {zeros:,} zeros."
+            )
+    definite = {True: "", False: "not ", None: "not decided to be "}[found.definite_modulo_gauge]
+    lines.append(f"Modulo rotations the Hessian is {definite}positive definite.")
+    lines.append(f"Method: {found.method}" + (f", {found.note}." if found.note else "."))
     if not found.converged:
         lines.insert(
             0,
@@ -80,19 +83,18 @@ def conclusions(record: "SpectrumRecord") -> list[str]:
         )
     smallest = float(found.eigenvalues[0])
     if smallest < -found.zero_tol:
-        line = f"smallest eigenvalue {smallest:.6e}"
+        lines.append(f"The smallest eigenvalue is {smallest:.6e}.")
         if record.escape is not None:
-            line += (
-                f"; along the theory's escape direction −2(‖G‖−μ)μ/(λ_W+λ_H) = {record.escape:.6e}"
+            lines.append(
+                f"Along the theory's escape direction: −2(‖G‖−μ)μ/(λ_W+λ_H) = {record.escape:.6e}."
             )
-        lines.append(line)
     return lines
 
 
 def _symmetries(problem: "Problem") -> str:
     """Name the symmetries of f."""
     free = problem.has_bias and float(problem.lam_b or 0.0) == 0.0
-    return "rotations and shifts of b" if free and problem.loss.shift_invariant else "rotations"
+    return "Rotations and shifts of b" if free and problem.loss.shift_invariant else "Rotations"
 
 
 def show_paths(paths: Paths) -> None:
@@ -111,9 +113,12 @@ def show_paths(paths: Paths) -> None:
                 *(f"{int(x):,}" for x in counts),
             )
         show_table(table)
+        least, most = int(path.rotations.min()), int(path.rotations.max())
+        left_out = f"{most:,}" if least == most else f"{least:,} to {most:,}"
         say(
-            f"zero: within ±{path.zero_tol:.1e}; counts are exact"
-            + ("" if path.reliable else ", but an eigenvalue lies within rounding of that")
+            f"Modulo rotations: {left_out} directions along which f is constant are left out. "
+            f"Zero is within ±{path.zero_tol:.1e}. Counts are exact"
+            + ("." if path.reliable else ", but an eigenvalue lies within rounding of that.")
         )
 
 
@@ -224,7 +229,9 @@ def path_files(paths: Paths) -> dict[str, bytes]:
 
 def _columns(path: "SpectrumPath") -> dict[str, Any]:
     names = ("step", "products", "value", "smallest", "largest", "error")
-    return {name: getattr(path, name) for name in (*names, "negative", "zero", "positive")}
+    return {
+        name: getattr(path, name) for name in (*names, "negative", "zero", "positive", "rotations")
+    }
 
 
 def _repeated(counts: "list[tuple[Problem, int]]") -> Any:

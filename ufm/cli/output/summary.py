@@ -31,8 +31,8 @@ def show(examination: "Examination", folder: Path, command: Any) -> None:
         _show_view(other, [x for x in other.layer.notes if x not in notes], _rows(other), command)
         say("")
         say("The certificate is of the layer as given; --centred writes that of the centred layer.")
-    check = f"{shell('python', folder / 'verify.py')} checks it with NumPy alone"
-    say(f"Certificate: {folder} ({check})")
+    say(f"Certificate: {folder}")
+    say(f"Check: {shell('python', folder / 'verify.py')}, with NumPy alone", whole=True)
 
 
 def _show_view(
@@ -57,14 +57,15 @@ def _show_view(
 
 def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
     from ufm.certificates.certificate import REASONS, Reason, Verdict
+    from ufm.model.rounding import resolved
 
     found, minimum, nearest = examination.certificate, examination.minimum, examination.nearest
     verdict = Verdict(int(found.verdict))
     closeness = f"f - (a proven lower bound); tolerance {float(found.tol):.1e}"
     star = ("f*", "unknown", minimum.reason)
     if minimum.is_exact:
-        excess = float(found.value) - minimum.value
-        star = ("f*", f"{minimum.value:.10g}", f"{minimum.kind}; f - f* = {excess:.2e}")
+        excess = resolved(float(found.value) - minimum.value, minimum.value)
+        star = ("f*", f"{minimum.value:.10g}", f"{minimum.kind}; f - f* = {_short(excess)}")
     rows = [
         ("verdict", verdict.name, REASONS[Reason(int(found.reason))]),
         ("f", f"{float(found.value):.10g}", ""),
@@ -91,6 +92,8 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
 
 def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
     metrics = examination.metrics
+    if examination.minimum.kind == "origin" and math.isnan(float(metrics.nc2)):
+        return [("NC1–NC4", "—", "undefined: the layer has collapsed to the origin, the minimum")]
     return [
         ("NC1", _short(metrics.nc1), "variability within classes"),
         ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
@@ -111,4 +114,6 @@ def _expected(examination: "Examination", name: str) -> str:
 
 def _short(number: SupportsFloat) -> str:
     value = float(number)
-    return f"{value:.2e}" if math.isfinite(value) else "—"
+    if not math.isfinite(value):
+        return "—"
+    return f"{value:.2e}" if value else "0"

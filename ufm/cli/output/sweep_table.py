@@ -1,6 +1,5 @@
 """The final output of `ufm sweep`."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ from ufm._support.text import command
 from ufm.cli.output.console import plain_table
 from ufm.cli.output.console import show as show_table
 from ufm.cli.output.print import say
+from ufm.cli.output.table import number_or_dash
 
 if TYPE_CHECKING:
     from ufm.sweep import SweepStore
@@ -26,10 +26,10 @@ def show(store: "SweepStore") -> None:
             row["loss"],
             f"{row['cells']:,}",
             f"{row['global']:,}",
-            *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
+            *map(number_or_dash, numbers),
             f"{row['steps']:.0f}",
         )
-    show_table(table)
+    show_table(table, ("steps",))
     for line in conclusions(store, rows):
         say(line)
     show_where(store)
@@ -38,7 +38,7 @@ def show(store: "SweepStore") -> None:
 def show_where(store: "SweepStore") -> None:
     """Print the folder of the results, and the command for a report."""
     say(f"Results: {store.path}")
-    say(f"Report: {command('ufm', 'report', store.path)}")
+    say(f"Report: {command('ufm', 'report', store.path)}", whole=True)
 
 
 def conclusions(store: "SweepStore", rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -27,17 +27,24 @@ def show(
         table.add_row(*_row(result))
     conclusions = _conclusions(results)  # before anything is printed: a stored result may be bad
     say(headline(problem))
-    show_table(table)
+    show_table(table, ("time",))
     for line in conclusions:
         say(line)
     say(f"Results: {folder}")
     if not drawn:
-        say(f"Figures: {again('solve', folder)}")
+        say(f"Figures: {again('solve', folder)}", whole=True)
 
 
 def again(name: str, folder: Path) -> str:
     """The command that draws the figures of a folder of results."""
     return command(*("ufm", name, "--config", folder / "config.json", "--out", folder, "--figures"))
+
+
+def number_or_dash(number: float) -> str:
+    """Two digits, 0 as it is, and a dash for what is undefined."""
+    if math.isnan(number):
+        return "—"
+    return f"{number:.1e}" if number else "0"
 
 
 def headline(problem: "Problem") -> str:
@@ -60,7 +67,7 @@ def _row(result: "LossResult") -> list[str]:
         row.label,
         row.minimum,
         f"{row.num_global}/{row.num_starts}",
-        *("—" if math.isnan(number) else f"{number:.1e}" for number in numbers),
+        *map(number_or_dash, numbers),
         f"{row.seconds:.1f} s",
     ]
 
@@ -73,6 +80,11 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
         f"{certified} of {total} runs ended at a proven global minimum; "
         f"{matching} of {total} have the predicted geometry."
     ]
+    if collapsed := [result["label"] for result in results if _is_origin(result)]:
+        lines.append(
+            f"{', '.join(collapsed)}: collapsed to the origin, the predicted minimum, where "
+            "NC1–NC3 are undefined."
+        )
     for result in results:
         others = {
             name: count
@@ -93,3 +105,9 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
         if not result["minimum"]["is_exact"]:
             lines.append(f"{result['label']}: f* is unknown: {result['minimum']['reason']}")
     return lines
+
+
+def _is_origin(result: "LossResult") -> bool:
+    """Did a run end at the origin, as predicted?"""
+    origin = result["minimum"]["kind"] == "origin"
+    return origin and any(run["matches_geometry"] for run in result["runs"])

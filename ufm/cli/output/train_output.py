@@ -81,7 +81,7 @@ def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], fol
 
     for line in headlines(data, config):
         say(line)
-    show_table(_table(results), 130)
+    show_table(_table(results))
     for line in notes(results):
         say(line)
     say(f"Results: {folder}")

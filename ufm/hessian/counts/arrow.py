@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ufm._support.threads import one_blas_thread
+from ufm.hessian.counts.orbit import Diagonalised, Form, Orbit, forms, orbit
 from ufm.hessian.products.columns import Columns, HostPoint, host_point
 from ufm.hessian.products.dense import LARGEST, check_entries
 from ufm.model.params import Params
@@ -47,10 +48,19 @@ class Counts(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """A point prepared for counting: rotated, with the eigenvalues of all blocks, ascending."""
+    """A point prepared for counting: rotated, with the eigenvalues of all blocks, ascending.
+
+    The directions of an `orbit` are left out (`ufm.hessian.counts.orbit`).
+    """
 
     point: HostPoint
     blocks: Float[np.ndarray, " Nk"]
+    orbit: Orbit | None = None
+
+    @property
+    def dimension(self) -> int:
+        """How many eigenvalues there are to count."""
+        return self.point.problem.num_parameters - (self.orbit.dimension if self.orbit else 0)
 
     def counts(
         self, shifts: Float[np.ndarray, " s"], away: Float[np.ndarray, " s"] | float = 1.0
@@ -71,18 +81,27 @@ class Arrow(NamedTuple):
         at_once = max(1, min(_SHIFTS, _NUMBERS // border**2))
         for i in range(0, len(used), at_once):
             part = used[i : i + at_once].astype(blocks.dtype)
+            left_out = self._left_out(part)
             for j, T in enumerate(schur_complements(self.point, part), i):
                 check_entries(T)
                 with one_blas_thread() if border <= _ONE_THREAD else contextlib.nullcontext():
                     eigenvalues = np.linalg.eigvalsh(0.5 * (T + T.T))
+                    removed, sure = left_out[j - i].removed(T) if left_out else (0, True)
                 noise = 16 * eps * border * float(np.max(np.abs(eigenvalues)))
-                border_below[j] = np.sum(eigenvalues < 0)
-                reliable[j] = np.min(np.abs(eigenvalues)) > noise
+                border_below[j] = np.sum(eigenvalues < 0) - removed
+                reliable[j] = sure and np.min(np.abs(eigenvalues)) > noise
         in_blocks = np.searchsorted(blocks, used) + lone * problem.num_columns * (lam_h < used)
         return Counts(used, in_blocks.astype(np.int64) + border_below, reliable)
 
+    def _left_out(self, shifts: Float[np.ndarray, " s"]) -> list[Form]:
+        """What the orbit takes, for every shift; nothing without one."""
+        if self.orbit is None or not self.orbit.dimension:
+            return []
+        W = _spanning(self.point)
+        return forms(self.point, W, _diagonalised(self.point, W), shifts, self.orbit)
 
-def arrow(problem: Problem, params: Params) -> Arrow:
+
+def arrow(problem: Problem, params: Params, modulo_rotations: bool = False) -> Arrow:
     """Prepare a point. Raises `ValueError` if it is not finite, if Kd + K > 10,000, or if the
     blocks overflow.
     """
@@ -97,7 +116,7 @@ def arrow(problem: Problem, params: Params) -> Arrow:
     blocks = np.sort(
         np.concatenate([x.ravel() for x in block_eigenvalues(point, _spanning(point))])
     )
-    return Arrow(point, blocks)
+    return Arrow(point, blocks, orbit(point) if modulo_rotations else None)
 
 
 def border_size(problem: Problem) -> int:
@@ -110,6 +129,7 @@ def eigenvalue_counts(
     params: Params,
     shifts: Float[np.ndarray, " s"],
     away: Float[np.ndarray, " s"] | float = 1.0,
+    modulo_rotations: bool = False,
 ) -> Counts:
     """Count the eigenvalues of ∇²f below each shift, with one factorisation of size Kd + K each.
 
@@ -117,7 +137,7 @@ def eigenvalue_counts(
     A count is not `reliable` if an eigenvalue of the Schur complement lies within rounding of 0.
     Raises `ValueError` if the point is not finite or Kd + K > 10,000.
     """
-    return arrow(problem, params).counts(shifts, away)
+    return arrow(problem, params, modulo_rotations).counts(shifts, away)
 
 
 def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float, scale: float) -> float:
@@ -160,6 +180,13 @@ def block_eigenvalues(
     return [lam_h + np.linalg.eigvalsh(_blocks(W, part)) for part in point.columns()]
 
 
+def _diagonalised(point: HostPoint, W: Float[np.ndarray, "K k"]) -> Iterator[Diagonalised]:
+    """All columns, with W̃ᵀS_iW̃/c_i = Q_iΛ_iQ_iᵀ."""
+    for part in point.columns():
+        sizes, Q = np.linalg.eigh(_blocks(W, part))
+        yield part, sizes, Q
+
+
 class _Sums(NamedTuple):
     """The sums over the samples for one shift, in the order of the module's formula.
 
@@ -183,8 +210,7 @@ def schur_complements(
     """T_σ for every σ, in the order W row by row, then b."""
     W, lam_h, totals = _spanning(point), point.decays[1], {}
     GG = np.zeros((len(W), len(W)), W.dtype)
-    for part in point.columns():
-        sizes, Q = np.linalg.eigh(_blocks(W, part))
+    for part, sizes, Q in _diagonalised(point, W):
         P = part.hessians @ (W @ Q) * part.roots[:, None, None]
         GG += part.gradients.T @ part.gradients
         h, g = part.features, part.gradients

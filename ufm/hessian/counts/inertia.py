@@ -36,8 +36,9 @@ from ufm.hessian.spectrum_result import Part, Spectrum
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 
-#: Number of shifts in one pass of the bisection, since passes cost more than shifts.
-_SECTIONS = 7
+#: Number of shifts in one pass of the bisection. Passes cost more than shifts, unless the rotations
+#: are left out at every shift.
+_SECTIONS, _SECTIONS_MODULO = 7, 2
 _MOST_PASSES = 60
 
 
@@ -64,7 +65,12 @@ class Inertia(Shown):
 
 
 def inertia(
-    problem: Problem, params: Params, shift: float = 0.0, tol: float | None = None
+    problem: Problem,
+    params: Params,
+    shift: float = 0.0,
+    tol: float | None = None,
+    *,
+    modulo_rotations: bool = False,
 ) -> Inertia:
     """Count the eigenvalues of ∇²f below, within and above shift ± tol, exactly.
 
@@ -75,6 +81,8 @@ def inertia(
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
         shift: The shift, in units of the eigenvalues.
         tol: Half-width of the interval around the shift; None is 1e-6 (λ_W + λ_H).
+        modulo_rotations: Count on the orthogonal complement of the rotations' directions (and of
+            b + c1, where that changes nothing): the Hessian of f as a function on orbits.
 
     Returns:
         The three counts, the two shifts used, and whether the counts are reliable despite rounding.
@@ -90,12 +98,13 @@ def inertia(
             f"tol must be positive (a count at the shift itself is unreliable), got {width}"
         )
     ends = np.array([shift - width, shift + width])
-    found = eigenvalue_counts(problem, params, ends, away=np.array([-1.0, 1.0]))
+    ready = arrow(problem, params, modulo_rotations)
+    found = ready.counts(ends, away=np.array([-1.0, 1.0]))
     below, not_above = (int(x) for x in found.below)
     return Inertia(
         below,
         not_above - below,
-        problem.num_parameters - not_above,
+        ready.dimension - not_above,
         float(found.shifts[0]),
         float(found.shifts[1]),
         bool(np.all(found.reliable)),
@@ -184,7 +193,12 @@ def eigenvalue_histogram(
 
 
 def eigenvalue_bracket(
-    problem: Problem, params: Params, index: int, tol: float | None = None
+    problem: Problem,
+    params: Params,
+    index: int,
+    tol: float | None = None,
+    *,
+    modulo_rotations: bool = False,
 ) -> tuple[float, float]:
     """Enclose one eigenvalue of ∇²f in an interval, by exact counts.
 
@@ -196,6 +210,7 @@ def eigenvalue_bracket(
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
         index: Index of the eigenvalue in ascending order; 0 is the smallest.
         tol: Target length of the interval; None is 1e-9 of a bound on the spectral radius.
+        modulo_rotations: As for `inertia`; `index` then counts those eigenvalues.
 
     Returns:
         The two ends of the interval.
@@ -203,19 +218,20 @@ def eigenvalue_bracket(
     Raises:
         ValueError: The index is out of range, the point is not finite, or Kd + K exceeds 10,000.
     """
-    total = problem.num_parameters
+    ready = arrow(problem, params, modulo_rotations)
+    total = ready.dimension
     if not -total <= index < total:
         raise ValueError(f"index must be in [{-total}, {total}), got {index}")
     index %= total
-    ready = arrow(problem, params)
     low, high = _all_eigenvalues(ready, index)
     width = 1e-9 * max(abs(low), abs(high)) if tol is None else float(tol)
     if not width > 0:
         raise ValueError(f"tol must be positive, got {width}")
+    sections = _SECTIONS_MODULO if modulo_rotations else _SECTIONS
     for _ in range(_MOST_PASSES):
         if high - low <= width:
             break
-        inside = np.linspace(low, high, _SECTIONS + 2)[1:-1]
+        inside = np.linspace(low, high, sections + 2)[1:-1]
         found = ready.counts(inside)
         sure = found.reliable & (found.shifts > low) & (found.shifts < high)
         lower = found.shifts[sure & (found.below <= index)]

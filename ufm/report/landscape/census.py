@@ -31,6 +31,7 @@ from ufm.certificates.certificate import Verdict
 from ufm.landscape import Census, CriticalPoint
 from ufm.model.problem import Problem
 from ufm.report._lines import Line, draw_lines
+from ufm.report._style import looks
 
 Values = Float[np.ndarray, " _"]
 
@@ -209,4 +210,4 @@ def plot_curvature_ratio(censuses: Sequence[Census], axes: Axes) -> Axes:
 
 def _look(i: int) -> dict[str, Any]:
     hollow = {"markerfacecolor": "none", "markeredgewidth": 0.6, "markersize": 3.4 + 0.5 * (i % 4)}
-    return {"color": f"C{i}", "marker": "os^Dvp"[i % 6], "linestyle": "", **hollow}
+    return looks(i)._asdict() | {"linestyle": "", **hollow}

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ufm.landscape import Census, Descent
 from ufm.report._lines import places
+from ufm.report._style import THIN
 from ufm.report.landscape.census import LOOKS, excess, excess_axis, kind_of
 
 #: Half the width of the column of a rank, in ranks.
@@ -58,7 +59,7 @@ def plot_graph(census: Census, axes: Axes) -> Axes:
     crowded = len(census.points) > _MANY
     lines = LineCollection(
         [[(x[e.source], height[e.source]), (x[e.target], height[e.target])] for e in ways],
-        linewidths=[0.5 * e.descents for e in ways],
+        linewidths=[THIN * e.descents for e in ways],
         colors="0.3",
         alpha=0.2 if crowded else 0.55,
         zorder=1,

@@ -1,4 +1,4 @@
-"""The pages of `ufm landscape`: of each a PNG, a PDF, and its data as CSV."""
+"""The pages of `ufm landscape`."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from ufm.landscape import Census, Flow
 from ufm.landscape.stored import point_columns
-from ufm.report._style import COLUMN
+from ufm.report._figure import Page, page_files
+from ufm.report._style import COLUMN, TWO_COLUMNS
 from ufm.report._table import Table
 from ufm.report.landscape.census import (
     legend_handles,
@@ -17,7 +18,8 @@ from ufm.report.landscape.census import (
 )
 from ufm.report.landscape.flow import flow_table, plot_flow, plot_flow_gradient
 from ufm.report.landscape.graph import edges, plot_graph
-from ufm.report.runs.folder import Page, page_files
+from ufm.report.runs.captions import OBJECTIVE
+from ufm.report.runs.latex import described_in_tex
 
 #: A census, and a flow of its problem.
 Followed = tuple[Census, Flow]
@@ -26,15 +28,42 @@ Followed = tuple[Census, Flow]
 def landscape_files(
     censuses: Sequence[Census], flows: Sequence[Flow] = ()
 ) -> list[tuple[str, bytes]]:
-    """Names and contents of index, curvature, connections, and, with a flow for each, flow."""
-    files = [
-        *page_files("index", index_page, censuses),
-        *page_files("curvature", curvature_page, censuses),
-        *page_files("connections", graph_page, censuses),
-    ]
+    """The files of index, curvature, connections, and, with a flow for each, flow."""
+    files = []
+    for name, page in (("index", index_page), ("curvature", curvature_page)):
+        files += page_files(name, page, censuses, _caption(name, censuses))
+    files += page_files("connections", graph_page, censuses, _caption("connections", censuses))
     if flows:
-        files += page_files("flow", flow_page, list(zip(censuses, flows, strict=True)))
+        followed = list(zip(censuses, flows, strict=True))
+        files += page_files("flow", flow_page, followed, _caption("flow", censuses))
     return files
+
+
+_CAPTIONS = {
+    "index": (
+        r"Critical points: the index (number of negative eigenvalues of $\nabla^2 f$) against "
+        r"$f-f^\star$. Dotted: the lowest value of every rank. Marks say how a point was found."
+    ),
+    "curvature": (
+        r"The smallest eigenvalue of $\nabla^2 f$ at every saddle against "
+        r"$\|G\|_2/\mu-1$, $G=\nabla g(WH)$, $\mu=\sqrt{\lambda_W\lambda_H}$. "
+        r"$\lambda(\sigma)=\frac{\lambda_W+\lambda_H}2-"
+        r"\sqrt{(\frac{\lambda_W-\lambda_H}2)^2+\sigma^2}$ is an eigenvalue with "
+        r"$\sigma=\|G\|_2$; escape: $-2(\sigma-\mu)\mu/(\lambda_W+\lambda_H)$."
+    ),
+    "connections": (
+        r"Where descents from every saddle end: points at their rank and $f-f^\star$, as large as "
+        r"searches ended there; lines lead down, as thick as descents went that way."
+    ),
+    "flow": (
+        r"Gradient flow from a small start: $f-f^\star$ and $\|\nabla f\|$ against time. Dots: "
+        r"plateaus, the local minima of $\|\nabla f\|$. Dotted: the lowest value of every rank."
+    ),
+}
+
+
+def _caption(name: str, censuses: Sequence[Census]) -> str:
+    return f"{_CAPTIONS[name]} {OBJECTIVE} with {described_in_tex(censuses[0].problem)}."
 
 
 def index_page(censuses: Sequence[Census]) -> Page:
@@ -82,7 +111,7 @@ def edge_table(census: Census) -> Table:
 def flow_page(followed: Sequence[Followed]) -> Page:
     """f above and ‖∇f‖ below, the losses beside each other."""
     count = len(followed)
-    figure = Figure(figsize=(COLUMN if count == 1 else 2.2 * count, 3.2))
+    figure = Figure(figsize=(COLUMN if count == 1 else TWO_COLUMNS, 3.2))
     grid = figure.subplots(2, count, sharex="col", squeeze=False, height_ratios=(3, 2))
     for (above, below), (census, flow) in zip(grid.T, followed, strict=True):
         plot_flow(census, flow, above)
@@ -94,7 +123,7 @@ def flow_page(followed: Sequence[Followed]) -> Page:
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure = Figure(figsize=(COLUMN * columns, 0.45 + height * rows))
+    figure = Figure(figsize=(COLUMN if count == 1 else TWO_COLUMNS, 0.45 + height * rows))
     grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for unused in grid[count:]:
         unused.set_axis_off()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ufm.certificates.certificate import Verdict
 from ufm.landscape import Census, CriticalPoint
+from ufm.model.rounding import resolved
 from ufm.report.runs.latex import described, label_in_tex, number_in_tex, tabular
 
 _HEADINGS = (
@@ -88,11 +89,12 @@ def _span(numbers: Sequence[int]) -> str:
 
 def _point_cells(point: CriticalPoint, lowest: float) -> list[str]:
     return [
-        number_in_tex(point.value - lowest),
+        number_in_tex(float(resolved(point.value - lowest, lowest))),
         str(point.rank),
         str(point.index),
         f"{point.zero_modes} ({point.gauge_modes})",
         f"{point.dual_ratio:.4g}",
-        number_in_tex(point.smallest),
+        # Where none is negative, and some are zero, the smallest is 0.
+        number_in_tex(0.0 if point.zero_modes and not point.index else point.smallest),
         _WORDS[point.verdict],
     ]

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ufm.counterexamples.phases import FocalPhases
+from ufm.report._figure import Page, page_files
 from ufm.report._style import COLUMN
 from ufm.report._table import Table
-from ufm.report.runs.folder import Page, page_files
 
 #: Name, colour of the library's cycle and line style of each curve.
 _CURVES = {
@@ -160,5 +160,11 @@ def phases_page(diagrams: Sequence[FocalPhases]) -> Page:
 
 
 def phases_files(diagrams: Sequence[FocalPhases]) -> list[tuple[str, bytes]]:
-    """phases.csv, .png and .pdf."""
-    return page_files("phases", phases_page, diagrams)
+    """The files of phases."""
+    caption = (
+        r"Focal loss: which of the origin and the simplex ETF are minima, over "
+        r"$K\sqrt n\,\mu$, $\mu=\sqrt{\lambda_W\lambda_H}$. Shaded: both are. Between the shades "
+        r"their values tie. Left of the dotted line, $1/K=p^\star(\gamma)$, the transition is "
+        r"continuous."
+    )
+    return page_files("phases", phases_page, diagrams, caption)

@@ -8,12 +8,17 @@ with style():
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from ufm.minimum.global_minimum import GlobalMinimum
+from ufm.model.evaluation import evaluated
 from ufm.model.problem import Problem
+from ufm.model.rounding import gradient_noise, value_floor
+from ufm.report._style import MEDIAN, RUN, looks
 from ufm.report._table import Table
 from ufm.solvers import History
 
@@ -52,14 +57,15 @@ def _curves(history: History, values: Float[np.ndarray, "S T"]) -> list[Curve]:
 
 
 def median_curve(curves: Sequence[Curve]) -> Curve:
-    """The median over runs at every abscissa of any of them.
+    """The median over runs at every abscissa of any of them, as long as half of the runs go on.
 
     Between two evaluations a run has the value of the earlier, and after its end that of the end.
-    It begins where the last of the runs does.
+    The median begins where the last of the runs does.
     """
     begin = max(curve[0, 0] for curve in curves)
+    end = sorted(curve[-1, 0] for curve in curves)[len(curves) // 2]
     x = np.unique(np.concatenate([curve[:, 0] for curve in curves]))
-    x = x[x >= begin]
+    x = x[(x >= begin) & (x <= max(begin, end))]
     held = [
         curve[np.searchsorted(curve[:, 0], x, side="right") - 1, 1].astype(float)
         for curve in curves
@@ -84,32 +90,71 @@ def convergence_table(runs: Runs) -> Table:
 
 
 def plot_gap(runs: Sequence[Runs], axes: Axes) -> Axes:
-    """f − f* along every run, one colour per loss. Where rounding puts f below f*, nothing."""
-    _draw(axes, [(each.problem.loss.label(), gap_curves(each)) for each in runs])
+    """f − f* along every run, one colour per loss; what is rounding is at its bound, shaded."""
+    curves = [(each.problem.loss.label(), gap_curves(each)) for each in runs]
+    _draw(axes, curves, max(map(gap_floor, runs), default=0.0))
     axes.set_ylabel(r"$f - f^\star$")
     return axes
 
 
 def plot_gradient_norm(runs: Sequence[Runs], axes: Axes) -> Axes:
-    """‖∇f‖ along every run, one colour per loss."""
-    _draw(axes, [(each.problem.loss.label(), gradient_curves(each)) for each in runs])
+    """‖∇f‖ along every run, one colour per loss; what is rounding is at its bound, shaded."""
+    curves = [(each.problem.loss.label(), gradient_curves(each)) for each in runs]
+    _draw(axes, curves, max(map(gradient_floor, runs), default=0.0))
     axes.set_ylabel(r"$\|\nabla f\|$")
     return axes
 
 
-def _draw(axes: Axes, losses: Sequence[tuple[str, list[Curve]]]) -> None:
+def gap_floor(runs: Runs) -> float:
+    """What of f − f* is rounding; 0 where f* is not known."""
+    return float(value_floor(runs.minimum.value)) if runs.minimum.is_exact else 0.0
+
+
+def gradient_floor(runs: Runs) -> float:
+    """What of ‖∇f‖ at the minimiser is rounding; 0 where none is known."""
+    if not runs.minimum.is_exact:
+        return 0.0
+    point = runs.minimum.params(jax.random.key(0))
+    return float(gradient_noise(runs.problem, evaluated(runs.problem, point)))
+
+
+def _draw(axes: Axes, losses: Sequence[tuple[str, list[Curve]]], floor: float) -> None:
+    """Every run, their medians, and what rounding leaves open: shaded, with its values on top."""
     for i, (label, curves) in enumerate(losses):
+        look = looks(i)
         for curve in curves:
-            axes.plot(*positive(curve), color=f"C{i}", alpha=0.35, linewidth=0.4)
-        axes.plot(*positive(median_curve(curves)), color=f"C{i}", linewidth=1.3, label=label)
+            axes.plot(*positive(curve, floor), color=look.color, **RUN)
+        median = positive(median_curve(curves), floor)
+        axes.plot(*median, label=label, markevery=[-1], markersize=3, **MEDIAN, **look._asdict())
     axes.set_yscale("log")
+    shade_below(axes, floor)
     evaluations(axes, max(curve[-1, 0] for _, curves in losses for curve in curves))
 
 
-def positive(curve: Curve) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """What a logarithmic axis can show of a curve."""
-    shown = curve[curve[:, 1] > 0]
-    return shown[:, 0], shown[:, 1]
+def positive(
+    curve: Curve, floor: float = 0.0
+) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    """What a logarithmic axis can show of a curve; what is within ±floor is at the floor."""
+    x, y = curve.T
+    y = np.where(np.abs(y) <= floor, floor, y)
+    return x[y > 0], y[y > 0]
+
+
+def shade_below(axes: Axes, floor: float) -> None:
+    """Shade what is below the floor of a logarithmic axis, if anything that is drawn is so low."""
+    drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    lowest = min((float(np.nanmin(y)) for y in drawn if np.isfinite(y).any()), default=np.inf)
+    if floor > 0 and lowest <= floor:
+        axes.set_ylim(bottom=floor / 10)
+        axes.axhspan(floor / 10, floor, color="0.9", linewidth=0, zorder=0, label="rounding")
+
+
+def legend_handles() -> list[Line2D]:
+    """What is thin and what is thick, in no loss's colour."""
+    return [
+        Line2D([], [], color="0.4", label="each run", **RUN),
+        Line2D([], [], color="0.4", label="median", marker="o", markersize=3, **MEDIAN),
+    ]
 
 
 def evaluations(axes: Axes, longest: float) -> None:

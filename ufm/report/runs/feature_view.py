@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from ufm.collapse.metrics import class_means
 from ufm.model.problem import Params, Problem, features
+from ufm.report._style import THIN, looks
 from ufm.report._table import Table
 from ufm.report.runs.gram import centred_means
 from ufm.runs.trajectory import Trajectory
@@ -21,10 +22,10 @@ from ufm.runs.trajectory import Trajectory
 #: Spread within classes and error of the angles, together, that the eye no longer sees.
 _INVISIBLE = 0.03
 
-#: How the three kinds of objects look, whatever their colour.
+#: How the three kinds of objects look, whatever their class.
 _LOOK: dict[str, Any] = {
-    "features": {"linestyle": "", "marker": "o", "ms": 2, "mew": 0, "alpha": 0.4},
-    "class means": {"linestyle": "", "marker": "o", "ms": 4, "mew": 0.5, "mec": "black"},
+    "features": {"linestyle": "", "ms": 2, "mew": 0, "alpha": 0.4},
+    "class means": {"linestyle": "", "ms": 4, "mew": 0.5, "mec": "black"},
     "classifier": {"linewidth": 1},
 }
 
@@ -34,7 +35,8 @@ Basis = Float[np.ndarray, "d r"]
 def can_be_seen(problem: Problem, path: Trajectory) -> bool:
     """Is there a plane or a space that holds the whole frame, and a finite point to put there?"""
     finite = all(np.isfinite(x).all() for x in (path.params.W, path.params.H))
-    return problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1 and finite
+    holds = problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1
+    return holds and finite and len(path.step) > 0
 
 
 def span_of_means(problem: Problem, params: Params) -> Basis:
@@ -109,15 +111,15 @@ def plot_features(table: Table, axes: Any) -> Axes:
     """
     names = [name for name in "xyz" if name in table]
     points = np.column_stack([table[name] for name in names])
-    for k in np.unique(table["class"]):
+    for k in np.unique(table["class"]).tolist():
         dots, means, rows = (
             points[(table["object"] == name) & (table["class"] == k)].T
             for name in ("feature", "class mean", "classifier")
         )
-        color = f"C{k}"
-        axes.plot(*dots, color=color, **_LOOK["features"])
-        axes.plot(*np.column_stack([0 * rows, rows]), color=color, **_LOOK["classifier"])
-        axes.plot(*means, color=color, **_LOOK["class means"])
+        color, line, marker = looks(k)
+        axes.plot(*dots, color=color, marker=marker, **_LOOK["features"])
+        axes.plot(*np.column_stack([0 * rows, rows]), color=color, ls=line, **_LOOK["classifier"])
+        axes.plot(*means, color=color, marker=marker, **_LOOK["class means"])
     reach = 1.15 * np.max(np.abs(points))  # room for a disc
     if reach > 0:
         for name in names:
@@ -133,10 +135,14 @@ def plot_features(table: Table, axes: Any) -> Axes:
 
 def legend_handles() -> list[Line2D]:
     """What dots, discs and lines are, in no class's colour."""
-    return [Line2D([], [], color="0.5", label=name, **look) for name, look in _LOOK.items()]
+    marks = {"features": "o", "class means": "o", "classifier": ""}
+    return [
+        Line2D([], [], color="0.5", marker=marks[name], label=name, **look)
+        for name, look in _LOOK.items()
+    ]
 
 
 def _draw_edges(axes: Any, corners: Float[np.ndarray, "K r"]) -> None:
     """Edges between class means: without them the eye sees no depth."""
     for first, second in itertools.combinations(corners, 2):
-        axes.plot(*np.column_stack([first, second]), color="0.7", linewidth=0.5, zorder=0)
+        axes.plot(*np.column_stack([first, second]), color="0.7", linewidth=THIN, zorder=0)

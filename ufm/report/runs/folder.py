@@ -1,25 +1,22 @@
-"""The figures of a run: for each a PNG, a PDF, and its data as CSV.
-
-Files are yielded, not written: names and contents, for whoever writes them.
-"""
+"""The figures of a run: for each the image, its data and its caption."""
 
 import dataclasses
-import io
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
 
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.problem import Params, Problem
-from ufm.report._style import COLUMN, style
-from ufm.report._table import Table, to_csv
+from ufm.report._figure import Page, page_files
+from ufm.report._style import COLUMN
 from ufm.report.runs import collapse, convergence, feature_view, gram, singular_values
+from ufm.report.runs.captions import caption
 from ufm.runs.trajectory import Trajectory
 from ufm.solvers import History
 
@@ -41,43 +38,37 @@ class LossRecord:
     def end(self) -> Params:
         return self.path.point(-1)
 
+    @functools.cached_property
+    def shown(self) -> Trajectory:
+        """The path, its metrics NaN from where it has collapsed to the origin."""
+        return collapse.until_origin(self.problem, self.minimum, self.path)
 
-#: A figure and the data in it.
-Page = tuple[Figure, list[Table]]
+    @property
+    def defined(self) -> Trajectory:
+        """The path as far as it has not collapsed to the origin."""
+        if self.minimum.kind != "origin":
+            return self.path
+        kept = int(np.sum(~np.isnan(np.asarray(self.shown.metrics.nc2))))
+        return jax.tree.map(lambda x: x[:kept], self.path)
+
+    @property
+    def is_origin(self) -> bool:
+        """Has the run collapsed to the origin, the minimum?"""
+        return self.shown is not self.path and bool(np.isnan(self.shown.metrics.nc2[-1]))
 
 
 def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of every figure that the records can fill.
 
     convergence, collapse, gram, singular-values, and features where there are three or four
-    classes; of each a .csv, a .png and a .pdf.
+    classes; of each the files of `page_files`.
     """
-    for name, page in _PAGES.items():
+    for name, page in PAGES.items():
         shown = records
         if page is _features:
-            shown = [r for r in records if feature_view.can_be_seen(r.problem, r.path)]
+            shown = [r for r in records if feature_view.can_be_seen(r.problem, r.defined)]
         if shown:
-            yield from page_files(name, page, shown)
-
-
-def page_files(
-    name: str, page: Callable[[Any], Page], records: Sequence[Any]
-) -> list[tuple[str, bytes]]:
-    """The .csv, .png and .pdf of one page."""
-    with style():
-        figure, tables = page(records)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once is enough
-        images = [(f"{name}.{kind}", _saved(figure, kind)) for kind in ("png", "pdf")]
-    return [(f"{name}.csv", to_csv(tables).encode()), *images]
-
-
-def _saved(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    # No date and no version: the same run gives the same file.
-    metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=kind, metadata=metadata)
-    return buffer.getvalue()
+            yield from page_files(name, page, shown, caption(name, shown[0].problem))
 
 
 def _convergence(records: Sequence[LossRecord]) -> Page:
@@ -85,13 +76,14 @@ def _convergence(records: Sequence[LossRecord]) -> Page:
     above, below = figure.subplots(2, 1, sharex=True)
     convergence.plot_gap(records, above).set_xlabel("")
     convergence.plot_gradient_norm(records, below)
-    return _with_legend(figure), [convergence.convergence_table(record) for record in records]
+    _with_legend(figure, convergence.legend_handles())
+    return figure, [convergence.convergence_table(record) for record in records]
 
 
 def _collapse(records: Sequence[LossRecord]) -> Page:
     figure = Figure(figsize=(COLUMN, 4.2))
     axes = figure.subplots(3, 1, sharex=True)
-    paths = [(record.label, record.path) for record in records]
+    paths = [(record.label, record.shown) for record in records]
     for ax, metric in zip(axes, collapse.METRICS, strict=True):
         collapse.plot_collapse(paths, metric, ax)
     for ax in axes[:-1]:
@@ -100,20 +92,21 @@ def _collapse(records: Sequence[LossRecord]) -> Page:
 
 
 def _gram(records: Sequence[LossRecord]) -> Page:
-    figure = Figure(figsize=(COLUMN, 0.35 + 0.85 * len(records)))
-    axes = figure.subplots(len(records), 3, squeeze=False)
-    tables = [gram.gram_table(record.problem, record.end) for record in records]
-    # 1 at a simplex ETF, more where classes differ in size.
-    limit = float(np.nanmax(np.abs([table[name] for table in tables for name in gram.NAMES])))
+    figure = Figure(figsize=(COLUMN, 0.35 + 1.05 * len(records)))
+    axes = figure.subplots(len(records), 2, squeeze=False)
+    tables = []
     for row, record in zip(axes, records, strict=True):
-        gram.plot_grams(record.problem, record.end, row, limit)
-        _row_label(row[0], record.label)
+        end = None if record.is_origin else record.end
+        gram.plot_grams(record.problem, record.minimum, end, row)
+        tables.append(gram.gram_table(record.problem, record.minimum, end))
+        row[0].set_ylabel(record.label)
     for ax in axes[1:].ravel():
         ax.set_title("")
-    colours = ScalarMappable(Normalize(-limit, limit))
-    bar = figure.colorbar(colours, ax=axes, shrink=min(1.0, 2 / len(records)), aspect=18)
-    bar.locator = MaxNLocator(5)
-    bar.update_ticks()
+    colours = ScalarMappable(gram.SCALE, "viridis_r")
+    bar = figure.colorbar(
+        colours, ax=axes, shrink=min(1.0, 2 / len(records)), aspect=18, extend="min"
+    )
+    bar.set_label(r"$|G-G^\star|$")
     return figure, tables
 
 
@@ -127,7 +120,7 @@ def _singular_values(records: Sequence[LossRecord]) -> Page:
 
 
 def _features(records: Sequence[LossRecord]) -> Page:
-    rows = [feature_view.feature_tables(record.problem, record.path) for record in records]
+    rows = [feature_view.feature_tables(record.problem, record.defined) for record in records]
     columns = max(map(len, rows))
     figure = Figure(figsize=(COLUMN, 0.4 + COLUMN / columns * len(records)))
     projection = "3d" if "z" in rows[0][0] else None
@@ -138,12 +131,14 @@ def _features(records: Sequence[LossRecord]) -> Page:
             feature_view.plot_features(table, axes)
             axes.set_title(f"step {table['step']}", pad=2)
             if j == 0:
-                _row_label(axes, record.label)
+                then = "\nthen the origin" if record.is_origin else ""
+                _row_label(axes, f"{record.label}{then}")
     figure.legend(handles=feature_view.legend_handles(), loc="outside lower center", ncols=3)
     return figure, [table for panels in rows for table in panels]
 
 
-_PAGES: dict[str, Callable[[Sequence[LossRecord]], Page]] = {
+#: Name and page of every figure.
+PAGES: dict[str, Callable[[Sequence[LossRecord]], Page]] = {
     "convergence": _convergence,
     "collapse": _collapse,
     "gram": _gram,
@@ -159,8 +154,12 @@ def _row_label(axes: Axes, label: str) -> None:
     )
 
 
-def _with_legend(figure: Figure) -> Figure:
-    """The first Axes' legend above everything: it covers no data."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+def _with_legend(figure: Figure, more: Sequence[Line2D] = ()) -> Figure:
+    """What any of the Axes names, once, above everything: it covers no data."""
+    named = [ax.get_legend_handles_labels() for ax in figure.axes]
+    handles = {
+        str(label): handle for found in named for handle, label in zip(*found, strict=True)
+    } | {str(handle.get_label()): handle for handle in more}
+    columns = min(len(handles), 4)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=columns)
     return figure

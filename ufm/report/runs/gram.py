@@ -1,29 +1,45 @@
-"""Angles between classes: the classifier's rows and the class means beside a simplex ETF."""
+"""Angles between classes: Gram matrices of the classifier and the class means, and the minimiser's.
+
+All are scaled to mean diagonal 1, so that a simplex ETF has 1 on it and −1/(K−1) elsewhere.
+"""
 
 from collections.abc import Iterable
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 
-from ufm.collapse.metrics import centering, class_means
+from ufm.collapse.metrics import class_means
+from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.problem import Params, Problem, features
 from ufm.report._table import Table
 
 Matrix = Float[np.ndarray, "K K"]
 
-#: The matrices, as columns of a table and titles of Axes.
-NAMES = ("classifier", "class means", "simplex ETF")
+#: The matrices, as columns of a table, and as titles of Axes.
+NAMES = {"classifier": r"$WW^\top$", "class means": r"$\tilde H^\top\!\tilde H$"}
+#: Ends of the colours of |G − G*|: rounding of products of unit vectors, and all there is to miss.
+_LOW, _HIGH = 64 * float(np.finfo(float).eps), 1.0
+SCALE = LogNorm(_LOW, _HIGH)
 
 
 def gram_matrices(problem: Problem, params: Params) -> dict[str, Matrix]:
-    """WWᵀ, H̃ᵀH̃ of the centred class means, and that of a simplex ETF, each of mean diagonal 1.
-
-    So a simplex ETF has 1 on the diagonal and −1/(K−1) elsewhere. NaN where there is no direction.
-    """
+    """WWᵀ, and H̃ᵀH̃ of the centred class means. NaN where there is no direction."""
     W, centred = np.asarray(params.W), centred_means(problem, params)
-    grams = (_gram(W.T), _gram(centred), centering(problem.num_classes))
-    return dict(zip(NAMES, map(_normalised, grams), strict=True))
+    return {
+        name: _normalised(_gram(vectors))
+        for name, vectors in zip(NAMES, (W.T, centred), strict=True)
+    }
+
+
+def predicted_grams(minimum: GlobalMinimum) -> dict[str, Matrix]:
+    """Those of the minimiser, NaN where it is the origin or none is known."""
+    if not minimum.is_exact or not minimum.rank:
+        classes = minimum.problem.num_classes
+        return {name: np.full((classes, classes), np.nan) for name in NAMES}
+    return gram_matrices(minimum.problem, minimum.params(jax.random.key(0)))
 
 
 def centred_means(problem: Problem, params: Params) -> Float[np.ndarray, "d K"]:
@@ -45,24 +61,54 @@ def _normalised(gram: Matrix) -> Matrix:
     return gram * (len(gram) / np.trace(gram))
 
 
-def gram_table(problem: Problem, params: Params) -> Table:
-    """Every entry of the matrices; classes are numbered from 0."""
-    grams = gram_matrices(problem, params)
+def gram_table(problem: Problem, minimum: GlobalMinimum, params: Params | None) -> Table:
+    """Every entry of the matrices and of the minimiser's; classes are numbered from 0.
+
+    `params` None: the point has collapsed to the origin, and its angles are NaN.
+    """
+    predicted = predicted_grams(minimum)
+    blank = {name: np.full_like(gram, np.nan) for name, gram in predicted.items()}
+    found = blank if params is None else gram_matrices(problem, params)
     rows, columns = np.indices((problem.num_classes,) * 2)
     return {
         "loss": problem.loss.label(),
         "row": rows.ravel(),
         "column": columns.ravel(),
-        **{name: gram.ravel() for name, gram in grams.items()},
+        **{name: found[name].ravel() for name in NAMES},
+        **{f"{name} of the minimiser": predicted[name].ravel() for name in NAMES},
     }
 
 
-def plot_grams(problem: Problem, params: Params, axes: Iterable[Axes], limit: float = 1.0) -> None:
-    """The three matrices on three Axes; colours run from −`limit` to `limit`."""
-    for ax, (name, gram) in zip(axes, gram_matrices(problem, params).items(), strict=True):
-        ax.imshow(gram, vmin=-limit, vmax=limit)
-        ax.set_axis_off()
-        ax.set_title(name)
+def plot_grams(
+    problem: Problem, minimum: GlobalMinimum, params: Params | None, axes: Iterable[Axes]
+) -> None:
+    """|G − G*| on two Axes, logarithmic, G* the minimiser's; words where it is undefined.
+
+    `params` None: the point has collapsed to the origin.
+    """
+    found = None if params is None else gram_matrices(problem, params)
+    for ax, (name, predicted) in zip(axes, predicted_grams(minimum).items(), strict=True):
+        ax.set_title(NAMES[name])
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        words = _undefined(minimum, found, name)
+        if words or found is None:
+            ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
+            continue
+        # What is below rounding has the colour of its bound.
+        distance = np.maximum(np.abs(found[name] - predicted), _LOW)
+        ax.imshow(distance, cmap="viridis_r", norm=SCALE)
+
+
+def _undefined(minimum: GlobalMinimum, found: dict[str, Matrix] | None, name: str) -> str:
+    """Why there is nothing to compare, empty where there is."""
+    if found is None:
+        return "collapsed\nto the origin"
+    if not minimum.is_exact:
+        return "no minimiser\nis known"
+    if not minimum.rank:
+        return "the minimum\nis the origin"
+    return "" if np.isfinite(found[name]).all() else "no direction"
 
 
 def plot_cosines(params: Params, axes: Axes) -> Axes:

@@ -22,6 +22,9 @@ _HEADINGS = (
     r"$\mathcal{NC}_3$",
 )
 
+#: Class counts that a caption lists.
+_LISTED = 10
+
 
 def latex_table(problem: Problem, rows: Sequence[Summary]) -> str:
     """A `tabular` with the problem in a comment above it; `problem` is any of the losses'."""
@@ -63,6 +66,23 @@ def described(problem: Problem) -> str:
     )
 
 
+def described_in_tex(problem: Problem) -> str:
+    """The same for a caption."""
+    n, sizes = problem.per_class, problem.class_counts
+    listed = (
+        ",".join(map(str, sizes)) if len(sizes) <= _LISTED else f"{max(sizes)},\\dots,{min(sizes)}"
+    )
+    counts = f"$n={n}$" if n is not None else f"$n_k={listed}$"
+    decays = {r"\lambda_W": problem.lam_w, r"\lambda_H": problem.lam_h, r"\lambda_b": problem.lam_b}
+    said = [
+        f"${name}={short_in_tex(float(value))}$"
+        for name, value in decays.items()
+        if value is not None
+    ]
+    bias = [] if problem.has_bias else ["no bias"]
+    return ", ".join([f"$K={problem.num_classes}$", f"$d={problem.dim}$", counts, *said, *bias])
+
+
 def _row(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
@@ -82,13 +102,21 @@ def label_in_tex(label: str) -> str:
     name, parenthesis, values = label.rstrip(")").partition("(")
     for letter, command in (("α", r"\alpha"), ("γ", r"\gamma"), ("κ", r"\kappa")):
         values = values.replace(letter, command)
-    values = re.sub(r"e([+-]\d+)", lambda e: rf"\cdot10^{{{int(e[1])}}}", values)
-    return f"{name} (${values}$)" if parenthesis else name
+    return f"{name} (${_powers(values)}$)" if parenthesis else name
 
 
 def number_in_tex(value: float) -> str:
-    r"""3.3e-10 as $3.3\cdot10^{-10}$."""
+    r"""3.3e-10 as $3.3\times10^{-10}$, as \num of siunitx writes it."""
     if math.isnan(value):
         return "--"
-    digits, exponent = f"{value:.1e}".split("e")
-    return rf"${digits}\cdot10^{{{int(exponent)}}}$" if value else "$0$"
+    return f"${_powers(f'{value:.1e}')}$" if value else "$0$"
+
+
+def short_in_tex(value: float) -> str:
+    r"""5e-05 as 5\times10^{-5}, 0.005 as it is; for between dollar signs."""
+    return _powers(f"{value:g}").removeprefix(r"1\times")
+
+
+def _powers(text: str) -> str:
+    """Every e-05 in a text as a power of ten; e+00 is none."""
+    return re.sub(r"e([+-]\d+)", lambda e: rf"\times10^{{{int(e[1])}}}" if int(e[1]) else "", text)

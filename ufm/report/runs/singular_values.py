@@ -5,6 +5,7 @@ those of G, and for a convex loss none above μ is what proves a global minimum.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.class_means import class_sizes
 from ufm.model.evaluation import evaluated
 from ufm.model.problem import Params, Problem, matmul
+from ufm.report._style import THIN, looks
 from ufm.report._table import Table
 
 Values = Float[np.ndarray, " _"]
@@ -59,10 +61,10 @@ def singular_value_table(problem: Problem, minimum: GlobalMinimum, params: Param
 
 
 def plot_logit_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
-    """σ_j(Z), one colour per loss, on rings at those of the minimiser."""
+    """σ_j(Z), one mark per loss, on rings at those of the minimiser."""
     for i, table in enumerate(tables):
         x = _beside(table, i, len(tables))
-        axes.plot(x, table["logits"], ".", color=f"C{i}", ms=3.5, label=table["loss"])
+        axes.plot(x, table["logits"], label=table["loss"], **_mark(i))
         axes.plot(
             x,
             table["predicted_logits"],
@@ -78,14 +80,18 @@ def plot_logit_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
 
 
 def plot_gradient_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
-    """σ_j(G)/μ, one colour per loss, and the line at 1 that no global minimum passes."""
-    axes.axhline(1.0, color="0.45", linewidth=0.6)
+    """σ_j(G)/μ, one mark per loss, and the line at 1 that no global minimum passes."""
+    axes.axhline(1.0, color="0.45", linewidth=THIN)
     for i, table in enumerate(tables):
         mu = table["mu"]
         ratio = table["gradient"] / mu if mu > 0 else np.full_like(table["gradient"], np.nan)
-        axes.plot(_beside(table, i, len(tables)), ratio, ".", color=f"C{i}", ms=3.5)
+        axes.plot(_beside(table, i, len(tables)), ratio, **_mark(i))
     axes.set_ylabel(r"$\sigma_j(G)\,/\,\mu$")
     return _index_axis(axes)
+
+
+def _mark(place: int) -> dict[str, Any]:
+    return looks(place)._asdict() | {"linestyle": "", "markersize": 2.5, "markeredgewidth": 0}
 
 
 def _beside(table: Table, position: int, count: int) -> Float[np.ndarray, " _"]:

@@ -7,9 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ufm.report._style import COLUMN
+from ufm.report._figure import Page, page_files
+from ufm.report._style import COLUMN, THIN, looks
 from ufm.report._table import Table
-from ufm.report.runs.folder import Page, page_files
+from ufm.report.runs.captions import OBJECTIVE
+from ufm.report.runs.latex import described_in_tex
 from ufm.report.spectra.spectrum import (
     common_limits,
     legend_handles,
@@ -25,13 +27,33 @@ LabelledPath = tuple[str, SpectrumPath]
 
 
 def spectrum_files(records: Sequence[SpectrumRecord]) -> list[tuple[str, bytes]]:
-    """spectrum.csv, .png and .pdf: one row of the figure for each record."""
-    return page_files("spectrum", spectrum_page, records)
+    """The files of spectrum: one row of the figure for each record."""
+    return page_files("spectrum", spectrum_page, records, _caption(records))
+
+
+def _caption(records: Sequence[SpectrumRecord]) -> str:
+    said = [
+        r"Eigenvalues of $\nabla^2 f$: a stick at each, as high as its multiplicity, and, where "
+        r"all are known, the same smoothed over $0.06$ decades (shaded hills). The abscissa is "
+        r"logarithmic on either side of its shaded part. Dotted: eigenvalues that theory names; "
+        r"$\chi_1,\chi_2$ are those of the loss's Hessian in the logits at the minimum, "
+        r"$s^2$ the squared length of a row of $W$."
+    ]
+    if any(record.escape is not None for record in records):
+        said.append(
+            r"escape: $-2(\|G\|_2-\mu)\mu/(\lambda_W+\lambda_H)$, the curvature along the escape "
+            r"direction, $G=\nabla g(WH)$, $\mu=\sqrt{\lambda_W\lambda_H}$."
+        )
+    return " ".join([*said, f"{OBJECTIVE} with {described_in_tex(records[0].problem)}."])
 
 
 def spectrum_path_files(paths: Sequence[LabelledPath]) -> list[tuple[str, bytes]]:
-    """spectrum-along.csv, .png and .pdf."""
-    return page_files("spectrum-along", path_page, paths)
+    """The files of spectrum-along."""
+    caption = (
+        r"Eigenvalues of $\nabla^2 f$ along a run, modulo the rotations of $(W,H)$, which leave "
+        r"$f$ unchanged: the largest, the smallest, and how many are negative, against the step."
+    )
+    return page_files("spectrum-along", path_page, paths, caption)
 
 
 def spectrum_page(records: Sequence[SpectrumRecord]) -> Page:
@@ -67,6 +89,7 @@ def path_table(label: str, path: SpectrumPath) -> Table:
         "negative": path.negative,
         "zero": path.zero,
         "positive": path.positive,
+        "rotations": path.rotations,
     }
 
 
@@ -75,7 +98,7 @@ def path_page(paths: Sequence[LabelledPath]) -> Page:
     figure = Figure(figsize=(COLUMN, 4.4))
     largest, smallest, index = figure.subplots(3, 1, sharex=True)
     for i, (label, path) in enumerate(paths):
-        look = {"color": f"C{i}", "marker": "os^Dvp"[i % 6], "markersize": 2.5, "linewidth": 0.8}
+        look = {"markersize": 2.5, **looks(i)._asdict()}
         largest.plot(path.step, path.largest, label=label, **look)
         smallest.plot(path.step, path.smallest, **look)
         index.plot(path.step, path.negative, **look)
@@ -101,7 +124,7 @@ def _signed(axes: Axes, paths: Sequence[SpectrumPath]) -> None:
     linear = max(max(path.zero_tol for path in paths), 1e-4 * largest)
     linear = 10.0 ** np.ceil(np.log10(linear))
     axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
-    axes.axhline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
+    axes.axhline(0.0, color="0.6", linewidth=THIN, zorder=0.5)
     low = min(float(np.min(path.smallest)) for path in paths)
     high = max(float(np.max(path.smallest)) for path in paths)
     # Room for whole markers at either end.

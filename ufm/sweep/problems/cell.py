@@ -23,9 +23,8 @@ import numpy as np
 from ufm._support.pytree import stacked
 from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Reason, Verdict, certify
-from ufm.collapse.metrics import nc_metrics
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
-from ufm.minimum.geometry_match import compare_geometry
+from ufm.minimum.geometry_match import collapse_metrics, compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params
 from ufm.model.problem import Problem
@@ -196,8 +195,9 @@ def _verdict(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
 
 
 def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
-    metrics, (minimum, threshold) = nc_metrics(problem, point), facts(cell.spec)
+    minimum, threshold = facts(cell.spec)
     match = compare_geometry(problem, point, minimum)
+    metrics = collapse_metrics(problem, point, match)
     return {
         **{name: float(getattr(metrics, name)) for name in ("nc1", "nc2", "nc3", "nc4")},
         "within_between_ratio": float(metrics.within_between_ratio),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ufm.model.rounding import resolved
 from ufm.sweep.store import SweepStore
 
 _GLOBAL = "GLOBAL_MINIMUM"
@@ -48,7 +49,7 @@ def _row(family: str, table: dict[str, np.ndarray]) -> dict[str, Any]:
             float(f(tolerances)) if tolerances.size else math.nan for f in (np.min, np.max)
         ],
         "max_gap": _worst(mine["gap"]),
-        "max_excess": _worst((mine["value"] - mine["minimum"])[proven]),
+        "max_excess": _worst(resolved(mine["value"] - mine["minimum"], mine["minimum"])[proven]),
         "nc1": _worst(mine["nc1"][shaped]),
         "nc2": _worst(mine["nc2"][shaped]),
         "nc3": _worst(mine["nc3"][shaped]),

@@ -1,0 +1,55 @@
+"""Captions of the figures of a run: every symbol, line and mark that the figure does not explain.
+
+LaTeX without packages; `described_in_tex` names sizes and decays.
+"""
+
+from ufm.model.problem import Problem
+from ufm.report.runs.latex import described_in_tex
+
+#: f, where a figure of a paper stands alone.
+OBJECTIVE = (
+    r"$f(W,H,b)=\frac1N\sum_i L(Wh_i+b,y_i)+\frac{\lambda_W}2\|W\|_F^2"
+    r"+\frac{\lambda_H}2\|H\|_F^2+\frac{\lambda_b}2\|b\|^2$"
+)
+_METRICS = (
+    r"NC1 is $\mathrm{tr}(\Sigma_W\Sigma_B^\dagger)/K$, the variability within classes; NC2 and "
+    r"NC3 are the distances, after scaling to norm 1, of $WW^\top$ and of $W\tilde H$ from "
+    r"$P/\sqrt{K-1}$, $P=I-11^\top/K$, as at a simplex ETF; $\tilde H$ has the centred class "
+    r"means as columns"
+)
+
+CAPTIONS = {
+    "convergence": (
+        r"Convergence from random starts: $f-f^\star$ (top) and $\|\nabla f\|$ (bottom) against "
+        r"passes over the data. Thin: every run. Thick: their median, as long as half of the runs "
+        r"go on; its end is marked. Shaded: rounding, $4\varepsilon|f^\star|$ and the noise of "
+        r"$\nabla f$ at the minimiser; values below are drawn at the bound."
+    ),
+    "collapse": (
+        "Neural collapse along the run with the lowest $f$, against passes over the data. "
+        f"{_METRICS}. Shaded: rounding; values below are drawn at the bound. A cross marks where a "
+        r"run comes within $10^{-3}$ of the origin, where no metric is defined."
+    ),
+    "gram": (
+        r"Angles at the end of the run with the lowest $f$: the Gram matrices $G=WW^\top$ and "
+        r"$G=\tilde H^\top\!\tilde H$, scaled to mean diagonal 1, less those of the minimiser, "
+        r"$G^\star$; $\tilde H$ has the centred class means as columns. A simplex ETF has "
+        r"$-1/(K-1)$ off the diagonal."
+    ),
+    "singular-values": (
+        r"Singular values at the end of the run with the lowest $f$. Top: of the logits $Z=WH$, on "
+        r"rings at those of the minimiser. Bottom: of $G=\nabla g(Z)$, $g$ the average loss, over "
+        r"$\mu=\sqrt{\lambda_W\lambda_H}$: for a convex loss none above 1 proves a global minimum. "
+        r"Losses stand side by side."
+    ),
+    "features": (
+        r"Features, class means and rows of $W$ at four steps of the run with the lowest $f$, in "
+        r"the span of the class means at its end. Rows of $W$ are scaled, all by one number, to "
+        r"the class means' average length."
+    ),
+}
+
+
+def caption(name: str, problem: Problem) -> str:
+    """The caption of a figure; `problem` is that of any of its losses."""
+    return f"{CAPTIONS[name]} {OBJECTIVE} with {described_in_tex(problem)}."
