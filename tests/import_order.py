@@ -11,7 +11,16 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The folders directly inside ufm/. Each may import those before it, and its own modules.
 ORDER = (
     *("_support", "losses", "model", "collapse", "solvers", "hessian", "certificates", "minimum"),
-    *("runs", "spectra", "last_layer", "landscape", "counterexamples", "sweep", "networks"),
+    *(
+        "runs",
+        "loss_check",
+        "spectra",
+        "last_layer",
+        "landscape",
+        "counterexamples",
+        "sweep",
+        "networks",
+    ),
     *("report", "cli"),
 )
 ALLOWED = {folder: set(ORDER[:place]) for place, folder in enumerate(ORDER)}
@@ -33,7 +42,10 @@ ALLOWED["networks"] = {
 #: Those that share a layer do not know each other, and what is not named comes last of all.
 INSIDE = {
     "model": (("params",), ("problem",), ("evaluation", "start")),
-    "collapse": (("margin_loss", "squared_error"), ("metrics", "symmetric_solution", "origin")),
+    "collapse": (
+        ("margin_loss", "squared_error"),
+        ("metrics", "symmetric_solution", "origin", "live_classes"),
+    ),
     "hessian": (
         ("spectrum_result",),
         ("symmetry_zeros",),
@@ -53,6 +65,12 @@ INSIDE = {
         ("loss_result",),
         ("run_folder", "loss_summary"),
     ),
+    "loss_check": (
+        ("answers",),
+        ("function",),
+        ("symmetry", "contrastive", "convexity", "profile"),
+        ("experiment", "conclusion"),
+    ),
     "spectra": (("at_points", "along_run"),),
     "last_layer": (("arrays",), ("read",), ("centring", "stored_point"), ("examine",)),
     "sweep": (
@@ -68,10 +86,10 @@ INSIDE = {
     "networks": (("models", "data"), ("training", "measures"), ("sweeps",)),
     "report": (
         ("_style",),
-        ("_lines", "_svg", "_table"),
+        ("_lines", "_svg", "_table", "_words"),
         ("_page", "_figure"),
         ("runs",),
-        ("spectra", "landscape", "phase", "networks"),
+        ("spectra", "landscape", "phase", "networks", "loss_check"),
         ("sweep",),
     ),
     "cli": (("output",), ("parsing",)),

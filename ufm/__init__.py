@@ -62,12 +62,29 @@ if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier as Classifier
     from ufm.last_layer.read import as_classifier as as_classifier
     from ufm.last_layer.read import load_classifier as load_classifier
+    from ufm.loss_check.report import LossReport as LossReport
+    from ufm.loss_check.report import check_loss as check_loss
+    from ufm.losses import MAE as MAE
     from ufm.losses import MSE as MSE
+    from ufm.losses import BinaryCrossEntropy as BinaryCrossEntropy
+    from ufm.losses import BiTempered as BiTempered
+    from ufm.losses import Brier as Brier
+    from ufm.losses import ComplementCE as ComplementCE
+    from ufm.losses import ComplementObjective as ComplementObjective
+    from ufm.losses import CrammerSinger as CrammerSinger
     from ufm.losses import CrossEntropy as CrossEntropy
     from ufm.losses import CustomLoss as CustomLoss
     from ufm.losses import Focal as Focal
+    from ufm.losses import GeneralizedCE as GeneralizedCE
     from ufm.losses import LabelSmoothing as LabelSmoothing
+    from ufm.losses import LogitNorm as LogitNorm
     from ufm.losses import Loss as Loss
+    from ufm.losses import NegativeLearning as NegativeLearning
+    from ufm.losses import Poly1 as Poly1
+    from ufm.losses import SymmetricCE as SymmetricCE
+    from ufm.losses import TaylorCE as TaylorCE
+    from ufm.losses import TemperatureCE as TemperatureCE
+    from ufm.losses import WestonWatkins as WestonWatkins
     from ufm.losses import parse_loss as parse_loss
     from ufm.minimum.geometry_match import GeometryMatch as GeometryMatch
     from ufm.minimum.geometry_match import compare_geometry as compare_geometry
@@ -134,13 +151,29 @@ _NAMES = {
     "ufm.last_layer.dossier": ("write_dossier",),
     "ufm.last_layer.examine": ("Examination", "examine"),
     "ufm.last_layer.read": ("Classifier", "as_classifier", "load_classifier"),
+    "ufm.loss_check.report": ("LossReport", "check_loss"),
     "ufm.losses": (
+        "BiTempered",
+        "BinaryCrossEntropy",
+        "Brier",
+        "ComplementCE",
+        "ComplementObjective",
+        "CrammerSinger",
         "CrossEntropy",
         "CustomLoss",
         "Focal",
+        "GeneralizedCE",
         "LabelSmoothing",
+        "LogitNorm",
         "Loss",
+        "MAE",
         "MSE",
+        "NegativeLearning",
+        "Poly1",
+        "SymmetricCE",
+        "TaylorCE",
+        "TemperatureCE",
+        "WestonWatkins",
         "parse_loss",
     ),
     "ufm.minimum.geometry_match": ("GeometryMatch", "compare_geometry"),

@@ -173,7 +173,8 @@ GOLDEN = {
     "unknown loss": (
         {},
         ("--loss", "hinge"),
-        "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET",
+        "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET, or poly, gce, "
+        "sce, taylor, mae, brier, nl, cce, cot, bitempered, cs, ww, bce, temperature, logitnorm",
     ),
     "wrong shape": (
         {"H": np.ones((5, 4))},

@@ -44,7 +44,7 @@ def test_help_ends_with_examples(command, capsys):
     said = printed(capsys, *command.split(), "--help")
     assert said.startswith(f"usage: ufm {command}".rstrip())
     assert said.endswith(examples(command or "--help") + "\n")
-    assert re.search(r"\bufm \w+", examples(command)).group() == f"ufm {command or 'solve'}"
+    assert re.search(r"\bufm [\w-]+", examples(command)).group() == f"ufm {command or 'solve'}"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -8,6 +8,10 @@ import pytest
 from ufm.cli import main
 from ufm.cli.parsing.complaint import condense
 
+LOSSES = (
+    "ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET, or poly, gce, sce, taylor, mae, brier, nl, cce, "
+    "cot, bitempered, cs, ww, bce, temperature, logitnorm"
+)
 GOLDEN = {
     "--lam-w nan": "lam_w must be non-negative and finite, got nan",
     "--lam-h inf": "lam_h must be non-negative and finite, got inf",
@@ -17,8 +21,8 @@ GOLDEN = {
     "--losses fl:inf": "gamma must be non-negative and finite, got inf",
     "--losses mse:0,1": "scale must be positive and finite, got 0.0",
     "--losses ce:1": "loss 'ce:1': ce takes no number, got 1",
-    "--losses hinge": ("unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET"),
-    "--losses": "--losses needs at least one loss: ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET",
+    "--losses hinge": f"unknown loss 'hinge': choose {LOSSES}",
+    "--losses": f"--losses needs at least one loss: {LOSSES}",
     "--counts 5 0": "class_counts must be a positive whole number, got 0",
     "--per-class 0": "--per-class must be at least 1, got 0",
     "--num-classes 0": "--num-classes must be at least 1, got 0",

@@ -59,7 +59,7 @@ def test_every_loss_is_trained_stored_and_printed(capsys):
     endings = ("checkpoint.npz", "csv", "json", "learning-rate.json", "npz")
     files = [f"{name}.{ending}" for name in losses for ending in endings]
     assert sorted(os.listdir("run")) == sorted(
-        [*files, "config.json", "data.sha256", "results.json"]
+        [*files, "config.json", "data.sha256", "results.json", "table.tex"]
     )
     assert "images.npz: 36 training images, 12 of each of 3 classes, 15 test images" in printed.out
     assert "targets 15·one-hot, squared error averaged over the 3 outputs without ½" in printed.out
@@ -81,9 +81,8 @@ def test_every_loss_is_trained_stored_and_printed(capsys):
             rows = list(csv.DictReader(file))
         assert [float(row["nc1"]) for row in rows] == history["nc1"]
         assert {"commit", "equinox", "jax", "processor"} <= entry["provenance"].keys()
-    assert [x["loss"] for x in stored("results.json")["losses"]] == [
-        *("ce", "ls:0.05", "fl:3.0", "mse:1.0,15.0")
-    ]
+    entries = stored("results.json")["losses"]
+    assert [x["loss"] for x in entries] == [*("ce", "ls:0.05", "fl:3.0", "mse:1.0,15.0")]
 
 
 def test_the_numbers_are_those_of_the_library():
@@ -132,7 +131,7 @@ def test_the_hessian_at_the_end_is_told_when_asked_for(capsys):
     assert "NOT CONVERGED" not in said
     # The last layer is beside the model's minimiser.
     history = stored("ce.json")["history"]
-    assert len(history["dual_ratio"]) == len(history["epoch"]) == 3
+    assert len(history["dual_ratio"]) == len(history["epoch"]) == 6
     assert history["lam_w"][-1] == 5e-4
     assert "‖G‖₂/μ" in printed
 
@@ -177,6 +176,15 @@ def test_a_finished_folder_is_printed_without_training(monkeypatch, capsys):
     again = capsys.readouterr()
     assert again.err == "ce: already in run\n"
     assert again.out == first
+    # Figures come from the folder alone.
+    assert main(["train", "--config", "run/config.json", "--out", "run", "--figures"]) == 0
+    drawn = {path.stem for path in Path("run/figures").iterdir()}
+    assert drawn == {"network-collapse", "network-model"}
+    with open("run/figures/network-collapse.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    history = stored("ce.json")["history"]
+    assert [float(row["nc3"]) for row in rows] == history["nc3"]
+    assert [int(row["epoch"]) for row in rows] == history["epoch"]
     message = "run holds results of another configuration: choose another --out"
     assert refused(capsys, *SMALL, "--out", "run", "--seed", "1") == message
 

@@ -1,5 +1,8 @@
 """What `ufm train` says of runs: notes below the table, and lines in a log."""
 
+from tex import compile_table
+
+from ufm.cli.output import train_report
 from ufm.cli.output.progress import training_progress
 from ufm.cli.output.train_output import notes
 from ufm.networks import PAPER_LOSSES, EpochReport
@@ -45,6 +48,15 @@ def test_limits_are_said():
     assert len(PAPER_LOSSES) == 4
 
 
+def test_a_rate_at_an_end_of_those_tried_is_said():
+    trials = [{"learning_rate": x, "validation_accuracy": 0.9} for x in (0.1, 0.03, 0.01)]
+    for rate, word in ((0.1, "largest"), (0.03, ""), (0.01, "smallest")):
+        said = notes([{**ENTRY, "learning_rate": rate, "learning_rate_choice": {"trials": trials}}])
+        found = [line for line in said if "better one may lie beyond" in line]
+        assert len(found) == bool(word)
+        assert f"CE: the rate {rate:g} is the {word} tried" in "".join(found) or not word
+
+
 def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
     monkeypatch.setattr("ufm.cli.output.progress._LOG_EVERY", 0.0)
     numbers = {"train_accuracy": 0.987, "test_accuracy": 0.9, "nc1": 0.5, "nc2": 0.26, "nc3": 2e-3}
@@ -55,3 +67,26 @@ def test_a_log_gets_a_line_with_accuracies_and_collapse(monkeypatch, capsys):
         "CE: epoch 1 of 300, loss 1.25",
         "CE: epoch 2 of 300, train 98.7% test 90.0% NC1–3 5e-01 3e-01 2e-03",
     ]
+
+
+def test_the_table_of_a_training_compiles(tmp_path):
+    config = {"model": "mlp", "width": 8.0, "depth": 1, "norm": "batch", "epochs": 6}
+    history = {
+        name: [0.5, value]
+        for name, value in {
+            "train_accuracy": 1.0, "test_accuracy": 0.9, "nc1": 1e-3, "nc2": 0.2, "nc3": None,
+            "centred_dual_ratio": 1.25, "centred_shape_distance": 0.1,
+        }.items()
+    }  # fmt: skip
+    entry = {
+        "loss": "mse:1.0,15.0",
+        "learning_rate": 0.01,
+        "data": {"name": "a_b.npz", "per_class": 12, "classes": 3, "test_images": 15},
+        "config": config | {"weight_decay": 5e-4, "seed": 0},
+        "history": history,
+    }
+    table = train_report.table([entry, entry | {"loss": "ce", "history": {}}]).decode()
+    trained, lost = table.split("midrule\n")[1].splitlines()[:2]
+    assert trained.startswith(r"MSE ($\kappa=1, M=15$) & 0.01 & 100.00 & 90.00 & ")
+    assert (trained.count("& -- &"), lost.count("& --")) == (1, 7)
+    compile_table(table, tmp_path)

@@ -68,7 +68,6 @@ def test_the_table_of_losses_has_every_hyperparameter_once():
         assert parse_loss(family) == parse_loss(loss_spec(loss)) == loss
         assert loss_family(loss) == family
         # What belongs to another loss is passed over.
-        assert make_loss(family, dict.fromkeys(HYPERPARAMETERS, 0.5)) == make(
-            **dict.fromkeys(fields, 0.5)
-        )
-    assert HYPERPARAMETERS == ("alpha", "gamma", "scale", "target")
+        assert make_loss(family, dict.fromkeys(HYPERPARAMETERS, 0.5) | defaults) == loss
+    assert HYPERPARAMETERS[:4] == ("alpha", "gamma", "scale", "target")
+    assert len(set(HYPERPARAMETERS)) == len(HYPERPARAMETERS)

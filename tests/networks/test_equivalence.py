@@ -85,16 +85,16 @@ def test_seeds_are_matched():
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_few_seeds_are_inconclusive_however_near(n):
+def test_few_seeds_are_too_few_however_near(n):
     found = paired_equivalence(*pairs(np.linspace(0, 1e-3, n)))
-    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.outcome is Outcome.TOO_FEW_SEEDS
     assert "fewer than 5" in found.reason
     assert math.isnan(found.low) == math.isnan(found.p_equivalence) == (n == 1)
 
 
 def test_no_spread_is_no_proof_but_the_sign_test():
     for n in (2, 4):
-        assert paired_equivalence(*pairs([0.0] * n)).outcome is Outcome.INCONCLUSIVE
+        assert paired_equivalence(*pairs([0.0] * n)).outcome is Outcome.TOO_FEW_SEEDS
     found = paired_equivalence(*pairs([0.25] * 5))
     assert (found.method, found.low, found.high) == ("sign", 0.25, 0.25)
     assert found.p_lower == found.p_upper == stats.binomtest(5, 5, alternative="greater").pvalue

@@ -28,6 +28,7 @@ def made_up(
     text = text or SMALL.replace("epochs = [2, 3]", "epochs = 3")
     text = text.replace("seed = [4, 7]", f"seed = {list(range(seeds))}")
     losses = ", ".join(f'"{loss}"' for loss in accuracies)
+    tmp_path.mkdir(exist_ok=True)
     sweep = loaded(tmp_path, text.replace('"ce", "mse:1,15"', losses))
     store = make_store(tmp_path / "made-up", sweep.contents)
     records = []
@@ -116,7 +117,7 @@ def test_runs_that_did_not_complete_are_no_evidence(tmp_path, status, seeds):
         in said
     )
     page = render_networks(**page_data(store))
-    assert page.count("<svg") == 4 + 2 + 1 - (len(seeds) == 5)
+    assert page.count('role="img"') == 4 + 2 + 1 - (len(seeds) == 5)
 
 
 def test_where_nothing_completed_the_page_says_so(tmp_path):
@@ -124,6 +125,37 @@ def test_where_nothing_completed_the_page_says_so(tmp_path):
     page = render_networks(**page_data(store))
     assert "0 of 5 runs completed, 5 diverged or died" in page
     assert "<svg" not in page
+
+
+def test_too_few_seeds_neither_agree_nor_fall_short(tmp_path):
+    """Three accuracies that are all the same prove nothing, and contradict nothing."""
+    groups = summarise(made_up(tmp_path, {"ce": CE[:3], "ls": CE[:3]}))
+    assert groups[0].agrees is None
+    assert standing(groups) == "open"
+    assert conclusions(groups)[1:] == [
+        "Fewer than 5 seeds in 1 of 1 setting: accuracies there are shown, and neither agreement "
+        "nor difference is claimed."
+    ]
+
+
+def test_a_chosen_rate_at_an_end_of_those_tried_is_said(tmp_path):
+    rates = {"ce": 0.1, "ls": 0.03, "fl": 3e-4}
+    text = SMALL.replace("learning_rate = 0.02\n", "").replace("epochs = [2, 3]", "epochs = 3")
+    store = made_up(
+        tmp_path, {"ce": CE, "ls": CE, "fl": CE}, text=text,
+        learning_rate=lambda cell, _: rates[cell.loss[:2]],
+    )  # fmt: skip
+    groups = summarise(store)
+    assert [row.rate_edge for row in groups[0].rows] == ["largest", "", "smallest"]
+    assert conclusions(groups)[-2:] == [
+        "The learning rate chosen for ce is the largest tried, 0.1, in 1 of 1 setting: a better "
+        "one may lie beyond.",
+        "The learning rate chosen for fl:3.0 is the smallest tried, 0.0003, in 1 of 1 setting: a "
+        "better one may lie beyond.",
+    ]
+    assert "<td>0.1†</td>" in render_networks(**page_data(store))
+    given = summarise(made_up(tmp_path / "given", {"ce": CE}, learning_rate=lambda *_: 0.1))
+    assert given[0].rows[0].rate_edge == ""  # nothing was chosen
 
 
 def test_a_nan_is_no_fall(tmp_path):
@@ -175,7 +207,7 @@ def test_the_page_shows_every_loss_and_test(tmp_path):
     assert "small networks" in page
     assert "targets 15·one-hot, squared error averaged over the 10 outputs without ½" in page
     # NC1-NC3 and accuracy, a map of gaps, a test.
-    assert page.count("<svg") == 4 + 1 + 1
+    assert page.count('role="img"') == 4 + 1 + 1
     assert "+0.10" in page
     assert "equivalent" in page
     assert not re.search(r"(src|href)=\"https?:", page)

@@ -203,7 +203,8 @@ def test_the_command_runs_shows_and_reports(tmp_path, monkeypatch, capsys):
     assert re.search(r"^ +7 +mse:1.0,15.0 +3 +7 *$", said, re.MULTILINE)
     assert main(["sweep", "nets.toml"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"^ +3 +mse:1.0,15.0 +0.02 .* inconclusive$", said, re.MULTILINE)
+    assert re.search(r"^ +3 +mse:1.0,15.0 +0.02 .* too few seeds$", said, re.MULTILINE)
+    assert "Fewer than 5 seeds in 2 of 2 settings" in said
     assert "targets 15·one-hot" in said
     assert main(["sweep", "nets.toml", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -214,4 +215,4 @@ def test_the_command_runs_shows_and_reports(tmp_path, monkeypatch, capsys):
     assert "test_accuracy" in said
     assert main(["report", "ufm-results/nets"]) == 0
     page = Path("ufm-results/nets/report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4 + 4 + 1 + 2
+    assert page.count('role="img"') == 4 + 4 + 1 + 2

@@ -21,7 +21,8 @@ from ufm.networks import (
 )
 from ufm.networks.measures.evaluation import outputs
 from ufm.networks.training.epoch import run_epoch
-from ufm.networks.training.learning_rate import select
+from ufm.networks.training.learning_rate import edge, select
+from ufm.networks.training.optimiser import rate_at
 from ufm.networks.training.run import Run
 
 #: The network that these tests share.
@@ -46,10 +47,10 @@ def test_the_history_is_that_of_the_last_layer(data):
     result = train(SMALL, data, on_epoch=reports.append)
     assert result.status is TrainStatus.COMPLETED
     assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
-    assert reports[4].measured["epoch"] == 2
+    assert [report.measured["epoch"] for report in reports] == [1, 2, 3, 4, 5, 6]
     history, layer = result.history, result.layer
     assert list(history) == COLUMNS
-    assert history["epoch"].tolist() == [1, 2, 6] == list(SMALL.measured())
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6] == list(SMALL.measured())
     assert layer is not None
     assert layer.H.shape == (8, 36)
     W, H, b = (np.asarray(x, np.float64) for x in (layer.W, layer.H, layer.b))
@@ -107,14 +108,25 @@ def test_a_measure_of_the_caller_joins_the_history(data):
         train(SMALL, data, measure=fickle)
 
 
-def test_measured_epochs_are_the_first_the_last_and_log_spaced_ones():
-    def config(epochs, measurements):
-        return TrainConfig(epochs=epochs, measurements=measurements)
+def test_measured_epochs_are_log_spaced_and_on_both_sides_of_each_fall_of_the_rate():
+    def measured(epochs, measurements):
+        return TrainConfig(epochs=epochs, measurements=measurements).measured()
 
-    assert config(100, 3).measured() == (1, 10, 100)
-    assert config(1, 20).measured() == (1,)
-    assert config(5, 20).measured() == (1, 2, 3, 5)
-    assert config(300, 1).measured() == (1, 300)
+    assert measured(100, 3) == (1, 10, 43, 44, 72, 73, 100)
+    assert measured(1, 20) == (1,)
+    assert measured(5, 20) == (1, 2, 3, 4, 5)
+    for epochs in (2, 7, 300):
+        assert {1, epochs} <= set(measured(epochs, 1))
+        rates = [rate_at(0.1, epoch, epochs) for epoch in range(epochs)]
+        for done in range(1, epochs):
+            if rates[done] != rates[done - 1]:
+                assert {done, done + 1} <= set(measured(epochs, 1))
+
+
+def test_a_rate_at_an_end_of_those_tried_is_named():
+    tried = (0.1, 0.03, 0.01)
+    assert [edge(rate, tried) for rate in tried] == ["largest", "", "smallest"]
+    assert edge(0.1, (0.1,)) == ""
 
 
 # Compilation ---------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import io
 import matplotlib as mpl
 import numpy as np
 import pytest
+from figures import check_print, names_of
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ufm.report import network_files, plot_network_curve
+from ufm.report import network_files, plot_network_curve, style
 from ufm.report.networks.curves import collapse_page, loss_looks, model_page
 from ufm.report.networks.grid import (
     accuracy_gaps,
@@ -76,7 +77,8 @@ def test_every_run_is_thin_their_median_thick_and_named():
         np.testing.assert_array_equal(np.column_stack(line.get_data()), np.c_[EPOCH, run["nc1"]])
     assert [line.get_label() for line in curves][3] == "CE"
     assert curves[3].get_linewidth() > 2 * curves[0].get_linewidth()
-    assert axes.get_yscale() == "log"
+    assert curves[3].get_marker() != "None"  # where it was measured
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 def test_drops_of_the_learning_rate_and_the_goal_are_marked():
@@ -95,10 +97,11 @@ def test_accuracies_are_points_and_early_ones_do_not_set_the_limits():
 
 
 def test_a_loss_has_its_colour_whatever_stands_beside_it():
-    colours = {spec: look.colour for spec, look in loss_looks(RUNS).items()}
-    assert colours == dict(zip(LOSSES, ("C0", "C1", "C2", "C3"), strict=True))
+    found = {spec: each.look.color for spec, each in loss_looks(RUNS).items()}
+    assert found == dict(zip(LOSSES, ("C0", "C1", "C2", "C3"), strict=True))
     alone = loss_looks([made_up("mse:1.0,15.0"), made_up("ls:0.1"), made_up("ls:0.05")])
-    assert [look.colour for look in alone.values()] == ["C1", "C4", "C3"]
+    assert [each.look.color for each in alone.values()] == ["C1", "C4", "C3"]
+    assert len({each.look.marker for each in alone.values()}) == 3
 
 
 def test_a_diverged_run_leaves_a_gap():
@@ -132,7 +135,7 @@ def test_gaps_are_means_over_common_seeds():
     runs += [made_up("ls:0.05", seed=s, accuracy=0.88) for s in (1, 2, 9)]
     assert final_accuracies(runs)["ls:0.05", 8, 20] == {1: 88, 2: 88, 9: 88}
     gaps = accuracy_gaps(runs, "ls:0.05")
-    np.testing.assert_allclose(gaps.values, [[(3 + 4) / 2]], rtol=1e-12)
+    np.testing.assert_allclose(gaps.values, [[-(3 + 4) / 2]], rtol=1e-12)  # behind CE
 
 
 def test_numbers_and_outcomes_stand_in_their_cells():
@@ -146,8 +149,8 @@ def test_numbers_and_outcomes_stand_in_their_cells():
         for loss, axes in panels.items()
     }
     # Row, column: width, epochs.
-    assert said["ls:0.05"] == {(0, 0): "2.00*", (1, 0): "2.00", (0, 1): "–", (1, 1): "–"}
-    assert said["mse:1.0,15.0"][0, 0] == "0.50*"
+    assert said["ls:0.05"] == {(0, 0): "−2.00*", (1, 0): "−2.00", (0, 1): "–", (1, 1): "–"}
+    assert said["mse:1.0,15.0"][0, 0] == "+0.50*"
     framed = {
         loss: [(p.get_y(), p.get_x()) for p in axes.patches if isinstance(p, Rectangle)]
         for loss, axes in panels.items()
@@ -156,23 +159,36 @@ def test_numbers_and_outcomes_stand_in_their_cells():
     assert [tuple(np.round(x)) for x in framed["mse:1.0,15.0"]] == [(0, 0)]
     assert framed["fl:3.0"] == []
     for axes in panels.values():
-        assert axes.images[0].get_clim() == pytest.approx((0.0, 2.0))
-    np.testing.assert_allclose(tables[0]["gap_in_points"], [2, np.nan, 2, np.nan], rtol=1e-12)
+        assert axes.images[0].get_clim() == pytest.approx((-2.0, 2.0))
+    found = tables[0]["difference_in_points"]
+    np.testing.assert_allclose(found, [-2, np.nan, -2, np.nan], rtol=1e-12)
 
 
 def test_a_forest_of_intervals():
     axes = plot_forest(COMPARISONS, Figure().subplots())
-    intervals = [line for line in axes.lines if line.get_linewidth() == 1.2]
-    found = [np.column_stack(line.get_data()) for line in intervals if len(line.get_xdata()) == 2]
+    found = [np.column_stack(line.get_data()) for line in axes.lines]
+    found = [
+        line for line in found if len(line) == 2 and line[0, 0] < line[1, 0] and line[0, 0] != 0
+    ]
+    found = [line for line in found if line[0, 1] == line[1, 1] == int(line[0, 1])]
     expected = [[[c["low"], i], [c["high"], i]] for i, c in enumerate(COMPARISONS[:3])]
     np.testing.assert_allclose(found, expected)  # the last one has none
     assert [text.get_text() for text in axes.texts] == [c["outcome"] for c in COMPARISONS]
     band = axes.patches[0]
     assert (band.get_x(), band.get_width()) == (-1, 2)
-    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    marks = [line for line in axes.lines if line.get_linestyle() == "None"]
     assert [line.get_xdata()[0] for line in marks] == [c["difference"] for c in COMPARISONS]
     assert to_rgba(marks[3].get_markerfacecolor()) == to_rgba("white")
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first one on top
+
+
+def test_an_interval_of_too_few_seeds_claims_nothing_wherever_it_lies():
+    axes = plot_forest(
+        [comparison("ls:0.05", 8, 20, 0.0, 0.1, "too few seeds")], Figure().subplots()
+    )
+    (mark,) = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert to_rgba(mark.get_markerfacecolor()) == to_rgba("white")
+    assert [text.get_text() for text in axes.texts] == ["too few seeds"]
 
 
 def test_the_forest_is_ordered_by_width():
@@ -186,9 +202,7 @@ def test_the_forest_is_ordered_by_width():
 def test_files_and_their_data():
     files = dict(network_files(RUNS, COMPARISONS))
     pages = ("network-collapse", "network-model", "network-accuracy", "network-tests")
-    assert list(files) == [
-        f"{page}.{kind}" for page in pages for kind in ("csv", "png", "pdf", "svg")
-    ]
+    assert set(files) == names_of(*pages)
     rows = list(csv.DictReader(io.StringIO(files["network-collapse.csv"].decode())))
     assert len(rows) == len(RUNS) * len(EPOCH)
     last = RUNS[-1]
@@ -199,9 +213,20 @@ def test_files_and_their_data():
 
 def test_pages_that_lack_data_are_left_out():
     bare = [{k: v for k, v in made_up("ce").items() if k not in ("dual_ratio", "distance")}]
-    assert {name for name, _ in network_files(bare)} == {
-        f"network-collapse.{kind}" for kind in ("csv", "png", "pdf", "svg")
-    }
+    assert {name for name, _ in network_files(bare)} == names_of("network-collapse")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_figures_are_fit_for_print(count):
+    runs = [
+        made_up(loss, width, seed=s) for loss in LOSSES for width in (8, 32, 64) for s in (0, 1)
+    ]
+    shown = [run for run in runs if run["width"] in (8, 32, 64)[:count]]
+    with style():
+        pages = (collapse_page(shown), model_page(shown), grid_page(runs, COMPARISONS))
+        for figure, _ in (*pages, forest_page(COMPARISONS)):
+            figure.draw_without_rendering()
+            check_print(figure)
 
 
 @pytest.mark.parametrize(

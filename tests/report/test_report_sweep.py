@@ -13,7 +13,9 @@ import xml.etree.ElementTree
 import jax
 import numpy as np
 import pytest
+from figures import names_of
 from matplotlib.figure import Figure
+from tex import compile_table
 
 from sweeps import SIZES, loaded
 from ufm.cli import main
@@ -192,6 +194,7 @@ class Outline(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
         self.stack, self.addresses, self.ids, self.headings, self.data = [], [], [], [], ""
+        self.scopes, self.images = [], []
 
     def handle_starttag(self, tag, attrs):
         if tag not in self.VOID:
@@ -201,6 +204,10 @@ class Outline(html.parser.HTMLParser):
                 self.addresses.append(value)
             if name == "id":
                 self.ids.append(value)
+        if tag == "th":
+            self.scopes.append(dict(attrs).get("scope"))
+        if tag == "svg":
+            self.images.append(dict(attrs).get("aria-label"))
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
@@ -249,6 +256,15 @@ def test_the_page_says_what_was_found(page, outline):
         assert name in outline.data
 
 
+def test_headings_have_a_scope_and_images_say_their_result(outline, out):
+    assert set(outline.scopes) == {"col", "row"}
+    said = dict(each.split(": ", 1) for each in outline.images)
+    assert said["Verdict"] == "Cross-entropy: global minimum at 12 of 12 points"
+    norms = open_store(out).table("kind <> 'origin'")["norm_w"]
+    low, high = (f"{x:.2g}" for x in (norms.min(), norms.max()))
+    assert said["Norm of the classifier"].startswith(f"Cross-entropy: {low} to {high} over 12")
+
+
 def test_the_same_results_make_the_same_page(page, out):
     with jax.numpy_dtype_promotion("standard"):
         assert render_sweep(open_store(out)) == page
@@ -259,13 +275,15 @@ def test_the_cells_that_fell_short_are_listed(tmp_path, capsys):
     text = GRID + "[solver]\nmax_steps = 2\n"
     run_sweep(loaded(tmp_path, text), out)
     with jax.numpy_dtype_promotion("standard"):
-        assert main(["report", str(out), "--out", str(tmp_path / "p.html")]) == 0
+        assert main(["report", str(out), "--figures", "--out", str(tmp_path / "p.html")]) == 0
+    assert names_of("collapse-threshold") <= {path.name for path in tmp_path.iterdir()}
+    compile_table((tmp_path / "table.tex").read_text(), tmp_path)
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     store = open_store(out)
     short = store.query("verdict != 'GLOBAL_MINIMUM' OR matches = 0")
     assert 0 < len(short) <= 24
     assert f"{len(short)} of 24 runs are not proven global minima" in page
-    listed = re.findall(r"<tr><td>(\d+)</td><td class=\"text\">ce</td>", page)
+    listed = re.findall(r"<tr><th scope=\"row\">(\d+)</th><td class=\"text\">ce</td>", page)
     assert list(map(int, listed)) == [cell["cell"] for cell in short]
     assert "The claim holds" not in page
     assert 'class="claim short"' in page

@@ -232,7 +232,13 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "cells", "programs"),
-    [("every-loss", 4000, 4), ("decays", 84, 2), ("smoothing", 300, 1), ("focal-spurious", 110, 1)],
+    [
+        ("every-loss", 4000, 4),
+        ("decays", 84, 2),
+        ("smoothing", 300, 1),
+        ("focal-spurious", 110, 1),
+        ("threshold", 171, 3),
+    ],
 )
 def test_the_sweeps_that_come_along(name, cells, programs):
     found = load_sweep(SWEEPS / f"{name}.toml").cells
@@ -246,7 +252,7 @@ def test_the_sweeps_over_networks_that_come_along(name, cells):
 
 
 def test_no_sweep_is_left_out():
-    names = {"every-loss", "decays", "smoothing", "focal-spurious"}
+    names = {"every-loss", "decays", "smoothing", "focal-spurious", "threshold", "imbalance"}
     names |= {"networks-digits", "networks-collapse", "networks-grid"}
     assert {path.stem for path in SWEEPS.glob("*.toml")} == names
 

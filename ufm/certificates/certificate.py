@@ -4,7 +4,7 @@ r"""Classify a point: global minimum, strict saddle, local minimum, or undecided
 
 GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The lower bound comes from convex
 duality (`ufm.certificates.dual_bounds`) for convex losses, and from the scalar bound of
-`ufm.collapse.symmetric_solution` for the focal loss with balanced classes. The tolerance is
+`ufm.collapse.symmetric_solution` for contrastive losses with balanced classes. The tolerance is
 relative to the depth
 
     D = max(f(0) − f(point), s/1000),    s = min(f(0) − inf L, |f(0)|)
@@ -46,7 +46,7 @@ from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
 from ufm.certificates.verdicts import Verdict as Verdict
 from ufm.collapse import symmetric_solution as symmetric
-from ufm.losses import Refutation
+from ufm.losses import MSE, Refutation
 from ufm.model.params import finite_or_zero
 from ufm.model.problem import Params, Problem, check_shapes, data_loss, norm, per_column
 from ufm.model.rounding import gradient_noise
@@ -179,7 +179,7 @@ def _no_spurious_minima(problem: Problem) -> bool:
     """Whether a theorem excludes local minima that are not global."""
     loss, needed = problem.loss, problem.num_classes
     free_bias = problem.lam_b is not None and float(problem.lam_b) == 0
-    if loss.shift_invariant or (loss.has_conjugate and free_bias):
+    if loss.shift_invariant or (isinstance(loss, MSE) and free_bias):
         needed -= 1
     return bool(loss.is_convex()) and problem.dim >= needed
 
@@ -273,7 +273,7 @@ def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | N
 
 
 def _lower_bound(problem: Problem, state: DualState) -> Bound:
-    """The best proven bound: by duality if g is convex, by a scalar problem for the focal loss."""
+    """The best proven bound: by duality if L has a conjugate, else by a scalar problem."""
     bound = duality_lower_bound(problem, state)
     if _scalar_side(problem):
         dtype = state.value.dtype
@@ -289,7 +289,8 @@ def _lower_bound(problem: Problem, state: DualState) -> Bound:
 
 def _scalar_side(problem: Problem) -> bool:
     loss = problem.loss
-    return problem.per_class is not None and loss.contrastive and not loss.is_convex()
+    bounded_better = loss.is_convex() and loss.has_conjugate
+    return problem.per_class is not None and loss.contrastive and not bounded_better
 
 
 def _missing_bound(problem: Problem) -> Array:

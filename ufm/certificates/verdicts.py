@@ -49,7 +49,7 @@ REASONS = {
     ),
     Reason.CONVEXITY_UNKNOWN: (
         "no lower bound is known for this loss and these class counts (a custom loss needs "
-        "convex=True and a lower_bound; the focal loss needs balanced classes)"
+        "convex=True and a lower_bound; losses that are not convex need balanced classes)"
     ),
     Reason.NO_DECAY: "with lam_w or lam_h = 0 a minimum may not exist and nothing bounds f",
     Reason.TOLERANCE_BELOW_ROUNDING: (

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn, Union, cast
 import tyro
 
 from ufm.cli.certify import Certify
+from ufm.cli.check_loss import CheckLoss
 from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
@@ -33,6 +34,7 @@ from ufm.cli.version import Version
 COMMANDS = {
     "solve": Solve,
     "certify": Certify,
+    "check-loss": CheckLoss,
     "spectrum": Spectrum,
     "landscape": Landscape,
     "hunt": Hunt,

@@ -27,7 +27,11 @@ class Report:
     out: Path | None = None
     """The file. None: report.html in the folder."""
     figures: bool = False
-    """For a sweep over networks, also write the figures next to the page: PNG, PDF and CSV."""
+    """Also figures as files beside the page, and table.tex. Of networks those of the page; of
+    problems collapse-threshold, where decays cross the threshold: size and height of the runs, with
+    theory; and imbalance, where class counts alone differ and arrays were kept: angles and norms
+    of large and small classes, with the certified minimum. Each with its data as CSV, its caption,
+    and PNG, PDF and SVG."""
 
     def run(self) -> int:
         """Read, draw, write."""
@@ -39,22 +43,19 @@ class Report:
         configure()
         store = open_store(self.folder)
         target = self.out or self.folder / "report.html"
-        if self.figures and store.contents.kind != "networks":
-            raise ValueError(
-                f"{store.path} is not a sweep over networks: its figures are in the page"
-            )
         with waiting("drawing"):
             files = {target: _page(store).encode()}
-            if self.figures:
-                files |= {target.with_name(name): x for name, x in _figures(store)}
+            beside = _beside(store) if self.figures else {}
+            files |= {target.with_name(name): content for name, content in beside.items()}
         for path, content in files.items():
             try:
                 write_whole(path, content)
             except OSError as error:
                 raise unwritable(path, error) from None
         say(f"Report: {target}")
-        if self.figures:
-            say(f"Figures: {target.with_name('network-*')}")
+        if beside:
+            drawn = sorted(name for name in beside if name.endswith(".png"))
+            say(f"Beside it: {', '.join(['table.tex', *drawn])}")
         return 0
 
 
@@ -69,14 +70,33 @@ def _page(store: "SweepStore") -> str:
     return render_sweep(store)
 
 
-def _figures(store: "SweepStore") -> list[tuple[str, bytes]]:
+def _beside(store: "SweepStore") -> dict[str, bytes]:
+    """table.tex, and the figures that the sweep can fill."""
+    return _of_networks(store) if store.contents.kind == "networks" else _of_problems(store)
+
+
+def _of_networks(store: "SweepStore") -> dict[str, bytes]:
     from ufm.networks import page_data
     from ufm.report import network_files
+    from ufm.report.networks.table import network_table
     from ufm.runs.run_folder import slug
 
-    files = []
-    for each in page_data(store)["variants"]:
+    data = page_data(store)
+    files = {"table.tex": network_table(data["rows"], [data["title"]]).encode()}
+    for each in data["variants"]:
         if each["runs"]:
             suffix = f"-{slug(each['label'].replace(', ', '-'))}" if each["label"] else ""
-            files += network_files(each["runs"], each["comparisons"], suffix)
+            files |= dict(network_files(each["runs"], each["comparisons"], suffix))
     return files
+
+
+def _of_problems(store: "SweepStore") -> dict[str, bytes]:
+    from ufm.report.sweep.imbalance import file_suffix, ratio_files, ratios
+    from ufm.report.sweep.table import sweep_table
+    from ufm.report.sweep.threshold import crossings, threshold_files
+
+    files = {"table.tex": sweep_table(store).encode()}
+    crossing, unequal = crossings(store.table()), list(ratios(store))
+    for each in unequal:
+        files |= dict(ratio_files(each, file_suffix(each) if len(unequal) > 1 else ""))
+    return files | dict(threshold_files(crossing) if crossing else [])

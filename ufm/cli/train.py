@@ -26,8 +26,9 @@ class Train(Options, frozen=True, kw_only=True):
     losses average over the K outputs, without 1/2.
 
     Results go to a folder: for every loss a .json and a .csv of the history, an .npz of the last
-    layer, which ufm certify reads, and a checkpoint. Run again with the same folder to go on after
-    an interruption, with the same bits as without one. Ctrl-C ends after the epoch.
+    layer, which ufm certify reads, and a checkpoint; table.tex, and, if asked for, figures. Run
+    again with the same folder to go on after an interruption, with the same bits as without one.
+    Ctrl-C ends after the epoch.
 
     The exit code is 0 if every loss has a trained network, and 1 if training diverged or the
     network died under any of them: the others are trained, stored and printed all the same.
@@ -66,7 +67,8 @@ class Train(Options, frozen=True, kw_only=True):
     momentum: float = 0.9
     """Momentum of the stochastic gradients."""
     measurements: int = 20
-    """How often all training images are measured, in even steps of the logarithm of the epoch."""
+    """How often all training images are measured, in even steps of the logarithm of the epoch;
+    besides, before and after each fall of the learning rate."""
     hessian: bool = False
     """Also the Hessian of the training objective at the end: both ends of its spectrum with error
     bounds, trace, and share of negative eigenvalues. Minutes for a hundred thousand parameters."""
@@ -75,6 +77,9 @@ class Train(Options, frozen=True, kw_only=True):
     out: Path | None = None
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
+    figures: bool = False
+    """Draw collapse along training, and the last layer beside the model's minimiser, into the
+    folder's figures/. A finished folder is drawn without training again."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
@@ -107,6 +112,7 @@ class Train(Options, frozen=True, kw_only=True):
             from ufm.cli.output.train_output import show
 
             show(data, next(iter(configs.values())), results, folder.path)
+        self._report(results, folder)
         failed = failures(results)
         if failed:
             tell(failed)
@@ -205,6 +211,18 @@ class Train(Options, frozen=True, kw_only=True):
 
         with waiting(f"{label}: Hessian"):
             return trained_curvature(result, data, jax.random.key(self.seed)).row()
+
+    def _report(self, results: list[dict[str, Any]], folder: "RunFolder") -> None:
+        """table.tex, and the figures. The numbers are printed and stored by now."""
+        from ufm.cli.output.progress import waiting
+        from ufm.cli.output.train_report import figures, table
+
+        folder.add("table.tex", table(results))
+        if not self.figures:
+            return
+        with waiting("drawing figures"):
+            for name, content in figures(results):
+                folder.add(f"figures/{name}", content)
 
     def _interrupted(self, done: int, total: int, folder: "RunFolder") -> int:
         config = folder.path / "config.json"

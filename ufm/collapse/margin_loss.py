@@ -1,8 +1,8 @@
-r"""φ(s): a softmax loss at equal margins s = z_k − z_j, j ≠ k, and the bound on f that it gives.
+r"""φ(s): a contrastive loss at equal margins s = z_k − z_j, j ≠ k, and the bound on f it gives.
 
-φ is convex for CE and LS. For FL it is concave below the margin s_c at which p_k = p*(γ), and
-convex above. A global minimum of φ + c s over an interval is therefore one of its ends, s_c, or the
-single stationary point beyond s_c, so that no scan is needed.
+φ is convex for convex losses. For others, such as FL, it is concave below a margin s_c and convex
+above. A global minimum of φ + c s over an interval is therefore one of its ends, s_c, or the single
+stationary point beyond s_c, so that no scan is needed.
 
 All functions are elementwise, in NumPy on the host and in JAX within a program.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from ufm._support.bisection import bisect
 from ufm._support.namespace import namespace
-from ufm.losses import Focal, SoftmaxLoss
+from ufm.losses import Loss
 
 #: End of every bracket: φ has reached its limits there.
 _FAR = 1e4
@@ -25,26 +25,22 @@ _FAR = 1e4
 class MarginLoss:
     """φ(s) = L(s e_k, k) for a shift-invariant contrastive loss and K classes."""
 
-    loss: SoftmaxLoss
+    loss: Loss
     num_classes: int
 
     def value(self, s: Any) -> Any:
         """φ(s)."""
-        others, tilt = self.num_classes - 1, self.loss.tilt(self.num_classes)
-        value = self.loss.of_log_odds(math.log(others) - s)
-        return value if tilt is None else value + tilt * (others * s)
+        return self.loss.profile(s, self.num_classes)
 
     def slope(self, s: Any) -> Any:
         """φ'(s)."""
-        others, tilt = self.num_classes - 1, self.loss.tilt(self.num_classes)
-        slope = -self.loss.log_odds_slope(math.log(others) - s)
-        return slope if tilt is None else slope + tilt * others
+        return self.loss.profile_slope(s, self.num_classes)
 
     def inflection(self, like: Any) -> Any:
         """s_c: φ is convex on [s_c, ∞) and concave on (−∞, s_c]; −1e4 if φ is convex everywhere."""
-        if not isinstance(self.loss, Focal):
+        if self.loss.is_convex():
             return namespace(like).full_like(like, -_FAR)
-        p = self.loss.convex_above()
+        p = self.loss.profile_convex_above(self.num_classes)
         xp = namespace(p, like)
         safe = xp.where(p > 0, p, 0.5)
         margin = math.log(self.num_classes - 1.0) + xp.log(safe) - xp.log1p(-safe)
@@ -88,15 +84,17 @@ def margin_bound(phi: MarginLoss, c: Any, lam_b: Any) -> Any:
         f ≥ min_s φ(s) + m_ν(s),   m_ν(s) = min_δ c|s−δ| + νδ + aδ²,   a = λ_b (K−1)²/(2K),
 
     with m_ν convex of slope clip(ν + 2as, −c, c). The bound is the best over a fixed grid of ν. The
-    grid contains ν = c, exact for c ≤ 1; −φ'(0), exact where the origin is the minimum; and 1, the
-    largest ν with a finite bound for a free bias. Its other points cover the range in between.
+    grid contains ν = c, exact for c ≤ s∞ = −φ'(−∞); −φ'(0), exact where the origin is the minimum;
+    and s∞, the largest ν with a finite bound for a free bias. Its other points cover the range in
+    between.
     """
     xp, zero = namespace(c), namespace(c).zeros_like(c)
+    far = xp.asarray(phi.loss.far_slope(), c.dtype)
     if lam_b is None:
         s = phi.argmin(c, zero)
         return phi.value(s) + c * s
     a = xp.asarray(lam_b, c.dtype) * ((phi.num_classes - 1) ** 2 / (2 * phi.num_classes))
-    special = xp.stack([c, xp.minimum(c, 1.0), xp.minimum(c, -phi.slope(zero))])
+    special = xp.stack([c, xp.minimum(c, far), xp.minimum(c, -phi.slope(zero))])
     bound = xp.max(_bounds_at(phi, c, a, special[None, :]))
     if xp is np and bound >= margin_bound(phi, c, None) * (1.0 - 4 * np.finfo(float).eps):
         return bound  # the symmetric minimum itself: no multiplier has more
@@ -132,8 +130,9 @@ def _bounds_at(phi: MarginLoss, c: Any, a: Any, nu: Any) -> Any:
     smallest = m(xp.clip(vertex, nodes[:-1], nodes[1:]))
     interval_part = xp.min(phi.value(nodes[1:]) + smallest, axis=0, keepdims=True)
     interval_part = xp.where(free | (lower < -_FAR), -xp.inf, interval_part)
-    # For ν ≤ 1 no intervals are needed: m_ν(s) ≥ νs, and the slope of φ, concave below s_c, falls
-    # from −1 at −∞, so that φ + νs decreases up to s_c.
-    sloped_part = xp.where(nu <= 1, phi.value(bend) + nu * bend, -xp.inf)
+    # For ν ≤ s∞ no intervals are needed: m_ν(s) ≥ νs, and the slope of φ, concave below s_c, falls
+    # from −s∞ at −∞, so that φ + νs decreases up to s_c.
+    far = xp.asarray(phi.loss.far_slope(), c.dtype)
+    sloped_part = xp.where(nu <= far, phi.value(bend) + nu * bend, -xp.inf)
     left_part = xp.maximum(interval_part, sloped_part)
     return xp.where(bend <= -_FAR, convex_part, xp.minimum(convex_part, left_part))

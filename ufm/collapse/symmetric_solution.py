@@ -5,15 +5,16 @@ With K balanced classes of n samples, the candidates for a global minimum are
     Z = (ρ P + (τ/K) 11ᵀ) ⊗ 1_nᵀ,   b = b₀ 1,   P = I − 11ᵀ/K,
 
 on which f is a function of three scalars. For shift-invariant losses with the contrastive property
-of [Z22] (CE, LS, FL), τ = b₀ = 0. With φ(s) the loss at margin s = z_k − z_j for all j ≠ k, the
-best symmetric value is
+of [Z22] (CE, LS, FL, bounded losses, hinges, …), τ = b₀ = 0. With φ(s) the loss at margin
+s = z_k − z_j for all j ≠ k, the best symmetric value is
 
     min_{s≥0} φ(s) + c s,   c = μ √n (K−1),   μ = √(λ_W λ_H),   ρ* = argmin.
 
 Without a bias this is the global minimum, even if the loss is not convex: ‖Z‖_* ≥ √n (K−1) mean_i
 |s_i| for the mean margins s_i, and L ≥ φ(mean margin). For a bias see `margin_lower_bound`. The
-other property of [Z22], that ρ* is unique for every c, holds for CE and LS. For FL it holds only if
-1/K ≥ p*(γ) (K ≤ 23, 17, 17 at γ = 1, 2, 3); otherwise the origin and a frame tie where ρ* jumps.
+other property of [Z22], that ρ* is unique for every c, holds if φ is convex for s ≥ 0: for CE and
+LS, and for FL only if 1/K ≥ p*(γ) (K ≤ 23, 17, 17 at γ = 1, 2, 3). Otherwise the origin and a frame
+tie where ρ* jumps.
 
 See `ufm.collapse.margin_loss` for φ and `ufm.collapse.squared_error` for MSE. Computations are
 NumPy on the host, where nothing is compiled, and JAX within a transformation.
@@ -35,8 +36,11 @@ from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
 from ufm.collapse.margin_loss import MarginLoss, margin_bound
 from ufm.collapse.squared_error import SquaredError
-from ufm.losses import MSE, Focal, SoftmaxLoss
+from ufm.losses import MSE
 from ufm.model.problem import Problem
+
+#: A profile that is straight from the margin 0 to this one is that of a hinge.
+_STRAIGHT = 1e-3
 
 _Number = Float[np.ndarray | Array, "*batch"]
 
@@ -66,14 +70,14 @@ class CollapseThreshold(Shown):
 def supported(problem: Problem) -> bool:
     """Whether classes are balanced and the symmetric minimum of the loss is known."""
     loss = problem.loss
-    return problem.per_class is not None and isinstance(loss, SoftmaxLoss | MSE)
+    return problem.per_class is not None and (loss.contrastive or isinstance(loss, MSE))
 
 
 def _balanced_size(problem: Problem) -> int:
     if problem.per_class is None or not supported(problem):
         raise ValueError(
-            "the symmetric minimum is known for balanced, unweighted classes and the losses "
-            f"CE, LS, FL and MSE; got {problem.loss.label()} with class counts "
+            "the symmetric minimum is known for balanced, unweighted classes and MSE or the "
+            f"contrastive losses of the library; got {problem.loss.label()} with class counts "
             f"{problem.class_counts}. Use global_minimum for other problems"
         )
     return problem.per_class
@@ -110,7 +114,7 @@ def _rate(problem: Problem) -> Any:
 
 
 def _margin_loss(problem: Problem) -> MarginLoss:
-    assert isinstance(problem.loss, SoftmaxLoss)
+    assert problem.loss.contrastive
     return MarginLoss(problem.loss, problem.num_classes)
 
 
@@ -126,12 +130,12 @@ def _array(x: Any) -> Any:
 def symmetric_frame(problem: Problem) -> SymmetricMinimum:
     """The symmetric critical point with ρ > 0 that is a local minimum in ρ; NaN if there is none.
 
-    It is the global minimum below the collapse threshold. For the focal loss it exists beyond the
-    threshold, up to the decay −φ'(s_c)/(√n (K−1)), since φ is steepest at s_c. Raises as
+    It is the global minimum below the collapse threshold. If φ is concave at 0, it exists beyond
+    the threshold, up to the decay −φ'(s_c)/(√n (K−1)), since φ is steepest at s_c. Raises as
     `symmetric_minimum`.
     """
     rate, problem, low = _rate(problem), settled(problem), 0.0
-    if isinstance(problem.loss, Focal):
+    if problem.loss.contrastive and not problem.loss.is_convex():
         phi, slope = _margin_loss(problem), rate * (problem.num_classes - 1)
         low = namespace(slope).maximum(phi.inflection(slope), 0.0)
         found = _at_margin(phi, slope, phi.stationary(slope, low))
@@ -159,19 +163,22 @@ def collapse_threshold(problem: Problem) -> CollapseThreshold:
             _array(_squared(problem, _rate(problem)).threshold() / root), np.asarray(False)
         )
     phi, zero = _margin_loss(problem), 0.0 * _rate(problem)
-    slope, jumps = -phi.slope(phi.tie(zero)), phi.inflection(zero) > 0
+    slope = -phi.slope(phi.tie(zero))
+    # From a concave start, or along a straight one, as of a plain hinge.
+    jumps = (phi.inflection(zero) > 0) | (phi.slope(zero + _STRAIGHT) <= phi.slope(zero))
     return CollapseThreshold(_array(slope / ((problem.num_classes - 1) * root)), _array(jumps))
 
 
 def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
-    """A lower bound on f up to rounding, for balanced CE, LS and FL and every d.
+    """A lower bound on f up to rounding, for balanced contrastive losses and every d.
 
-    It equals the symmetric minimum without a bias; with a bias, if c = μ √n (K−1) ≤ 1 or beyond the
-    collapse threshold. See `margin_bound`. Raises `ValueError` for other losses.
+    It equals the symmetric minimum without a bias. With a bias it does if c = μ √n (K−1) ≤ −φ'(−∞),
+    which is 1 for CE, LS and FL, and beyond the collapse threshold if φ is convex for s ≥ 0. See
+    `margin_bound`. Raises `ValueError` for other losses.
     """
     rate = _rate(problem)
     if isinstance(problem.loss, MSE):
-        raise ValueError(f"the margin bound needs CE, LS or FL, got {problem.loss.label()}")
+        raise ValueError(f"the margin bound needs a contrastive loss, got {problem.loss.label()}")
     problem = settled(problem)
     c = rate * (problem.num_classes - 1)
     return _array(margin_bound(_margin_loss(problem), c, problem.lam_b))
@@ -180,8 +187,8 @@ def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
 def proven_lower_bound(problem: Problem) -> float:
     """A lower bound on f that allows for rounding; on the host.
 
-    It equals the symmetric minimum up to rounding, except for the focal loss with a bias at c > 1:
-    see `margin_lower_bound`.
+    It equals the symmetric minimum up to rounding, except with a bias at large c if φ is not
+    convex: see `margin_lower_bound`.
     """
     if isinstance(problem.loss, MSE):
         return _squared(settled(problem), _rate(problem)).lower_bound()
@@ -195,9 +202,9 @@ def proven_lower_bound(problem: Problem) -> float:
 def is_tied(problem: Problem) -> bool:
     """Whether the origin and a frame with ρ > s_c have the same value up to rounding.
 
-    This happens for the focal loss with 1/K < p*(γ), at the decay where the minimiser jumps.
+    This happens if φ is concave at 0, at the decay where the minimiser jumps.
     """
-    if not isinstance(problem.loss, Focal):
+    if not problem.loss.contrastive or problem.loss.is_convex():
         return False
     phi, zero = _margin_loss(settled(problem)), np.float64(0.0)
     origin, frame = float(phi.value(zero)), float(symmetric_frame(problem).value)

@@ -10,6 +10,10 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     LabelSmoothing(alpha)   −Σ_j ŷ_j log p_j,  ŷ = (1 − α) e_k + (α/K) 1
     Focal(gamma)            (1 − p_k)^γ ℓ
     MSE(scale, target)      ½ [κ (z_k − M)² + Σ_{j≠k} z_j²]
+    Poly1, GeneralizedCE, SymmetricCE, TaylorCE, MAE    of p_k alone (`_probability`)
+    Brier, NegativeLearning, ComplementCE, ComplementObjective, BiTempered    of all p (`_simplex`)
+    CrammerSinger, WestonWatkins, BinaryCrossEntropy    of margins (`_margins`)
+    TemperatureCE, LogitNorm                            of rescaled logits (`_scaled`)
     CustomLoss(fn)          anything
 
     >>> loss = LabelSmoothing(0.1)
@@ -19,10 +23,14 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     LabelSmoothing(alpha=0.1)
 """
 
+from ufm.losses._base import AutodiffLoss as AutodiffLoss
 from ufm.losses._base import Hyper as Hyper
 from ufm.losses._base import Loss as Loss
 from ufm.losses._base import Refutation as Refutation
 from ufm.losses._custom import CustomLoss as CustomLoss
+from ufm.losses._margins import BinaryCrossEntropy as BinaryCrossEntropy
+from ufm.losses._margins import CrammerSinger as CrammerSinger
+from ufm.losses._margins import WestonWatkins as WestonWatkins
 from ufm.losses._parse import FAMILIES as FAMILIES
 from ufm.losses._parse import HYPERPARAMETERS as HYPERPARAMETERS
 from ufm.losses._parse import distinct_losses as distinct_losses
@@ -31,6 +39,18 @@ from ufm.losses._parse import loss_spec as loss_spec
 from ufm.losses._parse import make_loss as make_loss
 from ufm.losses._parse import parse_loss as parse_loss
 from ufm.losses._parse import split_losses as split_losses
+from ufm.losses._probability import MAE as MAE
+from ufm.losses._probability import GeneralizedCE as GeneralizedCE
+from ufm.losses._probability import Poly1 as Poly1
+from ufm.losses._probability import SymmetricCE as SymmetricCE
+from ufm.losses._probability import TaylorCE as TaylorCE
+from ufm.losses._scaled import LogitNorm as LogitNorm
+from ufm.losses._scaled import TemperatureCE as TemperatureCE
+from ufm.losses._simplex import BiTempered as BiTempered
+from ufm.losses._simplex import Brier as Brier
+from ufm.losses._simplex import ComplementCE as ComplementCE
+from ufm.losses._simplex import ComplementObjective as ComplementObjective
+from ufm.losses._simplex import NegativeLearning as NegativeLearning
 from ufm.losses._softmax import CrossEntropy as CrossEntropy
 from ufm.losses._softmax import Focal as Focal
 from ufm.losses._softmax import LabelSmoothing as LabelSmoothing

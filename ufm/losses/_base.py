@@ -72,9 +72,9 @@ class Loss(abc.ABC):
     #: L(z + c1, k) = L(z, k) for every c.
     shift_invariant: ClassVar[bool] = False
     #: Contrastive property of [Z22]: L(z, k) is at least its value with the other logits replaced
-    #: by their mean. It makes the margin bound of `ufm.collapse.symmetric_solution`. Their
-    #: minimisation property, one minimiser for each decay, is more: the focal loss lacks it where
-    #: 1/K < p*(γ).
+    #: by their mean. It makes the margin bound of `ufm.collapse.symmetric_solution`. What has it
+    #: has a `profile`. Their minimisation property, one minimiser for each decay, is more: bounded
+    #: losses lack it, and the focal loss where 1/K < p*(γ).
     contrastive: ClassVar[bool] = False
     #: `conjugate` is available.
     has_conjugate: ClassVar[bool] = False
@@ -100,6 +100,25 @@ class Loss(abc.ABC):
     @abc.abstractmethod
     def curvature_product(self, curvature: Any, x: Logits) -> Logits:
         """∇²L x from a stored curvature, shape (K,): no exponentials."""
+
+    def profile(self, s: Any, num_classes: int) -> Any:
+        """φ(s) = L(s e_k, k), entry by entry, on the host or in a program."""
+        raise NotImplementedError(f"no profile is known for {self.label()}")
+
+    def profile_slope(self, s: Any, num_classes: int) -> Any:
+        """φ'(s)."""
+        raise NotImplementedError(f"no profile is known for {self.label()}")
+
+    def profile_convex_above(self, num_classes: int) -> Any:
+        """The p_k above which φ is convex, and up to which it is concave; 0 if convex throughout.
+
+        φ does not increase where it is concave.
+        """
+        raise NotImplementedError(f"no profile is known for {self.label()}")
+
+    def far_slope(self) -> Any:
+        """A number that −φ' does not go below where φ is concave; its limit as s → −∞."""
+        return 0.0
 
     def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
         """∇²L(z, k) x, shape (K,)."""
@@ -171,10 +190,24 @@ class Loss(abc.ABC):
         """Bounds on the norms of the second and third derivative (assumed 1 for custom losses)."""
         return 1.0, 1.0
 
-    def convex_above(self) -> Scalar | float | None:
+    def convex_above(self) -> Any:
         """p* such that L is convex on {z : p_k ≥ p*}; 0 if convex everywhere, None if unknown."""
         return 0.0 if self.is_convex() else None
 
     def label(self) -> str:
         """Short name with hyperparameters, for tables."""
         return self.name
+
+
+class AutodiffLoss(Loss):
+    """A loss whose derivatives are those that JAX finds."""
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        return jax.grad(lambda logits: self.value(logits, label))(z)
+
+    def curvature(self, z: Logits, label: Label) -> Any:
+        return z, jnp.asarray(label, jnp.int32)
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        z, label = curvature
+        return jax.jvp(lambda logits: self.gradient(logits, label), (z,), (x,))[1]

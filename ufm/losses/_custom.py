@@ -11,7 +11,7 @@ import numpy as np
 
 from ufm._support.pytree import hyperparameter, pytree, static
 from ufm._support.quick_jit import quick_jit, within_a_trace
-from ufm.losses._base import Label, Logits, Loss, Refutation, Scalar
+from ufm.losses._base import AutodiffLoss, Label, Logits, Refutation, Scalar
 
 #: Random logits at which a new problem tests what its loss declares: at most, at least, and as many
 #: as take about so many operations.
@@ -19,7 +19,7 @@ _PROBES, _FEWEST_PROBES, _PROBE_WORK = 32, 4, 2e7
 
 
 @pytree()
-class CustomLoss(Loss):
+class CustomLoss(AutodiffLoss):
     """Your own loss: `fn(logits (K,), label, **params) -> scalar`, derivatives by autodiff.
 
     `fn` is static (define it once, at module level, or every solve recompiles); `params` are
@@ -71,16 +71,6 @@ class CustomLoss(Loss):
         if value.shape != ():
             raise TypeError(f"fn must return one number, got an array of shape {value.shape}")
         return value
-
-    def gradient(self, z: Logits, label: Label) -> Logits:
-        return jax.grad(lambda logits: self.value(logits, label))(z)
-
-    def curvature(self, z: Logits, label: Label) -> Any:
-        return z, jnp.asarray(label, jnp.int32)
-
-    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
-        z, label = curvature
-        return jax.jvp(lambda logits: self.gradient(logits, label), (z,), (x,))[1]
 
     def refutation(self, z: Logits, label: Label, curved: bool = True) -> Refutation:
         """Does fn at z contradict what is declared of it, beyond rounding?

@@ -5,21 +5,46 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ufm.losses._base import Loss
+from ufm.losses._margins import BinaryCrossEntropy, CrammerSinger, WestonWatkins
+from ufm.losses._probability import MAE, GeneralizedCE, Poly1, SymmetricCE, TaylorCE
+from ufm.losses._scaled import LogitNorm, TemperatureCE
+from ufm.losses._simplex import (
+    BiTempered,
+    Brier,
+    ComplementCE,
+    ComplementObjective,
+    NegativeLearning,
+)
 from ufm.losses._softmax import CrossEntropy, Focal, LabelSmoothing
 from ufm.losses._squared import MSE
 
-#: Name of a loss → its class and its hyperparameters in order, with the defaults of the paper.
+#: Name of a loss → its class and its hyperparameters in order, with the defaults of the papers.
 FAMILIES: Mapping[str, tuple[type[Loss], Mapping[str, float]]] = {
     "ce": (CrossEntropy, {}),
     "ls": (LabelSmoothing, {"alpha": 0.1}),
     "fl": (Focal, {"gamma": 3.0}),
     "mse": (MSE, {"scale": 1.0, "target": 1.0}),
+    "poly": (Poly1, {"epsilon": 1.0}),
+    "gce": (GeneralizedCE, {"exponent": 0.7}),
+    "sce": (SymmetricCE, {"ce_weight": 0.1, "rce_weight": 1.0, "log_zero": -4.0}),
+    "taylor": (TaylorCE, {"order": 2.0}),
+    "mae": (MAE, {}),
+    "brier": (Brier, {}),
+    "nl": (NegativeLearning, {}),
+    "cce": (ComplementCE, {}),
+    "cot": (ComplementObjective, {}),
+    "bitempered": (BiTempered, {"t1": 0.8, "t2": 1.2}),
+    "cs": (CrammerSinger, {"power": 2.0}),
+    "ww": (WestonWatkins, {"power": 2.0}),
+    "bce": (BinaryCrossEntropy, {}),
+    "temperature": (TemperatureCE, {"temperature": 1.0}),
+    "logitnorm": (LogitNorm, {"temperature": 1.0}),
 }
 #: Every hyperparameter of any of them: the columns that a table of losses has.
-HYPERPARAMETERS = tuple(field for _, fields in FAMILIES.values() for field in fields)
+HYPERPARAMETERS = tuple(dict.fromkeys(name for _, names in FAMILIES.values() for name in names))
 
 #: How they are written.
-_WRITTEN = "ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET"
+_WRITTEN = "ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET, or " + ", ".join(list(FAMILIES)[4:])
 #: inf and nan are numbers, which `parse_loss` refuses as such.
 _COMMA = re.compile(r"\s*,[\s,]*(?=[a-z])(?!inf|nan)", re.IGNORECASE)
 
@@ -31,7 +56,7 @@ def make_loss(family: str, numbers: Mapping[str, Any]) -> Loss:
 
 
 def parse_loss(text: str) -> Loss:
-    """Make a loss from text: "ce", "ls", "ls:0.1", "fl:3", "mse", or "mse:5,3" (scale κ, target M).
+    """Make a loss from text: "ce", "ls:0.1", "fl:3", "mse:5,3" (scale κ, target M), "gce:0.7", ….
 
     Args:
         text: Name and hyperparameters; those left out take their defaults.
@@ -85,7 +110,7 @@ def loss_family(loss: Loss) -> str:
     for name, (make, _) in FAMILIES.items():
         if type(loss) is make:
             return name
-    raise ValueError(f"{loss.label()} has no name: only CE, LS, FL and MSE do")
+    raise ValueError(f"{loss.label()} has no name: only the losses of the library do")
 
 
 def loss_spec(loss: Loss) -> str:

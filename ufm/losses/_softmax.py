@@ -1,17 +1,25 @@
-"""Losses of softmax probabilities: cross-entropy, label smoothing, focal.
+"""Losses of the label's probability alone, L = F(p_k), and cross-entropy, label smoothing, focal.
 
 Everything is written in the log-odds t = log Σ_{j≠k} exp(z_j − z_k) against the label and the
 distribution q over the other classes: 1 − p_k = σ(t) and p_j = σ(t) q_j. So values stay finite and
 relatively accurate for |z| up to 1e4 and for p_k or 1 − p_k down to 1e-300, where the textbook
 forms round to 0, 1 or NaN.
 
-All three losses are L = ℓ(t) + a Σ_j (z_k − z_j) with ∇L = ℓ'(t)(q − e_k) − a(1 − K e_k), and a
-loss is its ℓ and its a: on the host, of NumPy's numbers, as in a program.
+All are L = ℓ(t) + a Σ_j (z_k − z_j), a = 0 but for label smoothing, with
+
+    ∇L = ℓ'(t) (q − e_k) − a (1 − K e_k),
+    ∇²L = ℓ'(t) (diag q − qqᵀ) + ℓ''(t) (q − e_k)(q − e_k)ᵀ.
+
+A loss is its ℓ, ℓ', ℓ'' and its a: on the host, of NumPy's numbers, as in a program. So L, with
+ℓ' ≥ 0, is convex exactly where ℓ''(t) ≥ 0; with equal rivals t = log(K−1) − s, so that this is also
+where its profile, the loss at equal margins s, is convex.
 """
 
 import abc
+import math
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
@@ -21,11 +29,11 @@ from ufm._support.pytree import hyperparameter, pytree, require
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show, total
 
 
-def _log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
+def log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
     """t = log Σ_{j≠k} exp(z_j − z_k) and q = softmax of the other logits (0 on the label)."""
     on_label = label_mask(z, label)
-    others = jnp.where(on_label, -jnp.inf, z)
-    top = jnp.max(others)
+    # t and q do not depend on what is taken off before exp: nor may their derivatives.
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(on_label, -jnp.inf, z)))
     # The label's entry never enters exp: exp(-inf) is fine in value but NaN when differentiated.
     weights = jnp.where(on_label, 0.0, jnp.exp(jnp.where(on_label, 0.0, z - top)))
     size = jnp.sum(weights)
@@ -33,11 +41,10 @@ def _log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
     return (top - z_label) + jnp.log(size), weights / size
 
 
-def _probabilities(t: Scalar, q: Logits, on_label: Logits) -> tuple[Logits, Logits]:
-    """p, and the indicator of its largest entry."""
-    p = jnp.where(on_label > 0, sigmoid(-t), sigmoid(t) * q)
+def _largest(p: Logits) -> Logits:
+    """The indicator of the largest entry."""
     largest = jnp.arange(p.shape[0], dtype=jnp.int32) == jnp.argmax(p).astype(jnp.int32)
-    return p, largest.astype(p.dtype)
+    return largest.astype(p.dtype)
 
 
 def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
@@ -71,7 +78,10 @@ def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
 
 
 class SoftmaxLoss(Loss):
-    """A loss of the log-odds, but for a tilt."""
+    """A loss of the log-odds that does not decrease in them, but for a tilt.
+
+    Its profile is concave up to one margin and convex from there on.
+    """
 
     shift_invariant = True
     contrastive = True
@@ -82,14 +92,32 @@ class SoftmaxLoss(Loss):
 
     @abc.abstractmethod
     def log_odds_slope(self, t: Any) -> Any:
-        """ℓ'(t), entry by entry."""
+        """ℓ'(t) ≥ 0, entry by entry."""
+
+    @abc.abstractmethod
+    def log_odds_curvature(self, t: Any) -> Any:
+        """ℓ''(t), entry by entry."""
 
     def tilt(self, num_classes: int) -> Any:
         """a; None where it is 0 by nature."""
         return None
 
+    def is_convex(self) -> bool:
+        return False  # but where p_k ≥ convex_above()
+
+    def profile(self, s: Any, num_classes: int) -> Any:
+        value, a = self.of_log_odds(math.log(num_classes - 1) - s), self.tilt(num_classes)
+        return value if a is None else value + a * ((num_classes - 1) * s)
+
+    def profile_slope(self, s: Any, num_classes: int) -> Any:
+        slope, a = -self.log_odds_slope(math.log(num_classes - 1) - s), self.tilt(num_classes)
+        return slope if a is None else slope + a * (num_classes - 1)
+
+    def profile_convex_above(self, num_classes: int) -> Any:
+        return self.convex_above()
+
     def value(self, z: Logits, label: Label) -> Scalar:
-        t, _ = _log_odds(z, label)
+        t, _ = log_odds(z, label)
         value, a = self.of_log_odds(t), self.tilt(z.shape[0])
         if a is None:
             return value
@@ -97,7 +125,7 @@ class SoftmaxLoss(Loss):
         return value + jnp.asarray(a, z.dtype) * jnp.sum(z_label - z)
 
     def gradient(self, z: Logits, label: Label) -> Logits:
-        t, q = _log_odds(z, label)
+        t, q = log_odds(z, label)
         on_label = label_mask(z, label).astype(z.dtype)
         gradient, a = self.log_odds_slope(t) * (q - on_label), self.tilt(z.shape[0])
         if a is None:
@@ -105,20 +133,20 @@ class SoftmaxLoss(Loss):
         return gradient - jnp.asarray(a, z.dtype) * (1.0 - z.shape[0] * on_label)
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        # ψ'σ(t)(q − e_k) is accurate relative to itself, but for the error of the logits.
+        # ℓ'(t)(q − e_k) is accurate relative to itself, but for the error of the logits.
         return (1.0 + jnp.linalg.norm(size)) * jnp.linalg.norm(self.gradient(z, label))
 
-    # Of cross-entropy, with any fixed targets.
     def curvature(self, z: Logits, label: Label) -> Any:
-        t, q = _log_odds(z, label)
-        return _probabilities(t, q, label_mask(z, label).astype(z.dtype))
+        t, q = log_odds(z, label)
+        away = q - label_mask(z, label).astype(z.dtype)
+        return q, _largest(q), self.log_odds_slope(t), self.log_odds_curvature(t), away
 
     def curvature_product(self, curvature: Any, x: Logits) -> Logits:
-        p, largest = curvature
-        return _softmax_product(p, largest, x)
+        q, largest, first, second, away = curvature
+        return first * _softmax_product(q, largest, x) + second * away * total(away * x)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
-        t, _ = _log_odds(z, label)
+        t, _ = log_odds(z, label)
         # |dL/dt| = |∂L/∂z_k|, and t is a difference of logits plus the logarithm of a sum.
         slope = jnp.max(jnp.abs(self.gradient(z, label)))
         return jnp.abs(self.value(z, label)) + slope * (
@@ -126,11 +154,9 @@ class SoftmaxLoss(Loss):
         )
 
 
-@pytree(eq=True)
-class CrossEntropy(SoftmaxLoss):
-    """Cross-entropy: L = −log p_k."""
+class _SmoothedCrossEntropy(SoftmaxLoss):
+    """Cross-entropy against the targets ŷ = e_k − a (K e_k − 1)."""
 
-    name: ClassVar[str] = "CE"
     has_conjugate: ClassVar[bool] = True
 
     def is_convex(self) -> bool:
@@ -142,60 +168,18 @@ class CrossEntropy(SoftmaxLoss):
     def log_odds_slope(self, t: Any) -> Any:
         return sigmoid(t)
 
-    def conjugate(self, dual: Logits, label: Label) -> Scalar:
-        """L*(γ) = Σ_j p_j log p_j with p = γ + e_k on the simplex."""
-        return _negative_entropy(dual, label_mask(dual, label).astype(dual.dtype))
+    def log_odds_curvature(self, t: Any) -> Any:
+        return sigmoid(t) * sigmoid(-t)
 
-    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
-        return _entropy_rounding(dual, label_mask(dual, label).astype(dual.dtype))
+    def curvature(self, z: Logits, label: Label) -> Any:
+        # ∇²L = diag p − ppᵀ: half the arithmetic of the general form.
+        t, q = log_odds(z, label)
+        p = jnp.where(label_mask(z, label), sigmoid(-t), sigmoid(t) * q)
+        return p, _largest(p)
 
-    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
-        return _entropy_slope(dual, label_mask(dual, label).astype(dual.dtype), error)
-
-    def margin_slope(self) -> float:
-        return 1.0
-
-
-@pytree(eq=True)
-class LabelSmoothing(SoftmaxLoss):
-    """Cross-entropy against smoothed labels: L = −Σ_j ŷ_j log p_j, ŷ = (1−α) e_k + (α/K) 1.
-
-    Raises `ValueError` unless 0 ≤ alpha < 1.
-    """
-
-    alpha: Hyper
-    name: ClassVar[str] = "LS"
-    has_conjugate: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        alpha = hyperparameter("alpha", self.alpha)
-        require("alpha", alpha, lambda a: (a >= 0) & (a < 1), "in [0, 1)")
-        object.__setattr__(self, "alpha", alpha)
-
-    def of_log_odds(self, t: Any) -> Any:
-        return softplus(t)
-
-    def log_odds_slope(self, t: Any) -> Any:
-        return sigmoid(t)
-
-    def tilt(self, num_classes: int) -> Any:
-        return self.alpha / num_classes
-
-    def is_convex(self) -> bool:
-        return True
-
-    def rounding(self, z: Logits, label: Label) -> Scalar:
-        # Probability and target cancel in the gradient; their terms do not cancel in the error.
-        t, _ = _log_odds(z, label)
-        size = 2.0 * jnp.max(jnp.abs(z)) + jnp.abs(t) + 1.0
-        weight = jnp.asarray(self.alpha, z.dtype)
-        return softplus(t) + (sigmoid(t) + weight) * size
-
-    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        # Probabilities minus targets: a small difference of numbers of their own sizes.
-        t, _ = _log_odds(z, label)
-        weight = jnp.asarray(self.alpha, z.dtype)
-        return 2.0 * (1.0 + jnp.linalg.norm(size)) * sigmoid(t) + weight
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        p, largest = curvature
+        return _softmax_product(p, largest, x)
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j p_j log p_j with p = γ + ŷ on the simplex."""
@@ -207,13 +191,57 @@ class LabelSmoothing(SoftmaxLoss):
     def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
         return _entropy_slope(dual, self._target(dual, label), error)
 
+    def _target(self, z: Logits, label: Label) -> Logits:
+        on_label, a = label_mask(z, label).astype(z.dtype), self.tilt(z.shape[0])
+        if a is None:
+            return on_label
+        a = jnp.asarray(a, z.dtype)
+        return a * (1.0 - on_label) + (1.0 - (z.shape[0] - 1) * a) * on_label
+
+
+@pytree(eq=True)
+class CrossEntropy(_SmoothedCrossEntropy):
+    """Cross-entropy: L = −log p_k."""
+
+    name: ClassVar[str] = "CE"
+
+    def margin_slope(self) -> float:
+        return 1.0
+
+
+@pytree(eq=True)
+class LabelSmoothing(_SmoothedCrossEntropy):
+    """Cross-entropy against smoothed labels: L = −Σ_j ŷ_j log p_j, ŷ = (1−α) e_k + (α/K) 1.
+
+    Raises `ValueError` unless 0 ≤ alpha < 1.
+    """
+
+    alpha: Hyper
+    name: ClassVar[str] = "LS"
+
+    def __post_init__(self) -> None:
+        alpha = hyperparameter("alpha", self.alpha)
+        require("alpha", alpha, lambda a: (a >= 0) & (a < 1), "in [0, 1)")
+        object.__setattr__(self, "alpha", alpha)
+
+    def tilt(self, num_classes: int) -> Any:
+        return self.alpha / num_classes
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        # Probability and target cancel in the gradient; their terms do not cancel in the error.
+        t, _ = log_odds(z, label)
+        size = 2.0 * jnp.max(jnp.abs(z)) + jnp.abs(t) + 1.0
+        weight = jnp.asarray(self.alpha, z.dtype)
+        return softplus(t) + (sigmoid(t) + weight) * size
+
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
+        # Probabilities minus targets: a small difference of numbers of their own sizes.
+        t, _ = log_odds(z, label)
+        weight = jnp.asarray(self.alpha, z.dtype)
+        return 2.0 * (1.0 + jnp.linalg.norm(size)) * sigmoid(t) + weight
+
     def margin_slope(self) -> Scalar | float:
         return 1.0 - self.alpha
-
-    def _target(self, z: Logits, label: Label) -> Logits:
-        on_label = label_mask(z, label).astype(z.dtype)
-        a = jnp.asarray(self.tilt(z.shape[0]), z.dtype)
-        return a * (1.0 - on_label) + (1.0 - (z.shape[0] - 1) * a) * on_label
 
     def label(self) -> str:
         return f"LS(α={show(self.alpha)})"
@@ -223,8 +251,8 @@ class LabelSmoothing(SoftmaxLoss):
 class Focal(SoftmaxLoss):
     """Focal loss (Lin et al., 2017): L = ψ(ℓ) = (1 − p_k)^γ ℓ.
 
-    With u = 1 − p_k:  ψ' = u^γ (1 + γ p_k ℓ/u),  ψ'' u² = γ u^(γ+1) p_k (2 − ℓ + (γ−1) p_k ℓ/u),
-    ∇L = ψ' (p − e_k),  ∇²L = ψ' (diag p − ppᵀ) + ψ'' (p − e_k)(p − e_k)ᵀ.
+    With u = 1 − p_k and r = ℓ/u, in the log-odds t:  dL/dt = u^(γ+1) (1 + γ p_k r) and
+    d²L/dt² = p_k u^(γ+1) (1 + 2γ − γℓ + γ² p_k r).
     All limits at p_k → 1 are finite for every γ ≥ 0. Raises `ValueError` for gamma < 0.
     """
 
@@ -241,43 +269,31 @@ class Focal(SoftmaxLoss):
         return namespace(t).exp(gamma * log_sigmoid(t)) * softplus(t)
 
     def log_odds_slope(self, t: Any) -> Any:
-        return self._slopes(t)[0] * sigmoid(t)
+        gamma = namespace(t).asarray(self.gamma, t.dtype)
+        power = namespace(t).exp((gamma + 1.0) * log_sigmoid(t))
+        return power * (1.0 + gamma * sigmoid(-t) * self._ratio(t))
 
-    def _slopes(self, t: Any) -> tuple[Any, Any]:
-        """(ψ', ψ'' u²) at log-odds t."""
-        xp = namespace(t)
-        gamma = xp.asarray(self.gamma, t.dtype)
-        loss, p_label = softplus(t), sigmoid(-t)
-        # ℓ/u → 1 as u → 0; below t = −30 its expansion 1 + u/2 is exact to the last bit.
-        tiny = t < -30.0
-        ratio = xp.where(
-            tiny,
-            1.0 + 0.5 * xp.exp(xp.minimum(t, 0.0)),
-            loss / sigmoid(xp.where(tiny, 0.0, t)),
-        )
-        log_u = log_sigmoid(t)
-        first = xp.exp(gamma * log_u) * (1.0 + gamma * p_label * ratio)
-        bracket = 2.0 - loss + (gamma - 1.0) * p_label * ratio
-        return first, gamma * xp.exp((gamma + 1.0) * log_u) * p_label * bracket
+    def log_odds_curvature(self, t: Any) -> Any:
+        gamma, p_label = namespace(t).asarray(self.gamma, t.dtype), sigmoid(-t)
+        power = namespace(t).exp((gamma + 1.0) * log_sigmoid(t))
+        bracket = 1.0 + 2.0 * gamma - gamma * softplus(t) + gamma**2 * p_label * self._ratio(t)
+        return p_label * power * bracket
 
-    def is_convex(self) -> bool:
-        return False  # only where p_k ≥ convex_above(), for every γ > 0
+    def _ratio(self, t: Any) -> Any:
+        """ℓ/u → 1 as u → 0; below t = −30 its expansion 1 + u/2 is exact to the last bit."""
+        xp, tiny = namespace(t), t < -30.0
+        ratio = softplus(t) / sigmoid(xp.where(tiny, 0.0, t))
+        return xp.where(tiny, 1.0 + 0.5 * xp.exp(xp.minimum(t, 0.0)), ratio)
+
+    def far_slope(self) -> float:
+        return 1.0
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         # (1 − p)^γ brings its own condition number.
         return (1.0 + jnp.asarray(self.gamma, z.dtype)) * super().gradient_rounding(z, label, size)
 
-    def curvature(self, z: Logits, label: Label) -> Any:
-        t, q = _log_odds(z, label)
-        on_label = label_mask(z, label).astype(z.dtype)
-        return *_probabilities(t, q, on_label), *self._slopes(t), q - on_label
-
-    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
-        p, largest, first, second, away = curvature
-        return first * _softmax_product(p, largest, x) + second * away * total(away * x)
-
     def rounding(self, z: Logits, label: Label) -> Scalar:
-        t, _ = _log_odds(z, label)
+        t, _ = log_odds(z, label)
         power = 1.0 + jnp.asarray(self.gamma, z.dtype) * jnp.abs(log_sigmoid(t))
         return super().rounding(z, label) * power
 

@@ -38,6 +38,7 @@ from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
 from ufm.certificates.certificate import Verdict, certify
 from ufm.collapse import symmetric_solution as symmetric
+from ufm.collapse.live_classes import live_classes
 from ufm.collapse.metrics import orthonormal_columns
 from ufm.hessian import NO_FRAME
 from ufm.model.class_means import reduced_problem
@@ -241,14 +242,34 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
         tied=tied,
     )
     if not value - bound <= 1e-9 * (1.0 + abs(value)):
-        why = (
-            "the scalar lower bound stays below the best symmetric value (focal loss with a "
-            "trained bias at a large decay)"
-        )
-        return dataclasses.replace(found, is_exact=False, reason=why, tied=False)
+        return _not_proven(problem, found)
     if problem.dim >= rank:
         return found
     return _too_few_dimensions(problem, rank, bound)
+
+
+def _not_proven(problem: Problem, found: GlobalMinimum) -> GlobalMinimum:
+    """The best of collapse and of points with dead classes: a bias is trained, φ is not convex."""
+    why = "the scalar lower bound does not reach it (a loss that is not convex, a trained bias)"
+    found = dataclasses.replace(found, is_exact=False, tied=False)
+    live = live_classes(problem) if problem.num_classes > 2 else None
+    if live is None or not live.value < found.value or problem.dim < live.num_live - 1:
+        return dataclasses.replace(found, reason=f"value of the symmetric point: {why}")
+    count, classes = live.num_live, problem.num_classes
+    alive = np.arange(classes) < count
+    both = np.outer(alive, alive)
+    bias = np.where(alive, 0.0, -live.bias_gap)
+    return dataclasses.replace(
+        found,
+        value=live.value,
+        logits=live.margin * (np.diag(alive.astype(float)) - both / count),
+        bias=bias - bias.mean(),
+        rho=np.nan,
+        tau=np.nan,
+        bias_level=np.nan,
+        rank=count - 1,
+        reason=f"value with {count} live classes, below that of collapse: {why}",
+    )
 
 
 def _solved(problem: Problem) -> GlobalMinimum:

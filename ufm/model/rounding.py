@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ufm.losses import Loss
+from ufm.losses import MSE, Loss
 from ufm.model.evaluation import Evaluated
 from ufm.model.params import Params
 from ufm.model.problem import (
@@ -180,4 +180,4 @@ def value_rounding(problem: Problem, params: Params, sums: ColumnSums) -> Scalar
 
 
 def _quadratic(loss: Loss) -> bool:
-    return not loss.contrastive and loss.has_conjugate
+    return isinstance(loss, MSE)

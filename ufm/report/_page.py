@@ -10,24 +10,59 @@ from typing import Any
 import jinja2
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.colors import to_hex
+from matplotlib.markers import MarkerStyle
 
 from ufm._support.strict_json import dumps
 from ufm._support.text import plain, plain_lines
-from ufm.report._style import style
+from ufm.report._style import Look, style
 
 
 @contextlib.contextmanager
 def page_style() -> Iterator[None]:
-    """The library's look for panels of a page."""
+    """The library's look for panels of a page, which a phone shows in pairs: in larger letters."""
     settings: dict[Any, Any] = {
         "figure.constrained_layout.use": False,
         # Text stays text, in a face that a reader's machine may have.
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "mathtext.fontset": "dejavusans",
+        **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 10.5),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9.5),
     }
     with style(), matplotlib.rc_context(settings):
         yield
+
+
+#: Colours of the style that vanish on dark paper, and what stands for them there.
+ON_DARK = {"#000000": "#e6e6e3", "#1f4fd0": "#7fa3ff", "#6e0f5e": "#d98fce"}
+#: What a path of Matplotlib's is in SVG.
+_COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
+
+
+def swatch(look: Look) -> Markup:
+    """A line with its marker for the legend of a page, hidden from those who hear the label."""
+    colour, (offset, dashes) = to_hex(look.color), _dashes(look.linestyle)
+    marker = MarkerStyle(look.marker)
+    outline = marker.get_path().transformed(marker.get_transform())
+    drawn = "".join(
+        _COMMANDS[int(code)] + (" ".join(f"{5 * x:.2f}" for x in points) if code != 79 else "")
+        for points, code in outline.iter_segments()
+    )
+    return Markup(
+        '<svg aria-hidden="true" viewBox="-15 -5 30 10">'
+        f'<path d="M-14 0H14" style="fill: none; stroke: {colour}; stroke-width: 2" '
+        f'stroke-dasharray="{dashes}" stroke-dashoffset="{offset}"/>'
+        f'<path d="{drawn}" transform="scale(1 -1)" style="fill: {colour}"/></svg>'
+    )
+
+
+def _dashes(linestyle: Any) -> tuple[float, str]:
+    """Offset and lengths, for a line of width 2."""
+    if linestyle == "-":
+        return 0.0, "none"
+    offset, lengths = linestyle
+    return 2.0 * offset, " ".join(f"{2 * x:g}" for x in lengths)
 
 
 def render(
@@ -52,7 +87,10 @@ def render(
         "subscripts": _subscripts,
     }
     return templates.get_template(template).render(
-        config=dumps(_given(config)), environment=_environment(environments), **values
+        on_dark=ON_DARK,
+        config=dumps(_given(config)),
+        environment=_environment(environments),
+        **values,
     )
 
 

@@ -188,7 +188,23 @@ def notes(results: Sequence[Entry]) -> list[str]:
             "Rates are the best on a validation split of the training images: "
             + "; ".join(_trials(x) for x in chosen)
         )
+    said += [x for x in map(_at_the_edge, chosen) if x]
     return said
+
+
+def _at_the_edge(result: Entry) -> str:
+    """That the chosen rate is the last of those tried, if it is."""
+    from ufm.networks.training.learning_rate import edge
+
+    rate = result["learning_rate"]
+    tried = [trial["learning_rate"] for trial in result["learning_rate_choice"]["trials"]]
+    word = edge(rate, tried)
+    if not word:
+        return ""
+    return (
+        f"{result['label']}: the rate {rate:g} is the {word} tried, and a better one may lie "
+        "beyond: compare with --learning-rate"
+    )
 
 
 def _spectrum(result: Entry) -> str:

@@ -21,6 +21,13 @@ _EXAMPLES = {
         ("ufm certify run/ce.npz --out proof", "a stored solution; writes the folder proof"),
         ("ufm certify last_layer.npz --json", "for a script"),
     ),
+    "check-loss": (
+        ("ufm check-loss gce:0.7", "a loss of the library at K=10"),
+        ("ufm check-loss mine:loss", "your own: the function loss in mine.py"),
+        ("ufm check-loss mae --lam-b 0 --decays 0.15 0.2", "a free bias, where classes die"),
+        ("ufm check-loss fl:3 --num-classes 100 --starts 0 --json", "numbers for a script"),
+        ("ufm check-loss sce --figure sce.png", "profile, convexity and phases"),
+    ),
     "spectrum": (
         ("ufm spectrum", "at the global minimum of the four losses, in closed form"),
         ("ufm spectrum --at origin --losses ce mse", "at a strict saddle"),

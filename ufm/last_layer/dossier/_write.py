@@ -20,11 +20,13 @@ from ufm._support.atomic_files import unwritable
 from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import REASONS, Reason, Verdict
 from ufm.last_layer.examine import Examination
-from ufm.losses import loss_spec
+from ufm.losses import loss_family, loss_spec
 
 _FORMAT = 1
 #: The files of a certificate's folder.
 _FILES = ("arrays.npz", "certificate.json", "verify.py")
+#: Losses whose formulas verify.py has.
+_CHECKED = ("ce", "ls", "fl", "mse")
 #: Beyond this, rounding dominates the focal loss.
 _LARGEST_GAMMA = 1e4
 #: Products of smaller decays underflow, so that their rounding errors have no bounds.
@@ -163,6 +165,11 @@ def _check_written(examination: Examination) -> None:
     if problem.column_weights is not None:
         raise ValueError(
             "a certificate needs unweighted samples: repeat the columns that have weights"
+        )
+    if loss_family(problem.loss) not in _CHECKED:
+        raise ValueError(
+            f"a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
+            f"{problem.loss.label()}: use ufm.certify, which writes nothing"
         )
     gamma = float(getattr(problem.loss, "gamma", 0.0))
     if gamma > _LARGEST_GAMMA:

@@ -8,8 +8,8 @@ and SE = s/√n, two one-sided t tests (TOST; Schuirmann, J. Pharmacokinet. Biop
 
 and both together, at level α, that the mean difference δ is a margin m or more either way. That is
 so iff the 1 − 2α interval D̄ ± t_{n−1,1−α} SE, 90 % for α = 5 %, lies inside (−m, m). Beside it the
-usual two-sided test of δ = 0 at level α. The four outcomes are those of Lakens (Soc. Psychol.
-Personal. Sci. 8, 2017):
+usual two-sided test of δ = 0 at level α. The four outcomes of the tests are those of Lakens (Soc.
+Psychol. Personal. Sci. 8, 2017):
 
 | | δ = 0 not rejected | δ = 0 rejected |
 |---|---|---|
@@ -25,8 +25,9 @@ hypotheses, rejected at level α where each one is, each at level α, with no co
 number (intersection–union test; Berger, Technometrics 24, 1982). For "at least one differs" there
 would have to be one: the p values `p_difference` are of single comparisons.
 
-**Few seeds.** Fewer than 5 pairs are INCONCLUSIVE whatever their interval. 5 is the fewest with
-which a test that assumes no distribution can reach 5 % at all: the sign test, (1/2)⁵ = 0.031.
+**Few seeds.** Fewer than 5 pairs are TOO_FEW_SEEDS whatever their interval, and nothing is claimed.
+5 is the fewest with which a test that assumes no distribution can reach 5 % at all: the sign test,
+(1/2)⁵ = 0.031.
 
 **No spread.** Accuracy comes in steps of one test image, so that all differences may be equal. Then
 s = 0 says that the spread is below the resolution, not that it is nil, and t = ∞ is no proof. The
@@ -56,12 +57,13 @@ _NO_SPREAD = 1e-9
 
 
 class Outcome(enum.StrEnum):
-    """What the two tests say together; see the module's table."""
+    """What the two tests say together, or that they are not made; see the module."""
 
     EQUIVALENT = "equivalent"
     EQUIVALENT_THOUGH_DIFFERENT = "equivalent though different"
     DIFFERENT = "different"
     INCONCLUSIVE = "inconclusive"
+    TOO_FEW_SEEDS = "too few seeds"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +245,7 @@ def _sign_test(mean: float, n: int, margin: float) -> tuple[float, float, float,
 
 def _decide(n: int, p_equivalence: float, p_difference: float, alpha: float) -> tuple[Outcome, str]:
     if n < LEAST_SEEDS:
-        return Outcome.INCONCLUSIVE, f"{n} seeds, fewer than {LEAST_SEEDS}: train more"
+        return Outcome.TOO_FEW_SEEDS, f"{n} seeds, fewer than {LEAST_SEEDS}: train more"
     equivalent, different = p_equivalence < alpha, p_difference < alpha
     if equivalent and different:
         return Outcome.EQUIVALENT_THOUGH_DIFFERENT, "a difference, smaller than the margin"

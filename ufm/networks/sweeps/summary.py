@@ -17,6 +17,7 @@ import numpy as np
 
 from ufm.networks.sweeps.equivalence import (
     ALPHA,
+    LEAST_SEEDS,
     MARGIN,
     Agreement,
     Equivalence,
@@ -24,6 +25,7 @@ from ufm.networks.sweeps.equivalence import (
     agreement,
 )
 from ufm.networks.sweeps.grid import NetworkCell, expand, stored_config
+from ufm.networks.training.learning_rate import edge
 from ufm.sweep.growth import numbered
 from ufm.sweep.store import SweepStore
 
@@ -42,10 +44,12 @@ class LossRow:
     """The runs of a loss in a group; accuracies in points, `test_accuracies` by seed.
 
     `runs` are those that the sweep has, `finished` those that ended, `completed` those that ended
-    well: of these are all numbers, NaN where there are none. `nc` are the medians of NC1, NC2 and
-    NC3 at the end, `minimum_nc2` is NC2 of the model's own minimiser. `falls` are the smallest
-    factors, over the runs, by which NC1, NC2 and NC3 fell since the first epoch. `against` compares
-    with the reference: None for itself, and where either has runs that did not complete.
+    well: of these are all numbers, NaN where there are none. `rate_edge` is "largest" or "smallest"
+    where the learning rate was chosen and is an end of those tried, else empty. `nc` are the
+    medians of NC1, NC2 and NC3 at the end, `minimum_nc2` is NC2 of the model's own minimiser.
+    `falls` are the smallest factors, over the runs, by which NC1, NC2 and NC3 fell since the first
+    epoch. `against` compares with the reference: None for itself, and where either has runs that
+    did not complete.
     """
 
     loss: str
@@ -53,6 +57,7 @@ class LossRow:
     finished: int
     completed: int
     learning_rate: float
+    rate_edge: str
     train_accuracy: float
     test_accuracy: float
     test_deviation: float
@@ -92,9 +97,17 @@ class Group:
     @property
     def agrees(self) -> bool | None:
         """Is every loss shown equivalent to the reference? None where that was not tested."""
-        if self.agreement is None or not all(row.is_whole for row in self.rows):
+        if self.agreement is None or self.lacks_seeds:
+            return None
+        if not all(row.is_whole for row in self.rows):
             return None
         return self.agreement.all_agree_with_reference
+
+    @property
+    def lacks_seeds(self) -> bool:
+        """Whether some comparison has too few seeds for a claim."""
+        compared = [row.against for row in self.rows if row.against is not None]
+        return any(each.outcome is Outcome.TOO_FEW_SEEDS for each in compared)
 
 
 def summarise(store: SweepStore) -> list[Group]:
@@ -118,10 +131,10 @@ def cell_settings(cell: NetworkCell) -> dict[str, Any]:
 
 
 def _group(chosen: dict[str, Any], cells: Sequence[NetworkCell], table: Table) -> Group:
-    by_loss: dict[str, list[int]] = {}
+    by_loss: dict[str, list[NetworkCell]] = {}
     for cell in cells:
-        by_loss.setdefault(cell.loss, []).append(cell.index)
-    parts = {loss: _rows(table, numbers) for loss, numbers in by_loss.items()}
+        by_loss.setdefault(cell.loss, []).append(cell)
+    parts = {loss: _rows(table, own) for loss, own in by_loss.items()}
     whole = {
         loss: _accuracies(part)
         for loss, part in parts.items()
@@ -130,12 +143,12 @@ def _group(chosen: dict[str, Any], cells: Sequence[NetworkCell], table: Table) -
     found = None
     if REFERENCE in whole and len(whole) > 1:
         found = agreement(whole, REFERENCE)
-    rows = [_row(loss, len(by_loss[loss]), part, found) for loss, part in parts.items()]
+    rows = [_row(own, parts[loss], found) for loss, own in by_loss.items()]
     return Group(chosen, tuple(rows), found)
 
 
-def _rows(table: Table, cells: Sequence[int]) -> Table:
-    mask = np.isin(table["cell"], cells)
+def _rows(table: Table, cells: Sequence[NetworkCell]) -> Table:
+    mask = np.isin(table["cell"], [cell.index for cell in cells])
     return {name: column[mask] for name, column in table.items()}
 
 
@@ -144,7 +157,8 @@ def _accuracies(part: Table) -> dict[int, float]:
     return dict(zip(part["seed"].tolist(), values, strict=True))
 
 
-def _row(loss: str, runs: int, part: Table, found: Agreement | None) -> LossRow:
+def _row(cells: Sequence[NetworkCell], part: Table, found: Agreement | None) -> LossRow:
+    loss, rate = cells[0].loss, _median(part["learning_rate"])
     completed = part["status"] == _COMPLETED
     done = {name: column[completed] for name, column in part.items()}
     falls = [_fall(done[f"first_{name}"], done[name]) for name in ("nc1", "nc2", "nc3")]
@@ -152,10 +166,11 @@ def _row(loss: str, runs: int, part: Table, found: Agreement | None) -> LossRow:
     test = np.array(list(accuracies.values()))
     return LossRow(
         loss=loss,
-        runs=runs,
+        runs=len(cells),
         finished=len(part["cell"]),
         completed=int(completed.sum()),
-        learning_rate=_median(part["learning_rate"]),
+        learning_rate=rate,
+        rate_edge="" if cells[0].trial is None else edge(rate),
         train_accuracy=100.0 * float(np.min(done["train_accuracy"])) if test.size else math.nan,
         test_accuracy=float(np.mean(test)) if test.size else math.nan,
         test_deviation=float(np.std(test, ddof=1)) if test.size > 1 else math.nan,
@@ -189,17 +204,42 @@ def conclusions(groups: Sequence[Group]) -> list[str]:
         return [f"None of {runs:,} runs is finished."]
     unfinished = f", {runs - finished:,} are not finished" * (finished < runs)
     broken = f", {finished - completed:,} diverged or died" * (completed < finished)
-    where = "setting" if len(groups) == 1 else "settings"
     collapsed = sum(group.collapsed for group in groups)
     lines = [
         f"{completed:,} of {runs:,} runs completed{broken}{unfinished}. NC1-NC3 fell at least "
-        f"{COLLAPSE_FACTOR:g}-fold since the first epoch in every run of every loss in "
-        f"{collapsed} of {len(groups)} {where}."
+        f"{COLLAPSE_FACTOR:g}-fold since the first epoch in every run of every loss "
+        f"{_in_settings(collapsed, len(groups))}."
     ]
     tested = [group for group in groups if group.agrees is not None]
     if tested:
         lines.append(_agreement_in_words(tested, len(groups)))
+    few = sum(group.lacks_seeds for group in groups)
+    if few:
+        lines.append(
+            f"Fewer than {LEAST_SEEDS} seeds {_in_settings(few, len(groups))}: accuracies there "
+            "are shown, and neither agreement nor difference is claimed."
+        )
+    return lines + _edges_in_words(groups)
+
+
+def _edges_in_words(groups: Sequence[Group]) -> list[str]:
+    """Which losses have a chosen rate at an end of those tried."""
+    lines = []
+    for word in ("largest", "smallest"):
+        found = [[row for row in group.rows if row.rate_edge == word] for group in groups]
+        rows = [row for each in found for row in each]
+        if rows:
+            losses = ", ".join(dict.fromkeys(row.loss for row in rows))
+            lines.append(
+                f"The learning rate chosen for {losses} is the {word} tried, "
+                f"{rows[0].learning_rate:g}, {_in_settings(sum(map(bool, found)), len(groups))}: "
+                "a better one may lie beyond."
+            )
     return lines
+
+
+def _in_settings(count: int, total: int) -> str:
+    return f"in {count} of {total} setting{'s' * (total > 1)}"
 
 
 def _agreement_in_words(tested: Sequence[Group], total: int) -> str:
@@ -219,4 +259,6 @@ def standing(groups: Sequence[Group]) -> str:
     """ "holds" where all settings collapse and agree, "short" where one does not, else "open"."""
     if any(row.finished < row.runs for group in groups for row in group.rows):
         return "open"
-    return "holds" if all(group.collapsed and group.agrees for group in groups) else "short"
+    if not all(group.collapsed and group.agrees is not False for group in groups):
+        return "short"
+    return "holds" if all(group.agrees for group in groups) else "open"

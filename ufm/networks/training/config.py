@@ -17,6 +17,7 @@ from ufm.networks.training.optimiser import (
     MOMENTUM,
     WEIGHT_DECAY,
     default_batch_size,
+    drops,
 )
 
 #: Larger numbers are mistakes: nobody waits for so many epochs, no memory holds such layers.
@@ -30,7 +31,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     layers, or blocks a stage; `norm` is "batch", "group" or "none". `None` there takes the model's
     default, and is replaced by it. `batch_size=None` is 128, or a twentieth of a small data set.
     `weight_decay` is λ of λ/2 ‖θ‖² over all parameters. `measurements` is how often the features of
-    all training data are measured. Raises `ValueError` that names the field.
+    all training data are measured, beside the epochs about each fall of the rate. Raises
+    `ValueError` that names the field.
     """
 
     model: str = "mlp"
@@ -110,10 +112,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return size
 
     def measured(self) -> tuple[int, ...]:
-        """The epochs, counted from 1, after which is measured: first, last, log-spaced between."""
+        """The epochs, counted from 1, after which is measured.
+
+        First, last, log-spaced between; and the last epoch before each fall of the learning rate
+        and the first after it, so that what the fall does is not drawn before it.
+        """
         count = min(self.measurements, self.epochs)
-        spaced = (self.epochs ** (i / max(count - 1, 1)) for i in range(count))
-        return tuple(sorted({round(x) for x in spaced} | {1, self.epochs}))
+        spaced = {round(self.epochs ** (i / max(count - 1, 1))) for i in range(count)}
+        about = {epoch + i for epoch in drops(self.epochs) for i in (0, 1)}
+        return tuple(sorted(x for x in spaced | about | {1, self.epochs} if x <= self.epochs))
 
     def builtins(self) -> dict[str, Any]:
         """Every field as a plain value."""

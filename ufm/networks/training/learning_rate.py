@@ -92,6 +92,14 @@ def choose_learning_rate(
     return Choice(rate, epochs, tuple(trials))
 
 
+def edge(rate: float, tried: Sequence[float] = CANDIDATES) -> str:
+    """ "largest" or "smallest" where the rate ends what was tried, so that a better one may lie
+    beyond; else empty."""
+    if len(tried) < 2:
+        return ""
+    return {max(tried): "largest", min(tried): "smallest"}.get(rate, "")
+
+
 def select(trials: Sequence[Trial], validation_images: int) -> float | None:
     """The third point of the rule; None where all have diverged."""
     alive = [

@@ -4,105 +4,111 @@ A run is plain data: a mapping with `loss` (as `parse_loss` reads it), `width`, 
 and arrays with an entry for each measured epoch: `epoch`, `nc1`, `nc2`, `nc3`, `train_accuracy` and
 `test_accuracy` (shares of right answers), and, for the model's page, `dual_ratio` and `distance`.
 Where there are `centred_dual_ratio` and `centred_distance`, they are drawn too, and the epochs
-`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick.
+`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick,
+with a mark at each measurement: between marks nothing is known.
 
     with style():
         figure, axes = plt.subplots()
         plot_network_curve(runs, "nc1", axes)
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ufm.losses import parse_loss
-from ufm.report._style import COLUMN
+from ufm.report._figure import Page
+from ufm.report._style import COLUMN, MEDIAN, RUN, THIN, TWO_COLUMNS, Look, looks
 from ufm.report._table import Table
 from ufm.report.runs.convergence import Curve, median_curve, positive
-from ufm.report.runs.folder import Page
 
 Run = Mapping[str, Any]
 
-#: Losses have one colour everywhere: that of their place in `ufm solve`.
-_COLOURS = {"ce": "C0", "ls": "C1", "fl": "C2", "mse": "C3"}
-#: For a second loss of a kind.
-_SPARE = ("C4", "C5", "C6")
+#: Losses look the same everywhere: as their place in `ufm solve` does.
+_PLACES = ("ce", "ls", "fl", "mse")
 #: Share of the training after which accuracies set the limits of their axis.
 _EARLY = 0.1
+#: Ratio of the ends of an axis from which only powers of ten have their number.
+_FEW = 50.0
 
 
 class Quantity(NamedTuple):
-    """An array of a run as a figure shows it; `goal` is the model's minimum."""
+    """An array of a run as a figure shows it, and as words do; `goal` is the model's minimum."""
 
     name: str
     label: str
+    words: str
     log: bool = True
     scale: float = 1.0
     goal: float | None = None
 
 
-COLLAPSE = (Quantity("nc1", "NC1"), Quantity("nc2", "NC2"), Quantity("nc3", "NC3"))
-ACCURACY = Quantity("test_accuracy", "test accuracy\n(points)", log=False, scale=100.0)
+COLLAPSE = tuple(Quantity(f"nc{i}", f"NC{i}", f"NC{i}") for i in (1, 2, 3))
+ACCURACY = Quantity(
+    "test_accuracy", "test accuracy\n(points)", "test accuracy in points", log=False, scale=100.0
+)
 MODEL = (
-    Quantity("dual_ratio", r"$\|G\|_2/\mu$", goal=1.0),
-    Quantity("distance", "distance"),
-    Quantity("centred_dual_ratio", "$\\|G\\|_2/\\mu$,\ncentred", goal=1.0),
-    Quantity("centred_distance", "distance,\ncentred"),
+    Quantity("dual_ratio", r"$\|G\|_2/\mu$", "‖G‖/μ", goal=1.0),
+    Quantity("distance", "distance", "distance to the minimiser"),
+    Quantity("centred_dual_ratio", "$\\|G\\|_2/\\mu$,\ncentred", "‖G‖/μ, centred", goal=1.0),
+    Quantity("centred_distance", "distance,\ncentred", "distance to the minimiser, centred"),
 )
 
 
-class Look(NamedTuple):
-    """How a loss is named and coloured."""
+class NamedLook(NamedTuple):
+    """How a loss is named, and how its lines look."""
 
     label: str
-    colour: str
+    look: Look
 
 
-def loss_looks(runs: Sequence[Run]) -> dict[str, Look]:
-    """Name and colour of every loss, in the order of `ufm solve`, others behind."""
+def loss_looks(runs: Sequence[Run]) -> dict[str, NamedLook]:
+    """Name and look of every loss, in the order of `ufm solve`, a second of a kind behind."""
     specs = list(dict.fromkeys(str(run["loss"]) for run in runs))
-    kinds = {spec: parse_loss(spec).label() for spec in specs}
-    order = list(_COLOURS)
-    specs.sort(key=lambda spec: order.index(spec.partition(":")[0]))
-    looks, spare, taken = {}, iter(_SPARE), set()
+    specs.sort(key=lambda spec: _PLACES.index(spec.partition(":")[0]))
+    found, spare, taken = {}, itertools.count(len(_PLACES)), set()
     for spec in specs:
-        colour = _COLOURS[spec.partition(":")[0]]
-        colour = next(spare, "0.5") if colour in taken else colour
-        taken.add(colour)
-        looks[spec] = Look(kinds[spec], colour)
-    return looks
+        place = _PLACES.index(spec.partition(":")[0])
+        place = next(spare) if place in taken else place
+        taken.add(place)
+        found[spec] = NamedLook(parse_loss(spec).label(), looks(place))
+    return found
 
 
 def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes) -> Axes:
-    """One array of every run against the epoch, one colour for each loss.
+    """One array of every run against the epoch, one look for each loss.
 
     `quantity` may be the name of one of this module's. What a logarithmic axis cannot show (zeros,
     NaN where training diverged) is left out.
     """
     shown = _quantity(quantity)
-    for spec, (label, colour) in loss_looks(runs).items():
+    for spec, (label, look) in loss_looks(runs).items():
         curves = [_curve(run, shown) for run in runs if str(run["loss"]) == spec]
         for curve in curves:
-            axes.plot(*_visible(curve, shown.log), color=colour, alpha=0.35, linewidth=0.4)
+            axes.plot(*_visible(curve, shown.log), color=look.color, **RUN)
         median = _visible(median_curve(curves), shown.log)
-        axes.plot(*median, color=colour, linewidth=1.3, label=label)
+        axes.plot(*median, label=label, markersize=2.2, **MEDIAN, **look._asdict())
     for epoch in _drops(runs):
-        axes.axvline(epoch, color="0.8", linewidth=0.5, linestyle=(0, (4, 3)), zorder=0.5)
+        axes.axvline(epoch, color="0.8", linewidth=THIN, linestyle=(0, (4, 3)), zorder=0.5)
     if shown.log:
         # Without a number that a logarithm shows, as of distances where no minimiser is known.
-        if any(_visible(_curve(run, shown), True)[0].size for run in runs):
+        seen = [_visible(_curve(run, shown), True)[1] for run in runs]
+        if any(values.size for values in seen):
             axes.set_yscale("log")
+            _log_ticks(axes.yaxis, *_ends(np.concatenate(seen)))
     elif len(runs):
         _zoom(axes, [_curve(run, shown) for run in runs])
     if shown.goal is not None:
-        axes.axhline(shown.goal, color="0.6", linewidth=0.5, linestyle=":", zorder=0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.set_xlabel("epoch")
+        axes.axhline(shown.goal, color="0.6", linewidth=THIN, linestyle=":", zorder=0.5)
+    _epoch_axis(axes, max((int(run["epoch"][-1]) for run in runs), default=1))
     axes.set_ylabel(shown.label)
     return axes
 
@@ -157,7 +163,7 @@ def checked_runs(runs: Sequence[Run]) -> Sequence[Run]:
 def _page(runs: Sequence[Run], quantities: Sequence[Quantity]) -> Page:
     columns = longest_of_each_width(checked_runs(runs))
     count = len(columns)
-    size = (COLUMN if count == 1 else 0.6 + 1.9 * count, 0.5 + 1.05 * len(quantities))
+    size = (COLUMN if count == 1 else TWO_COLUMNS, 0.5 + 1.05 * len(quantities))
     figure = Figure(figsize=size)
     shape = {"sharex": "col", "sharey": "row", "squeeze": False}
     grid = figure.subplots(len(quantities), count, **shape)
@@ -167,18 +173,18 @@ def _page(runs: Sequence[Run], quantities: Sequence[Quantity]) -> Page:
             axes.label_outer()
         if count > 1:
             column[0].set_title(f"width {width:g}", pad=3)
-    looks = loss_looks(runs)
-    handles = [_handle(grid, look) for look in looks.values()]
     figure.legend(
-        handles, [look.label for look in looks.values()], loc="outside upper center", ncols=4
+        handles=legend_handles(runs), loc="outside upper center", ncols=2 if count == 1 else 4
     )
     return figure, list(map(run_table, runs))
 
 
-def _handle(grid: Any, look: Look) -> Any:
-    """The first median of a loss: it may be absent from the first column."""
-    lines = (line for axes in grid.ravel() for line in axes.lines)
-    return next(line for line in lines if line.get_label() == look.label)
+def legend_handles(runs: Sequence[Run]) -> list[Line2D]:
+    """A line for each loss, as its medians look."""
+    return [
+        Line2D([], [], label=label, markersize=2.5, **MEDIAN, **look._asdict())
+        for label, look in loss_looks(runs).values()
+    ]
 
 
 def _quantity(name: Quantity | str) -> Quantity:
@@ -197,6 +203,25 @@ def _curve(run: Run, quantity: Quantity) -> Curve:
 
 def _visible(curve: Curve, log: bool) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
     return positive(curve) if log else (curve[:, 0], curve[:, 1])
+
+
+def _epoch_axis(axes: Axes, last: int) -> None:
+    """Logarithmic, as measurements are spaced; in plain numbers."""
+    axes.set_xscale("log")
+    axes.set_xlim(0.9, 1.1 * last)
+    _log_ticks(axes.xaxis, 1.0, float(last))
+    axes.set_xlabel("epoch")
+
+
+def _log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Powers of ten, and 2 and 5 between where there are few, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < _FEW * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _ends(values: Float[np.ndarray, " _"]) -> tuple[float, float]:
+    return float(np.min(values)), float(np.max(values))
 
 
 def _drops(runs: Sequence[Run]) -> list[int]:

@@ -18,23 +18,25 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ufm.report._style import COLUMN
+from ufm.report._figure import Page
+from ufm.report._style import THIN, TWO_COLUMNS
 from ufm.report._table import Table
-from ufm.report.networks.curves import Run, checked_runs, loss_looks
-from ufm.report.runs.folder import Page
+from ufm.report.networks.curves import Run, checked_runs, legend_handles, loss_looks
 
 Comparison = Mapping[str, Any]
 
 REFERENCE = "ce"
-#: Darkest where accuracies differ most; text is white above this share of the scale.
-_SHADES, _DARK = "Blues", 0.6
+#: Red below cross-entropy, blue above; text is white beyond this share of the scale.
+_SHADES, _DARK = "RdBu", 0.6
 #: Outcomes for which the test showed equivalence, and those for which it found a difference.
 _EQUIVALENT = ("equivalent", "equivalent though different")
 _DIFFERENT = ("different", "equivalent though different")
+#: The outcome of which nothing is claimed, whatever the interval.
+_UNTESTED = "too few seeds"
 
 
 class Gaps(NamedTuple):
-    """|mean Acc_CE − mean Acc_loss| in points over widths (rows) × epochs, NaN where not run."""
+    """mean Acc_loss − mean Acc_CE in points over widths (rows) × epochs, NaN where not run."""
 
     widths: list[Any]
     epochs: list[Any]
@@ -61,32 +63,33 @@ def accuracy_gaps(runs: Sequence[Run], loss: str) -> Gaps:
             own, other = (accuracies.get((x, width, length), {}) for x in (loss, REFERENCE))
             seeds = sorted(own.keys() & other.keys())
             if seeds:
-                values[i, j] = abs(np.mean([own[seed] - other[seed] for seed in seeds]))
+                values[i, j] = np.mean([own[seed] - other[seed] for seed in seeds])
     return Gaps(widths, epochs, values)
 
 
 def gap_limit(gaps: Iterable[Gaps]) -> float:
     """The darkest gap: the largest, but no less than a point, lest nothing look like much."""
-    return max(1.0, *(float(np.nanmax(each.values, initial=0.0)) for each in gaps))
+    return max(1.0, *(float(np.nanmax(np.abs(each.values), initial=0.0)) for each in gaps))
 
 
 def plot_accuracy_gap(
     gaps: Gaps, axes: Axes, outcomes: Mapping[tuple[Any, Any], str], limit: float
 ) -> Axes:
-    """One loss: colours from 0 to `limit`, numbers in the cells, the tests' outcomes marked.
+    """One loss: colours from −`limit` to `limit`, numbers in the cells, tests' outcomes marked.
 
     `outcomes[width, epochs]` as of a comparison: a frame where equivalence was shown, a star where
     the difference is significant.
     """
-    axes.imshow(gaps.values, cmap=_SHADES, vmin=0.0, vmax=limit, aspect="auto", origin="lower")
+    axes.imshow(gaps.values, cmap=_SHADES, vmin=-limit, vmax=limit, aspect="auto", origin="lower")
     for (i, j), value in np.ndenumerate(gaps.values):
         outcome = outcomes.get((gaps.widths[i], gaps.epochs[j]), "")
         if np.isnan(value):
             axes.text(j, i, "–", ha="center", va="center", color="0.6")
             continue
         star = "*" if outcome in _DIFFERENT else ""
-        colour = "white" if value > _DARK * limit else "black"
-        axes.text(j, i, f"{value:.2f}{star}", ha="center", va="center", color=colour, fontsize=7)
+        colour = "white" if abs(value) > _DARK * limit else "black"
+        said = f"{value:+.2f}{star}".replace("-", "−")
+        axes.text(j, i, said, ha="center", va="center", color=colour, fontsize="small")
         if outcome in _EQUIVALENT:
             corner = (j - 0.44, i - 0.42)
             axes.add_patch(Rectangle(corner, 0.88, 0.84, fill=False, color="black", linewidth=1.1))
@@ -107,9 +110,8 @@ def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
         raise ValueError(f"runs of {REFERENCE!r} and of another loss are needed")
     gaps = {loss: accuracy_gaps(runs, loss) for loss in losses}
     limit = gap_limit(gaps.values())
-    first = gaps[losses[0]]
-    wide = 0.45 + max(0.5 * len(first.epochs), 1.3)
-    figure = Figure(figsize=(0.7 + wide * len(losses), 0.95 + 0.32 * max(len(first.widths), 3)))
+    rows = len(gaps[losses[0]].widths)
+    figure = Figure(figsize=(TWO_COLUMNS, 0.95 + 0.32 * max(rows, 3)))
     row = figure.subplots(1, len(losses), sharey=True, squeeze=False)[0]
     for axes, loss in zip(row, losses, strict=True):
         outcomes = {
@@ -120,8 +122,10 @@ def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
         plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
         axes.set_title(looks[loss].label, pad=3)
         axes.label_outer()
-    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), _SHADES), ax=list(row), aspect=14)
-    bar.set_label("points")
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-limit, limit), _SHADES), ax=list(row), aspect=14
+    )
+    bar.set_label("test accuracy − CE,\npoints")
     bar.locator = MaxNLocator(4)
     bar.update_ticks()
     if comparisons:
@@ -141,53 +145,49 @@ def gap_table(loss: str, gaps: Gaps) -> Table:
         "loss": loss,
         "width": np.array(gaps.widths)[rows.ravel()],
         "epochs": np.array(gaps.epochs)[columns.ravel()],
-        "gap_in_points": gaps.values.ravel(),
+        "difference_in_points": gaps.values.ravel(),
     }
 
 
 def forest_page(comparisons: Sequence[Comparison]) -> Page:
     """Every comparison with its interval, the margin as a band, and the outcome in words."""
     ordered = sorted(comparisons, key=lambda each: (each["width"], each["epochs"]))
-    figure = Figure(figsize=(1.45 * COLUMN, 0.75 + 0.17 * len(ordered)))
+    figure = Figure(figsize=(TWO_COLUMNS, 0.75 + 0.17 * len(ordered)))
     plot_forest(ordered, figure.subplots())
-    looks = loss_looks(ordered).values()
-    handles = [
-        Line2D([], [], color=look.colour, marker="o", markersize=3, label=look.label)
-        for look in looks
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.legend(handles=legend_handles(ordered), loc="outside upper center", ncols=4)
     return figure, [_comparison_table(each) for each in ordered]
 
 
 def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
     """From above, in the order given; comparisons of one width and epochs share a label.
 
-    A hollow mark has no interval: too few seeds, or none of them differs from another.
+    A hollow mark claims nothing: of too few seeds, or without an interval, as where no two seeds
+    differ.
     """
     looks = loss_looks(comparisons)
     margin = float(comparisons[0]["margin"])
     axes.axvspan(-margin, margin, color="0.93", linewidth=0, zorder=0)
-    axes.axvline(0.0, color="0.6", linewidth=0.5, zorder=0.5)
+    axes.axvline(0.0, color="0.6", linewidth=THIN, zorder=0.5)
     labels: dict[tuple[Any, Any], list[int]] = {}
     for i, each in enumerate(comparisons):
-        colour = looks[str(each["loss"])].colour
+        look = looks[str(each["loss"])].look
         low, high = float(each["low"]), float(each["high"])
         bare = not high > low
         if not bare:
-            axes.plot([low, high], [i, i], color=colour, linewidth=1.2, solid_capstyle="butt")
-        face = "white" if bare else colour
+            axes.plot([low, high], [i, i], color=look.color, linestyle=look.linestyle)
+        face = "white" if bare or each["outcome"] == _UNTESTED else look.color
         axes.plot(
-            float(each["difference"]), i, marker="o", markersize=3.2, color=colour,
+            float(each["difference"]), i, marker=look.marker, markersize=3.2, color=look.color,
             markerfacecolor=face, linestyle="",
         )  # fmt: skip
         axes.annotate(
-            str(each["outcome"]), (1.02, i), xycoords=("axes fraction", "data"), fontsize=6,
-            va="center",
+            str(each["outcome"]), (1.02, i), xycoords=("axes fraction", "data"),
+            fontsize="small", va="center",
         )  # fmt: skip
         labels.setdefault((each["width"], each["epochs"]), []).append(i)
     ends = [rows[-1] + 0.5 for rows in labels.values()]
     for end in ends[:-1]:
-        axes.axhline(end, color="0.8", linewidth=0.4)
+        axes.axhline(end, color="0.8", linewidth=THIN)
     axes.set_yticks(
         [float(np.mean(rows)) for rows in labels.values()],
         [f"width {width:g}\n{epochs:g} epochs" for width, epochs in labels],

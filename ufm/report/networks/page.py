@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 
-from ufm.report._page import page_style, render
+from ufm.report._page import page_style, render, swatch
 from ufm.report._svg import panel
+from ufm.report._words import span
 from ufm.report.networks.curves import (
     ACCURACY,
     COLLAPSE,
@@ -117,8 +118,8 @@ def _squared_frames(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 _CURVES = (
     (
         "Collapse along training",
-        "For each width its longest training: every run thin, the median of a loss thick, dashed "
-        "lines where the learning rate falls.",
+        "For each width its longest training: every run thin, the median of a loss thick, a mark "
+        "at each measurement, dashed lines where the learning rate falls.",
         (*COLLAPSE, ACCURACY),
     ),
     (
@@ -141,7 +142,7 @@ def _curves(
             "panels": [
                 _panel(
                     f"{name}-{each.name}-{i}",
-                    f"{each.name} along training, width {width:g}",
+                    _curve_in_words(each, width, chosen),
                     lambda axes, chosen=chosen, each=each: plot_network_curve(chosen, each, axes),
                 )
                 for each in shown
@@ -157,6 +158,16 @@ def _curves(
     }
 
 
+def _curve_in_words(quantity: Quantity, width: Any, runs: Sequence[Run]) -> str:
+    """First and last medians of every loss."""
+    said = []
+    for spec, look in loss_looks(runs).items():
+        own = [np.asarray(run[quantity.name], float) for run in runs if str(run["loss"]) == spec]
+        ends = (quantity.scale * float(np.median([x[i] for x in own])) for i in (0, -1))
+        said.append(f"{' → '.join(f'{x:.3g}' for x in ends)} under {look.label}")
+    return f"Median {quantity.words} along training, width {width:g}: {', '.join(said)}"
+
+
 def _is_known(name: str, runs: Sequence[Run]) -> bool:
     """Has every run the array, and any a number in it?"""
     return all(name in run for run in runs) and any(np.isfinite(run[name]).any() for run in runs)
@@ -166,9 +177,8 @@ def _panel(name: str, description: str, draw: Any, caption: str = "") -> dict[st
     return {"caption": caption, "svg": panel(name, description, draw)}
 
 
-def _legend(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    # "C0" is a place in the style's cycle.
-    return [(look.label, to_hex(look.colour)) for look in loss_looks(runs).values()]
+def _legend(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, Markup]]:
+    return [(label, swatch(look)) for label, look in loss_looks(runs).values()]
 
 
 def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:
@@ -187,11 +197,14 @@ def _gaps(runs: Sequence[Run], comparisons: Sequence[Comparison], name: str) -> 
         def draw(axes: Axes, loss: str = loss, outcomes: Any = outcomes) -> Axes:
             return plot_accuracy_gap(gaps[loss], axes, outcomes, limit)
 
-        described = f"Accuracy of {looks[loss].label} against CE over width and epochs"
+        described = (
+            f"Test accuracy of {looks[loss].label} less that of CE over width and epochs: "
+            f"{span(gaps[loss].values, '+.2f')} points"
+        )
         panels.append(_panel(f"{name}-gap-{i}", described, draw, looks[loss].label))
     note = (
-        "|mean Acc(CE) − mean Acc(loss)| on the test images, in points. A frame: shown equivalent; "
-        "a star: significantly different."
+        "Mean test accuracy of the loss less that of CE, in points: red where CE is ahead, blue "
+        "where the loss is. A frame: shown equivalent; a star: significantly different."
     )
     groups = [{"title": "", "panels": panels}]
     return {"title": "Accuracy against CE", "note": note, "legend": [], "groups": groups}
@@ -216,7 +229,7 @@ def _tests(comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:
         panels.append(_panel(f"{name}-tests-{i}", described, draw, caption))
     note = (
         "Two one-sided t tests of paired seeds: equivalent where the whole interval lies in the "
-        "grey band. A hollow mark has no interval."
+        "grey band. A hollow mark claims nothing: it has too few seeds, or no interval."
     )
     groups = [{"title": "", "panels": panels}]
     return {

@@ -1,10 +1,36 @@
-"""The pages of trained networks: of each a PNG, a PDF, and its data as CSV."""
+"""The figures of trained networks as files, each with its data and its caption."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from ufm.report._figure import Page, page_files
 from ufm.report.networks.curves import MODEL, Run, checked_runs, collapse_page, model_page
 from ufm.report.networks.grid import Comparison, forest_page, grid_page
-from ufm.report.runs.folder import page_files
+from ufm.report.runs.captions import METRICS
+
+_LINES = (
+    "Thin: every run. Thick: the median of a loss, with a mark at each measurement. Dashed: the "
+    "learning rate falls. For each width its longest training."
+)
+CAPTIONS = {
+    "collapse": (rf"Collapse of the last layer over all training images. {METRICS}. {_LINES}"),
+    "model": (
+        r"The last layer as a point of the unconstrained feature model, its feature decay inferred "
+        r"from balance. $\|G\|_2/\mu$ is 1 at a minimum, $G=\nabla g(Z)$, "
+        r"$\mu=\sqrt{\lambda_W\lambda_H}$; distance: to the nearest minimiser, relative to its "
+        rf"size. Centred: the mean of the features moved to a bias without decay. {_LINES}"
+    ),
+    "accuracy": (
+        "Mean test accuracy of each loss less that of cross-entropy, in points, over width and "
+        "epochs: below 0 cross-entropy is ahead. Framed: equivalent within the margin (two "
+        "one-sided t tests of paired seeds). Star: different from 0."
+    ),
+    "tests": (
+        "Test accuracy less that of cross-entropy with its interval, over paired seeds. Grey: the "
+        "margin. Equivalent is what lies in it whole; a hollow mark claims nothing, of too few "
+        "seeds or without an interval."
+    ),
+}
 
 
 def network_files(
@@ -12,18 +38,21 @@ def network_files(
 ) -> list[tuple[str, bytes]]:
     """Names and contents of network-collapse and what else the data can fill.
 
-    network-model where every run has `dual_ratio` and `distance`, network-accuracy where there are
-    cross-entropy and another loss, network-tests where there are comparisons. Raises `ValueError`
-    for runs that are not complete. `suffix` ends the names, for one of several variants of a
-    network.
+    network-model where every run has `dual_ratio` and `distance`, network-accuracy and
+    network-tests where there are comparisons. Raises `ValueError` for runs that are not complete.
+    `suffix` ends the names, for one of several variants of a network.
     """
     checked_runs(runs)
-    files = page_files(f"network-collapse{suffix}", collapse_page, runs)
+    files = _files("collapse", suffix, collapse_page, runs)
     if all(each.name in run for run in runs for each in MODEL[:2]):
-        files += page_files(f"network-model{suffix}", model_page, runs)
-    losses = {str(run["loss"]) for run in runs}
-    if "ce" in losses and len(losses) > 1:
-        files += page_files(f"network-accuracy{suffix}", lambda r: grid_page(r, comparisons), runs)
+        files += _files("model", suffix, model_page, runs)
     if comparisons:
-        files += page_files(f"network-tests{suffix}", forest_page, comparisons)
+        files += _files("accuracy", suffix, lambda r: grid_page(r, comparisons), runs)
+        files += _files("tests", suffix, forest_page, comparisons)
     return files
+
+
+def _files(
+    name: str, suffix: str, page: Callable[[Any], Page], data: Sequence[Any]
+) -> list[tuple[str, bytes]]:
+    return page_files(f"network-{name}{suffix}", page, data, CAPTIONS[name])

@@ -53,7 +53,8 @@ def _is_proven(problem: Problem, mu: float, jumps: bool) -> bool:
     if problem.loss.is_convex():
         return True
     rank = problem.num_classes - 1
-    exact = not problem.has_bias or rank * math.sqrt(problem.per_class or 0) * mu <= 1
+    c, far = rank * math.sqrt(problem.per_class or 0) * mu, float(problem.loss.far_slope())
+    exact = not problem.has_bias or c <= far
     return exact and (problem.dim >= rank or not jumps)
 
 

@@ -11,7 +11,8 @@ OBJECTIVE = (
     r"$f(W,H,b)=\frac1N\sum_i L(Wh_i+b,y_i)+\frac{\lambda_W}2\|W\|_F^2"
     r"+\frac{\lambda_H}2\|H\|_F^2+\frac{\lambda_b}2\|b\|^2$"
 )
-_METRICS = (
+#: NC1–NC3, for captions.
+METRICS = (
     r"NC1 is $\mathrm{tr}(\Sigma_W\Sigma_B^\dagger)/K$, the variability within classes; NC2 and "
     r"NC3 are the distances, after scaling to norm 1, of $WW^\top$ and of $W\tilde H$ from "
     r"$P/\sqrt{K-1}$, $P=I-11^\top/K$, as at a simplex ETF; $\tilde H$ has the centred class "
@@ -27,7 +28,7 @@ CAPTIONS = {
     ),
     "collapse": (
         "Neural collapse along the run with the lowest $f$, against passes over the data. "
-        f"{_METRICS}. Shaded: rounding; values below are drawn at the bound. A cross marks where a "
+        f"{METRICS}. Shaded: rounding; values below are drawn at the bound. A cross marks where a "
         r"run comes within $10^{-3}$ of the origin, where no metric is defined."
     ),
     "gram": (

@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex
 from ufm._support.text import command
 from ufm.report._page import page_style, render
 from ufm.report._svg import panel
+from ufm.report._words import counted, span
 from ufm.report.phase import diagram as phase
 from ufm.report.phase import view as phase_view
 from ufm.report.phase.axis import FIELDS, Table
@@ -161,7 +162,7 @@ def _section(
             "slice": part.label,
             "svg": panel(
                 f"{name}-{i}",
-                f"{quantity.title}: {part.caption}",
+                f"{quantity.title}: {part.caption}: {_in_words(each)}",
                 _drawing(each, phase_view.limits(scales[_scale_key(part, each)])),
                 _margins(part.plane),
             ),
@@ -181,6 +182,20 @@ def _section(
         "others": _named(name for each in diagrams for name in each.plane.others),
         "along": _named(name for each in diagrams for name in each.plane.along),
     }
+
+
+def _in_words(each: phase.Diagram) -> str:
+    """What the diagram shows, for those who do not see it."""
+    points, blank = len(each.value), int(np.isnan(each.value).sum())
+    if each.quantity.column == "verdict":
+        found = [
+            f"{name} at {int(np.sum(each.value == i))} of {counted(points, 'point')}"
+            for i, (name, _) in enumerate(phase.VERDICTS.values())
+            if np.any(each.value == i)
+        ]
+        return ", ".join(found)
+    said = f"{span(each.value)} over {counted(points, 'point')}"
+    return said + (f", {each.quantity.blank} at {blank}" if blank else "")
 
 
 def _named(fields: Any) -> list[str]:

@@ -14,8 +14,14 @@ from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec
 from ufm.report._svg import panel
+from ufm.report._words import counted, span
 from ufm.report.phase.axis import Table
-from ufm.report.runs.convergence import plot_gap, plot_gradient_norm
+from ufm.report.runs.convergence import (
+    gap_curves,
+    gradient_curves,
+    plot_gap,
+    plot_gradient_norm,
+)
 from ufm.report.spectra.spectrum import legend_handles, plot_spectrum
 from ufm.solvers import History
 from ufm.spectra.at_points import record_at
@@ -76,10 +82,15 @@ def _convergence(
     if not all("history_step" in arrays for arrays in histories):
         return
     runs = _Runs(problem, global_minimum(problem), _stacked(histories))
-    for name, plot in (("gap", plot_gap), ("gradient norm", plot_gradient_norm)):
+    for name, plot, curves in (
+        ("f − f*", plot_gap, gap_curves(runs)),
+        ("gradient norm", plot_gradient_norm, gradient_curves(runs)),
+    ):
+        ends = span([curve[-1, 1] for curve in curves])
         yield panel(
-            f"runs-{name}-{number}",
-            f"{name} along the runs",
+            f"runs-{plot.__name__}-{number}",
+            f"{name} along {counted(len(curves), 'run')} under {problem.loss.label()}: {ends} at "
+            "the end",
             lambda axes, plot=plot: plot([runs], axes),
         )
 
@@ -108,4 +119,8 @@ def _spectrum(problem: Problem, number: int) -> Markup | None:
         handles = legend_handles([spectrum])
         axes.figure.legend(handles=handles, loc="outside upper center", ncols=2)
 
-    return panel(f"spectrum-{number}", "eigenvalues of the Hessian at the minimum", draw)
+    said = (
+        f"Hessian at the minimum of {problem.loss.label()}: "
+        f"{counted(len(spectrum.eigenvalues), 'distinct eigenvalue')}, {span(spectrum.eigenvalues)}"
+    )
+    return panel(f"spectrum-{number}", said, draw)

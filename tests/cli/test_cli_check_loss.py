@@ -1,0 +1,95 @@
+"""`ufm check-loss`: what it prints and draws, a function of a module, and how it says no."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ufm.cli import main
+from ufm.loss_check.report import check_loss
+from ufm.report import style
+from ufm.report.loss_check.figure import loss_figure
+
+MINE = """
+import jax
+
+def mine(z, k):
+    return jax.nn.logsumexp(z) - z[k]
+
+def vector(z, k):
+    return z
+
+number = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checked_losses.py").write_text(MINE)
+
+
+def printed(capsys, *options: str) -> str:
+    assert main(["check-loss", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_json_says_what_the_report_says(capsys):
+    found = json.loads(printed(capsys, "gce:0.7", "--num-classes", "4", "--starts", "2", "--json"))
+    report = check_loss("gce:0.7", 4, num_starts=0)
+    assert found["threshold"] == report.threshold
+    assert found["answers"]["contrastive"]["answer"] == "yes"
+    assert found["answers"]["convex"]["witness"]["eigenvalue"] < 0
+    assert [p["kind"] for p in found["predictions"]] == ["simplex ETF", "simplex ETF"]
+    assert all(len(o["values"]) == 2 for o in found["outcomes"])
+
+
+def test_the_figure_shows_profile_convexity_and_phases(capsys, tmp_path):
+    out = printed(capsys, "mae", "--num-classes", "4", "--starts", "0", "--figure", "mae.png")
+    assert "Figure: mae.png" in out
+    assert (tmp_path / "mae.png").stat().st_size > 10_000
+    report = check_loss("mae", 4, num_starts=0)
+    with style():
+        profile, convexity, phases = loss_figure(report).axes
+    s, value = (np.asarray(x) for x in profile.lines[0].get_data())
+    np.testing.assert_allclose(value, 1 - 1 / (1 + 3 * np.exp(-s)), atol=1e-14)
+    # The envelope is the chord up to the tie, and nowhere above the profile.
+    assert np.all(np.asarray(profile.lines[1].get_ydata()) <= value + 1e-14)
+    p, bend = (np.asarray(x) for x in convexity.lines[1].get_data())
+    np.testing.assert_allclose(bend, p * (1 - p) * (2 * p - 1), atol=1e-12)
+    decay, lowest = (np.asarray(x) for x in phases.lines[0].get_data())
+    beyond = decay > report.threshold
+    np.testing.assert_allclose(lowest[beyond], 0.75, atol=1e-12)
+    assert np.all(lowest[~beyond] < 0.75)
+
+
+def test_a_function_of_a_module_here(capsys):
+    said = printed(capsys, "checked_losses:mine", "--num-classes", "4", "--starts", "0")
+    assert said.startswith("mine, K = 4, no bias")
+    assert "equivariant: undecided" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("hinge", "unknown loss 'hinge'"),
+        ("nowhere:mine", "there is no module nowhere"),
+        ("checked_losses:yours", "checked_losses has no function yours"),
+        ("checked_losses:number", "number in checked_losses is not a function"),
+        ("checked_losses:vector", "vector must return one number"),
+        ("ce --num-classes 1", "num_classes must be at least 2"),
+        ("ce --lam-b -1", "lam_b must be non-negative"),
+        ("ce --seed -1", "seed"),
+        ("gce:2", "exponent must be in (0, 1]"),
+        ("ce --figure picture.what", "figure"),
+    ],
+)
+def test_bad_input_is_one_line(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["check-loss", *options.split()])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert message in captured.err

@@ -1,0 +1,66 @@
+"""What `ufm train` makes of its results for a paper: table.tex, and figures if asked for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Entry = Mapping[str, Any]
+
+
+def table(results: Sequence[Entry]) -> bytes:
+    """table.tex: the last measurement under every loss."""
+    from ufm.report.networks.table import network_table
+
+    first = results[0]
+    data, config = first["data"], first["config"]
+    network = f"{config['model']}, width {config['width']:g}, depth {config['depth']}"
+    described = (
+        f"{data['name']}: {data['per_class']} training images in each of {data['classes']} "
+        f"classes, {data['test_images']} test images; {network}, norm {config['norm']}, "
+        f"{config['epochs']} epochs, weight decay {config['weight_decay']:g}, seed {config['seed']}"
+    )
+    return network_table([_row(result) for result in results], [described]).encode()
+
+
+def figures(results: Sequence[Entry]) -> list[tuple[str, bytes]]:
+    """Files of collapse along training, and of the last layer beside the model's minimiser.
+
+    Of the losses that were measured at all; nothing where none was.
+    """
+    from ufm.report import network_files
+
+    runs = [_run(result) for result in results if result["history"]]
+    return network_files(runs) if runs else []
+
+
+def _row(result: Entry) -> dict[str, Any]:
+    def last(name: str) -> float:
+        return float(_column(result, name)[-1]) if name in result["history"] else math.nan
+
+    return {
+        "loss": result["loss"],
+        "settings": {},
+        "learning_rate": result["learning_rate"],
+        "train_accuracy": 100 * last("train_accuracy"),
+        "test_accuracy": 100 * last("test_accuracy"),
+        "test_deviation": math.nan,
+        "nc": [last(name) for name in ("nc1", "nc2", "nc3")],
+        "dual_ratio": last("centred_dual_ratio"),
+        "shape_distance": last("centred_shape_distance"),
+    }
+
+
+def _run(result: Entry) -> dict[str, Any]:
+    from ufm.networks.training.optimiser import drops
+
+    own = {name: result["config"][name] for name in ("width", "epochs", "seed")}
+    history = {name: _column(result, name) for name in result["history"]}
+    return {**own, "loss": result["loss"], **history, "drops": drops(own["epochs"])}
+
+
+def _column(result: Entry, name: str) -> np.ndarray:
+    """JSON has null for what is no number."""
+    values = [math.nan if x is None else x for x in result["history"][name]]
+    return np.array(values, int if name == "epoch" else float)

@@ -1,0 +1,139 @@
+"""What theory predicts at a decay, and where runs from random starts end there, side by side."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from ufm._support.pytree import stacked
+from ufm.collapse.live_classes import live_classes
+from ufm.loss_check.profile import Profile
+from ufm.losses import Loss
+from ufm.model.problem import Problem
+from ufm.model.start import init_params
+from ufm.solvers import Status, solve_many
+
+#: Runs within this of the best known value, relative to 1 + |f|, have reached it.
+REACHED = 1e-7
+#: Starts from near the origin, a local minimum of bounded losses, to far beyond the minimiser.
+_SCALES = (0.05, 2.0)
+#: Columns of Z shorter than this part of the longest are dead.
+_DEAD = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the profile says at one decay: values of f, and which is the lowest of them."""
+
+    #: K√nμ, and its share of the collapse threshold.
+    decay: float
+    share: float
+    #: The best point at equal margins: min_s φ(s) + c|s|, its margin, and a bound on it by branch
+    #: and bound (−∞ where φ may increase).
+    nc_value: float
+    margin: float
+    nc_lower_bound: float
+    origin_value: float
+    #: The best with dead classes, which needs a bias; NaN without.
+    live_value: float
+    num_live: int
+
+    @property
+    def value(self) -> float:
+        return float(np.nanmin([self.nc_value, self.live_value]))
+
+    @property
+    def kind(self) -> str:
+        if self.live_value < self.nc_value - 1e-12 * (1.0 + abs(self.nc_value)):
+            return f"{self.num_live} live classes"
+        return "origin" if self.margin == 0.0 else "simplex ETF"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Where the runs ended."""
+
+    values: tuple[float, ...]
+    converged: int
+    kind: str
+
+    @property
+    def best(self) -> float:
+        return min(self.values)
+
+    def reached(self, value: float) -> int:
+        """How many runs are at this value, or below."""
+        return sum(x <= value + REACHED * (1.0 + abs(value)) for x in self.values)
+
+
+def predict(
+    loss: Loss, profile: Profile, decay: float, share: float, lam_b: float | None, falls: bool
+) -> Prediction:
+    """At K√nμ = `decay`; `falls`: the profile is known not to increase."""
+    c = decay / profile.unit
+    margin, value = profile.minimum(c)
+    bound = profile.bounded_minimum(c).lower if falls else -np.inf
+    live = None
+    if lam_b is not None and profile.num_classes > 2:
+        live = live_classes(_problem(loss, profile.num_classes, decay, lam_b))
+    return Prediction(
+        decay=decay,
+        share=share,
+        nc_value=value,
+        margin=margin,
+        nc_lower_bound=min(bound, value),
+        origin_value=float(profile.value[0]),
+        live_value=np.nan if live is None else live.value,
+        num_live=0 if live is None else live.num_live,
+    )
+
+
+def run(
+    loss: Loss, num_classes: int, decay: float, lam_b: float | None, num_starts: int, seed: int
+) -> Outcome:
+    """Solve from random starts of many sizes, one sample a class and d = K."""
+    problem = _problem(loss, num_classes, decay, lam_b)
+    keys = jax.random.split(jax.random.key(seed), num_starts)
+    scales = np.geomspace(*_SCALES, num_starts)
+    starts = [
+        init_params(problem, key, scale=float(x)) for key, x in zip(keys, scales, strict=True)
+    ]
+    found = solve_many(problem, starts=stacked(starts))
+    values = np.asarray(found.value)
+    usable = np.where(np.isfinite(values), values, np.inf)
+    best = int(np.argmin(usable))
+    Z = np.asarray(found.params.W[best] @ found.params.H[best])
+    return Outcome(
+        values=tuple(float(x) for x in np.sort(usable)),
+        converged=int(np.sum(np.asarray(found.status) == int(Status.CONVERGED))),
+        kind=_kind(Z),
+    )
+
+
+def _kind(Z: np.ndarray) -> str:
+    """What the logits at the best point are."""
+    sizes = np.linalg.norm(Z, axis=0)
+    if np.max(sizes) < 1e-5:
+        return "origin"
+    alive = sizes > _DEAD * np.max(sizes)
+    count = int(np.sum(alive))
+    block = Z[:, alive]
+    values = np.linalg.svd(block, compute_uv=False)[: max(count - 1, 1)]
+    even = values[-1] > 0.99 * values[0]
+    if count == Z.shape[1]:
+        return "simplex ETF" if even else f"rank {np.sum(values > _DEAD * values[0])}, no ETF"
+    return f"{count} live classes" if even else f"{count} live classes, no ETF"
+
+
+def _problem(loss: Loss, num_classes: int, decay: float, lam_b: float | None) -> Problem:
+    mu: Any = decay / num_classes
+    return Problem.balanced(
+        loss=loss,
+        num_classes=num_classes,
+        per_class=1,
+        dim=num_classes,
+        lam_w=mu,
+        lam_h=mu,
+        lam_b=lam_b,
+    )

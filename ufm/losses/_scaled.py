@@ -1,0 +1,118 @@
+"""Cross-entropy of rescaled logits: at a temperature, and of their direction alone."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from ufm._support.pytree import hyperparameter, pytree, require
+from ufm.losses._base import AutodiffLoss, Hyper, Label, Logits, Loss, Scalar, show
+from ufm.losses._softmax import CrossEntropy
+
+_CE = CrossEntropy()
+
+
+def _positive_temperature(loss: Any) -> None:
+    temperature = hyperparameter("temperature", loss.temperature)
+    require("temperature", temperature, lambda t: (t > 0) & (t <= 10), "in (0, 10]")
+    object.__setattr__(loss, "temperature", temperature)
+
+
+@pytree(eq=True)
+class TemperatureCE(Loss):
+    """Cross-entropy at temperature τ (Hinton et al., 2015): L = −log softmax(z/τ)_k.
+
+    Raises `ValueError` unless `temperature`, τ, is in (0, 10].
+    """
+
+    temperature: Hyper = 1.0
+    name: ClassVar[str] = "CE/τ"
+    shift_invariant: ClassVar[bool] = True
+    contrastive: ClassVar[bool] = True
+    has_conjugate: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _positive_temperature(self)
+
+    def _tau(self, z: Logits) -> Scalar:
+        return jnp.asarray(self.temperature, z.dtype)
+
+    def is_convex(self) -> bool:
+        return True
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        return _CE.value(z / self._tau(z), label)
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        return _CE.gradient(z / self._tau(z), label) / self._tau(z)
+
+    def curvature(self, z: Logits, label: Label) -> Any:
+        return *_CE.curvature(z / self._tau(z), label), self._tau(z) ** -2
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        *inner, scale = curvature
+        return scale * _CE.curvature_product(tuple(inner), x)
+
+    def profile(self, s: Any, num_classes: int) -> Any:
+        return _CE.profile(s / self.temperature, num_classes)
+
+    def profile_slope(self, s: Any, num_classes: int) -> Any:
+        return _CE.profile_slope(s / self.temperature, num_classes) / self.temperature
+
+    def profile_convex_above(self, num_classes: int) -> float:
+        return 0.0
+
+    def rounding(self, z: Logits, label: Label) -> Scalar:
+        return _CE.rounding(z / self._tau(z), label)
+
+    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
+        tau = self._tau(z)
+        return _CE.gradient_rounding(z / tau, label, size / tau) / tau
+
+    def conjugate(self, dual: Logits, label: Label) -> Scalar:
+        """L*(γ) = CE*(τγ)."""
+        return _CE.conjugate(self._tau(dual) * dual, label)
+
+    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
+        return _CE.conjugate_rounding(self._tau(dual) * dual, label)
+
+    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
+        tau = self._tau(dual)
+        return tau * _CE.conjugate_slope(tau * dual, label, tau * error)
+
+    def margin_slope(self) -> Scalar | float:
+        return 1.0 / self.temperature
+
+    def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
+        return self.temperature**-2, self.temperature**-3
+
+    def label(self) -> str:
+        return f"CE(τ={show(self.temperature)})"
+
+
+@pytree(eq=True)
+class LogitNorm(AutodiffLoss):
+    """Cross-entropy of normalised logits (Wei et al., 2022): L = −log softmax(z/(τ‖z‖))_k.
+
+    It does not see the scale of z, so that weight decay leaves it without a minimiser; log K at
+    z = 0, where there is no limit. Raises `ValueError` unless `temperature`, τ, is in (0, 10].
+    """
+
+    temperature: Hyper = 1.0
+    name: ClassVar[str] = "LogitNorm"
+
+    def __post_init__(self) -> None:
+        _positive_temperature(self)
+
+    def is_convex(self) -> bool:
+        return False
+
+    def value(self, z: Logits, label: Label) -> Scalar:
+        largest = jnp.max(jnp.abs(z))
+        there = largest > 0
+        # In units of the largest entry: squares neither overflow nor underflow.
+        unit = z / jnp.where(there, largest, 1.0)
+        size = jnp.sqrt(jnp.where(there, jnp.sum(unit**2), 1.0))
+        return _CE.value(unit / (jnp.asarray(self.temperature, z.dtype) * size), label)
+
+    def label(self) -> str:
+        return f"LogitNorm(τ={show(self.temperature)})"

@@ -1,0 +1,212 @@
+r"""Large and small classes: angles and norms by class as the ratio of their sizes grows.
+
+W is a classifier with a row for each class, h̄_k the mean of the features of class k. Of the
+classes of the largest size and of those of the smallest: norms, and cosines within each of the two
+groups and across, averaged over classes and pairs. Minority collapse (Fang et al., PNAS 2021) is
+where the small classes' rows of W become one, and their cosine 1. Theory is `global_minimum` where
+it is certified.
+
+    for found in ratios(store): ratio_page(found)
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ufm.collapse.metrics import class_means
+from ufm.minimum.global_minimum import global_minimum
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+from ufm.model.problem_spec import DECISIVE, ProblemSpec
+from ufm.report._figure import Page, page_files
+from ufm.report._style import TWO_COLUMNS, looks
+from ufm.report._table import Table
+from ufm.report.runs.captions import OBJECTIVE
+from ufm.runs.run_folder import slug
+from ufm.sweep.store import SweepStore
+
+#: A vector shorter than this part of the longest has no direction.
+_NO_DIRECTION = 1e-6
+_FIXED = [name for name in DECISIVE if name != "class_counts"]
+#: Groups of classes, and of pairs of them.
+SIZES = ("large", "small")
+PAIRS = ("large, large", "large, small", "small, small")
+_VECTORS = {"w": "classifier", "h": "class means"}
+_NAMES = {"w": "$w_k$", "h": r"$\bar h_k$"}
+_RUN = {"linestyle": "", "markerfacecolor": "none", "markersize": 4, "markeredgewidth": 0.8}
+CAPTION = (
+    r"Large and small classes: norms (left) and cosines (right) of the classifier's rows $w_k$ "
+    r"(top) and of the class means $\bar h_k$ (bottom) against the ratio of the class sizes, "
+    r"averaged over the classes of the largest and of the smallest size. Lines: the global "
+    r"minimum, certified by duality. Hollow: runs from random starts. A cosine of 1 within the "
+    r"small classes is minority collapse; where a vector vanishes it has none. Norms look as the "
+    rf"cosines within their classes. {OBJECTIVE}."
+)
+
+
+class Point(NamedTuple):
+    """Numbers of one point: norms by `SIZES`, cosines by `PAIRS`, of w_k and of h̄_k."""
+
+    norm_w: Float[np.ndarray, " 2"]
+    cosine_w: Float[np.ndarray, " 3"]
+    norm_h: Float[np.ndarray, " 2"]
+    cosine_h: Float[np.ndarray, " 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratios:
+    """One loss: ratios of class sizes with the certified minimum, and with each stored run."""
+
+    label: str
+    theory: tuple[tuple[float, Point], ...]
+    runs: tuple[tuple[float, Point], ...]
+
+
+def ratios(store: SweepStore) -> Iterator[Ratios]:
+    """For each loss whose problems differ in the class counts alone, and that kept its arrays."""
+    table = store.table()
+    for loss in dict.fromkeys(table["loss"].tolist()):
+        rows = {name: column[table["loss"] == loss] for name, column in table.items()}
+        specs = [
+            ProblemSpec.from_row({name: rows[name][i].item() for name in DECISIVE})
+            for i in range(len(rows["cell"]))
+        ]
+        one = all(len(np.unique(rows[name])) == 1 for name in _FIXED)
+        if one and len({_ratio(spec.class_counts) for spec in specs}) > 1:
+            runs = [
+                (_ratio(spec.class_counts), measured(spec.problem(), params))
+                for spec, cell in zip(specs, rows["cell"].tolist(), strict=True)
+                if (params := _stored(store, cell)) is not None
+            ]
+            if runs:
+                label = specs[0].loss.label()
+                yield Ratios(label, tuple(_certified(dict.fromkeys(specs))), tuple(runs))
+
+
+def _ratio(counts: tuple[int, ...]) -> float:
+    return max(counts) / min(counts)
+
+
+def _stored(store: SweepStore, cell: int) -> Params | None:
+    arrays = store.arrays(cell)
+    if "W" not in arrays:
+        return None
+    b = jnp.asarray(arrays["b"]) if "b" in arrays else None
+    return Params(jnp.asarray(arrays["W"]), jnp.asarray(arrays["H"]), b)
+
+
+def _certified(specs: Any) -> Iterator[tuple[float, Point]]:
+    """In the order of the ratios; what is not certified is left out."""
+    for spec in sorted(specs, key=lambda spec: _ratio(spec.class_counts)):
+        problem = spec.problem()
+        minimum = global_minimum(problem)
+        if minimum.is_exact:
+            params = minimum.params(jax.random.key(0))
+            yield _ratio(spec.class_counts), measured(problem, params)
+
+
+def measured(problem: Problem, params: Params) -> Point:
+    """Norms and cosines; NaN for a cosine without a pair, or of a vector that vanishes."""
+    counts = np.asarray(problem.class_counts)
+    groups = [counts == counts.max(), counts == counts.min()]
+    W = np.asarray(params.W)
+    means = np.asarray(class_means(problem, params)).T
+    return Point(*_norms(W, groups), *_norms(means, groups))
+
+
+def _norms(vectors: Float[np.ndarray, "K d"], groups: list[Any]) -> tuple[Any, Any]:
+    sizes = np.linalg.norm(vectors, axis=1)
+    norms = np.array([np.mean(sizes[group]) for group in groups])
+    known = sizes > _NO_DIRECTION * max(float(sizes.max()), np.finfo(float).tiny)
+    unit = vectors / np.where(known, sizes, np.nan)[:, None]
+    cosines, other = unit @ unit.T, ~np.eye(len(sizes), dtype=bool)
+    large, small = groups
+    pairs = [
+        cosines[np.outer(a, b) & other] for a, b in ((large, large), (large, small), (small, small))
+    ]
+    return norms, np.array([np.mean(x) if x.size else np.nan for x in pairs])
+
+
+def plot_ratio(found: Ratios, what: str, axes: Axes) -> Axes:
+    """One field of `Point`: theory as lines, every run a ring."""
+    names = _groups(what)
+    for i, (place, _) in enumerate(names):
+        look = looks(place)
+        theory = np.array([(x, getattr(point, what)[i]) for x, point in found.theory])
+        runs = np.array([(x, getattr(point, what)[i]) for x, point in found.runs])
+        if theory.size:
+            axes.plot(*theory.T, color=look.color, linestyle=look.linestyle)
+        axes.plot(*runs.T, color=look.color, marker=look.marker, **_RUN)
+    axes.set_xscale("log")
+    kind, vector = what.split("_")
+    axes.set_ylabel(
+        f"norm of {_NAMES[vector]}" if kind == "norm" else f"cosine of {_NAMES[vector]}"
+    )
+    if kind == "cosine":
+        axes.set_ylim(-1.05, 1.05)
+    else:
+        axes.set_ylim(bottom=0.0)
+    return axes
+
+
+def _groups(what: str) -> list[tuple[int, str]]:
+    """Place of its look, and name, of each member of a field."""
+    return [(0, SIZES[0]), (2, SIZES[1])] if what.startswith("norm") else list(enumerate(PAIRS))
+
+
+def ratio_page(found: Ratios) -> Page:
+    """Norms beside cosines, of the classifier above and of the class means below."""
+    figure = Figure(figsize=(TWO_COLUMNS, 3.8))
+    grid = figure.subplots(2, 2, sharex=True)
+    for row, vector in zip(grid, _VECTORS, strict=True):
+        for axes, kind in zip(row, ("norm", "cosine"), strict=True):
+            plot_ratio(found, f"{kind}_{vector}", axes)
+    for axes in grid[1]:
+        axes.set_xlabel("samples of a large class / of a small class")
+    grid[0, 0].set_title(found.label, loc="left", pad=3)
+    handles = [
+        Line2D(
+            [],
+            [],
+            label=name,
+            **_RUN | {"linestyle": look.linestyle},
+            marker=look.marker,
+            color=look.color,
+        )
+        for i, name in enumerate(PAIRS)
+        for look in [looks(i)]
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure, [*_tables(found)]
+
+
+def _tables(found: Ratios) -> Iterator[Table]:
+    for what, points in (("theory", found.theory), ("run", found.runs)):
+        if not points:
+            continue
+        columns: dict[str, Any] = {
+            "loss": found.label, "what": what, "ratio": np.array([x for x, _ in points])
+        }  # fmt: skip
+        for field in Point._fields:
+            for i, (_, name) in enumerate(_groups(field)):
+                key = f"{field}_{name.replace(', ', '_')}"
+                columns[key] = np.array([getattr(point, field)[i] for _, point in points])
+        yield columns
+
+
+def ratio_files(found: Ratios, suffix: str = "") -> list[tuple[str, bytes]]:
+    """The files of imbalance; `suffix` ends the name, for one of several losses."""
+    return page_files(f"imbalance{suffix}", ratio_page, found, CAPTION)
+
+
+def file_suffix(found: Ratios) -> str:
+    """The loss as part of a file's name."""
+    return "-" + slug(found.label.lower())
