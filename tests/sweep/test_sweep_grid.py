@@ -230,19 +230,15 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
     assert (problem.lam_w, problem.lam_h, problem.lam_b) == (0.5, 0.5, 1e-2)
 
 
-@pytest.mark.parametrize(
-    ("name", "cells", "programs"),
-    [
-        ("every-loss", 4000, 4),
-        ("decays", 84, 2),
-        ("smoothing", 300, 1),
-        ("focal-spurious", 110, 1),
-        ("threshold", 171, 3),
-    ],
-)
-def test_the_sweeps_that_come_along(name, cells, programs):
+#: Sweeps over problems that come along: cells and programs.
+ALONG = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1)}
+ALONG |= {"focal-spurious": (110, 1), "threshold": (171, 3), "imbalance": (36, 12)}
+
+
+@pytest.mark.parametrize("name", ALONG)
+def test_the_sweeps_that_come_along(name):
     found = load_sweep(SWEEPS / f"{name}.toml").cells
-    assert (len(found), len({cell.program for cell in found})) == (cells, programs)
+    assert (len(found), len({cell.program for cell in found})) == ALONG[name]
 
 
 @pytest.mark.parametrize(("name", "cells"), [("digits", 40), ("collapse", 20), ("grid", 180)])
@@ -252,8 +248,7 @@ def test_the_sweeps_over_networks_that_come_along(name, cells):
 
 
 def test_no_sweep_is_left_out():
-    names = {"every-loss", "decays", "smoothing", "focal-spurious", "threshold", "imbalance"}
-    names |= {"networks-digits", "networks-collapse", "networks-grid"}
+    names = set(ALONG) | {"networks-digits", "networks-collapse", "networks-grid"}
     assert {path.stem for path in SWEEPS.glob("*.toml")} == names
 
 
