@@ -37,11 +37,12 @@ _FLOOR, _DECADES = 0.5, 7
 #: (`ufm.networks.measures.curvature`).
 _RESOLVED = 1e-3
 CAPTION = (
-    r"The Hessian of the training objective where training ended (top: eigenvalues by stochastic "
-    r"Lanczos quadrature, smoothed by 0.06 decades; dashed: $-\lambda$ where it is negative; grey: "
-    r"too near 0 for the quadrature to resolve; sticks: the largest, filled the first $K-1$) "
-    r"beside that of the unconstrained feature model at the global minimum of the last layer's problem, its feature decay inferred from balance, in units of the "
-    r"training objective (bottom: exact, as high as their multiplicities)."
+    r"The Hessian of the training objective where training ended (top) beside that of the "
+    r"unconstrained feature model at the global minimum of the last layer's problem, its feature "
+    r"decay inferred from balance, in units of the training objective (bottom). Top: eigenvalues "
+    r"by stochastic Lanczos quadrature, smoothed by 0.06 decades; dashed: $-\lambda$ where it is "
+    r"negative; grey: too near 0 for the quadrature to resolve; sticks: the largest, filled the "
+    r"first $K-1$. Bottom: exact, as high as their multiplicities."
 )
 
 
