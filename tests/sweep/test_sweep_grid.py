@@ -230,15 +230,14 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
     assert (problem.lam_w, problem.lam_h, problem.lam_b) == (0.5, 0.5, 1e-2)
 
 
-#: Cells and compilations of the sweeps that come along.
-SIZES = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1)}
-SIZES |= {"focal-spurious": (110, 1), "threshold": (171, 3)}
+ALONG = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1)}  # cells, programs
+ALONG |= {"focal-spurious": (110, 1), "threshold": (171, 3), "imbalance": (36, 12)}
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", ALONG)
 def test_the_sweeps_that_come_along(name):
-    found = load_sweep(SWEEPS / f"{name}.toml").cells
-    assert (len(found), len({cell.program for cell in found})) == SIZES[name]
+    cells = load_sweep(SWEEPS / f"{name}.toml").cells
+    assert (len(cells), len({cell.program for cell in cells})) == ALONG[name]
 
 
 @pytest.mark.parametrize(("name", "cells"), [("digits", 40), ("collapse", 20), ("grid", 180)])
@@ -248,8 +247,8 @@ def test_the_sweeps_over_networks_that_come_along(name, cells):
 
 
 def test_no_sweep_is_left_out():
-    names = {*SIZES, "imbalance", "networks-digits", "networks-collapse", "networks-grid"}
-    assert {path.stem for path in SWEEPS.glob("*.toml")} == names
+    named = {*ALONG, "networks-digits", "networks-collapse", "networks-grid"}
+    assert named == {path.stem for path in SWEEPS.glob("*.toml")}
 
 
 def test_seeds_and_tolerances_of_the_gap_have_ranges_too(tmp_path):

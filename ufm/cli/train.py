@@ -80,8 +80,9 @@ class Train(Options, frozen=True, kw_only=True):
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
     figures: bool = False
-    """Draw collapse along training, and the last layer beside the model's minimiser, into the
-    folder's figures/. A finished folder is drawn without training again."""
+    """Draw collapse along training, the last layer beside the model's minimiser, and, with
+    --hessian, the density of the Hessian beside the model's, into the folder's figures/. A finished
+    folder is drawn without training again."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 
@@ -209,10 +210,15 @@ class Train(Options, frozen=True, kw_only=True):
         import jax
 
         from ufm.cli.output.progress import waiting
+        from ufm.cli.output.train_report import curvature_entry
         from ufm.networks import trained_curvature
 
         with waiting(f"{label}: Hessian"):
-            return trained_curvature(result, data, jax.random.key(self.seed)).row()
+            # As many of the largest as there are classes: K − 1 of them are outliers.
+            found = trained_curvature(
+                result, data, jax.random.key(self.seed), count=data.num_classes
+            )
+            return curvature_entry(found, result, data.num_classes)
 
     def _report(self, results: list[dict[str, Any]], folder: "RunFolder") -> None:
         """table.tex, and the figures. The numbers are printed and stored by now."""

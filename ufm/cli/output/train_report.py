@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ufm.networks import NetworkCurvature, TrainResult
 
 Entry = Mapping[str, Any]
 
@@ -30,9 +33,45 @@ def figures(results: Sequence[Entry]) -> list[tuple[str, bytes]]:
     Of the losses that were measured at all; nothing where none was.
     """
     from ufm.report import network_files
+    from ufm.report.networks.hessian import hessian_files
 
     runs = [_run(result) for result in results if result["history"]]
-    return network_files(runs) if runs else []
+    files = network_files(runs) if runs else []
+    measured = [
+        {"loss": result["loss"], "num_classes": result["data"]["classes"], **result["hessian"]}
+        for result in results
+        if "nodes" in result.get("hessian", {})  # version 0.2 stored no more than both ends
+    ]
+    return files + (hessian_files(measured) if measured else [])
+
+
+def curvature_entry(
+    found: "NetworkCurvature", result: "TrainResult", num_classes: int
+) -> dict[str, Any]:
+    """All that is said of a network's Hessian, as JSON has it.
+
+    Beside it the model's spectrum at the global minimum of the last layer's problem, times the
+    factor of the training objective; empty where no such spectrum is known.
+    """
+    from ufm.spectra.at_points import spectrum
+
+    assert result.layer is not None  # or there is no Hessian
+    model: dict[str, list[float]] = {"eigenvalues": [], "multiplicities": []}
+    try:
+        exact = spectrum(result.layer.classifier().problem)
+    except ValueError:
+        pass
+    else:
+        factor = result.config.objective(num_classes).factor
+        model["eigenvalues"] = (factor * exact.eigenvalues).tolist()
+        model["multiplicities"] = exact.multiplicities.tolist()
+    return {
+        **found.row(),
+        "nodes": found.density.nodes.tolist(),
+        "weights": found.density.weights.tolist(),
+        "largest_values": found.largest.values.tolist(),
+        **model,
+    }
 
 
 def _row(result: Entry) -> dict[str, Any]:
