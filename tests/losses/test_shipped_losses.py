@@ -222,7 +222,7 @@ def test_every_loss_has_a_name_and_a_text():
         ("gce:0", "exponent must be in (0, 1]"),
         ("sce:0,1,-4", "ce_weight must be positive"),
         ("sce:1,1,4", "log_zero must be at most 0"),
-        ("taylor:2.5", "order must be a whole number from 1 to 16"),
+        ("taylor:2.5", "terms must be a whole number from 1 to 16"),
         ("bitempered:1.2,1.1", "t1 must be in [0, 1]"),
         ("bitempered:0.8,1", "t2 must be in (1, 4]"),
         ("cs:3", "power must be 1 (plain) or 2 (squared)"),
