@@ -47,8 +47,8 @@ class Violation:
 def random_loss(rng: np.random.Generator, family: str) -> ufm.Loss:
     make, defaults = FAMILIES[family]
     numbers = {name: float(rng.uniform(*RANGES[name])) for name in defaults if name in RANGES}
-    if "order" in defaults:
-        numbers["order"] = float(rng.integers(1, 6))
+    if "terms" in defaults:
+        numbers["terms"] = float(rng.integers(1, 6))
     if "power" in defaults:
         numbers["power"] = float(rng.integers(1, 3))
     return make(**numbers)

@@ -43,6 +43,8 @@ def test_they_lie_below_collapse_by_what_runs_found(spec, share, below):
 def test_the_value_is_that_of_the_model(lam_b):
     problem = problem_at("sce", 0.9, lam_b)
     found = live_classes(problem)
+    assert found.num_live == 3
+    assert found.margin > 1.0  # not the origin in disguise
     K, m, n = 4, found.num_live, 2
     frame = np.zeros((K, K))
     frame[:m, :m] = np.eye(m) - 1.0 / m

@@ -279,3 +279,12 @@ def test_branch_and_bound_is_a_bound_from_both_sides():
     lowest = np.min(1 - 1 / (1 + 9 * np.exp(-s)) + 0.1 * s)
     assert found.lower <= lowest <= found.upper + 1e-12
     assert found.upper - found.lower <= 3e-8
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"), [("cot", "too, for the profile is convex"), ("fl:3", "where (K−1)√nμ ≤ 1,")]
+)
+def test_how_far_the_proof_reaches_with_a_bias(spec, said):
+    report = ufm.check_loss(spec, num_starts=0)
+    assert report.theorem.startswith("The loss belongs to the family")
+    assert f"With a bias this is proven {said}" in report.theorem

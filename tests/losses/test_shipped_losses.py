@@ -222,7 +222,7 @@ def test_every_loss_has_a_name_and_a_text():
         ("gce:0", "exponent must be in (0, 1]"),
         ("sce:0,1,-4", "ce_weight must be positive"),
         ("sce:1,1,4", "log_zero must be at most 0"),
-        ("taylor:2.5", "order must be a whole number from 1 to 16"),
+        ("taylor:2.5", "terms must be a whole number from 1 to 16"),
         ("bitempered:1.2,1.1", "t1 must be in [0, 1]"),
         ("bitempered:0.8,1", "t2 must be in (1, 4]"),
         ("cs:3", "power must be 1 (plain) or 2 (squared)"),
@@ -240,3 +240,27 @@ def test_the_table_of_the_site_has_every_loss():
     assert {spec.partition(":")[0] for spec in table["LOSSES"]} == set(FAMILIES)
     cells = table["row"]("gce:0.7", "")
     assert cells == ("`gce:0.7`", "GCE(q=0.7)", "yes", "no", "p ≥ 0.4118", "0.3049", "0.614", "")
+
+
+@pytest.mark.parametrize("spec", ["bce", "temperature:0.5", "temperature:3"])
+def test_fenchel_young(spec):
+    loss, rng = parse_loss(spec), np.random.default_rng(6)
+    Z = np.concatenate([scale * rng.normal(size=(8, K)) for scale in (0.3, 2.0, 8.0)])
+
+    def at(z):
+        dual = loss.gradient(z, LABEL)
+        rounding = loss.conjugate_rounding(dual, LABEL)
+        return loss.value(z, LABEL), dual, loss.conjugate(dual, LABEL), rounding
+
+    values, duals, conjugates, rounding = map(np.asarray, quick_jit(jax.vmap(at))(jnp.asarray(Z)))
+    pairs = values[None, :] + conjugates[:, None] - duals @ Z.T
+    room = (K + 16) * np.finfo(float).eps * (rounding + 4 * np.abs(duals * Z).sum(axis=1) + 1)
+    # Equality at the point of the dual, and no less than that anywhere.
+    assert np.all(np.abs(np.diag(pairs)) <= room)
+    assert np.all(pairs >= -64 * np.finfo(float).eps * (1 + np.abs(Z).max()) * 4)
+    # ∂L*/∂γ at ∇L(z) is z, up to a constant that duals of sum 0 do not see.
+    slopes = [
+        float(loss.conjugate_slope(jnp.asarray(d), LABEL, jnp.full(K, 1e-12))) for d in duals[:8]
+    ]
+    spread = np.ptp(Z[:8], axis=1) / 2 if loss.shift_invariant else np.abs(Z[:8]).max(axis=1)
+    assert np.all(np.array(slopes) >= spread * (1 - 1e-9))

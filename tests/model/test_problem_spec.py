@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pickle
+import sqlite3
 
 import pytest
 
@@ -71,3 +72,6 @@ def test_the_table_of_losses_has_every_hyperparameter_once():
         assert make_loss(family, dict.fromkeys(HYPERPARAMETERS, 0.5) | defaults) == loss
     assert HYPERPARAMETERS[:4] == ("alpha", "gamma", "scale", "target")
     assert len(set(HYPERPARAMETERS)) == len(HYPERPARAMETERS)
+    # They are the names of columns in a database.
+    columns = ", ".join(f"{name} REAL" for name in HYPERPARAMETERS)
+    sqlite3.connect(":memory:").execute(f"CREATE TABLE cells ({columns})")

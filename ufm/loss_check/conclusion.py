@@ -51,10 +51,12 @@ def conclusion(
             f"duality; the minimiser is {unique} up to rotation"
         )
     if minimisation.holds is True:
+        reach = f"where (K−1)√nμ ≤ {float(loss.far_slope()):g}, and elsewhere by certificates"
+        if float(loss.profile_convex_above(profile.num_classes)) == 0.0:
+            reach = "too, for the profile is convex"
         return (
             "The loss belongs to the family of Zhou et al. (2022). Without bias neural collapse is "
-            f"the only global minimum at every decay: {_BOUND}. With a bias this is proven where "
-            f"(K−1)√nμ ≤ {float(loss.far_slope()):g}, and elsewhere by certificates"
+            f"the only global minimum at every decay: {_BOUND}. With a bias this is proven {reach}"
         )
     unique = "not unique at one decay" if minimisation.holds is False else "not known to be unique"
     text = (

@@ -52,8 +52,9 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Where the runs ended."""
+    """Where the runs at one decay K√nμ ended."""
 
+    decay: float
     values: tuple[float, ...]
     converged: int
     kind: str
@@ -105,6 +106,7 @@ def run(
     best = int(np.argmin(usable))
     Z = np.asarray(found.params.W[best] @ found.params.H[best])
     return Outcome(
+        decay=decay,
         values=tuple(float(x) for x in np.sort(usable)),
         converged=int(np.sum(np.asarray(found.status) == int(Status.CONVERGED))),
         kind=_kind(Z),

@@ -100,6 +100,8 @@ class LossReport(Shown):
         return "; ".join(self._lines()) or "nothing was solved"
 
     def _lines(self) -> list[str]:
+        if not self.predictions:
+            return [f"at K√nμ = {o.decay:.4g} found {o.kind} {o.best:.8g}" for o in self.outcomes]
         pairs = zip(self.predictions, self.outcomes, strict=False)
         return [
             f"at K√nμ = {p.decay:.4g} predicted {p.kind} {p.value:.8g}, found {o.kind} "

@@ -27,7 +27,7 @@ FAMILIES: Mapping[str, tuple[type[Loss], Mapping[str, float]]] = {
     "poly": (Poly1, {"epsilon": 1.0}),
     "gce": (GeneralizedCE, {"exponent": 0.7}),
     "sce": (SymmetricCE, {"ce_weight": 0.1, "rce_weight": 1.0, "log_zero": -4.0}),
-    "taylor": (TaylorCE, {"order": 2.0}),
+    "taylor": (TaylorCE, {"terms": 2.0}),
     "mae": (MAE, {}),
     "brier": (Brier, {}),
     "nl": (NegativeLearning, {}),

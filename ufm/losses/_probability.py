@@ -177,45 +177,45 @@ class SymmetricCE(SoftmaxLoss):
 class TaylorCE(SoftmaxLoss):
     """Taylor cross-entropy (Feng et al., 2020): L = Σ_{i=1}^m (1 − p_k)^i / i.
 
-    `order` is m, a whole number: MAE at 1. Raises `ValueError` unless 1 ≤ order ≤ 16.
+    `terms` is m, a whole number: MAE at 1. Raises `ValueError` unless 1 ≤ terms ≤ 16.
     """
 
-    order: Hyper = 2.0
+    terms: Hyper = 2.0
     name: ClassVar[str] = "Taylor-CE"
 
     def __post_init__(self) -> None:
-        order = hyperparameter("order", self.order)
+        terms = hyperparameter("terms", self.terms)
         allowed = f"a whole number from 1 to {_MOST_TERMS}"
         whole = lambda m: (m >= 1) & (m <= _MOST_TERMS) & (m == m // 1)  # noqa: E731  # as elsewhere
-        require("order", order, whole, allowed)
-        object.__setattr__(self, "order", order)
+        require("terms", terms, whole, allowed)
+        object.__setattr__(self, "terms", terms)
 
     def of_log_odds(self, t: Any) -> Any:
         xp, u = namespace(t), sigmoid(t)
         value = xp.zeros_like(u)
         for i in range(_MOST_TERMS, 0, -1):  # Horner, from the smallest term
-            value = u * (value + xp.where(i <= _like(t, self.order), 1.0 / i, 0.0))
+            value = u * (value + xp.where(i <= _like(t, self.terms), 1.0 / i, 0.0))
         return value
 
     def log_odds_slope(self, t: Any) -> Any:
         # 1 − u^m from the logarithm of u: p is tiny where u is near 1.
-        return -sigmoid(t) * namespace(t).expm1(_like(t, self.order) * log_sigmoid(t))
+        return -sigmoid(t) * namespace(t).expm1(_like(t, self.terms) * log_sigmoid(t))
 
     def log_odds_curvature(self, t: Any) -> Any:
-        m = _like(t, self.order)
+        m = _like(t, self.terms)
         power = namespace(t).exp(m * log_sigmoid(t))
         return sigmoid(-t) * sigmoid(t) * (1.0 - (m + 1.0) * power)
 
     def convex_above(self) -> Any:
-        xp = namespace(self.order)
-        m = xp.asarray(self.order)
+        xp = namespace(self.terms)
+        m = xp.asarray(self.terms)
         return -xp.expm1(-xp.log1p(m) / m)
 
     def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
-        return 1.0 + self.order, (1.0 + self.order) ** 2
+        return 1.0 + self.terms, (1.0 + self.terms) ** 2
 
     def label(self) -> str:
-        return f"Taylor-CE(m={show(self.order)})"
+        return f"Taylor-CE(m={show(self.terms)})"
 
 
 @pytree(eq=True)

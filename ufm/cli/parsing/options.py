@@ -63,7 +63,7 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
         "mse",
     )
     """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET, or others: poly:EPSILON, gce:Q,
-    sce:ALPHA,BETA,A, taylor:ORDER, mae, brier, nl, cce, cot, bitempered:T1,T2, cs:POWER, ww:POWER,
+    sce:ALPHA,BETA,A, taylor:TERMS, mae, brier, nl, cce, cot, bitempered:T1,T2, cs:POWER, ww:POWER,
     bce, temperature:TAU, logitnorm:TAU."""
     num_classes: int = 10
     """K, the number of classes."""

@@ -187,7 +187,11 @@ class _Model:
         return self._row(first) | changed
 
     def _row(self, i: int) -> Row:
-        return {name: self._table[name][i].item() for name in DECISIVE}
+        return {name: self._table[name][i].item() for name in self._decisive()}
+
+    def _decisive(self) -> list[str]:
+        """Tables of earlier versions lack the hyperparameters of later losses."""
+        return [name for name in DECISIVE if name in self._table]
 
     def _place(self, i: int) -> tuple[float, float | None] | None:
         axes = [axis for axis in (self._x, self._y) if axis is not None]
@@ -196,7 +200,7 @@ class _Model:
         return float(self._x.at[i]), None if self._y is None else float(self._y.at[i])
 
     def _distinct_rows(self) -> list[int]:
-        codes = [np.unique(self._table[name], return_inverse=True)[1] for name in DECISIVE]
+        codes = [np.unique(self._table[name], return_inverse=True)[1] for name in self._decisive()]
         places = [np.unique(axis.at, return_inverse=True)[1] for axis in (self._x, self._y) if axis]
         columns = np.column_stack([*codes, *places])
         return np.unique(columns, axis=0, return_index=True)[1].tolist()
