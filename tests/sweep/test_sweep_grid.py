@@ -230,15 +230,14 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
     assert (problem.lam_w, problem.lam_h, problem.lam_b) == (0.5, 0.5, 1e-2)
 
 
-#: Cells and compilations of the sweeps that come along.
-SIZES = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1)}
-SIZES |= {"focal-spurious": (110, 1), "threshold": (171, 3)}
+COUNTS = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1)}  # cells, programs
+COUNTS |= {"focal-spurious": (110, 1), "threshold": (171, 3)}
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", COUNTS)
 def test_the_sweeps_that_come_along(name):
     found = load_sweep(SWEEPS / f"{name}.toml").cells
-    assert (len(found), len({cell.program for cell in found})) == SIZES[name]
+    assert (len(found), len({cell.program for cell in found})) == COUNTS[name]
 
 
 @pytest.mark.parametrize(("name", "cells"), [("digits", 40), ("collapse", 20), ("grid", 180)])
@@ -248,7 +247,7 @@ def test_the_sweeps_over_networks_that_come_along(name, cells):
 
 
 def test_no_sweep_is_left_out():
-    names = {*SIZES, "imbalance", "networks-digits", "networks-collapse", "networks-grid"}
+    names = {*COUNTS, "imbalance", "networks-digits", "networks-collapse", "networks-grid"}
     assert {path.stem for path in SWEEPS.glob("*.toml")} == names
 
 
@@ -283,27 +282,27 @@ TIMES = 'lam_w = { values = [0.5, 0.5], times = "threshold" }'
         ('["ce"]', '["ls:0.1", "ls:0.10"]', "cells 0 and 8 are the same (ls:0.1, "),
         ('["ce"]', '["mse", "mse:1"]', "cells 0 and 8 are the same (mse:1.0,1.0, "),
         ('["ce"]', '["ls:0.2", { name = "ls", alpha = [0, 0.2] }]', "cells 0 and 16 are the same"),
-        ('["ce"]', '[{ name = "fl", gamma = [2, 2.0] }]', "loss[0].gamma: 2.0 is there twice"),
-        ("[1e-3, 0.5]", "[1e-3, 0.001]", "problem.lam_w: 0.001 is there twice: give every value"),
-        ("[1e-3, 0.5]", "[1, 2, 1.0, 1]", "problem.lam_w: 1.0 is there 3 times"),
-        ("[1e-3, 0.5]", "{ values = [3, 3] }", "problem.lam_w: 3.0 is there twice"),
-        ("[1e-3, 0.5]", "{ from = 1, to = 1, num = 3 }", "problem.lam_w: 1.0 is there 3 times"),
-        ("lam_w = [1e-3, 0.5]", TIMES, "problem.lam_w: 0.5 is there twice"),
-        ("dim = 6", "dim = [6, 6]", "problem.dim: 6 is there twice"),
-        ("per_class = 5", "per_class = { values = [5, 5.0] }", "problem.per_class: 5 is there"),
-        ("num_classes = 4", "num_classes = [4, 4]", "problem.num_classes: 4 is there twice"),
+        ('["ce"]', '[{ name = "fl", gamma = [2, 2.0] }]', "loss[0].gamma: 2.0 occurs twice"),
+        ("[1e-3, 0.5]", "[1e-3, 0.001]", "problem.lam_w: 0.001 occurs twice: give every value"),
+        ("[1e-3, 0.5]", "[1, 2, 1.0, 1]", "problem.lam_w: 1.0 occurs 3 times"),
+        ("[1e-3, 0.5]", "{ values = [3, 3] }", "problem.lam_w: 3.0 occurs twice"),
+        ("[1e-3, 0.5]", "{ from = 1, to = 1, num = 3 }", "problem.lam_w: 1.0 occurs 3 times"),
+        ("lam_w = [1e-3, 0.5]", TIMES, "problem.lam_w: 0.5 occurs twice"),
+        ("dim = 6", "dim = [6, 6]", "problem.dim: 6 occurs twice"),
+        ("per_class = 5", "per_class = { values = [5, 5.0] }", "problem.per_class: 5 occurs"),
+        ("num_classes = 4", "num_classes = [4, 4]", "problem.num_classes: 4 occurs twice"),
         (
             "num_classes = 4\nper_class = 5",
             "class_counts = [[2, 1], [1, 2], [2, 1]]",
             "cells 0 and 16 are the same (ce, λ_W=0.001, λ_H=0.01, ce, K=2, d=6, counts [2, 1], ",
         ),
-        ("dim = 6", "dim = 6\nlam_b = ['none', 0.0, 'none']", "problem.lam_b: none is there twice"),
-        ("count = 2", "seed = [1, 0, 1]", "start.seed: 1 is there twice"),
-        ("count = 2", "scale = [0.1, 0.10]", "start.scale: 0.1 is there twice"),
-        ("count = 2", "[solver]\nmethod = ['adam', 'adam']", "solver.method: adam is there twice"),
-        ("count = 2", "[solver]\ntol = [1e-8, 1e-8]", "solver.tol: 1e-08 is there twice"),
-        ("count = 2", "[solver]\nmax_steps = [9, 9]", "solver.max_steps: 9 is there twice"),
-        ("count = 2", "[certificate]\ngap_tol = [0, 0.0]", "certificate.gap_tol: 0.0 is there"),
+        ("dim = 6", "dim = 6\nlam_b = ['none', 0.0, 'none']", "problem.lam_b: none occurs twice"),
+        ("count = 2", "seed = [1, 0, 1]", "start.seed: 1 occurs twice"),
+        ("count = 2", "scale = [0.1, 0.10]", "start.scale: 0.1 occurs twice"),
+        ("count = 2", "[solver]\nmethod = ['adam', 'adam']", "solver.method: adam occurs twice"),
+        ("count = 2", "[solver]\ntol = [1e-8, 1e-8]", "solver.tol: 1e-08 occurs twice"),
+        ("count = 2", "[solver]\nmax_steps = [9, 9]", "solver.max_steps: 9 occurs twice"),
+        ("count = 2", "[certificate]\ngap_tol = [0, 0.0]", "certificate.gap_tol: 0.0 occurs"),
     ],
 )
 def test_what_is_there_twice_is_refused_for_it_would_count_as_two(tmp_path, old, new, message):
@@ -325,9 +324,9 @@ def test_ranges_that_advance_together_may_repeat_values_but_no_combination(tmp_p
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("width = [10, 10.0]", "network.width: 10.0 is there twice"),
-        ("depth = [1, 1]", "network.depth: 1 is there twice"),
-        ("norm = ['none', 'none']", "network.norm: none is there twice"),
+        ("width = [10, 10.0]", "network.width: 10.0 occurs twice"),
+        ("depth = [1, 1]", "network.depth: 1 occurs twice"),
+        ("norm = ['none', 'none']", "network.norm: none occurs twice"),
     ],
 )
 def test_networks_that_are_there_twice_are_refused(given, message):
@@ -339,9 +338,9 @@ def test_networks_that_are_there_twice_are_refused(given, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("seed = [0, 0]", "training.seed: 0 is there twice"),
-        ("epochs = [3, 3]", "training.epochs: 3 is there twice"),
-        ("learning_rate = [0.1, 0.1]", "training.learning_rate: 0.1 is there twice"),
+        ("seed = [0, 0]", "training.seed: 0 occurs twice"),
+        ("epochs = [3, 3]", "training.epochs: 3 occurs twice"),
+        ("learning_rate = [0.1, 0.1]", "training.learning_rate: 0.1 occurs twice"),
         ("losses = ['ls:0.1', 'LS:0.10']", "training.losses: names a loss twice"),
     ],
 )
