@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import complaint
 from images import raw_images, write_images
 
 from ufm import MSE, load_classifier

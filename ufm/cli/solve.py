@@ -46,7 +46,8 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     save: Literal["best", "all", "none"] = "best"
     """Store W, H, b of the run with the lowest f, of all runs, or of none."""
     figures: bool = False
-    """Draw figures: PNG, PDF and CSV of each. A finished run, named by --out, is not repeated."""
+    """Draw figures: PNG, PDF, SVG, data (CSV) and caption (LaTeX) of each. A finished run, named by
+    --out, is not repeated."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 

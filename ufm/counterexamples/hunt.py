@@ -20,7 +20,7 @@ point has a lower value; no bound is used.
 
     >>> space = SearchSpace((Focal(2.0), Focal(4.0)), num_classes=(4,))
     >>> hunt(space, key, tries=2).explain()
-    'no local minimum that is not global: 2 tries, ...'
+    'no local minimum that is not global in any of 2 tries; ...'
 """
 
 import dataclasses
