@@ -33,7 +33,8 @@ class Changes:
 
 
 def _schema(columns: Columns) -> str:
-    listed = ", ".join(f"{name} {kind.upper()}" for name, kind in columns.items())
+    # In quotes, because a column may be called like a word of SQL: "order".
+    listed = ", ".join(f'"{name}" {kind.upper()}' for name, kind in columns.items())
     return f"""
     CREATE TABLE files (name TEXT PRIMARY KEY, size INTEGER, changed INTEGER, environment TEXT);
     CREATE TABLE sweep (identity TEXT);
@@ -220,7 +221,8 @@ def select(
     connection.set_authorizer(authorise)
     try:
         check(where, tuple(columns))
-        query = f"SELECT {', '.join(columns)} FROM cells {clause} ORDER BY cell"
+        listed = ", ".join(f'"{name}"' for name in columns)
+        query = f"SELECT {listed} FROM cells {clause} ORDER BY cell"
         cursor = connection.execute(query)
         return [item[0] for item in cursor.description], cursor.fetchall()
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
