@@ -33,7 +33,7 @@ def table_of(zipped: bool = False, tied: bool = False, **fields) -> dict[str, np
         row["per_class"] = int(counts[0]) if len(set(counts)) == 1 else -1
         row["lam_h"] = row["lam_w"] if tied else row["lam_h"]
         row |= {"threshold": threshold(row), "kind": "simplex ETF", "gap": float(i + 1)}
-        row |= {"verdict": "GLOBAL_MINIMUM", "minimum_exact": 1}
+        row |= {"verdict": "GLOBAL_MINIMUM", "minimum_exact": 1, "rounding": 1e-15}
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

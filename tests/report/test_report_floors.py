@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from points import BALANCED, make
 
-from ufm import CrossEntropy, init_params, verify
+from ufm import CrossEntropy, as_classifier, examine, init_params, verify
+from ufm.cli.output.summary import _metric_rows
 from ufm.cli.output.table import show
 from ufm.model.rounding import resolved, value_floor
 from ufm.report import LossRecord, figure_files, plot_collapse, plot_gap, plot_gradient_norm
@@ -44,6 +45,17 @@ def test_runs_at_the_origin_have_no_metrics_in_any_table(runs, capsys, tmp_path)
     assert (
         "CE: collapsed to the origin, the predicted minimum, where NC1–NC3 are undefined." in said
     )
+
+
+def test_a_layer_at_the_origin_has_no_metrics(runs):
+    point = jax.tree.map(lambda x: x[0], runs.solutions.params)
+    decays = {"lam_w": 1.0, "lam_h": 0.25, "lam_b": 1e-2}
+    layer = as_classifier(point.W, point.H, BEYOND.labels, loss="ce", b=point.b, **decays)
+    examination = examine(layer)
+    assert np.isnan(examination.metrics.nc1)
+    ((name, number, words),) = _metric_rows(examination)
+    assert (name, number) == ("NC1–NC4", "—")
+    assert words == "undefined: the layer has collapsed to the origin, the minimum"
 
 
 def test_metrics_end_where_the_run_comes_to_the_origin(record):

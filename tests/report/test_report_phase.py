@@ -177,6 +177,27 @@ def test_a_run_without_a_bound_hides_the_gaps_of_the_others():
     np.testing.assert_array_equal(diagram(doubled, "gap").value, [NAN, 2e-9])
 
 
+def test_what_is_rounding_is_at_its_bound():
+    """NC1 below eps; of gaps what is no more than twice the largest rounding of any cell."""
+    table = table_of(lam_w=[0.01, 0.1, 1.0], lam_h=[0.01, 0.1])
+    table |= {"nc1": np.array([1e-30, 1e-18, 1e-9, 2e-9, 3e-9, 0.0])}
+    table |= {"gap": np.array([1e-15, 4e-14, 1e-9, 1e-9, 1e-9, 1e-9])}
+    table |= {"rounding": np.array([1e-15, 3e-14, 1e-15, 1e-15, 1e-15, 1e-15])}
+    eps = 2.0**-52
+    expected = {"nc1": [eps, eps, 1e-9, 2e-9, 3e-9, eps], "gap": [6e-14, 6e-14, *[1e-9] * 4]}
+    for name, values in expected.items():
+        found = diagram(table, name)
+        np.testing.assert_array_equal(sorted(found.value), sorted(values))
+        figure = Figure()
+        plot_phase(found, figure.subplots())
+        bar = figure.axes[-1].get_label()
+        assert bar == "<colorbar>"
+    line = diagram({k: x[::2] for k, x in table.items()} | {"lam_h": np.full(3, 0.01)}, "nc1")
+    axes = plot_phase(line, Figure().subplots())
+    (shaded,) = axes.patches
+    np.testing.assert_allclose(shaded.get_y() + shaded.get_height(), eps)
+
+
 def test_zeros_are_drawn_below_a_logarithmic_scale_and_holes_not_at_all():
     table = table_of(lam_w=[0.01, 0.1, 1.0], lam_h=[0.01, 0.1])
     table = {name: column[:-1] for name, column in table.items()}  # one is not finished

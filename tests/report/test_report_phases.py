@@ -2,17 +2,21 @@
 
 import csv
 import io
+import itertools
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from figures import names_of
+from figures import check_print, names_of
 from matplotlib.figure import Figure
 
-from ufm import focal_phases
+from ufm import Focal, Params, Problem, focal_phases
+from ufm.counterexamples.hunt import SpuriousMinimum
 from ufm.report import phases_files, plot_phases, style
+from ufm.report.phase.focal import MARKS, phases_page
 
 OVER_GAMMA = focal_phases(jnp.linspace(0.1, 8.0, 40), 100.0)
+NAMES = {"ETF vanishes", "tie", "origin stable"}
 OVER_CLASSES = focal_phases(3.0, jnp.geomspace(5.0, 1e3, 40))
 
 
@@ -46,6 +50,63 @@ def test_names_of_bands_that_are_too_thin_are_left_out():
     words = [text.get_text() for text in axes.texts]
     assert "ETF global" not in words
     assert not [line for line in axes.lines if line.get_linestyle() == ":"]
+
+
+def found(gamma: float, num_classes: int, rate: float, rank: int, dead: int) -> SpuriousMinimum:
+    """A minimum as the hunt has it, without its point."""
+    mu = rate / 2**0.5
+    problem = Problem(Focal(gamma), (2,) * num_classes, num_classes, mu, mu, None)
+    values = {"value": 2.0, "lower_value": 1.0, "lower": "", "grad_norm": 0.0, "smallest": 1e-3}
+    counts = {"index": 0, "zeros": 0, "gauge_dimension": 0, "rank": rank, "dead_classes": dead}
+    means = Params(*(jnp.zeros((num_classes,) * 2) for _ in range(2)), None)
+    return SpuriousMinimum(problem, means, found_by="", **values, **counts)
+
+
+def test_minima_are_marked_in_the_plane_of_their_classes_by_their_kind():
+    minima = [
+        found(2.0, 100, 0.0112, 0, 100),
+        found(3.0, 100, 0.0117, 99, 0),
+        found(4.0, 100, 0.0120, 60, 39),
+        found(4.0, 100, 0.0121, 50, 49),
+        found(5.0, 24, 0.05, 23, 0),
+    ]
+    with style():
+        figure, _ = phases_page([OVER_GAMMA, OVER_CLASSES], minima)
+    check_print(figure)
+    first, second = figure.axes
+    marked, others = (
+        {
+            str(x.get_label()).removeprefix("local minimum: "): x.get_xydata()
+            for x in axes.lines
+            if x.get_marker() in MARKS.values()
+        }
+        for axes in (first, second)
+    )
+    assert set(marked) == {"origin", "simplex ETF", "dead classes"}
+    np.testing.assert_allclose(marked["origin"], [[2.0, 1.12]])
+    np.testing.assert_allclose(marked["simplex ETF"], [[3.0, 1.17]])
+    np.testing.assert_allclose(marked["dead classes"], [[4.0, 1.20], [4.0, 1.21]])
+    # In the other plane γ = 3: one of them is there, at its K.
+    assert set(others) == {"simplex ETF"}
+    np.testing.assert_allclose(others["simplex ETF"], [[100, 1.17]])
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == [f"local minimum: {kind}" for kind in ("origin", "simplex ETF", "dead classes")]
+
+
+def test_names_of_curves_do_not_overlap_and_curves_that_are_one_have_one_name():
+    close = focal_phases(np.linspace(0.5, 8.0, 20), 50.0)
+    one = focal_phases(np.linspace(0.5, 8.0, 20), 10.0)
+    with style():
+        figure, _ = phases_page([close, one])
+        figure.draw_without_rendering()
+    first, second = figure.axes
+    boxes = [x.get_window_extent() for x in first.texts if x.get_text() in NAMES]
+    assert len(boxes) == 3
+    boxes.sort(key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 1 for low, high in itertools.pairwise(boxes))
+    words = [text.get_text() for text in second.texts]
+    assert "continuous" in words
+    assert not NAMES & set(words)
 
 
 def test_files_hold_the_numbers():

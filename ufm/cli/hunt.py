@@ -56,7 +56,8 @@ class Hunt(Options, frozen=True, kw_only=True):
     out: Path | None = None
     """Folder for hunt.json and an .npz for every minimum. None: nothing is written."""
     figures: bool = False
-    """Draw the focal loss's phase diagram into the folder: PNG, PDF and CSV."""
+    """Draw the focal loss's phase diagrams, with the minima found, into the folder: PNG, PDF, SVG,
+    data (CSV) and caption (LaTeX)."""
     json: bool = False
     """Print hunt.json on standard output instead of the summary."""
 
@@ -81,7 +82,7 @@ class Hunt(Options, frozen=True, kw_only=True):
             folder = RunFolder.open(self.out, self.configuration())
             files = output.files(found, text)
             if self.figures:
-                files |= output.drawn(space)
+                files |= output.drawn(found)
             for name, content in files.items():
                 folder.add(name, content)
         if self.json:

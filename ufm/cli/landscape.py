@@ -47,7 +47,8 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
     """Folder for the results. Run again with the same folder to continue an interrupted job.
     None: a new folder in ufm-results."""
     figures: bool = False
-    """Draw figures: PNG, PDF and CSV of each. A finished folder is drawn without a new search."""
+    """Draw figures: PNG, PDF, SVG, data (CSV) and caption (LaTeX) of each. A finished folder is
+    drawn without a new search."""
     points: bool = False
     """Print every point. Without it, those of losses with few."""
     save_points: bool = False

@@ -46,7 +46,8 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     save: Literal["best", "all", "none"] = "best"
     """Whose W, H, b to store: of the run with the lowest f, of every run, of none."""
     figures: bool = False
-    """Draw figures: PNG, PDF and CSV of each. A finished folder is drawn without solving again."""
+    """Draw figures: PNG, PDF, SVG, data (CSV) and caption (LaTeX) of each. A finished folder is
+    drawn without solving again."""
     json: bool = False
     """Print the results as JSON on standard output instead of the table."""
 

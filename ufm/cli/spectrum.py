@@ -59,7 +59,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
     out: Path | None = None
     """Folder for spectrum.npz, spectrum.csv and spectrum.json. None: nothing is written."""
     figures: bool = False
-    """Draw them into the folder too: PNG, PDF and CSV."""
+    """Draw them into the folder too: PNG, PDF, SVG, data (CSV) and caption (LaTeX)."""
     json: bool = False
     """Print JSON on standard output instead of the table."""
 

@@ -18,7 +18,7 @@ value, not on a bound.
 
     >>> space = SearchSpace((Focal(2.0), Focal(4.0)), num_classes=(4,))
     >>> hunt(space, key, tries=2).explain()
-    'no local minimum that is not global: 2 tries, ...'
+    'no local minimum that is not global in any of 2 tries; ...'
 """
 
 import dataclasses

@@ -11,7 +11,6 @@ from ufm.cli.output.print import say
 if TYPE_CHECKING:
     from ufm.counterexamples.hunt import Hunt, SpuriousMinimum
     from ufm.counterexamples.interval import End, Interval
-    from ufm.counterexamples.search_space import SearchSpace
 
 #: Minima and their intervals, or why there is none.
 Intervals = Sequence[tuple["SpuriousMinimum", "Interval | str"]]
@@ -170,18 +169,17 @@ def files(found: "Hunt", text: str) -> dict[str, bytes]:
     }
 
 
-def drawn(space: "SearchSpace") -> dict[str, bytes]:
-    """The phase diagram over γ at the largest K, and over K at the largest γ of the search."""
-    import jax.numpy as jnp
+def drawn(found: "Hunt") -> dict[str, bytes]:
+    """The phase diagram over γ at every K of the search, with the minima that were found."""
+    import numpy as np
 
     from ufm.cli.output.progress import waiting
     from ufm.counterexamples.phases import focal_phases
     from ufm.losses import Focal
     from ufm.report import phases_files
 
-    gammas = [float(loss.gamma) for loss in space.losses if isinstance(loss, Focal)]
-    largest, classes = max(*gammas, 0.1), max(space.num_classes)
+    gammas = [float(loss.gamma) for loss in found.space.losses if isinstance(loss, Focal)]
+    over_gamma = np.linspace(0.05, 1.6 * max(*gammas, 0.1), 200)
     with waiting("drawing"):
-        over_gamma = focal_phases(jnp.linspace(0.05, 1.6 * largest, 200), float(classes))
-        over_classes = focal_phases(largest, jnp.geomspace(5.0, max(10.0 * classes, 1e3), 200))
-        return {f"figures/{name}": x for name, x in phases_files([over_gamma, over_classes])}
+        phases = [focal_phases(over_gamma, float(K)) for K in sorted(set(found.space.num_classes))]
+        return {f"figures/{name}": x for name, x in phases_files(phases, found.found)}

@@ -51,8 +51,13 @@ def plot_flow(census: Census, flow: Flow, axes: Axes) -> Axes:
 
 
 def plot_flow_gradient(flow: Flow, axes: Axes) -> Axes:
-    """‖∇f‖ against the logarithm of time."""
-    _draw(axes, flow, flow.grad_norm)
+    """‖∇f‖ against the logarithm of time, until the flow has arrived (shaded: after that).
+
+    Beyond, ‖∇f‖ is what the integrator's errors make of it.
+    """
+    end = _arrival(flow)
+    _draw(axes, flow, np.where(np.arange(len(flow.time)) <= end, flow.grad_norm, np.nan))
+    axes.axvspan(flow.time[end], axes.get_xlim()[1], color="0.94", linewidth=0, zorder=0)
     axes.set_yscale("log")
     axes.set_ylabel(r"$\|\nabla f\|$")
     axes.set_xlabel("time")
@@ -67,9 +72,15 @@ def _draw(axes: Axes, flow: Flow, values: np.ndarray) -> None:
     axes.set_xlim(*_span(flow))
 
 
+def _arrival(flow: Flow) -> int:
+    """The first moment at which nothing of the fall is left but `_ARRIVED`."""
+    left = (flow.value - flow.value[-1]) / (flow.value[0] - flow.value[-1])
+    return int(np.argmax(left < _ARRIVED))
+
+
 def _span(flow: Flow) -> tuple[float, float]:
     """From before f falls, and before the first plateau, to three times the time of its arrival."""
     left = (flow.value - flow.value[-1]) / (flow.value[0] - flow.value[-1])
-    begin, end = flow.time[np.argmax(left < 1.0 - _BEGUN)], flow.time[np.argmax(left < _ARRIVED)]
+    begin, end = flow.time[np.argmax(left < 1.0 - _BEGUN)], flow.time[_arrival(flow)]
     first = min([0.1 * begin, *(0.3 * flow.time[i] for i in lingering(flow)[:1])])
     return max(float(first), float(flow.time[1])), min(3.0 * float(end), float(flow.time[-1]))

@@ -57,7 +57,9 @@ _CAPTIONS = {
     ),
     "flow": (
         r"Gradient flow from a small start: $f-f^\star$ and $\|\nabla f\|$ against time. Dots: "
-        r"plateaus, the local minima of $\|\nabla f\|$. Dotted: the lowest value of every rank."
+        r"plateaus, the local minima of $\|\nabla f\|$. Dotted: the lowest value of every rank. "
+        r"Shaded at the right: the flow has arrived, and what is left of $\|\nabla f\|$ is the "
+        r"integrator's error."
     ),
 }
 
@@ -117,6 +119,10 @@ def flow_page(followed: Sequence[Followed]) -> Page:
         plot_flow(census, flow, above)
         plot_flow_gradient(flow, below)
         above.set_title(census.problem.loss.label(), pad=2)
+    limits = [axes.get_ylim() for axes in grid[1]]
+    for axes in grid[1]:  # the losses are compared
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        axes.label_outer()
     return figure, [flow_table(c.problem.loss.label(), flow) for c, flow in followed]
 
 

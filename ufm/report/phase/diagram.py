@@ -15,15 +15,16 @@ from jaxtyping import Float
 from ufm.certificates.certificate import Verdict
 from ufm.report.phase.axis import Table, Values
 from ufm.report.phase.plane import Plane, plane
+from ufm.report.runs.collapse import FLOORS
 
-#: Verdicts from best to worst, in colours of Okabe & Ito that colour-blind readers tell apart.
+#: Verdicts from best to worst, in the style's colours, which dichromats tell apart.
 VERDICTS = {
-    Verdict.GLOBAL_MINIMUM: ("global minimum", "#0072B2"),
-    Verdict.MINIMUM_ON_CONVEX_REGION: ("min. on convex region", "#56B4E9"),
-    Verdict.LOCAL_MINIMUM: ("local minimum", "#E69F00"),
-    Verdict.STRICT_SADDLE: ("strict saddle", "#D55E00"),
-    Verdict.NOT_CRITICAL: ("not critical", "#CC79A7"),
-    Verdict.UNDECIDED: ("undecided", "#999999"),
+    Verdict.GLOBAL_MINIMUM: ("global minimum", "#1F4FD0"),
+    Verdict.MINIMUM_ON_CONVEX_REGION: ("min. on convex region", "#2F9CF0"),
+    Verdict.LOCAL_MINIMUM: ("local minimum", "#EAC23C"),
+    Verdict.STRICT_SADDLE: ("strict saddle", "#D65A18"),
+    Verdict.NOT_CRITICAL: ("not critical", "#6E0F5E"),
+    Verdict.UNDECIDED: ("undecided", "#BBBBBB"),
 }
 _ORDER = [verdict.name for verdict in VERDICTS]
 
@@ -34,7 +35,8 @@ _ORIGIN = "undefined: the origin has no geometry"
 class Quantity:
     """A column of the table as a diagram shows it.
 
-    `blank` says why there may be no number. Quantities with the same `colours` share a scale of
+    `floor` is the size below which a number is rounding; that of a gap is in the table. `blank`
+    says why there may be no number. Quantities with the same `colours` share a scale of
     colours, over all losses unless they are `per_loss`: sizes differ between losses by nature.
     """
 
@@ -46,6 +48,7 @@ class Quantity:
     blank: str = ""
     per_loss: bool = False
     mean: bool = False
+    floor: float = 0.0
 
     @property
     def needs_shape(self) -> bool:
@@ -68,9 +71,18 @@ QUANTITIES = {
             "rho_star", "Size ρ* of the minimum, theory", r"$\rho^\star$", False, "rho",
             "no symmetric minimum is proven", per_loss=True, mean=True,
         ),
-        Quantity("nc1", "NC1, within-class variability", "NC1", True, "nc1", _ORIGIN),
-        Quantity("nc2", "NC2, classifier against simplex ETF", "NC2", True, "nc2", _ORIGIN),
-        Quantity("nc3", "NC3, classifier against class means", "NC3", True, "nc3", _ORIGIN),
+        Quantity(
+            "nc1", "NC1, within-class variability", "NC1", True, "nc1", _ORIGIN,
+            floor=FLOORS["nc1"],
+        ),
+        Quantity(
+            "nc2", "NC2, classifier against simplex ETF", "NC2", True, "nc2", _ORIGIN,
+            floor=FLOORS["nc2"],
+        ),
+        Quantity(
+            "nc3", "NC3, classifier against class means", "NC3", True, "nc3", _ORIGIN,
+            floor=FLOORS["nc3"],
+        ),
         Quantity(
             "nc4", "NC4, samples whose nearest class mean disagrees", "NC4, share of samples",
             False, "nc4", _ORIGIN,
@@ -88,12 +100,13 @@ class Diagram:
     """A value at each point of a plane.
 
     `value` is NaN where the quantity is unknown or undefined, as geometry at the origin; for
-    verdicts it is the place in `VERDICTS`.
+    verdicts it is the place in `VERDICTS`. What is rounding is at the `floor`.
     """
 
     quantity: Quantity
     plane: Plane
     value: Values
+    floor: float = 0.0
 
     @property
     def x(self) -> Values:
@@ -127,7 +140,17 @@ def diagram(
     order = np.argsort(place.point_of, kind="stable")
     ends = np.cumsum(np.bincount(place.point_of))[:-1]
     runs = np.split(_numbers(table, quantity)[order], ends)
-    return Diagram(quantity, place, np.array([_combined(each, quantity) for each in runs]))
+    values = np.array([_combined(each, quantity) for each in runs])
+    floor = _floor(table, quantity)
+    return Diagram(quantity, place, np.maximum(values, floor) if floor else values, floor)
+
+
+def _floor(table: Table, quantity: Quantity) -> float:
+    """What is rounding: a gap holds the bound on its own rounding twice, of f and of the bound."""
+    if quantity.column != "gap":
+        return quantity.floor
+    known = table["rounding"][np.isfinite(table["rounding"])]
+    return 2.0 * float(np.max(known, initial=0.0))
 
 
 def _numbers(table: Table, quantity: Quantity) -> Values:

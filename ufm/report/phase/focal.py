@@ -8,23 +8,35 @@ with style():
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ufm.counterexamples.hunt import SpuriousMinimum
 from ufm.counterexamples.phases import FocalPhases
 from ufm.report._figure import Page, page_files
-from ufm.report._style import COLUMN
+from ufm.report._lines import places, pushed_apart
+from ufm.report._style import COLUMN, TWO_COLUMNS
 from ufm.report._table import Table
 
 #: Name, colour of the library's cycle and line style of each curve.
 _CURVES = {
-    "frame": ("ETF vanishes", "C1", "-"),
+    "frame": ("ETF vanishes", "C1", "-."),
     "tie": ("tie", "C6", "--"),
     "origin": ("origin stable", "C0", "-"),
 }
+
+#: How minima that are not global are marked, by kind; hollow, so that curves show through.
+MARKS = {"origin": "s", "simplex ETF": "^", "dead classes": "o", "other": "D"}
+_MARK: dict[str, Any] = {
+    **{"linestyle": "", "color": "black", "markerfacecolor": "none"},
+    **{"markersize": 3.5, "markeredgewidth": 0.7, "zorder": 4},
+}
+#: Least distance of two names at the right, in points.
+_LINE = 8.0
 
 Numbers = Float[np.ndarray, " m"]
 
@@ -35,12 +47,13 @@ def phase_table(phases: FocalPhases) -> Table:
     return {name: np.asarray(getattr(phases, name)) for name in names}
 
 
-def plot_phases(phases: FocalPhases, axes: Axes) -> Axes:
+def plot_phases(phases: FocalPhases, axes: Axes, minima: Sequence[SpuriousMinimum] = ()) -> Axes:
     """The three curves over γ, or over K where that varies, and the regions between them.
 
     Shaded: both are minima; the darker of the two shades is where the ETF is the global one. Left
-    of the dotted line the transition is continuous. Raises `ValueError` unless one of γ and K is
-    constant and the other ascends.
+    of the dotted line the transition is continuous. Of the `minima`, which are not global, those of
+    the constant K, or γ, are marked. Raises `ValueError` unless one of γ and K is constant and the
+    other ascends.
     """
     name, x = _abscissa(phases)
     scale = np.asarray(phases.num_classes)
@@ -56,11 +69,36 @@ def plot_phases(phases: FocalPhases, axes: Axes) -> Axes:
     axes.set_ylim(low - 0.25 * room, high + 0.3 * room)
     if name == "num_classes":
         axes.set_xscale("log")
+    _mark(axes, phases, name, minima)
     _label(axes, x, curves)
     _mark_continuous(axes, x, jumps)
     axes.set_xlabel("K" if name == "num_classes" else r"$\gamma$")
     axes.set_ylabel(r"$K\sqrt{n}\,\mu$")
     return axes
+
+
+def _mark(axes: Axes, phases: FocalPhases, name: str, minima: Sequence[SpuriousMinimum]) -> None:
+    """The minima of this plane, by kind."""
+    of = {"gamma": _gamma, "num_classes": lambda each: each.problem.num_classes}
+    (other,) = of.keys() - {name}
+    level = float(np.asarray(getattr(phases, other))[0])
+    for kind, marker in MARKS.items():
+        here = [each for each in minima if _kind(each) == kind and of[other](each) == level]
+        if here:
+            x = [of[name](each) for each in here]
+            y = [each.problem.num_classes * each.rate for each in here]
+            axes.plot(x, y, label=f"local minimum: {kind}", marker=marker, **_MARK)
+
+
+def _gamma(minimum: SpuriousMinimum) -> float:
+    return float(minimum.problem.loss.gamma)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _kind(minimum: SpuriousMinimum) -> str:
+    """A name of `MARKS`."""
+    if minimum.rank and minimum.dead_classes:
+        return "dead classes"
+    return minimum.kind if minimum.kind in MARKS else "other"
 
 
 def _abscissa(phases: FocalPhases) -> tuple[str, Numbers]:
@@ -74,11 +112,16 @@ def _abscissa(phases: FocalPhases) -> tuple[str, Numbers]:
 
 def _label(axes: Axes, x: Numbers, curves: dict[str, Numbers]) -> None:
     """Names of the curves at their right ends, of the regions beside them."""
-    for key, (name, colour, _) in _CURVES.items():
+    ends = sorted(_CURVES, key=lambda key: curves[key][-1])
+    if curves[ends[0]][-1] == curves[ends[-1]][-1]:  # no jump there: the three are one
+        ends = ["origin"]
+    exact = places(axes, np.array([curves[key][-1] for key in ends]), vertical=True)
+    for key, here, place in zip(ends, exact, pushed_apart(exact, _LINE), strict=True):
+        name, colour, _ = _CURVES[key] if len(ends) > 1 else ("continuous", "C0", "-")
         axes.annotate(
             name,
             (x[-1], curves[key][-1]),
-            xytext=(3, 0),
+            xytext=(3, float(place - here)),
             textcoords="offset points",
             color=colour,
             va="center",
@@ -97,6 +140,7 @@ def _label(axes: Axes, x: Numbers, curves: dict[str, Numbers]) -> None:
             va="top" if place > 0.5 else "bottom",
             fontsize=7,
             color="0.35",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     _name_band(axes, x, curves["tie"], curves["frame"], "origin global")
     _name_band(axes, x, curves["origin"], curves["tie"], "ETF global")
@@ -143,28 +187,46 @@ def _mark_continuous(axes: Axes, x: Numbers, jumps: np.ndarray) -> None:
         )
 
 
-def phases_page(diagrams: Sequence[FocalPhases]) -> Page:
-    """One row for each diagram."""
-    figure = Figure(figsize=(COLUMN, 2.3 * len(diagrams)))
-    rows = figure.subplots(len(diagrams), 1, squeeze=False)[:, 0]
-    for axes, diagram in zip(rows, diagrams, strict=True):
-        plot_phases(diagram, axes)
+def phases_page(diagrams: Sequence[FocalPhases], minima: Sequence[SpuriousMinimum] = ()) -> Page:
+    """One or two diagrams below each other, more of them in two columns."""
+    columns = 1 if len(diagrams) <= 2 else 2
+    rows = -(-len(diagrams) // columns)
+    figure = Figure(figsize=(COLUMN if columns == 1 else TWO_COLUMNS, 0.3 + 2.2 * rows))
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for unused in panels[len(diagrams) :]:
+        unused.set_axis_off()
+    for axes, diagram in zip(panels, diagrams, strict=False):
+        plot_phases(diagram, axes, minima)
         name, _ = _abscissa(diagram)
         constant = (
             rf"$\gamma={float(diagram.gamma[0]):g}$"
             if name == "num_classes"
             else f"K={float(diagram.num_classes[0]):g}"
         )
-        axes.set_title(constant, loc="right", fontsize=8)
+        axes.text(0.03, 0.97, constant, va="top", transform=axes.transAxes)
+    marked = {
+        str(line.get_label()): line
+        for axes in panels
+        for line in axes.lines
+        if str(line.get_label()).startswith("local minimum: ")
+    }
+    if marked:
+        figure.legend(
+            list(marked.values()), list(marked), loc="outside lower center", ncols=columns * 2
+        )
     return figure, [phase_table(diagram) for diagram in diagrams]
 
 
-def phases_files(diagrams: Sequence[FocalPhases]) -> list[tuple[str, bytes]]:
-    """The files of phases."""
+def phases_files(
+    diagrams: Sequence[FocalPhases], minima: Sequence[SpuriousMinimum] = ()
+) -> list[tuple[str, bytes]]:
+    """The files of phases; `minima` that are not global are marked."""
     caption = (
         r"Focal loss: which of the origin and the simplex ETF are minima, over "
         r"$K\sqrt n\,\mu$, $\mu=\sqrt{\lambda_W\lambda_H}$. Shaded: both are. Between the shades "
         r"their values tie. Left of the dotted line, $1/K=p^\star(\gamma)$, the transition is "
         r"continuous."
     )
-    return page_files("phases", phases_page, diagrams, caption)
+    if minima:
+        caption += " Marks: local minima found that are not global."
+    return page_files("phases", lambda x: phases_page(x, minima), diagrams, caption)

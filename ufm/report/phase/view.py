@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from ufm.report.phase.axis import FIELDS, Axis
 from ufm.report.phase.diagram import VERDICTS, Diagram, Quantity
+from ufm.report.runs.convergence import shade_below
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Cells or points of a panel beyond which they are drawn as an image: each is a line of SVG.
@@ -86,7 +87,7 @@ def _draw_plane(found: Diagram, axes: Axes, low: float, high: float) -> None:
 
 
 def _colour_bar(found: Diagram, axes: Axes, image: Collection) -> None:
-    below = found.quantity.log and bool((found.value <= 0).any())
+    below = found.quantity.log and bool((found.value <= found.floor).any())
     bar = axes.figure.colorbar(
         image,
         ax=axes,
@@ -181,6 +182,8 @@ def _draw_line(found: Diagram, axes: Axes) -> None:
         axes.plot(found.x[~number], value[~number], "s", markersize=3, color=line.get_color())
         axes.set_ylabel(found.quantity.unit)
         _scale_ordinate(found, axes)
+        if found.quantity.log:
+            shade_below(axes, found.floor)
     axes.set_xscale("log" if x.log else "linear")
     axes.set_xlim(x.edges[0], x.edges[-1])
     for place in found.curve[:, 0].tolist():

@@ -102,11 +102,10 @@ def _gram(records: Sequence[LossRecord]) -> Page:
         row[0].set_ylabel(record.label)
     for ax in axes[1:].ravel():
         ax.set_title("")
-    colours = ScalarMappable(gram.SCALE, "viridis_r")
-    bar = figure.colorbar(
-        colours, ax=axes, shrink=min(1.0, 2 / len(records)), aspect=18, extend="min"
-    )
-    bar.set_label(r"$|G-G^\star|$")
+    if any(ax.images for ax in axes.ravel()):
+        colours, size = ScalarMappable(gram.SCALE, "viridis_r"), min(1.0, 2 / len(records))
+        bar = figure.colorbar(colours, ax=axes, shrink=size, aspect=18, extend="min")
+        bar.set_label(r"$|G-G^\star|$")
     return figure, tables
 
 
