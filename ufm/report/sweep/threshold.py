@@ -171,7 +171,9 @@ def threshold_page(found: Sequence[Crossing]) -> Page:
         if i:
             size.set_ylabel("")
             height.set(ylabel="", ylim=below[0].get_ylim(), yticklabels=[])
-    figure.legend(handles=_handles(shown), loc="outside upper center", ncols=3)
+    figure.legend(
+        handles=_handles(shown), loc="outside upper center", ncols=2 if len(shown) == 1 else 3
+    )
     return figure, [table for each in shown for table in threshold_tables(each)]
 
 
