@@ -57,8 +57,8 @@ class Hunt(Options, frozen=True, kw_only=True):
     out: Path | None = None
     """Folder for hunt.json and an .npz for every minimum. None: nothing is written."""
     figures: bool = False
-    """Draw the phase diagrams of the focal loss, with the minima found, into the folder: PNG, PDF, SVG,
-    data (CSV) and caption (LaTeX)."""
+    """Draw the phase diagrams of the focal loss, with the minima found, into the folder.
+    Each is a PNG, PDF and SVG, with its data (CSV) and caption (LaTeX)."""
     json: bool = False
     """Print hunt.json on standard output instead of the summary."""
 
