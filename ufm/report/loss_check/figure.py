@@ -89,9 +89,11 @@ def _draw_phases(report: LossReport, axes: Axes) -> None:
             if p.kind.endswith("live classes"):
                 axes.annotate(str(p.num_live), (p.decay, p.live_value), fontsize=6, ha="center")
     axes.axhline(found[0].origin_value, color="0.5", linestyle=":", label="origin")
-    axes.axvline(report.threshold, color="0.8", linewidth=0.8)
-    for p, o in zip(report.predictions, report.outcomes, strict=False):
-        axes.plot([p.decay] * len(o.values), o.values, "o", color="C3", ms=2.5, zorder=3)
+    axes.axvline(report.threshold, color="0.8", linewidth=0.8, label="threshold")
+    runs = list(zip(report.predictions, report.outcomes, strict=False))
+    ends = [(p.decay, value) for p, o in runs for value in o.values]
+    if ends:
+        axes.plot(*zip(*ends, strict=True), "o", color="C3", ms=2.5, zorder=3, label="runs")
     axes.set_xlabel(r"$K\sqrt{n}\,\mu$")
     axes.set_ylabel("$f$")
     axes.legend()
