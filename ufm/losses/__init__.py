@@ -1,8 +1,8 @@
 r"""Classification losses seen from the logits of one sample.
 
 A loss is a function $L(z, k)$ of the logits $z \in \mathbb{R}^K$ and the label $k$. The rest of
-the library asks it for its value, gradient and Hessian product, for its convex conjugate where
-one is known, and for the few facts the theory needs (convex? shift-invariant?).
+the library uses its value, gradient and Hessian product, its convex conjugate if one is known, and
+the few properties that the theory needs, such as convexity and shift invariance.
 
 With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
 
@@ -14,7 +14,7 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     Brier, NegativeLearning, ComplementCE, ComplementObjective, BiTempered    of all p (`_simplex`)
     CrammerSinger, WestonWatkins, BinaryCrossEntropy    of margins (`_margins`)
     TemperatureCE, LogitNorm                            of rescaled logits (`_scaled`)
-    CustomLoss(fn)          anything
+    CustomLoss(fn)          any differentiable function
 
     >>> loss = LabelSmoothing(0.1)
     >>> round(float(loss.value(jnp.array([2.0, 0.0, 0.0]), 0)), 6)

@@ -1,4 +1,4 @@
-"""What a loss is: the interface that the rest of the library sees."""
+"""The interface of a loss for the rest of the library."""
 
 import abc
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Hyper = float | Array
     """A hyperparameter: a number, or an array of them in a batch of problems."""
 else:
-    # What a hyperparameter may be given as; the constructors store a float or an array.
+    # The accepted types of a hyperparameter; the constructors store a float or an array.
     Hyper = float | int | np.number | Float[Array, "*batch"] | Shaped[np.ndarray, "*batch"]
 Logits = Float[Array, " K"]
 Label = int | Int[Array, ""]
@@ -21,7 +21,7 @@ Scalar = Float[Array, ""]
 
 
 def label_mask(z: Logits, label: Label) -> Bool[Array, " K"]:
-    """True on the label's entry."""
+    """The mask that is True at the label's entry."""
     return jnp.arange(z.shape[0], dtype=jnp.int32) == jnp.asarray(label, jnp.int32)
 
 
@@ -35,14 +35,14 @@ def total(x: Logits) -> Scalar:
 
 
 def show(value: Any) -> str:
-    """A hyperparameter in a label; batched or traced values have no one number."""
+    """Format a hyperparameter for a label; batched or traced values have no single number."""
     return f"{value:g}" if isinstance(value, float) else "…"
 
 
 class Refutation(NamedTuple):
-    """What a loss is at one sample, where something is declared of it that could be false."""
+    """The evidence at one sample against the declarations of a loss."""
 
-    #: Below the declared bound, and not convex though declared so: beyond rounding.
+    #: Whether the loss is below its declared bound, or not convex as declared, beyond rounding.
     below: Bool[Array, "*batch"]
     bent: Bool[Array, "*batch"]
     value: Float[Array, "*batch"]
@@ -56,7 +56,7 @@ class Refutation(NamedTuple):
         return self.below | self.bent
 
     def explain(self) -> str:
-        """The contradiction in words, for a single sample."""
+        """Describe the contradiction at a single sample."""
         if self.below:
             return f"is {float(self.value):.6g}, which is below its declared lower_bound"
         bend, excess = float(self.least_curvature), float(self.tangent_excess)
@@ -66,23 +66,23 @@ class Refutation(NamedTuple):
 
 
 class Loss(abc.ABC):
-    """A loss seen from the logits. Subclasses are frozen pytrees of their hyperparameters."""
+    """A loss as a function of logits. Subclasses are frozen pytrees of their hyperparameters."""
 
     name: ClassVar[str]
     #: L(z + c1, k) = L(z, k) for every c.
     shift_invariant: ClassVar[bool] = False
     #: Contrastive property of [Z22]: L(z, k) is at least its value with the other logits replaced
-    #: by their mean. It makes the margin bound of `ufm.collapse.symmetric_solution`. What has it
-    #: has a `profile`. Their minimisation property, one minimiser for each decay, is more: bounded
-    #: losses lack it, and the focal loss where 1/K < p*(γ).
+    #: by their mean. It implies the margin bound of `ufm.collapse.symmetric_solution`, and a loss
+    #: with it has a `profile`. The minimisation property, one minimiser for each decay, is
+    #: stronger: bounded losses lack it, as does the focal loss if 1/K < p*(γ).
     contrastive: ClassVar[bool] = False
-    #: `conjugate` is available.
+    #: Whether `conjugate` is available.
     has_conjugate: ClassVar[bool] = False
-    #: Convexity and lower bound are somebody's word, which samples can refute.
+    #: Whether convexity and lower bound are declared by the user, so that samples can refute them.
     declared: ClassVar[bool] = False
-    #: Renaming the classes renames L: L(Πz, π(k)) = L(z, k) for every permutation.
+    #: Equivariance: L(Πz, π(k)) = L(z, k) for every permutation π of the classes.
     equivariant: ClassVar[bool] = True
-    #: Axes of the fields that are arrays by nature, by name; all other fields are scalars.
+    #: Numbers of axes of the array fields, by name; all other fields are scalars.
     ranks: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
@@ -95,14 +95,14 @@ class Loss(abc.ABC):
 
     @abc.abstractmethod
     def curvature(self, z: Logits, label: Label) -> Any:
-        """All that products with ∇²L(z, k) need, computed once: a tuple of arrays."""
+        """The arrays from which products with ∇²L(z, k) are computed."""
 
     @abc.abstractmethod
     def curvature_product(self, curvature: Any, x: Logits) -> Logits:
-        """∇²L x from a stored curvature, shape (K,): no exponentials."""
+        """∇²L x from a stored curvature, shape (K,), without exponentials."""
 
     def profile(self, s: Any, num_classes: int) -> Any:
-        """φ(s) = L(s e_k, k), entry by entry, on the host or in a program."""
+        """φ(s) = L(s e_k, k), elementwise, on the host or in a program."""
         raise NotImplementedError(f"no profile is known for {self.label()}")
 
     def profile_slope(self, s: Any, num_classes: int) -> Any:
@@ -110,14 +110,14 @@ class Loss(abc.ABC):
         raise NotImplementedError(f"no profile is known for {self.label()}")
 
     def profile_convex_above(self, num_classes: int) -> Any:
-        """The p_k above which φ is convex, and up to which it is concave; 0 if convex throughout.
+        """The p_k above which φ is convex and below which it is concave; 0 if φ is convex.
 
-        φ does not increase where it is concave.
+        φ is nonincreasing on its concave part.
         """
         raise NotImplementedError(f"no profile is known for {self.label()}")
 
     def far_slope(self) -> Any:
-        """A number that −φ' does not go below where φ is concave; its limit as s → −∞."""
+        """A lower bound on −φ' over the concave part of φ: its limit as s → −∞."""
         return 0.0
 
     def hessian_product(self, z: Logits, label: Label, x: Logits) -> Logits:
@@ -126,18 +126,18 @@ class Loss(abc.ABC):
 
     @abc.abstractmethod
     def is_convex(self) -> bool | None:
-        """Is L(·, k) convex for every label? None where unknown."""
+        """Whether L(·, k) is convex for every label; None if unknown."""
 
     def infimum(self) -> float | None:
-        """A number that L never falls below, or None where unknown."""
+        """A lower bound on L, or None if unknown."""
         return 0.0
 
     def refutation(self, z: Logits, label: Label, curved: bool = True) -> Refutation:
-        """Whether L at z contradicts what is declared of it; its Hessian only if `curved`."""
+        """Test the declarations of L at z; the Hessian is tested only if `curved`."""
         raise NotImplementedError(f"nothing is declared of {self.label()}")
 
     def probe(self, num_classes: int) -> None:  # noqa: B027  # most losses declare nothing
-        """Raise `ValueError` where something declared of this loss is found to be false."""
+        """Raise `ValueError` if a declaration of this loss is found to be false."""
 
     def hessian(self, z: Logits, label: Label) -> Float[Array, "K K"]:
         """∇²L(z, k), shape (K, K)."""
@@ -146,18 +146,18 @@ class Loss(abc.ABC):
         return columns(jnp.eye(z.shape[0], dtype=z.dtype))
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
-        """L*(γ) = sup_z γᵀz − L(z, k); +∞ where that is unbounded.
+        """L*(γ) = sup_z γᵀz − L(z, k); +∞ if that is unbounded.
 
-        Softmax losses take γ to sum to 0, which rounding of any gradient breaks.
+        Softmax losses assume that γ sums to 0, which a computed gradient does only up to rounding.
         """
         raise NotImplementedError(f"no conjugate is known for {self.label()}")
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         """First-order bound on the rounding error of `value`, in units of (K + 16) eps.
 
-        The unknown terms of a custom loss are taken to be of the size of its value and of the
-        logits times the gradient, at z and at 0: differences of logits are rounded where they no
-        longer matter too.
+        The unknown terms of a custom loss are assumed to be as large as its value and as the logits
+        times the gradient, at z and at 0. The gradient at 0 is included because differences of
+        logits are rounded even where the loss no longer depends on them.
         """
         slope = jnp.abs(self.gradient(z, label)) + jnp.abs(self.gradient(jnp.zeros_like(z), label))
         return jnp.abs(self.value(z, label)) + jnp.sum(slope * jnp.abs(z))
@@ -165,20 +165,20 @@ class Loss(abc.ABC):
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
         """Estimate of the rounding error of ‖∇L(z, k)‖ in units of eps.
 
-        z itself is in error by its `size`, the absolute values it was added up from. For an
-        unknown loss that counts by way of the second derivative.
+        The error of z is proportional to `size`, the sum of the absolute values of its terms. For a
+        custom loss it enters through the second derivative.
         """
         evaluation = jnp.linalg.norm(self.gradient(z, label))
         return evaluation + jnp.asarray(self.smoothness()[0], z.dtype) * jnp.linalg.norm(size)
 
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
-        """The same for `conjugate`."""
+        """Bound the rounding error of `conjugate` in the same way."""
         raise NotImplementedError(f"no conjugate is known for {self.label()}")
 
     def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
-        """A bound on |∂L*/∂γ_j| for all j and all duals that lie within `error` of this one.
+        """A bound on |∂L*/∂γ_j| for all j and all dual points within `error` of this one.
 
-        ∞ where some of them are outside the domain of L*.
+        It is ∞ if some of them are outside the domain of L*.
         """
         raise NotImplementedError(f"no conjugate is known for {self.label()}")
 
@@ -200,7 +200,7 @@ class Loss(abc.ABC):
 
 
 class AutodiffLoss(Loss):
-    """A loss whose derivatives are those that JAX finds."""
+    """A loss that JAX differentiates automatically."""
 
     def gradient(self, z: Logits, label: Label) -> Logits:
         return jax.grad(lambda logits: self.value(logits, label))(z)

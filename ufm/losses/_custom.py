@@ -1,4 +1,4 @@
-"""Any loss that JAX can differentiate."""
+"""A loss given by a function that JAX can differentiate."""
 
 import dataclasses
 import math
@@ -13,21 +13,21 @@ from ufm._support.pytree import hyperparameter, pytree, static
 from ufm._support.quick_jit import quick_jit, within_a_trace
 from ufm.losses._base import AutodiffLoss, Label, Logits, Refutation, Scalar
 
-#: Random logits at which a new problem tests what its loss declares: at most, at least, and as many
-#: as take about so many operations.
+#: Largest and smallest number of random logits at which a new problem tests the declarations of its
+#: loss, and the number of operations that this may take.
 _PROBES, _FEWEST_PROBES, _PROBE_WORK = 32, 4, 2e7
 
 
 @pytree()
 class CustomLoss(AutodiffLoss):
-    """Your own loss: `fn(logits (K,), label, **params) -> scalar`, derivatives by autodiff.
+    """A custom loss, `fn(logits (K,), label, **params) -> scalar`, differentiated automatically.
 
-    `fn` is static (define it once, at module level, or every solve recompiles); `params` are
-    traced. `convex=True` says that fn is convex in the logits for every label, `lower_bound` that
-    it never falls below that number: say so only where you can prove it, for certificates rest on
-    both, and without them the verdict is UNDECIDED. Both are tested, at random logits by every
-    `Problem` (`ValueError`) and at the samples by `certify` (UNDECIDED), which can refute them
-    and never proves them. Raises `TypeError` or `ValueError`, naming the argument.
+    `fn` is static: define it once, at module level, or every solve recompiles. `params` are traced.
+    `convex=True` declares fn convex in the logits for every label; `lower_bound` bounds it from
+    below. Declare only what you can prove: certificates rest on both, and without them are
+    UNDECIDED. Each `Problem` tests both at random logits (`ValueError`), and `certify` at the
+    samples (UNDECIDED). Tests can refute a declaration but not prove it. Raises `TypeError` or
+    `ValueError`, naming the argument.
     """
 
     fn: Callable[..., Any] = static()
@@ -36,7 +36,7 @@ class CustomLoss(AutodiffLoss):
     lower_bound: float | None = static(default=None)
     name: ClassVar[str] = "custom"
     declared: ClassVar[bool] = True
-    #: Nothing says that a function treats all labels alike.
+    #: An unknown function need not treat all labels alike.
     equivariant: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -73,10 +73,10 @@ class CustomLoss(AutodiffLoss):
         return value
 
     def refutation(self, z: Logits, label: Label, curved: bool = True) -> Refutation:
-        """Does fn at z contradict what is declared of it, beyond rounding?
+        """Test whether fn contradicts its declarations at z, beyond rounding.
 
-        A convex fn has no negative eigenvalue in its Hessian (looked at if `curved`), and its
-        tangent at z does not pass above it at 0 and −z. What is not finite refutes nothing.
+        A convex fn has a Hessian without negative eigenvalues (tested if `curved`), and lies above
+        its tangent at z also at 0 and −z. Values that are not finite refute nothing.
         """
         value, slope = self.value(z, label), self.gradient(z, label)
         allowance = (z.shape[0] + 16) * float(jnp.finfo(z.dtype).eps) * self.rounding(z, label)
@@ -85,8 +85,8 @@ class CustomLoss(AutodiffLoss):
         bent = jnp.asarray(False)
         if self.convex:
             origin = jnp.zeros_like(z)
-            # Second derivatives cancel: they are known to the root of eps, relative to their size
-            # here or at 0, along the label.
+            # Second derivatives cancel: they are accurate to the root of eps, relative to their
+            # size here or at 0, along the label.
             known = float(jnp.finfo(z.dtype).eps) ** 0.5
             if curved:
                 here = _finite(self.hessian(z, label))
@@ -103,13 +103,13 @@ class CustomLoss(AutodiffLoss):
         return Refutation(jnp.asarray(below), bent, value, least, above)
 
     def probe(self, num_classes: int) -> None:
-        """Raise `ValueError` where what is declared is false at one of a few random logits."""
+        """Raise `ValueError` if a declaration is false at one of a few random logits."""
         numbers = tuple(self.params.values())
         undeclared = not self.convex and self.lower_bound is None
         if undeclared or not all(isinstance(number, float) for number in numbers):
-            return  # batched or traced: there is no one number to look at
+            return  # batched or traced: there is no single number to test
         if within_a_trace():
-            return  # made within something that is being compiled
+            return  # made within a function that is being traced
         kind = (self.fn, tuple(self.params), numbers, self.convex, self.lower_bound)
         key = (kind, num_classes, jnp.result_type(float))
         if key in _PASSED:
@@ -134,17 +134,17 @@ class CustomLoss(AutodiffLoss):
         return getattr(self.fn, "__name__", "custom")
 
 
-#: What random logits did not refute: a problem is made again for every change of a decay.
+#: Losses that random logits did not refute: each change of a decay makes a new problem.
 _PASSED: set[Any] = set()
 
 
 @quick_jit
 def _refutations(loss: CustomLoss, z: Any, labels: Any) -> Refutation:
-    # One after the other: batched factorisations must not be done in two threads
+    # One by one: batched factorisations must not run in two threads
     # (ufm._support.threads).
     return jax.lax.map(lambda pair: loss.refutation(*pair), (z, labels))
 
 
 def _finite(x: Any) -> Any:
-    """LAPACK does not return from what is not finite."""
+    """Whether all entries are finite: LAPACK may not return otherwise."""
     return jnp.where(jnp.all(jnp.isfinite(x)), x, 0.0)

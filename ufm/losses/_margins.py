@@ -32,7 +32,7 @@ class _Hinge(AutodiffLoss):
         return True
 
     def weight(self, num_classes: int) -> float:
-        """What φ is a multiple of."""
+        """The factor of φ in the table of the module."""
         return 1.0
 
     def _powered(self, x: Any) -> Any:
@@ -119,7 +119,7 @@ class BinaryCrossEntropy(Loss):
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j y log y + (1 − y) log(1 − y), y = γ + e_k in [0, 1]."""
-        # |γ_j| is y off the label and 1 − y on it, neither of them a difference.
+        # |γ_j| is y off the label and 1 − y on it, both without a subtraction.
         y = jnp.where(label_mask(dual, label), -dual, dual)
         room = 16 * float(jnp.finfo(dual.dtype).eps)
         outside = jnp.any((y < -room) | (y > 1.0 + room))

@@ -1,4 +1,4 @@
-"""Losses by name, as they are written on a command line, in a file and in a stored table."""
+"""Losses as text, on a command line, in a file and in a stored table."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -40,17 +40,17 @@ FAMILIES: Mapping[str, tuple[type[Loss], Mapping[str, float]]] = {
     "temperature": (TemperatureCE, {"temperature": 1.0}),
     "logitnorm": (LogitNorm, {"temperature": 1.0}),
 }
-#: Every hyperparameter of any of them: the columns that a table of losses has.
+#: All hyperparameters of these losses: the columns of a table of losses.
 HYPERPARAMETERS = tuple(dict.fromkeys(name for _, names in FAMILIES.values() for name in names))
 
-#: How they are written.
+#: Their notation.
 _WRITTEN = "ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET, or " + ", ".join(list(FAMILIES)[4:])
-#: inf and nan are numbers, which `parse_loss` refuses as such.
+#: inf and nan after a comma are numbers, which `parse_loss` refuses.
 _COMMA = re.compile(r"\s*,[\s,]*(?=[a-z])(?!inf|nan)", re.IGNORECASE)
 
 
 def make_loss(family: str, numbers: Mapping[str, Any]) -> Loss:
-    """A loss of `FAMILIES`; `numbers` may lack hyperparameters and hold those of other losses."""
+    """Make a loss of `FAMILIES`; `numbers` may omit its hyperparameters or have those of others."""
     make, defaults = FAMILIES[family]
     return make(**{field: numbers.get(field, default) for field, default in defaults.items()})
 
@@ -59,7 +59,7 @@ def parse_loss(text: str) -> Loss:
     """Make a loss from text: "ce", "ls:0.1", "fl:3", "mse:5,3" (scale κ, target M), "gce:0.7", ….
 
     Args:
-        text: Name and hyperparameters; those left out take their defaults.
+        text: Name and hyperparameters; omitted ones take their defaults.
 
     Returns:
         The loss.
@@ -82,9 +82,9 @@ def parse_loss(text: str) -> Loss:
 
 
 def split_losses(texts: Iterable[str]) -> tuple[str, ...]:
-    """Losses one by one, listed with spaces or commas: ("ce,mse:1,15",) as ("ce", "mse:1,15").
+    """Split a list with spaces or commas: ("ce,mse:1,15",) becomes ("ce", "mse:1,15").
 
-    A comma before a letter is one of the list: numbers, which have commas too, begin with none.
+    A comma before a letter separates losses; other commas separate hyperparameters.
     """
     return tuple(part for text in texts for part in _COMMA.split(text.rstrip(", ")))
 
@@ -92,9 +92,9 @@ def split_losses(texts: Iterable[str]) -> tuple[str, ...]:
 def distinct_losses(
     texts: Iterable[str], parse: Callable[[str], Loss] = parse_loss
 ) -> dict[str, Loss]:
-    """Losses listed as for `split_losses`, by their canonical texts, in order.
+    """Canonical texts of losses listed as for `split_losses`, in order.
 
-    Raises `ValueError` for none, unknown and repeated ones.
+    Raises `ValueError` if losses are unknown or repeated, or if there are none.
     """
     listed = split_losses(texts)
     if not listed:
@@ -106,7 +106,7 @@ def distinct_losses(
 
 
 def loss_family(loss: Loss) -> str:
-    """Its name in `FAMILIES`. Raises `ValueError` for a loss that has none."""
+    """The name of a loss in `FAMILIES`. Raises `ValueError` if it has none."""
     for name, (make, _) in FAMILIES.items():
         if type(loss) is make:
             return name
@@ -114,7 +114,7 @@ def loss_family(loss: Loss) -> str:
 
 
 def loss_spec(loss: Loss) -> str:
-    """The canonical text of a loss, which `parse_loss` reads: equal losses, equal texts."""
+    """The canonical text of a loss for `parse_loss`; equal losses have equal texts."""
     name = loss_family(loss)
     numbers = ",".join(repr(float(getattr(loss, field))) for field in FAMILIES[name][1])
     return f"{name}:{numbers}" if numbers else name

@@ -7,8 +7,8 @@ r"""Losses of the label's probability alone, with u = 1 − p_k: Poly-1, GCE, SC
     TaylorCE        Σ_{i≤m} uⁱ/i   u (1 − u^m)    pu (1 − (m+1) u^m)    1 − (m+1)^(−1/m)
     MAE             u              up             up (p − u)            1/2
 
-t are the log-odds against the label (see `ufm.losses._softmax`), dp/dt = −pu. Each of them
-decreases in p_k, so that it is contrastive: at a given mean margin p_k is largest at equal rivals.
+t are the log-odds against the label (see `ufm.losses._softmax`), and dp/dt = −pu. Each loss
+decreases in p_k. It is contrastive, since at a given mean margin p_k is largest at equal rivals.
 """
 
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from ufm._support.pytree import hyperparameter, pytree, require
 from ufm.losses._base import Hyper, Label, Logits, Scalar, show
 from ufm.losses._softmax import SoftmaxLoss, log_odds
 
-#: Terms that a Taylor series may have.
+#: Largest number of terms of a Taylor series.
 _MOST_TERMS = 16
 
 
@@ -53,7 +53,7 @@ class Poly1(SoftmaxLoss):
         return softplus(t) + _like(t, self.epsilon) * sigmoid(t)
 
     def log_odds_slope(self, t: Any) -> Any:
-        # 1 + εp without the cancellation at ε near −1.
+        # 1 + εp without cancellation at ε near −1.
         epsilon = _like(t, self.epsilon)
         return sigmoid(t) * ((1.0 + epsilon) * sigmoid(-t) + sigmoid(t))
 
@@ -121,8 +121,8 @@ class GeneralizedCE(SoftmaxLoss):
 class SymmetricCE(SoftmaxLoss):
     """Symmetric cross-entropy (Wang et al., 2019): L = −α log p_k − β A (1 − p_k).
 
-    `ce_weight` is α > 0, `rce_weight` β ≥ 0, and `log_zero` A ≤ 0 stands for log 0. Raises
-    `ValueError` for others.
+    `ce_weight` is α > 0, `rce_weight` β ≥ 0, and `log_zero` A ≤ 0 replaces log 0. Raises
+    `ValueError` for other values.
     """
 
     ce_weight: Hyper = 0.1
@@ -177,7 +177,7 @@ class SymmetricCE(SoftmaxLoss):
 class TaylorCE(SoftmaxLoss):
     """Taylor cross-entropy (Feng et al., 2020): L = Σ_{i=1}^m (1 − p_k)^i / i.
 
-    `terms` is m, a whole number: MAE at 1. Raises `ValueError` unless 1 ≤ terms ≤ 16.
+    `terms` is the integer m; m = 1 is MAE. Raises `ValueError` unless 1 ≤ terms ≤ 16.
     """
 
     terms: Hyper = 2.0

@@ -93,8 +93,8 @@ class TemperatureCE(Loss):
 class LogitNorm(AutodiffLoss):
     """Cross-entropy of normalised logits (Wei et al., 2022): L = −log softmax(z/(τ‖z‖))_k.
 
-    It does not see the scale of z, so that weight decay leaves it without a minimiser; log K at
-    z = 0, where there is no limit. Raises `ValueError` unless `temperature`, τ, is in (0, 10].
+    It is invariant to the scale of z, so that with weight decay f has no minimiser. At z = 0,
+    where it has no limit, it is log K. Raises `ValueError` unless `temperature`, τ, is in (0, 10].
     """
 
     temperature: Hyper = 1.0

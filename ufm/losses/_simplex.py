@@ -1,6 +1,6 @@
 r"""Losses of all probabilities: Brier, negative learning, complement entropies, bi-tempered.
 
-With u = 1 − p_k and q the distribution over the rivals, p_j = u q_j; on equal rivals they are
+With u = 1 − p_k and q the distribution over the rivals, p_j = u q_j. At equal rivals L is φ:
 
     loss                  L                                      profile φ
     Brier                 ‖p − e_k‖² = u² (1 + ‖q‖²)             u² K/(K−1)
@@ -8,8 +8,8 @@ With u = 1 − p_k and q the distribution over the rivals, p_j = u q_j; on equal
     ComplementCE          ℓ − H(q)/(K−1)                         ℓ − log(K−1)/(K−1)
     ComplementObjective   ℓ − u H(q)/(K−1)                       ℓ − u log(K−1)/(K−1)
 
-Each is symmetric and convex in q at fixed p_k, and what is left at q = 1/(K−1) decreases in p_k:
-they are contrastive. Derivatives are those that JAX finds, accurate relative to numbers of order 1.
+Each is symmetric and convex in q at fixed p_k, and at q = 1/(K−1) decreases in p_k, so that it is
+contrastive. Automatic derivatives are accurate relative to numbers of order 1.
 """
 
 import math
@@ -25,7 +25,7 @@ from ufm.losses._softmax import log_odds
 
 
 class _SimplexLoss(AutodiffLoss):
-    """Of probabilities; contrastive, convex nowhere in general."""
+    """A contrastive loss of probabilities, without a region of convexity in general."""
 
     shift_invariant: ClassVar[bool] = True
     contrastive: ClassVar[bool] = True
@@ -69,7 +69,7 @@ class NegativeLearning(_SimplexLoss):
     name: ClassVar[str] = "NL"
 
     def value(self, z: Logits, label: Label) -> Scalar:
-        # log(1 − p_j) loses nothing for p_j ≤ ½; for the one that is larger it is log σ(t).
+        # log(1 − p_j) is accurate for p_j ≤ ½; for the larger one it is log σ(t).
         classes = jnp.arange(z.shape[0], dtype=jnp.int32)
         on_label, largest = label_mask(z, label), jnp.argmax(z).astype(jnp.int32)
         p = jax.nn.softmax(z)
@@ -87,7 +87,7 @@ class NegativeLearning(_SimplexLoss):
     def profile_slope(self, s: Any, num_classes: int) -> Any:
         t = math.log(num_classes - 1) - s
         u, p, others = sigmoid(t), sigmoid(-t), num_classes - 1
-        # K − 1 − u as K − 2 + p: nothing cancels for two classes.
+        # K − 1 − u as K − 2 + p, which does not cancel for two classes.
         return -others * p * u / ((others - 1) + p)
 
     def profile_convex_above(self, num_classes: int) -> float:
@@ -143,7 +143,7 @@ class ComplementObjective(_SimplexLoss):
         return -sigmoid(t) * (1.0 - sigmoid(-t) * (math.log(others) / others))
 
     def profile_convex_above(self, num_classes: int) -> float:
-        return 0.0  # Poly-1 with ε = −log(K−1)/(K−1), which is no less than −1/e
+        return 0.0  # Poly-1 with ε = −log(K−1)/(K−1), which is at least −1/e
 
 
 @pytree(eq=True)
@@ -152,7 +152,7 @@ class BiTempered(AutodiffLoss):
 
     L = −log_{t₁} p_k − (1 − Σ_j p_j^{2−t₁})/(2 − t₁) with p_j = exp_{t₂}(z_j − λ(z)), Σ p_j = 1;
     log_t x = (x^{1−t} − 1)/(1 − t), exp_t its inverse. `t1` in [0, 1] bounds the loss, `t2` > 1
-    gives p heavy tails. Raises `ValueError` for others.
+    gives p heavy tails. Raises `ValueError` for other values.
     """
 
     t1: Hyper = 0.8
@@ -201,10 +201,10 @@ def _entropy(z: Logits, label: Label, q: Logits) -> Scalar:
 
 
 def _log_tempered(z: Logits, t: Scalar) -> Logits:
-    """log p of the tempered softmax, λ by Newton's steps.
+    """log p of the tempered softmax, with λ by Newton's method.
 
-    On S^(1−t), S = Σ_j p_j, which is linear in λ for equal logits: from λ = max z it ends in a few
-    steps. Two more, which are differentiated, bring derivatives up to the third.
+    The method is applied to S^(1−t), S = Σ_j p_j, which is linear in λ for equal logits. From
+    λ = max z it takes a few steps. Two more, differentiated, give derivatives up to the third.
     """
     rate = t - 1.0
 

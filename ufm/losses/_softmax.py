@@ -1,18 +1,18 @@
 """Losses of the label's probability alone, L = F(p_k), and cross-entropy, label smoothing, focal.
 
-Everything is written in the log-odds t = log Σ_{j≠k} exp(z_j − z_k) against the label and the
-distribution q over the other classes: 1 − p_k = σ(t) and p_j = σ(t) q_j. So values stay finite and
+All formulas use the log-odds t = log Σ_{j≠k} exp(z_j − z_k) against the label and the distribution
+q over the other classes: 1 − p_k = σ(t) and p_j = σ(t) q_j. Values are therefore finite and
 relatively accurate for |z| up to 1e4 and for p_k or 1 − p_k down to 1e-300, where the textbook
 forms round to 0, 1 or NaN.
 
-All are L = ℓ(t) + a Σ_j (z_k − z_j), a = 0 but for label smoothing, with
+All have the form L = ℓ(t) + a Σ_j (z_k − z_j), with a = 0 except for label smoothing, and
 
     ∇L = ℓ'(t) (q − e_k) − a (1 − K e_k),
     ∇²L = ℓ'(t) (diag q − qqᵀ) + ℓ''(t) (q − e_k)(q − e_k)ᵀ.
 
-A loss is its ℓ, ℓ', ℓ'' and its a: on the host, of NumPy's numbers, as in a program. So L, with
-ℓ' ≥ 0, is convex exactly where ℓ''(t) ≥ 0; with equal rivals t = log(K−1) − s, so that this is also
-where its profile, the loss at equal margins s, is convex.
+A loss defines ℓ, ℓ', ℓ'' and a, which accept NumPy's numbers on the host and tracers in a program.
+Since ℓ' ≥ 0, L is convex exactly where ℓ''(t) ≥ 0. At equal rivals t = log(K−1) − s, so that the
+profile, the loss at equal margins s, is convex at the same t.
 """
 
 import abc
@@ -32,9 +32,9 @@ from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, sho
 def log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
     """t = log Σ_{j≠k} exp(z_j − z_k) and q = softmax of the other logits (0 on the label)."""
     on_label = label_mask(z, label)
-    # t and q do not depend on what is taken off before exp: nor may their derivatives.
+    # t and q do not depend on the shift before exp, so neither may their derivatives.
     top = jax.lax.stop_gradient(jnp.max(jnp.where(on_label, -jnp.inf, z)))
-    # The label's entry never enters exp: exp(-inf) is fine in value but NaN when differentiated.
+    # Keep the label's entry out of exp: exp(-inf) has a value but the derivative NaN.
     weights = jnp.where(on_label, 0.0, jnp.exp(jnp.where(on_label, 0.0, z - top)))
     size = jnp.sum(weights)
     z_label = jnp.sum(jnp.where(on_label, z, 0.0))
@@ -48,10 +48,10 @@ def _largest(p: Logits) -> Logits:
 
 
 def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
-    """(diag p − p pᵀ) x, accurate relative to its own size however close p is to a corner.
+    """(diag p − p pᵀ) x, accurate relative to its own size, even for p close to a corner.
 
     The matrix annihilates constants, so x may be shifted by its entry at the largest
-    probability: the large terms of x_j − pᵀx then never cancel.
+    probability. The large terms of x_j − pᵀx then do not cancel.
     """
     shifted = x - total(largest * x)
     return p * (shifted - total(p * shifted))
@@ -78,9 +78,9 @@ def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
 
 
 class SoftmaxLoss(Loss):
-    """A loss of the log-odds that does not decrease in them, but for a tilt.
+    """A loss that is nondecreasing in the log-odds, except for a tilt.
 
-    Its profile is concave up to one margin and convex from there on.
+    Its profile is concave up to one margin and convex beyond it.
     """
 
     shift_invariant = True
@@ -88,22 +88,22 @@ class SoftmaxLoss(Loss):
 
     @abc.abstractmethod
     def of_log_odds(self, t: Any) -> Any:
-        """ℓ(t), entry by entry."""
+        """ℓ(t), elementwise."""
 
     @abc.abstractmethod
     def log_odds_slope(self, t: Any) -> Any:
-        """ℓ'(t) ≥ 0, entry by entry."""
+        """ℓ'(t) ≥ 0, elementwise."""
 
     @abc.abstractmethod
     def log_odds_curvature(self, t: Any) -> Any:
-        """ℓ''(t), entry by entry."""
+        """ℓ''(t), elementwise."""
 
     def tilt(self, num_classes: int) -> Any:
-        """a; None where it is 0 by nature."""
+        """a; None if it is 0 by definition."""
         return None
 
     def is_convex(self) -> bool:
-        return False  # but where p_k ≥ convex_above()
+        return False  # except where p_k ≥ convex_above()
 
     def profile(self, s: Any, num_classes: int) -> Any:
         value, a = self.of_log_odds(math.log(num_classes - 1) - s), self.tilt(num_classes)
@@ -133,7 +133,7 @@ class SoftmaxLoss(Loss):
         return gradient - jnp.asarray(a, z.dtype) * (1.0 - z.shape[0] * on_label)
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        # ℓ'(t)(q − e_k) is accurate relative to itself, but for the error of the logits.
+        # ℓ'(t)(q − e_k) is relatively accurate, except for the error of the logits.
         return (1.0 + jnp.linalg.norm(size)) * jnp.linalg.norm(self.gradient(z, label))
 
     def curvature(self, z: Logits, label: Label) -> Any:
@@ -172,7 +172,7 @@ class _SmoothedCrossEntropy(SoftmaxLoss):
         return sigmoid(t) * sigmoid(-t)
 
     def curvature(self, z: Logits, label: Label) -> Any:
-        # ∇²L = diag p − ppᵀ: half the arithmetic of the general form.
+        # ∇²L = diag p − ppᵀ takes half the arithmetic of the general form.
         t, q = log_odds(z, label)
         p = jnp.where(label_mask(z, label), sigmoid(-t), sigmoid(t) * q)
         return p, _largest(p)
@@ -228,14 +228,14 @@ class LabelSmoothing(_SmoothedCrossEntropy):
         return self.alpha / num_classes
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
-        # Probability and target cancel in the gradient; their terms do not cancel in the error.
+        # Probability and target cancel in the gradient, but their rounding errors do not.
         t, _ = log_odds(z, label)
         size = 2.0 * jnp.max(jnp.abs(z)) + jnp.abs(t) + 1.0
         weight = jnp.asarray(self.alpha, z.dtype)
         return softplus(t) + (sigmoid(t) + weight) * size
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        # Probabilities minus targets: a small difference of numbers of their own sizes.
+        # Probabilities minus targets: a small difference of larger numbers.
         t, _ = log_odds(z, label)
         weight = jnp.asarray(self.alpha, z.dtype)
         return 2.0 * (1.0 + jnp.linalg.norm(size)) * sigmoid(t) + weight
@@ -289,7 +289,7 @@ class Focal(SoftmaxLoss):
         return 1.0
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        # (1 − p)^γ brings its own condition number.
+        # (1 − p)^γ has its own condition number.
         return (1.0 + jnp.asarray(self.gamma, z.dtype)) * super().gradient_rounding(z, label, size)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
@@ -299,7 +299,7 @@ class Focal(SoftmaxLoss):
 
     def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
         # ψ' ≤ 1 + γ, and ψ'' ‖p − e_k‖² ≤ 2γ p u^(γ+1) (2 + ℓ + |γ−1|) ≤ 1 + γ; one more derivative
-        # brings at most another factor 1 + γ.
+        # adds at most another factor 1 + γ.
         return 1.5 * (1.0 + self.gamma), (1.0 + self.gamma) ** 2
 
     def convex_above(self) -> Any:
@@ -316,7 +316,7 @@ class Focal(SoftmaxLoss):
             odds = 1.0 / xp.expm1(loss)  # p / (1 − p)
             return 1.0 + 2.0 * safe - safe * loss + safe**2 * odds * loss < 0.0
 
-        # The convex end of the bracket: never claims more convexity than there is.
+        # The convex end of the bracket, so that the claimed region is convex.
         loss, _ = bracket(bent, xp.zeros_like(safe), 1.0 / safe + 2.0 + safe)
         return xp.where(gamma > 0, xp.exp(-loss), 0.0)
 

@@ -12,8 +12,8 @@ from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, sho
 class MSE(Loss):
     """Squared error against one-hot targets: L = ½ [κ (z_k − M)² + Σ_{j≠k} z_j²].
 
-    `scale` is κ, `target` is M (Hui & Belkin, 2021, use κ, M > 1 with many classes); both 1 by
-    default. Raises `ValueError` unless both are positive.
+    `scale` is κ, `target` is M (Hui & Belkin, 2021, use κ, M > 1 with many classes). Both are
+    1 by default. Raises `ValueError` unless both are positive.
     """
 
     scale: Hyper = 1.0
@@ -50,7 +50,7 @@ class MSE(Loss):
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j γ_j²/(2 w_j) + M γ_k, w = κ on the label and 1 elsewhere."""
-        # One sum, so that every entry of γ enters with one value (see `ufm.model.rounding`).
+        # A single sum, so that every entry of γ has one computed value (see `ufm.model.rounding`).
         target = jnp.where(label_mask(dual, label), jnp.asarray(self.target, dual.dtype), 0.0)
         return jnp.sum(dual * (0.5 * dual / self._weights(dual, label) + target))
 
@@ -59,7 +59,7 @@ class MSE(Loss):
         return self.value(z, label) + jnp.sum(jnp.abs(self.gradient(z, label)) * size)
 
     def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        # z minus the target: a small difference of numbers of their own sizes.
+        # z minus the target: a small difference of larger numbers.
         target = jnp.asarray(self.target, z.dtype)
         return jnp.maximum(self.scale, 1.0) * (jnp.linalg.norm(size) + target)
 
