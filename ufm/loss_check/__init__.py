@@ -1,1 +1,1 @@
-"""Which theorem applies to a loss, what it predicts, and whether runs agree: `check_loss`."""
+"""Find the theorem that applies to a loss, its predictions, and runs to compare: `check_loss`."""

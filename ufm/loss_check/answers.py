@@ -1,4 +1,4 @@
-"""An answer about a loss, and how it was found."""
+"""An answer about a loss, and its evidence."""
 
 import dataclasses
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 class Answer:
     """Yes, no or undecided.
 
-    `holds` is True where `how` is a proof, False where `witness` shows the opposite or `how` proves
-    it, and None where samples found nothing: they prove nothing.
+    `holds` is True if `how` is a proof, and False if `witness` or `how` disproves the property. It
+    is None if samples found no violation, which proves nothing.
     """
 
     holds: bool | None

@@ -1,4 +1,4 @@
-"""Which statement holds of the minimisers under a loss, in words."""
+"""State in words what the answers imply about the minimisers under a loss."""
 
 from ufm.loss_check.answers import Answer
 from ufm.loss_check.profile import Profile

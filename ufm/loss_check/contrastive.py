@@ -1,10 +1,10 @@
 r"""The contrastive property: L(z, k) ≥ φ(mean margin), for all z.
 
-It is proved, in this order, (i) for what is symmetric and quasi-convex in the rivals, by averaging
-over their permutations; (ii) for L = F(p_k) with F not increasing, for p_k is largest at equal
-rivals; (iii) for L = Ψ(p) with Ψ symmetric and convex in the rivals' probabilities at fixed p_k,
-and Ψ(p, (1−p)/(K−1), …) not increasing. Of a function of which none of this is known the worst
-violation is looked for: rivals −s + u, Σu = 0, and L(z) − φ(s) made small over (s, u).
+Three proofs are tried in order: (i) L is symmetric and quasi-convex in the rivals, by averaging
+over their permutations; (ii) L = F(p_k) with F nonincreasing, since p_k is largest at equal rivals;
+(iii) L = Ψ(p) with Ψ symmetric and convex in the rivals' probabilities at fixed p_k, and
+Ψ(p, (1−p)/(K−1), …) nonincreasing in p. If none applies, the worst violation is searched for: with
+rivals −s + u, Σu = 0, L(z) − φ(s) is minimised over (s, u).
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.function import sampled
 from ufm.losses import BiTempered, LabelSmoothing, Loss, SoftmaxLoss
 
-#: Starts that are followed by L-BFGS.
+#: Number of starts of L-BFGS.
 _FOLLOWED = 6
-#: Margins and differences of rivals that are looked at.
+#: Largest margins and differences of rivals in the search.
 _FAR = 30.0
 #: Violations below this, relative to the loss, are rounding.
 _ROUNDING = 1e-9
@@ -25,7 +25,7 @@ _ROUNDING = 1e-9
 def contrastive(
     loss: Loss, num_classes: int, seed: int, *, equivariant: Answer, shift_invariant: Answer
 ) -> Answer:
-    """Proof, witness, or the least of L − φ that a search found."""
+    """Return a proof, a witness, or the least L − φ found."""
     if isinstance(loss, BiTempered):
         return yes("proof (iii): convex in the rivals' tempered probabilities at fixed p_k")
     if loss.contrastive:
@@ -48,7 +48,7 @@ def contrastive(
 
 
 def worst_violation(loss: Loss, num_classes: int, seed: int) -> tuple[float, np.ndarray]:
-    """The least L(z) − φ(s) that is found, and its z, with z_k = 0 and label 0."""
+    """The least L(z) − φ(s) found, and its z, with z_k = 0 and label 0."""
     starts = _starts(num_classes, seed)
     rivals = num_classes - 1
 
@@ -86,7 +86,7 @@ def worst_violation(loss: Loss, num_classes: int, seed: int) -> tuple[float, np.
 
 
 def _starts(num_classes: int, seed: int) -> np.ndarray:
-    """(s, u): two-level rivals, m of them up, and Gaussians."""
+    """Starts (s, u): two-level rivals, m of them at the upper level, and Gaussian rivals."""
     rivals = num_classes - 1
     counts = np.unique(np.linspace(1, max(rivals - 1, 1), min(rivals, 12)).astype(int))
     margins = (-6.0, -3.0, 0.0, 2.0, 4.0, 8.0)

@@ -1,9 +1,9 @@
 r"""Convexity in the logits: proven, refuted with a witness, or on a region p_k ≥ p*.
 
-For L = F(p_k), F not increasing, one variable decides: L is convex at z exactly where the profile
-is convex at the same p_k. For other losses the smallest eigenvalue of the Hessian is looked for at
-random and two-level logits and around the lowest: a negative one is a witness, and none proves
-nothing.
+For L = F(p_k) with F nonincreasing, the problem has one variable: L is convex at z iff the profile
+is convex at the same p_k. For other losses the smallest eigenvalue of the Hessian is searched for
+at random and two-level logits, then around the lowest. A negative eigenvalue is a witness; finding
+none proves nothing.
 """
 
 import numpy as np
@@ -12,15 +12,15 @@ from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.function import hessians
 from ufm.losses import CustomLoss, Loss, SoftmaxLoss
 
-#: Eigenvalues are known to this part of the largest.
+#: Error of eigenvalues, relative to the largest.
 _ROUNDING = 1e-8
 _ROUNDS, _KEPT, _AROUND = 5, 4, 6
-#: Numbers in the Hessians of a batch.
+#: Largest number of entries in the Hessians of a batch.
 _MOST_NUMBERS = 2_000_000
 
 
 def convex(loss: Loss, num_classes: int, seed: int) -> Answer:
-    """Is L(·, k) convex?"""
+    """Decide whether L(·, k) is convex."""
     shipped = not isinstance(loss, CustomLoss)
     if shipped and loss.is_convex():
         return yes("by its formula")
@@ -41,7 +41,7 @@ def convex(loss: Loss, num_classes: int, seed: int) -> Answer:
 def least_curvature(
     loss: Loss, num_classes: int, seed: int, region: float | None = None
 ) -> tuple[float, np.ndarray]:
-    """The least eigenvalue of ∇²L found, 0 where that is rounding, and its z (label 0)."""
+    """The least eigenvalue of ∇²L found, 0 if it is rounding, and its z (label 0)."""
     rng = np.random.default_rng(seed + 5)
     count = int(np.clip(_MOST_NUMBERS / num_classes**2 / 4, 8, 60))
     sizes = np.geomspace(0.3, 12.0, count)[:, None]
@@ -67,7 +67,7 @@ def least_curvature(
 
 
 def _lowest(loss: Loss, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least eigenvalues, and what of them is rounding."""
+    """Least eigenvalues, and their rounding errors."""
     found = hessians(loss, Z)
     usable = np.all(np.isfinite(found), axis=(1, 2))
     found = np.where(usable[:, None, None], found, 0.0)

@@ -1,4 +1,4 @@
-"""What theory predicts at a decay, and where runs from random starts end there, side by side."""
+"""Compare the prediction of theory at a decay with runs from random starts."""
 
 import dataclasses
 from typing import Any
@@ -14,28 +14,28 @@ from ufm.model.problem import Problem
 from ufm.model.start import init_params
 from ufm.solvers import Status, solve_many
 
-#: Runs within this of the best known value, relative to 1 + |f|, have reached it.
+#: Largest distance of a run from the best known value, relative to 1 + |f|, to have reached it.
 REACHED = 1e-7
-#: Starts from near the origin, a local minimum of bounded losses, to far beyond the minimiser.
+#: Sizes of starts, from near the origin, a local minimum of bounded losses, to beyond the minimum.
 _SCALES = (0.05, 2.0)
-#: Columns of Z shorter than this part of the longest are dead.
+#: Columns of Z below this norm, relative to the longest, are dead.
 _DEAD = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the profile says at one decay: values of f, and which is the lowest of them."""
+    """The prediction of the profile at one decay: values of f, and the lowest of them."""
 
-    #: K√nμ, and its share of the collapse threshold.
+    #: K√nμ, and its ratio to the collapse threshold.
     decay: float
     share: float
-    #: The best point at equal margins: min_s φ(s) + c|s|, its margin, and a bound on it by branch
-    #: and bound (−∞ where φ may increase).
+    #: The best point at equal margins: min_s φ(s) + c|s|, its margin, and a lower bound by branch
+    #: and bound (−∞ if φ may increase).
     nc_value: float
     margin: float
     nc_lower_bound: float
     origin_value: float
-    #: The best with dead classes, which needs a bias; NaN without.
+    #: The best point with dead classes, which needs a bias; NaN without one.
     live_value: float
     num_live: int
 
@@ -52,7 +52,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Where the runs at one decay K√nμ ended."""
+    """The ends of the runs at one decay K√nμ."""
 
     decay: float
     values: tuple[float, ...]
@@ -64,14 +64,14 @@ class Outcome:
         return min(self.values)
 
     def reached(self, value: float) -> int:
-        """How many runs are at this value, or below."""
+        """The number of runs at this value or below."""
         return sum(x <= value + REACHED * (1.0 + abs(value)) for x in self.values)
 
 
 def predict(
     loss: Loss, profile: Profile, decay: float, share: float, lam_b: float | None, falls: bool
 ) -> Prediction:
-    """At K√nμ = `decay`; `falls`: the profile is known not to increase."""
+    """Predict at K√nμ = `decay`; `falls` says that the profile is known to be nonincreasing."""
     c = decay / profile.unit
     margin, value = profile.minimum(c)
     bound = profile.bounded_minimum(c).lower if falls else -np.inf
@@ -93,7 +93,7 @@ def predict(
 def run(
     loss: Loss, num_classes: int, decay: float, lam_b: float | None, num_starts: int, seed: int
 ) -> Outcome:
-    """Solve from random starts of many sizes, one sample a class and d = K."""
+    """Solve from random starts of many sizes, with one sample per class and d = K."""
     problem = _problem(loss, num_classes, decay, lam_b)
     keys = jax.random.split(jax.random.key(seed), num_starts)
     scales = np.geomspace(*_SCALES, num_starts)
@@ -114,7 +114,7 @@ def run(
 
 
 def _kind(Z: np.ndarray) -> str:
-    """What the logits at the best point are."""
+    """Classify the logits at the best point."""
     sizes = np.linalg.norm(Z, axis=0)
     if np.max(sizes) < 1e-5:
         return "origin"

@@ -1,6 +1,6 @@
-"""A loss to look at: from a spec, a function or an object, refused where nothing can be said of it.
+"""Make the loss to check from a text, a function or an object, and evaluate it at many points.
 
-What is asked of it at many points is asked here, so that each program is traced once.
+All evaluations are here, so that each program is traced once.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Labels = Int[Array | np.ndarray, " points"]
 
 
 def as_loss(given: Loss | Callable[..., Any] | str, num_classes: int) -> Loss:
-    """The loss, which has a finite value and gradient at equal logits.
+    """Make the loss, and check that value and gradient at equal logits are finite.
 
     Raises `ValueError` or `TypeError`, naming what to change, for a function that JAX cannot
     trace, that does not return one number, or that is not finite at equal logits.
@@ -46,7 +46,7 @@ def as_loss(given: Loss | Callable[..., Any] | str, num_classes: int) -> Loss:
 
 
 def _check_function(loss: CustomLoss, num_classes: int) -> None:
-    """Raise for a function that is none of one sample's logits and label."""
+    """Raise unless the function takes the logits and label of one sample."""
     name, dtype = loss.label(), jnp.result_type(float)
 
     def shape(dims: tuple[int, ...], kind: Any = dtype) -> Any:
@@ -59,7 +59,7 @@ def _check_function(loss: CustomLoss, num_classes: int) -> None:
     try:
         found = shape((num_classes,))
     except Exception as error:
-        # Whatever a user's function raises: the remedy is the same line.
+        # A user's function can raise anything; the remedy is the same.
         if _works(lambda: shape((2, num_classes))):
             raise TypeError(
                 f"{name} takes a batch of logits: write it for one sample, logits of shape (K,) "
@@ -142,7 +142,7 @@ def values_along_margin(loss: Loss, s: np.ndarray, num_classes: int) -> np.ndarr
 
 
 def _in_blocks(program: Callable[..., Any], loss: Loss, s: np.ndarray, num_classes: int) -> Any:
-    """In arrays of two lengths, so that two programs are traced and not one for every length."""
+    """Evaluate in arrays of two lengths, so that only two programs are traced."""
     unit, count = np.eye(1, num_classes)[0] - 1.0 / num_classes, len(s)
     block = _BLOCKS[0] if count <= _BLOCKS[0] else _BLOCKS[1]
     padded = np.concatenate([s, np.zeros(-count % block)])

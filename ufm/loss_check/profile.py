@@ -1,13 +1,13 @@
-r"""What the profile φ(s) = L(s (e_k − 1/K), k) says: threshold, jump, minimisers, uniqueness.
+r"""Analyse the profile φ(s) = L(s (e_k − 1/K), k): threshold, jump, minimisers, uniqueness.
 
 The best value at equal margins is min_s φ(s) + c|s|, c = μ√n (K−1). In units of K√nμ = Kc/(K−1):
 
 - the threshold is c* = sup_{s>0} (φ(0) − φ(s))/s; the minimiser jumps there iff c* > −φ'(0);
-- for every c the minimiser is unique iff φ is strictly convex on {s ≥ 0 : φ still decreases}:
-  otherwise the convex envelope of φ has a straight face, and its slope is a c with two minimisers.
+- for every c the minimiser is unique iff φ is strictly convex on {s ≥ 0 : φ still decreases}.
+  Otherwise the convex envelope of φ has a straight face, and at c = −slope are two minimisers.
 
-φ is computed on a grid, and every number is refined around its place there. For one c the minimum
-is bounded by branch and bound, where φ does not increase: on [a, b] φ(s) + cs ≥ φ(b) + ca.
+φ is computed on a grid, and every number is refined around its grid point. If φ is nonincreasing,
+branch and bound bounds the minimum for one c: on [a, b] φ(s) + cs ≥ φ(b) + ca.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ import numpy as np
 from ufm.loss_check.function import along_margin, values_along_margin
 from ufm.losses import Loss
 
-#: Beyond the margin 60 the probability of the label is 1 to rounding, but for heavy tails.
+#: Beyond the margin 60 the probability of the label is 1 to rounding, except with heavy tails.
 _GRID = np.concatenate(
     [[0.0], np.geomspace(1e-9, 1e-3, 13), np.linspace(2e-3, 60.0, 3000), np.geomspace(61, 1e4, 200)]
 )
-#: Second derivatives known to rounding relative to the largest are 0.
+#: Second derivatives below this size, relative to the largest, are rounding.
 _FLAT = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """Two minimisers low < high of φ(s) + cs at one c, and none between them unless it is flat."""
+    """Two minimisers low < high of φ(s) + cs at one c; those between exist only on a flat face."""
 
     slope: float
     low: float
@@ -53,7 +53,7 @@ class Profile:
     def of(cls, loss: Loss, num_classes: int) -> "Profile":
         columns = along_margin(loss, _GRID, num_classes)
         finite = np.all(np.isfinite(columns), axis=0)
-        # Up to where a function overflows: what lies beyond is not looked at.
+        # Stop where a function overflows.
         count = len(finite) if np.all(finite) else max(int(np.argmin(finite)), 2)
         return cls(loss, num_classes, _GRID[:count], *(x[:count] for x in columns))
 
@@ -63,24 +63,24 @@ class Profile:
         return self.num_classes / (self.num_classes - 1)
 
     def phi(self, s: np.ndarray) -> np.ndarray:
-        """φ(s), from the closed form where there is one."""
+        """φ(s), from the closed form if there is one."""
         if self.loss.contrastive:
             return self.loss.profile(s, self.num_classes)
         return values_along_margin(self.loss, s, self.num_classes)
 
     @functools.cached_property
     def discontinuous(self) -> bool:
-        """Does φ jump at s = 0, so that every decay is outrun by a small scale?"""
+        """Whether φ jumps at s = 0, so that at every decay a small scale lowers f."""
         return bool(abs(self.value[1] - self.value[0]) > 1e-6 * (1.0 + abs(self.value[0])))
 
     @functools.cached_property
     def far_fall(self) -> float:
-        """−lim φ'(s) as s → ∞: f has no lower bound for c below it."""
+        """−lim φ'(s) as s → ∞; f is unbounded below for smaller c."""
         return max(0.0, float(-self.slope[-1]))
 
     @functools.cached_property
     def rises_before_zero(self) -> bool:
-        """Does φ increase somewhere on s ≤ 0, where a minimiser is not to be?"""
+        """Whether φ increases somewhere on s ≤ 0, so that a minimiser may be negative."""
         s = -np.concatenate([np.linspace(0.01, 30.0, 300)])
         slope = along_margin(self.loss, s, self.num_classes)[1]
         slope = slope[np.isfinite(slope)]
@@ -88,12 +88,12 @@ class Profile:
 
     @functools.cached_property
     def threshold(self) -> tuple[float, float]:
-        """c* and the margin at which the minimiser arrives there; inf without a threshold."""
+        """c* and the margin of the minimiser there; inf without a threshold."""
         if self.discontinuous:
             return np.inf, np.nan
 
         def rate(s: np.ndarray) -> np.ndarray:
-            # Where s is tiny the difference is rounding: the slope at 0 stands for it.
+            # At tiny s the difference is rounding, so the slope at 0 replaces it.
             with np.errstate(invalid="ignore", divide="ignore"):
                 found = (self.value[0] - self.phi(s)) / s
             return np.where(s > 1e-4, found, -self.slope[0])
@@ -104,7 +104,7 @@ class Profile:
 
     @property
     def jumps(self) -> bool:
-        """Is there more than one minimiser at the threshold?"""
+        """Whether there is more than one minimiser at the threshold."""
         return any(face.low == 0.0 for face in self.faces)
 
     @functools.cached_property
@@ -125,7 +125,7 @@ class Profile:
 
     @functools.cached_property
     def _straight_faces(self) -> list[Face]:
-        """Where φ itself is straight and falls, as a plain hinge."""
+        """Faces on which φ itself is straight and decreasing, as for a plain hinge."""
         scale = np.max(np.abs(self.value - self.value[-1])) + 1e-300
         flat = (np.abs(np.diff(self.slope)) <= 1e-12 * scale) & (-self.slope[:-1] > _FLAT * scale)
         flat &= self.s[:-1] < 60.0
@@ -135,7 +135,7 @@ class Profile:
         for a, b in runs:
             if self.s[b] > 59.0 or b + 1 >= len(self.s):
                 continue
-            # The kink: where the line meets the tangent at the next point.
+            # The kink, at which the line meets the tangent of the next point.
             bend = self.slope[b + 1] - self.slope[a]
             apart = self.value[a] + self.slope[a] * (self.s[b + 1] - self.s[a]) - self.value[b + 1]
             kink = self.s[b + 1] + apart / bend
@@ -144,12 +144,12 @@ class Profile:
 
     @property
     def landing(self) -> float:
-        """The margin at the far end of a straight start, 0 without one."""
+        """The far end of a straight piece of φ that begins at 0; 0 without one."""
         return max((face.high for face in self._straight_faces if face.low == 0.0), default=0.0)
 
     @functools.cached_property
     def concave_at(self) -> tuple[float, float] | None:
-        """A margin s ≥ 0 at which φ bends down while it falls, the worst, and φ'' there."""
+        """The margin s ≥ 0 with the least φ'' where φ decreases, and φ'' there."""
         scale = np.max(np.abs(self.curvature)) + 1e-300
         falls = self.slope < -_FLAT * np.max(np.abs(self.slope))
         bent = np.where(falls, self.curvature, 0.0)
@@ -158,7 +158,7 @@ class Profile:
 
     @functools.cached_property
     def convex_from(self) -> float:
-        """The margin beyond which no grid point has φ'' < 0; 0 where none has."""
+        """The margin beyond which no grid point has φ'' < 0; 0 if none has."""
         scale = np.max(np.abs(self.curvature)) + 1e-300
         bent = np.flatnonzero(self.curvature < -_FLAT * scale)
         return float(self.s[bent[-1] + 1]) if len(bent) and bent[-1] + 1 < len(self.s) else 0.0
@@ -168,13 +168,13 @@ class Profile:
         return 1.0 / (1.0 + (self.num_classes - 1) * np.exp(-s))
 
     def minimum(self, c: float) -> tuple[float, float]:
-        """The minimiser s ≥ 0 of φ(s) + cs and its value, on the grid and refined."""
+        """The minimiser s ≥ 0 of φ(s) + cs and its value, refined from the grid."""
         found, value = _zoomed(lambda s: -(self.phi(s) + c * s), self.s)
         return (0.0, float(self.value[0])) if self.value[0] <= -value else (found, -value)
 
     def bounded_minimum(self, c: float, accuracy: float = 1e-6) -> "BoundedMinimum":
         """min over s ≥ 0 of φ(s) + cs by branch and bound; φ must not increase (see the module)."""
-        # Beyond S the linear term alone exceeds φ(0); beyond its own minimum φ is no help.
+        # Beyond S the linear term alone exceeds φ(0); beyond the minimum of φ the sum only grows.
         i = int(np.argmin(self.value))
         reach = min((self.value[0] - self.value[i]) / c, self.s[i])
         ends = np.linspace(0.0, max(reach, 1e-3), 65)
@@ -199,7 +199,7 @@ class Profile:
 
 
 def envelope(s: np.ndarray, value: np.ndarray) -> list[int]:
-    """Places of the corners of the lower convex envelope of the points (s, value)."""
+    """Indices of the vertices of the lower convex envelope of the points (s, value)."""
     kept: list[int] = []
     for i in range(len(s)):  # Andrew's monotone chain
         while len(kept) > 1:
@@ -213,7 +213,7 @@ def envelope(s: np.ndarray, value: np.ndarray) -> list[int]:
 
 @dataclasses.dataclass(frozen=True)
 class BoundedMinimum:
-    """Bounds on a minimum over s ≥ 0, and the cells that it took."""
+    """Bounds on a minimum over s ≥ 0, and the number of cells used."""
 
     lower: float
     upper: float

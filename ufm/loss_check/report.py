@@ -1,4 +1,4 @@
-r"""Does a loss belong to the family of the paper, and what happens if not?
+r"""Check whether a loss belongs to the family of the paper, and what follows if not.
 
 >>> report = check_loss("mae", num_classes=10, num_starts=0)
 >>> report.contrastive.word, report.minimisation.word, round(report.threshold, 4), report.jumps
@@ -30,18 +30,18 @@ from ufm.loss_check.symmetry import (
 from ufm.losses import MSE, BiTempered, CustomLoss, LabelSmoothing, Loss
 from ufm.model.problem import Problem
 
-#: Shares of the collapse threshold at which the model is solved; decays where there is none.
+#: Fractions of the collapse threshold at which the model is solved; decays without a threshold.
 _SHARES, _DECAYS = (0.5, 0.9), (0.1, 0.3)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LossReport(Shown):
-    """What is known of a loss at K classes, how it was decided, and what runs say.
+    """The properties of a loss at K classes, their evidence, and the results of runs.
 
-    `threshold` is the decay K√nμ at which collapse ends, inf where every decay allows it;
-    `local_threshold` that of the origin's stability. `jumps`: the minimiser arrives at the
-    threshold from a tie, with the label's probability `jump_probability` after it. `predictions`
-    and `outcomes` belong together; no outcomes where nothing was solved.
+    `threshold` is the decay K√nμ at which collapse ends, inf if every decay allows collapse;
+    `local_threshold` is that of the origin's stability. `jumps` says that two minimisers tie at the
+    threshold; `jump_probability` is the label's probability at the one beyond the origin.
+    `predictions` and `outcomes` correspond; without runs there are no outcomes.
     """
 
     loss: Loss
@@ -68,7 +68,7 @@ class LossReport(Shown):
 
     @property
     def answers(self) -> dict[str, Answer]:
-        """Every answer by its name."""
+        """All answers by name."""
         return {name: answer for name, answer in vars(self).items() if isinstance(answer, Answer)}
 
     @property
@@ -86,7 +86,7 @@ class LossReport(Shown):
 
     @property
     def collapse(self) -> str:
-        """The threshold and the jump in words."""
+        """Describe the threshold and the jump."""
         if not np.isfinite(self.threshold):
             return "no threshold: the loss falls at once from equal logits"
         text = f"until K√nμ = {self.threshold:.4f}"
@@ -96,7 +96,7 @@ class LossReport(Shown):
 
     @property
     def runs(self) -> str:
-        """Prediction and outcome at each decay."""
+        """Describe prediction and outcome at each decay."""
         return "; ".join(self._lines()) or "nothing was solved"
 
     def _lines(self) -> list[str]:
@@ -110,7 +110,7 @@ class LossReport(Shown):
         ]
 
     def explain(self) -> str:
-        """Every answer with how it was decided, then the conclusion."""
+        """Describe every answer with its evidence, then the conclusion."""
         lines = [self.name, ""]
         lines += [f"{name.replace('_', ' ')}: {answer}" for name, answer in self.answers.items()]
         lines += [f"collapse: {self.collapse}", "", self.theorem]
@@ -124,7 +124,7 @@ class LossReport(Shown):
         return "\n".join(lines + self._lines())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         predictions = [
             dataclasses.asdict(p) | {"value": p.value, "kind": p.kind} for p in self.predictions
         ]
@@ -150,17 +150,17 @@ def check_loss(
     num_starts: int = 20,
     seed: int = 0,
 ) -> LossReport:
-    """Which theorem applies to a loss, what its minimisers are, and at which decay it collapses.
+    """Find the theorem that applies to a loss, its minimisers, and the decay that ends collapse.
 
-    Facts about the losses of the library are known by their formulas. Of a function, samples can
-    refute a property with a witness and never prove it: what they do not refute is undecided.
+    Properties of the losses of the library follow from their formulas. For a function, samples can
+    refute a property with a witness but not prove it, so other properties are undecided.
 
     Args:
         loss: A loss, its text ("gce:0.7"), or a JAX function of (logits (K,), label).
         num_classes: K, at least 2; 10 by default.
-        lam_b: Weight decay of the bias in what is solved, 0 for a free bias, None for no bias.
-        decays: K√nμ at which the model is solved; None is half and nine tenths of the threshold.
-        num_starts: Runs at each of them; 0 solves nothing. 20 by default.
+        lam_b: Weight decay of the bias in the runs, 0 for a free bias, None for no bias.
+        decays: K√nμ of the runs; None is half and nine tenths of the threshold.
+        num_starts: Number of runs at each decay, 0 for none; 20 by default.
         seed: Seed of all samples and starts.
 
     Returns:
@@ -184,7 +184,7 @@ def check_loss(
     same = equivariant(checked, num_classes, seed)
     shift = shift_invariant(checked, num_classes, seed)
     profile = Profile.of(checked, num_classes)
-    # Equal margins are the symmetric points of equivariant, shift-invariant losses.
+    # Equal margins are the symmetric points only for equivariant, shift-invariant losses.
     applies = same.holds is not False and shift.holds is not False
     property_one = contrastive(checked, num_classes, seed, equivariant=same, shift_invariant=shift)
     threshold, after = profile.threshold if applies or profile.discontinuous else (np.nan, 0.0)
@@ -235,7 +235,7 @@ def check_loss(
 
 
 def _places(decays: tuple[float, ...] | None, threshold: float) -> list[tuple[float, float]]:
-    """K√nμ and its share of the threshold."""
+    """Decays K√nμ and their ratios to the threshold."""
     there = np.isfinite(threshold) and threshold > 0
     if decays is None:
         decays = tuple(x * threshold for x in _SHARES) if there else _DECAYS
@@ -251,7 +251,7 @@ def _decay_of_collapse(loss: MSE, num_classes: int, lam_b: float | None) -> floa
 
 
 def _minimisation(loss: Loss, profile: Profile, applies: bool) -> Answer:
-    """Is the minimiser of φ(s) + c|s| unique and ≥ 0 for every c > 0?"""
+    """Decide whether the minimiser of φ(s) + c|s| is unique and ≥ 0 for every c > 0."""
     if not applies:
         return undecided("asked of equivariant, shift-invariant losses only")
     if profile.discontinuous:

@@ -1,10 +1,10 @@
 r"""Equivariance, shift invariance, dependence on p_k alone, bounds, and behaviour at large logits.
 
-For the losses of the library these are known by their formulas. For a function they are looked for
-at random logits of many scales, at ties and at saturation: a violation is a witness, and none found
-is no proof (A function could differ in a branch that no sample meets).
+For the losses of the library these follow from their formulas. A function is tested at random
+logits of many scales, at ties and at saturation. A violation is a witness. Finding none proves
+nothing, since a function can differ in a branch that no sample reaches.
 
-Of equivariance 2K − 3 identities suffice: L(z, k) = L(z with entries 1 and k swapped, 1), and
+For equivariance 2K − 3 identities suffice: L(z, k) = L(z with entries 1 and k swapped, 1), and
 L(·, 1) unchanged by swapping neighbours among the others.
 """
 
@@ -14,15 +14,15 @@ from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.function import sampled
 from ufm.losses import CustomLoss, Loss, SoftmaxLoss
 
-#: Labels and swaps that are tested of a loss with more classes.
+#: Largest number of labels and swaps to test.
 _MOST_LABELS = 64
-#: Relative differences beyond rounding.
+#: Relative differences above this are more than rounding.
 _TOLERANCE = 1e-7
 _SIZES = (0.1, 0.5, 1.0, 2.0, 5.0, 20.0, 50.0)
 
 
 def points(num_classes: int, seed: int) -> np.ndarray:
-    """Logits: Gaussian at many scales, with ties, at two levels, and near saturation."""
+    """Make test logits: Gaussian at many scales, with ties, at two levels, and near saturation."""
     rng = np.random.default_rng(seed)
     rows = [size * rng.standard_normal((6, num_classes)) for size in _SIZES]
     tied = np.round(2.0 * rng.standard_normal((6, num_classes)))
@@ -32,7 +32,7 @@ def points(num_classes: int, seed: int) -> np.ndarray:
 
 
 def equivariant(loss: Loss, num_classes: int, seed: int) -> Answer:
-    """Does renaming the classes rename the loss?"""
+    """Test whether L is equivariant under permutations of the classes."""
     if not isinstance(loss, CustomLoss):
         return yes("by its formula")
     rng = np.random.default_rng(seed + 1)
@@ -77,7 +77,7 @@ def _first_difference(a: np.ndarray, b: np.ndarray) -> int | None:
 
 
 def shift_invariant(loss: Loss, num_classes: int, seed: int) -> Answer:
-    """Is 1ᵀ∇L = 0, relative to ‖∇L‖₁ + eps |L|?"""
+    """Test whether 1ᵀ∇L = 0, relative to ‖∇L‖₁ + eps |L|."""
     if not isinstance(loss, CustomLoss):
         if loss.shift_invariant:
             return yes("by its formula")
@@ -95,7 +95,7 @@ def shift_invariant(loss: Loss, num_classes: int, seed: int) -> Answer:
     eps = float(np.finfo(float).eps)
     total = np.abs(gradients.sum(axis=1))
     size = np.abs(gradients).sum(axis=1)
-    # Rounding of a bounded loss at saturation is relative to its value, and to its own derivatives.
+    # At saturation, the rounding of a bounded loss is relative to its value and its derivatives.
     allowed = _TOLERANCE * size + 1e3 * eps * (np.abs(values) + float(np.max(size)))
     broken = total > allowed
     if np.any(broken):
@@ -110,7 +110,7 @@ def shift_invariant(loss: Loss, num_classes: int, seed: int) -> Answer:
 
 
 def of_label_probability(loss: Loss, num_classes: int, seed: int) -> Answer:
-    """Is L = F(p_k), that is ∇L parallel to p − e_k?"""
+    """Test whether L = F(p_k), that is, whether ∇L is parallel to p − e_k."""
     if isinstance(loss, SoftmaxLoss) and loss.tilt(num_classes) is None:
         return yes("by its formula")
     Z = points(num_classes, seed)
@@ -122,7 +122,7 @@ def of_label_probability(loss: Loss, num_classes: int, seed: int) -> Answer:
     size = np.linalg.norm(gradients, axis=1)
     rest = np.linalg.norm(gradients - (gradients * away).sum(axis=1)[:, None] * away, axis=1)
     broken = (rest > 1e-6 * size + 1e-12 * np.max(size)) & (size > 1e-8 * np.max(size))
-    # Where p_k is 1 to rounding the direction p − e_k is not known.
+    # If p_k is 1 to rounding, the direction p − e_k is unknown.
     broken &= p[:, 0] < 1.0 - 1e-8
     if np.any(broken):
         i = int(np.argmax(np.where(broken, rest / (size + 1e-300), 0.0)))
@@ -135,7 +135,7 @@ def of_label_probability(loss: Loss, num_classes: int, seed: int) -> Answer:
 
 
 def bounded_below(loss: Loss, num_classes: int, seed: int) -> Answer:
-    """Is L bounded from below? Looks far out along two-level and random directions."""
+    """Test whether L is bounded below, far out along two-level and random directions."""
     if loss.infimum() is not None and not isinstance(loss, CustomLoss):
         return yes(f"by its formula: L ≥ {loss.infimum():.6g}")
     rng = np.random.default_rng(seed + 2)
@@ -147,7 +147,7 @@ def bounded_below(loss: Loss, num_classes: int, seed: int) -> Answer:
     far = np.array([1e2, 1e3, 1e4])
     rays = (far[:, None, None] * directions).reshape(-1, num_classes)
     values = sampled(loss, rays, 0)[0].reshape(len(far), -1)
-    # Falling further by as much as the distance grows: along a straight line, or faster.
+    # The fall grows about in proportion to the distance, or faster.
     near, middle, last = np.where(np.isfinite(values), values, np.inf)
     with np.errstate(invalid="ignore"):
         falls = (middle - near < -1e-6 * 900) & (last - middle < 5.0 * (middle - near))
@@ -163,7 +163,7 @@ def bounded_below(loss: Loss, num_classes: int, seed: int) -> Answer:
 
 
 def finite(loss: Loss, num_classes: int, seed: int) -> Answer:
-    """Are value and gradient finite out to logits of ±1e4?"""
+    """Test whether value and gradient are finite up to logits of ±1e4."""
     rng = np.random.default_rng(seed + 3)
     units = np.eye(2, num_classes)
     directions = np.concatenate([units, -units, rng.uniform(-1, 1, (6, num_classes))])

@@ -25,9 +25,8 @@ class CustomLoss(AutodiffLoss):
     `fn` is static: define it once, at module level, or every solve recompiles. `params` are traced.
     `convex=True` declares fn convex in the logits for every label; `lower_bound` bounds it from
     below. Declare only what you can prove: certificates rest on both, and without them are
-    UNDECIDED. Each `Problem` tests both at random logits (`ValueError`), and `certify` at the
-    samples (UNDECIDED). Tests can refute a declaration but not prove it. Raises `TypeError` or
-    `ValueError`, naming the argument.
+    UNDECIDED. `Problem` tests both at random logits (`ValueError`), `certify` at the samples
+    (UNDECIDED); a test is not a proof. Raises `TypeError` or `ValueError`, naming the argument.
     """
 
     fn: Callable[..., Any] = static()
