@@ -1,15 +1,15 @@
 r"""Points where some classes are dead, and the m live ones form a smaller simplex ETF.
 
-With a trained bias a class may give up its features: Z is 0 on it, and a low bias keeps it out of
-the way of the others. On such points f is a function of two scalars, the margin s of the live
-classes and how far β the bias of the dead ones lies below theirs,
+With a trained bias the features of a class may vanish. Then Z is 0 on this dead class, and a low
+bias lowers its probability on the other samples. At such points f is a function of two scalars: the
+margin s of the live classes, and the difference β between the biases of live and dead classes,
 
     f_m(s, β) = (m/K) L(live) + ((K−m)/K) L(dead) + μ√n (m−1) |s| + λ_b m(K−m) β²/(2K),
 
 with logits ((m−1)s/m on the label, −s/m on other live classes, −β on dead ones) for a live sample
-and (0 on live classes, −β on dead ones, the label's among them) for a dead one. Its minimum over m
-is an upper bound on f*, which lies below the value of collapse for losses whose profile is concave
-at 0 (bounded ones), at decays close to the collapse threshold.
+and (0 on live classes, −β on dead ones, including the label) for a dead one. Its minimum over m is
+an upper bound on f*. For losses with a profile that is concave at 0, such as bounded ones, the
+bound is below the value of collapse at decays close to the collapse threshold.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ from ufm._support.quick_jit import quick_jit
 from ufm.losses import Loss
 from ufm.model.problem import Problem
 
-#: Beyond them nothing of a loss changes: margins and biases of the first grid.
+#: Margins and biases of the first grid, up to saturation of the loss.
 _MARGINS = np.concatenate([np.linspace(0.0, 12.0, 49), np.geomspace(14.0, 60.0, 6)])
 _BIASES = np.concatenate([np.linspace(-2.0, 12.0, 15), np.geomspace(14.0, 60.0, 6)])
-#: Each round of the search halves the grid's mesh about the best point; so many reach 1e-9.
+#: Each round of the search halves the grid's mesh about the best point; 32 rounds reach 1e-9.
 _ROUNDS, _HALF_WIDTH = 32, 2
-#: Numbers of live classes that are tried: all of them up to here, then a share.
+#: Up to this number of classes all numbers of live classes are tried, beyond it a selection.
 _MOST_SIZES = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class LiveClasses:
-    """m live classes at margin s, dead ones at a bias β lower, and f there."""
+    """A point with m live classes at margin s, dead ones at a bias lower by β, and its f."""
 
     num_live: int
     margin: float
@@ -43,7 +43,7 @@ class LiveClasses:
 
 
 def live_classes(problem: Problem) -> LiveClasses:
-    """The best point of the module with 2 ≤ m < K live classes; balanced, equivariant losses."""
+    """The best point with 2 ≤ m < K live classes, for balanced classes and equivariant losses."""
     classes, per_class = problem.num_classes, problem.per_class
     if per_class is None or classes < 3 or problem.lam_b is None:
         raise ValueError("dead classes are looked for among 3 or more balanced ones with a bias")

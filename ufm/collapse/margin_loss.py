@@ -1,8 +1,8 @@
-r"""φ(s): a contrastive loss at equal margins s = z_k − z_j, j ≠ k, and the bound on f it gives.
+r"""φ(s): a contrastive loss at equal margins s = z_k − z_j, j ≠ k, and the resulting bound on f.
 
 φ is convex for convex losses. For others, such as FL, it is concave below a margin s_c and convex
-above. A global minimum of φ + c s over an interval is therefore one of its ends, s_c, or the single
-stationary point beyond s_c, so that no scan is needed.
+above it. A global minimum of φ + c s over an interval is therefore one of its ends, s_c, or the
+single stationary point beyond s_c, so that no scan is needed.
 
 All functions are elementwise, in NumPy on the host and in JAX within a program.
 """
@@ -17,7 +17,7 @@ from ufm._support.bisection import bisect
 from ufm._support.namespace import namespace
 from ufm.losses import Loss
 
-#: End of every bracket: φ has reached its limits there.
+#: End of every bracket, at which φ has reached its limits.
 _FAR = 1e4
 
 
@@ -52,7 +52,7 @@ class MarginLoss:
         return bisect(lambda s: self.slope(s) + slope >= 0.0, low, far)
 
     def argmin(self, slope: Any, low: Any) -> Any:
-        """argmin over s ≥ low of φ(s) + slope·s, exact as the module explains."""
+        """argmin over s ≥ low of φ(s) + slope·s, exact (see the module)."""
         xp = namespace(slope, low)
         top = self.stationary(slope, xp.maximum(low, self.inflection(low)))
         better = self.value(top) + slope * top < self.value(low) + slope * low
@@ -61,8 +61,8 @@ class MarginLoss:
     def tie(self, zero: Any) -> Any:
         """The s ≥ s_c whose tangent of φ meets φ(zero) at `zero`; `zero` if s_c is below it.
 
-        At the decay for which s is critical, s and `zero` have the same value. φ(s) − (s − zero)
-        φ'(s) decreases in s on the convex branch.
+        At the decay for which s is critical, f is equal at s and `zero`. On the convex branch
+        φ(s) − (s − zero) φ'(s) decreases in s.
         """
         if self.loss.is_convex():
             return zero
@@ -97,7 +97,7 @@ def margin_bound(phi: MarginLoss, c: Any, lam_b: Any) -> Any:
     special = xp.stack([c, xp.minimum(c, far), xp.minimum(c, -phi.slope(zero))])
     bound = xp.max(_bounds_at(phi, c, a, special[None, :]))
     if xp is np and bound >= margin_bound(phi, c, None) * (1.0 - 4 * np.finfo(float).eps):
-        return bound  # the symmetric minimum itself: no multiplier has more
+        return bound  # the value at the symmetric minimum, which no multiplier exceeds
     grid = xp.linspace(0.0, 1.0, 62, dtype=c.dtype) * c
     return xp.maximum(bound, xp.max(_bounds_at(phi, c, a, grid[None, :])))
 
@@ -106,7 +106,7 @@ def _bounds_at(phi: MarginLoss, c: Any, a: Any, nu: Any) -> Any:
     """Bound min_s φ(s) + m_ν(s) from below: exact on the convex branch, by intervals below s_c."""
     xp = namespace(c)
     free, safe = a <= 0, xp.where(a <= 0, 1.0, a)
-    # Where the slope of m_ν reaches c and −c; never, for a free bias.
+    # The points at which the slope of m_ν reaches c and −c; infinite for a free bias.
     upper = xp.where(free, xp.inf, (c - nu) / (2 * safe))
     lower = xp.where(free, -xp.inf, (-c - nu) / (2 * safe))
 
@@ -122,8 +122,8 @@ def _bounds_at(phi: MarginLoss, c: Any, a: Any, nu: Any) -> Any:
     convex_part = phi.value(top) + m(top)
     if phi.loss.is_convex():
         return convex_part
-    # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m; left of both −1e4 and
-    # `lower` the slope of m is −c, and the sum decreases too.
+    # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m. Left of both −1e4 and
+    # `lower` the slope of m is −c, so that the sum decreases.
     shares = np.linspace(1.0, 0.0, 4097)[:, None] ** 3
     nodes = bend - (bend + _FAR) * xp.asarray(shares, c.dtype)
     vertex = xp.where(free, xp.inf, -nu / (2 * safe))

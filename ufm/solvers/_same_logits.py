@@ -4,12 +4,12 @@ The data loss does not change under
 
     (W, H, b) → (WA⁻¹, A(H + c√wᵀ), b − Wc),    A invertible, w the weights of the columns,
 
-and, where the loss ignores a constant added to the logits of a sample, under projecting the columns
-of W, and b, onto 1ᵀx = 0. Where the decay is tiny f is a flat and curved valley along these
-transformations: a method that follows it takes thousands of steps. The least decay along them has a
-closed form. For fixed A the best c is a ridge regression; for fixed c the best A balances the
-factors, λ_W A⁻ᵀWᵀWA⁻¹ = λ_H AHHᵀAᵀ, so that AᵀA is the geometric mean of the matrices
-(λ_W/λ_H) WᵀW and (HHᵀ)⁻¹ (Bhatia, *Positive Definite Matrices*, 2007, chapter 4).
+and, for a shift-invariant loss, under projecting b and the columns of W onto 1ᵀx = 0. At tiny
+decays f has a flat and curved valley along these transformations, and a method that follows it
+takes thousands of steps. The least decay along them has a closed form. For fixed A the best c is a
+ridge regression. For fixed c the best A balances the factors, λ_W A⁻ᵀWᵀWA⁻¹ = λ_H AHHᵀAᵀ, so that
+AᵀA is the geometric mean of the matrices (λ_W/λ_H) WᵀW and (HHᵀ)⁻¹ (Bhatia, *Positive Definite
+Matrices*, 2007, chapter 4).
 """
 
 import jax.numpy as jnp
@@ -19,12 +19,12 @@ from ufm.model.params import Params
 from ufm.model.problem import Problem, matmul, norm
 from ufm.solvers._branches import either
 
-#: Penalties of W and H further apart than this factor are balanced at once.
+#: If the penalties of W and H differ by more than this factor, they are balanced at once.
 _LOPSIDED = 1e4
 
 
 def is_lopsided(problem: Problem, params: Params) -> Array:
-    """W and H are penalised very differently, which they are at no minimum."""
+    """Whether the penalties of W and H are very different; at a minimum they are equal."""
     of_w = jnp.asarray(problem.lam_w, params.W.dtype) * jnp.sum(params.W**2)
     of_h = jnp.asarray(problem.lam_h, params.W.dtype) * jnp.sum(params.H**2)
     return (of_w > _LOPSIDED * of_h) | (of_h > _LOPSIDED * of_w)
@@ -33,8 +33,8 @@ def is_lopsided(problem: Problem, params: Params) -> Array:
 def least_decay(problem: Problem, params: Params) -> Params:
     """The point with the same logits and about the least decay; the same point if λ_W or λ_H is 0.
 
-    A is built from rotations and a scaling, so that the logits are kept to rounding, however
-    inexact the eigenvectors are. With a bias, c and A are minimised one after the other.
+    A is built from rotations and a scaling, so that logits are preserved up to
+    rounding, even with inexact eigenvectors. With a bias, c and A are optimised in turn.
     """
     W, H, b = params.W, params.H, params.b
     lam_w, lam_h = (jnp.asarray(x, W.dtype) for x in (problem.lam_w, problem.lam_h))
@@ -58,5 +58,5 @@ def least_decay(problem: Problem, params: Params) -> Params:
 
 
 def _positive(eigenvalues: Float[Array, " d"], trace: Array) -> Float[Array, " d"]:
-    """Eigenvalues no smaller than the rounding of their matrix."""
+    """Raise eigenvalues to at least the rounding error of their matrix."""
     return jnp.maximum(eigenvalues, jnp.finfo(eigenvalues.dtype).eps * trace)

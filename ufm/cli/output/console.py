@@ -12,14 +12,14 @@ from rich.text import Text
 from ufm._support.text import plain
 from ufm.cli.output.print import columns, say
 
-#: Columns of a file that words may take.
+#: Columns for the words of a table in a file.
 _FILE = 100
 
 
 class PlainConsole(Console):
     """Shows strings, also in tables, without markup, emoji codes and control characters.
 
-    A line break in a string is shown as its escape too, because lines are printed one by one.
+    A line break in a string is also shown as its escape, because lines are printed one by one.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -39,8 +39,8 @@ def plain_table(headings: Sequence[str], words: Collection[str] = (), gap: int =
 def show(table: Table | str, least: Sequence[str] = (), style: str | None = None) -> None:
     """Print a table or a title, no wider than the terminal.
 
-    Columns that have no room are left out, and that is said: those of the headings `least` first,
-    in their order, then from the right. A file has room for all.
+    Columns that do not fit are omitted, with a note: those with the headings `least` first, in
+    their order, then from the right. A file has room for all columns.
     """
     console, width, left_out = PlainConsole(), columns(), []
     if isinstance(table, Table):
@@ -56,12 +56,12 @@ def show(table: Table | str, least: Sequence[str] = (), style: str | None = None
 
 
 def _sizes(console: Console, table: Table) -> Measurement:
-    """The least and the best width of a table, wherever it is printed."""
+    """The least and the preferred width of a table, independent of the output."""
     return console.measure(table, options=console.options.update(max_width=100_000))
 
 
 def _in_file(console: Console, table: Table) -> int:
-    """Numbers whole, and as many columns as `_FILE` for all words together."""
+    """The width in a file: numbers do not wrap, and all words together have `_FILE` columns."""
     numbers = table
     while words := [i for i, column in enumerate(numbers.columns) if not column.no_wrap]:
         numbers = _without(numbers, words[0])
@@ -70,7 +70,7 @@ def _in_file(console: Console, table: Table) -> int:
 
 
 def _without(table: Table, place: int) -> Table:
-    """The table less one column."""
+    """Remove one column of the table."""
     kept = [column for i, column in enumerate(table.columns) if i != place]
     fewer = plain_table([str(column.header) for column in kept], gap=table.padding[1])
     for column, old in zip(fewer.columns, kept, strict=True):
@@ -94,7 +94,7 @@ def error_console() -> PlainConsole:
 
 
 class Words(TextColumn):
-    """A column of a progress bar: the format, filled in, as text."""
+    """A column of a progress bar: the completed format, as plain text."""
 
     def render(self, task: Task) -> Text:
         return Text(plain(self.text_format.format(task=task)))

@@ -21,13 +21,13 @@ _HEADINGS = (
     *("try", "loss", "K", "n", "μ√n", "local minimum"),
     *("f", "above lower", "λ_min > 0", "zeros", "|∇f|"),
 )
-#: The first to go on a narrow terminal.
+#: Columns to omit first on a narrow terminal.
 _LEAST = ("|∇f|", "zeros", "try", "λ_min > 0", "n")
 _FORMAT = 1
 
 
 def one_of_each_kind(found: "Sequence[SpuriousMinimum]") -> "list[SpuriousMinimum]":
-    """Origin, ETF, dead classes, others: the first of each, then the rest in order."""
+    """Put the first minimum of each kind first: origin, ETF, dead classes, others."""
     first = {kind_of(each): each for each in reversed(found)}
     chosen = sorted(first.values(), key=lambda each: each.attempt)
     return chosen + [each for each in found if all(each is not other for other in chosen)]
@@ -93,7 +93,7 @@ def _row(each: "SpuriousMinimum") -> list[str]:
 
 
 def as_json(found: "Hunt", intervals: Intervals, asked: int) -> str:
-    """All minima with all their numbers, and the extent of the search."""
+    """All minima with all their numbers, and the extent of the search, as JSON."""
     from ufm._support.strict_json import dumps
     from ufm.runs.run_folder import environment
 
@@ -139,7 +139,7 @@ def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
 
 
 def _of_interval(interval: "Interval | str") -> dict[str, Any]:
-    """Ends that were not reached are null; `followed` is the range that was followed."""
+    """An interval as JSON: ends not reached are null; `followed` is the range followed."""
     if isinstance(interval, str):
         return {"interval": None, "interval_unknown": interval}
     ends = {}
@@ -159,7 +159,7 @@ def _names(found: "Hunt") -> list[str]:
 
 
 def files(found: "Hunt", text: str) -> dict[str, bytes]:
-    """Write hunt.json, and a file for `ufm certify` for every minimum."""
+    """Make hunt.json, and a file for `ufm certify` for every minimum."""
     from ufm.counterexamples.reproducer import reproducing_file
 
     stored = zip(_names(found), found.found, strict=True)
@@ -170,7 +170,7 @@ def files(found: "Hunt", text: str) -> dict[str, bytes]:
 
 
 def drawn(found: "Hunt") -> dict[str, bytes]:
-    """The phase diagram over γ at every K of the search, with the minima that were found."""
+    """The phase diagram over γ at every K of the search, with the minima found."""
     import numpy as np
 
     from ufm.cli.output.progress import waiting

@@ -160,13 +160,13 @@ def _excess(point: Entry, star: float) -> str:
 
 
 def _smallest(point: Entry) -> str:
-    """λ_min, 0 where the counts say so: where none is negative, and some are zero."""
+    """λ_min, or 0 if by the counts no eigenvalue is negative and some are zero."""
     zero = point["zero_modes"] and not point["index"]
     return "0" if zero else f"{point['smallest']:.3e}"
 
 
 def _finders(hits: dict[str, int]) -> str:
-    """The kinds of search that ended there, and their numbers."""
+    """The kinds of search that found a point, and their numbers."""
     from ufm.landscape.starts import KINDS
 
     merged: dict[str, int] = {}
@@ -180,7 +180,7 @@ def _finders(hits: dict[str, int]) -> str:
 
 
 def draw(censuses: "Sequence[Census]", seed: int) -> list[tuple[str, bytes]]:
-    """The files of the figures; the drawn flows are integrated here."""
+    """Make the files of the figures, and integrate the flows to draw."""
     import jax
 
     from ufm.cli.output.progress import progress, waiting

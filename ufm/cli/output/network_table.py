@@ -1,4 +1,4 @@
-"""What `ufm sweep` prints of networks: a row for each network, length of training and loss."""
+"""The output of `ufm sweep` for networks: a row per network, length of training and loss."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show_networks(store: "SweepStore") -> None:
-    """The table, then what it means in words."""
+    """Print the table, then its meaning in words."""
     from ufm.networks.sweeps.page_contents import normalisations
     from ufm.networks.sweeps.summary import conclusions, summarise
 
@@ -56,7 +56,7 @@ def show_networks(store: "SweepStore") -> None:
 
 
 def _telling(groups: "list[Group]") -> list[str]:
-    """The settings that differ, or width and epochs."""
+    """The settings that differ, or else width and epochs."""
     if not groups:
         return []
     varying = [

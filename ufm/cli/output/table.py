@@ -41,14 +41,14 @@ def again(name: str, folder: Path) -> str:
 
 
 def number_or_dash(number: float) -> str:
-    """Two digits, 0 as it is, and a dash for what is undefined."""
+    """Format with two digits; 0 is exact, and a dash is undefined."""
     if math.isnan(number):
         return "—"
     return f"{number:.1e}" if number else "0"
 
 
 def headline(problem: "Problem") -> str:
-    """Sizes and decays of a problem on one line."""
+    """Describe sizes and decays of a problem on one line."""
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
     bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"
@@ -108,6 +108,6 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
 
 
 def _is_origin(result: "LossResult") -> bool:
-    """Did a run end at the origin, as predicted?"""
+    """Whether a run ended at the origin, as predicted."""
     origin = result["minimum"]["kind"] == "origin"
     return origin and any(run["matches_geometry"] for run in result["runs"])

@@ -1,4 +1,4 @@
-"""What `ufm train` prints, and the files that it makes of a run."""
+"""The output of `ufm train`, on the terminal and as files of a run."""
 
 import decimal
 import math
@@ -23,7 +23,7 @@ Entry = dict[str, Any]
 
 
 def entry(result: "TrainResult", data: "ImageData", choice: "Choice | None") -> Entry:
-    """All that is said of a run, as JSON has it."""
+    """All results of a run, as JSON."""
     import importlib.metadata
 
     import msgspec
@@ -58,7 +58,7 @@ def entry(result: "TrainResult", data: "ImageData", choice: "Choice | None") -> 
 
 
 def store(folder: "RunFolder", result: "TrainResult", found: Entry) -> None:
-    """Write the files of a run, its .json last, so that it says that all are whole."""
+    """Write the files of a run; its .json comes last, as a sign that all are complete."""
     from ufm._support.strict_json import dumps
     from ufm.report._table import to_csv
     from ufm.runs.run_folder import slug
@@ -76,7 +76,7 @@ def store(folder: "RunFolder", result: "TrainResult", found: Entry) -> None:
 
 
 def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], folder: Path) -> None:
-    """One row for each loss, then how its numbers came about."""
+    """Print one row for each loss, then notes on its numbers."""
     from ufm.runs.run_folder import slug
 
     for line in headlines(data, config):
@@ -91,7 +91,7 @@ def show(data: "ImageData", config: "TrainConfig", results: Sequence[Entry], fol
 
 
 def headlines(data: "ImageData", config: "TrainConfig") -> list[str]:
-    """Data, network and optimiser."""
+    """Describe data, network and optimiser."""
     rows, columns, channels = data.image_shape
     model, width, depth, norm = config.architecture
     layers = "hidden layers" if model == "mlp" else "blocks a stage"
@@ -135,7 +135,7 @@ def _percent(history: Entry, name: str) -> str:
 
 
 def _first_and_last(history: Entry, name: str) -> str:
-    """How a metric fell; "—" where it is not defined."""
+    """Format the first and last value of a metric; "—" if undefined."""
     if not history:
         return "—"
     shown = (
@@ -150,7 +150,7 @@ def _last(history: Entry, name: str) -> str:
 
 
 def failures(results: Sequence[Entry]) -> str:
-    """Which losses have no trained network, in one line; empty where all have."""
+    """Name the losses without a trained network on one line; empty if there are none."""
     lost = [f"{x['loss']} ({x['status']})" for x in results if x["status"] != "completed"]
     if not lost:
         return ""
@@ -161,7 +161,7 @@ def failures(results: Sequence[Entry]) -> str:
 
 
 def notes(results: Sequence[Entry]) -> list[str]:
-    """What has to be known about the numbers. No more than was computed."""
+    """Explain the numbers, and claim no more than was computed."""
     said = []
     for result in results:
         label, history = result["label"], result["history"]
@@ -193,7 +193,7 @@ def notes(results: Sequence[Entry]) -> list[str]:
 
 
 def _at_the_edge(result: Entry) -> str:
-    """That the chosen rate is the last of those tried, if it is."""
+    """State that the chosen rate is at an end of those tried, if so."""
     from ufm.networks.training.learning_rate import edge
 
     rate = result["learning_rate"]
@@ -208,7 +208,7 @@ def _at_the_edge(result: Entry) -> str:
 
 
 def _spectrum(result: Entry) -> str:
-    """The ends of the Hessian's spectrum, its trace, and how much of it is negative."""
+    """Describe the ends of the Hessian's spectrum, its trace, and its negative share."""
     found, label = result["hessian"], result["label"]
     if "trace_lower" not in found:
         return f"{label}: the stored Hessian has no error bounds: run again with another --out"
@@ -230,7 +230,7 @@ def _spectrum(result: Entry) -> str:
 
 
 def outward(low: float, high: float) -> str:
-    """An interval in three digits, rounded so that it holds the exact one."""
+    """Format an interval with three digits, rounded outward so that it contains the exact one."""
     return f"{_rounded(low, ROUND_FLOOR)} to {_rounded(high, ROUND_CEILING)}"
 
 
@@ -242,7 +242,7 @@ def _rounded(x: float, rounding: str) -> str:
 
 
 def _trials(result: Entry) -> str:
-    """The candidates of a loss with their validation accuracies."""
+    """List the candidate rates of a loss with their validation accuracies."""
     trials = result["learning_rate_choice"]["trials"]
     shown = (
         f"{trial['learning_rate']:g} diverged"

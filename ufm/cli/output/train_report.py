@@ -1,4 +1,4 @@
-"""What `ufm train` makes of its results for a paper: table.tex, and figures if asked for."""
+"""The results of `ufm train` for a paper: table.tex, and figures if requested."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Entry = Mapping[str, Any]
 
 
 def table(results: Sequence[Entry]) -> bytes:
-    """table.tex: the last measurement under every loss."""
+    """Make table.tex: the last measurement for every loss."""
     from ufm.report.networks.table import network_table
 
     first = results[0]
@@ -28,9 +28,9 @@ def table(results: Sequence[Entry]) -> bytes:
 
 
 def figures(results: Sequence[Entry]) -> list[tuple[str, bytes]]:
-    """Files of collapse along training, and of the last layer beside the model's minimiser.
+    """Make figures of collapse along training, and of the last layer beside the model's minimiser.
 
-    Of the losses that were measured at all; nothing where none was.
+    They show the losses with measurements; without any there are no files.
     """
     from ufm.report import network_files
     from ufm.report.networks.hessian import hessian_files
@@ -40,7 +40,7 @@ def figures(results: Sequence[Entry]) -> list[tuple[str, bytes]]:
     measured = [
         {"loss": result["loss"], "num_classes": result["data"]["classes"], **result["hessian"]}
         for result in results
-        if "nodes" in result.get("hessian", {})  # version 0.2 stored no more than both ends
+        if "nodes" in result.get("hessian", {})  # version 0.2 stored only both ends
     ]
     return files + (hessian_files(measured) if measured else [])
 
@@ -48,14 +48,14 @@ def figures(results: Sequence[Entry]) -> list[tuple[str, bytes]]:
 def curvature_entry(
     found: "NetworkCurvature", result: "TrainResult", num_classes: int
 ) -> dict[str, Any]:
-    """All that is said of a network's Hessian, as JSON has it.
+    """All results on a network's Hessian, as JSON.
 
-    Beside it the model's spectrum at the global minimum of the last layer's problem, times the
-    factor of the training objective; empty where no such spectrum is known.
+    They include the model's spectrum at the global minimum of the last layer's problem, times the
+    factor of the training objective; it is empty if unknown.
     """
     from ufm.spectra.at_points import spectrum
 
-    assert result.layer is not None  # or there is no Hessian
+    assert result.layer is not None  # implied by the Hessian
     model: dict[str, list[float]] = {"eigenvalues": [], "multiplicities": []}
     try:
         exact = spectrum(result.layer.classifier().problem)
@@ -100,6 +100,6 @@ def _run(result: Entry) -> dict[str, Any]:
 
 
 def _column(result: Entry, name: str) -> np.ndarray:
-    """JSON has null for what is no number."""
+    """The array of a history in JSON, with NaN for null."""
     values = [math.nan if x is None else x for x in result["history"][name]]
     return np.array(values, int if name == "epoch" else float)

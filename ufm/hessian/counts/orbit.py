@@ -1,9 +1,9 @@
-r"""What the rotations take out of a count: eigenvalues of ∇²f on the orbit's orthogonal complement.
+r"""Remove the rotations from a count: eigenvalues of ∇²f on the orbit's orthogonal complement.
 
-f(WQ, QᵀH, b) = f(W, H, b), so f is a function on orbits, and its Hessian there is P∇²fP, with P the
+f(WQ, QᵀH, b) = f(W, H, b), so f is a function on orbits. Its Hessian there is P∇²fP, with P the
 projector onto the complement of the orbit's tangents (Absil, Mahony & Sepulchre, 2008, section
-5.3). At critical points that leaves out the zeros of rotations, and elsewhere eigenvalues that
-measure nothing but ∇f: tᵀ∇²f t is at most √2 ‖∇f‖/σ_r along a unit tangent t.
+5.3). At critical points this removes the zeros of rotations, and elsewhere eigenvalues that reflect
+only ∇f: tᵀ∇²f t is at most √2 ‖∇f‖/σ_r along a unit tangent t.
 
 With an orthonormal basis O of the tangents (`ufm.hessian.symmetry_zeros`) and A = ∇²f − σI the
 inertia of [[A, O], [Oᵀ, 0]] is, by Haynsworth in either order,
@@ -27,7 +27,7 @@ from ufm.hessian.products.columns import Columns, HostPoint
 from ufm.hessian.symmetry_zeros import frame, shift_is_free
 from ufm.model.params import Params
 
-#: Numbers in the tangents of the samples taken at once, at most.
+#: Largest number of entries in the tangents of samples that are processed at once.
 _NUMBERS = 1 << 22
 
 #: Consecutive columns, the eigenvalues of WᵀS_iW/c_i and their vectors.
@@ -37,7 +37,7 @@ Diagonalised = tuple[Columns, Float[np.ndarray, "m k"], Float[np.ndarray, "m k k
 class Orbit(NamedTuple):
     """Tangents t_ab = (σ_a u_a q_bᵀ − σ_b u_b q_aᵀ)/√(σ_a² + σ_b²) of [W; Hᵀ] = U diag(σ) Qᵀ.
 
-    `shift`: b + c1 is one more.
+    If `shift`, the translation b + c1 is another.
     """
 
     left: Float[np.ndarray, "rows d"]
@@ -89,7 +89,7 @@ class Form(NamedTuple):
     border: Float[np.ndarray, "border t"]
 
     def removed(self, complement: Float[np.ndarray, "border border"]) -> tuple[int, bool]:
-        """How many eigenvalues the rotations take from below the shift, and is that sure?"""
+        """The number of eigenvalues below the shift that rotations remove, and its certainty."""
         whole = self.features + self.border.T @ np.linalg.solve(complement, self.border)
         eigenvalues = np.linalg.eigvalsh(0.5 * (whole + whole.T))
         noise = len(whole) * float(np.finfo(whole.dtype).eps) * np.max(np.abs(eigenvalues))
@@ -105,7 +105,7 @@ def forms(
     shifts: Float[np.ndarray, " s"],
     tangents: Orbit,
 ) -> list[Form]:
-    """One for every shift, from one pass over the samples; W is [W̃ 0] without its zeros."""
+    """Make a form for every shift, in one pass over the samples; W is [W̃ 0] without its zeros."""
     classes, lam_h = len(W), point.decays[1]
     border = tangents.border(classes, point.b is not None)
     found = [Form(np.zeros((tangents.dimension,) * 2), border.copy()) for _ in shifts]
@@ -129,7 +129,7 @@ def forms(
 def _portions(
     parts: Iterable[Diagonalised], classes: int, tangents: Orbit
 ) -> Iterator[tuple[Columns, np.ndarray, np.ndarray, Float[np.ndarray, "n d t"]]]:
-    """The same in smaller parts, with the tangents at their samples."""
+    """Split into smaller parts, with the tangents at their samples."""
     step = max(1, _NUMBERS // max(1, len(tangents.right) * tangents.dimension))
     begin = classes
     for part, sizes, Q in parts:
