@@ -5,11 +5,10 @@ The data loss does not change under
     (W, H, b) → (WA⁻¹, A(H + c√wᵀ), b − Wc),    A invertible, w the weights of the columns,
 
 and, for a shift-invariant loss, under projecting b and the columns of W onto 1ᵀx = 0. At tiny
-decays f has a flat and curved valley along these transformations, and a method that follows it
-takes thousands of steps. The least decay along them has a closed form. For fixed A the best c is a
-ridge regression. For fixed c the best A balances the factors, λ_W A⁻ᵀWᵀWA⁻¹ = λ_H AHHᵀAᵀ, so that
-AᵀA is the geometric mean of the matrices (λ_W/λ_H) WᵀW and (HHᵀ)⁻¹ (Bhatia, *Positive Definite
-Matrices*, 2007, chapter 4).
+decays f has a flat curved valley along them, and to follow it takes thousands of steps. The least
+decay along them has a closed form. For fixed A the best c is a ridge regression. For fixed c the
+best A balances the factors, λ_W A⁻ᵀWᵀWA⁻¹ = λ_H AHHᵀAᵀ, so that AᵀA is the geometric mean of
+(λ_W/λ_H) WᵀW and (HHᵀ)⁻¹ (Bhatia, *Positive Definite Matrices*, 2007, chapter 4).
 """
 
 import jax.numpy as jnp

@@ -73,7 +73,7 @@ def load_data(source: str = "digits", per_class: int | None = None, seed: int = 
 
 
 def prepare(name: str, raw: RawImages, per_class: int | None, seed: int) -> ImageData:
-    """Check, choose, sort and standardise. Raises `ValueError` as `load_data` does."""
+    """Check, choose, sort and standardise. Raises `ValueError` like `load_data`."""
     images = _checked_images("images", raw.images)
     labels = _checked_labels("labels", raw.labels, len(images))
     test_images = _checked_images("test_images", raw.test_images)
@@ -188,7 +188,7 @@ def _balanced(
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of every channel, in double precision."""
     axes = (0, 1, 2)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is refused below
         mean = np.asarray(np.mean(images, axis=axes, dtype=np.float64))
         deviation = np.asarray(np.std(images, axis=axes, dtype=np.float64))
     if not np.all(np.isfinite(deviation)):
@@ -201,7 +201,7 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    # In double precision, so that an offset does not hide the variation; in parts, for the memory.
+    # Double precision, so that an offset does not hide the variation; in parts, to limit memory.
     parts = [
         ((images[begin : begin + _AT_ONCE] - mean) / deviation).astype(np.float32)
         for begin in range(0, len(images), _AT_ONCE)

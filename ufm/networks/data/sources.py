@@ -143,7 +143,7 @@ def _split(images: Any, labels: Any, test_images: Any, test_labels: Any) -> RawI
     if test_images is not None:
         return RawImages(images, labels, test_images, test_labels)
     if labels.ndim != 1 or images.shape[:1] != labels.shape:
-        return RawImages(images, labels, images[:0], labels[:0])  # refused by who checks arrays
+        return RawImages(images, labels, images[:0], labels[:0])  # refused by the check of arrays
     return hold_out(images, labels, lambda count: round(_TEST_SHARE * count))
 
 

@@ -138,7 +138,7 @@ def collapse(layer: LastLayer) -> dict[str, float]:
     """NC1–NC4 and the norms of W and H, in double precision if JAX has it enabled."""
     dtype = jax.numpy.result_type(float)
     problem = Problem(
-        loss=CrossEntropy(),  # the metrics never look at it, nor at the decays
+        loss=CrossEntropy(),  # the metrics use neither it nor the decays
         class_counts=tuple(np.bincount(layer.labels).tolist()),
         dim=layer.W.shape[1],
         lam_w=0.0,

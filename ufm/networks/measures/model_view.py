@@ -32,20 +32,20 @@ class ModelView:
     """A last layer as a point of one instance of the model. NaN where a number is undefined.
 
     `lam_h` from balance and `lam_h_fit` from the features (see the module). `dual_ratio` is
-    ‖G‖₂/μ, 1 at a minimum; `threshold_ratio` is μ over the collapse threshold, at and above which
-    the minimum is the origin. Stationarity: `residual_w` = ‖GHᵀ+λ_W W‖/(λ_W‖W‖), `residual_h` =
+    ‖G‖₂/μ, 1 at a minimum; `threshold_ratio` is μ over the collapse threshold; from 1 on the
+    minimum is the origin. Stationarity: `residual_w` = ‖GHᵀ+λ_W W‖/(λ_W‖W‖), `residual_h` =
     ‖WᵀG+λ_H H‖/(λ_H‖H‖), `residual_b` = ‖G1+λ_b b‖.
 
-    `value` is f at the point, `lower_bound` what f never falls below, `minimum_value` f* where it
-    is known; `relative_gap` = (value − lower_bound)/(f(0) − f*), `relative_excess` =
+    `value` is f at the point, `lower_bound` a lower bound on f everywhere, `minimum_value` f* if
+    known; `relative_gap` = (value − lower_bound)/(f(0) − f*), `relative_excess` =
     (value − f*)/(f(0) − f*), and `verdict` that of `certify`.
 
     With (W*, H*, b*) the nearest minimiser (joint Procrustes), `distance` is ‖(W,H,b)−(W*,H*,b*)‖
     over ‖(W*,H*)‖ in balanced coordinates; `classifier_distance` = ‖W−W*‖/‖W*‖ and
-    `feature_distance` = ‖H−H*‖/‖H*‖ split it up, `bias_distance` = ‖b−b*‖ is in units of
+    `feature_distance` = ‖H−H*‖/‖H*‖ are its parts, and `bias_distance` = ‖b−b*‖ is in units of
     logits. `shape_distance` is the sine of the angle between (W,H) and (W*,H*), the relative
-    distance after the best common rescaling: small beside a large `distance` it says that the
-    shape is right and the size, which grows as long as the margins do, is not there yet.
+    distance after the best common rescaling. If it is small and `distance` is large, the shape is
+    right, but the size, which grows with the margins, is not final.
     `minimum_nc2` is NC2 of the minimiser itself: 0 for a simplex ETF, and not 0 for MSE with a
     decayed bias, whose minimiser is another frame.
     """
@@ -80,14 +80,14 @@ def _trained_decays(problem: Problem) -> dict[str, Any]:
 
 
 def undefined(problem: Problem) -> ModelView:
-    """A view without numbers but the decays."""
+    """A view with the decays only; all other numbers are NaN."""
     numbers: dict[str, Any] = {field.name: _NAN for field in dataclasses.fields(ModelView)}
     return ModelView(**numbers | _trained_decays(problem) | {"verdict": Verdict.UNDECIDED})
 
 
 @always_compiled()
 def view(problem: Problem, params: Params) -> ModelView:
-    """The numbers of a point, `problem` having all but λ_H."""
+    """Measure a point of `problem`, in which only λ_H is missing."""
     W, H = np.asarray(params.W), np.asarray(params.H)
     if not (np.any(W) and np.any(H)):
         return undefined(problem)
@@ -122,7 +122,7 @@ def _stationarity(problem: Problem, params: Params) -> tuple[Float[Array, ""], .
     bias = jnp.asarray(jnp.nan, W.dtype) if gradient.b is None else jnp.linalg.norm(gradient.b)
     sizes = jnp.stack([lam_w * size_w, lam_h * size_h])
     residuals = jnp.stack([jnp.linalg.norm(gradient.W), jnp.linalg.norm(gradient.H)])
-    # Without decay there is nothing that the data term could balance.
+    # Without decay, nothing balances the data term.
     w, h = jnp.where(sizes > 0, residuals / jnp.where(sizes > 0, sizes, 1.0), jnp.nan)
     return fit, w, h, bias
 
@@ -134,7 +134,7 @@ def _threshold_ratio(problem: Problem, mu: float) -> float:
 
 
 def _heights(problem: Problem, certificate: Certificate, minimum: GlobalMinimum) -> dict[str, Any]:
-    """What is known of f at the point, below it, and at the minimum."""
+    """f at the point, its lower bound, and f* if known."""
     value, lower = float(certificate.value), float(certificate.lower_bound)
     star = float(minimum.value) if minimum.is_exact else _NAN
     shape = (problem.num_classes, problem.num_columns)
@@ -150,7 +150,7 @@ def _heights(problem: Problem, certificate: Certificate, minimum: GlobalMinimum)
 
 
 def _distances(problem: Problem, params: Params, minimum: GlobalMinimum) -> dict[str, Any]:
-    """The distances of `ModelView`; NaN where no minimiser is known or it is the origin."""
+    """The distances of `ModelView`; NaN if no minimiser is known or it is the origin."""
     names = (
         *("distance", "shape_distance", "minimum_nc2"),
         *("classifier_distance", "feature_distance"),
@@ -161,7 +161,7 @@ def _distances(problem: Problem, params: Params, minimum: GlobalMinimum) -> dict
     stretch = (float(problem.lam_w) / float(problem.lam_h)) ** 0.25
     balanced = dataclasses.replace(problem, lam_w=mu, lam_h=mu)
     point = Params(stretch * params.W, params.H / stretch, params.b)
-    # The same f*: only the factors of Z* are stretched.
+    # f* is the same: only the factors of Z* are rescaled.
     nearest = nearest_minimiser(balanced, point, dataclasses.replace(minimum, problem=balanced))
     assert nearest is not None
     target, classifier = nearest.params, np.asarray(nearest.params.W)
@@ -182,7 +182,7 @@ def _distances(problem: Problem, params: Params, minimum: GlobalMinimum) -> dict
 
 
 def _sine(x: Params, y: Params) -> Float[Array, ""]:
-    """Of the angle between two points; by a difference, since 1 − cos² loses small angles."""
+    """The sine of the angle between points, from a difference: 1 − cos² loses small angles."""
     size_x, size_y = norm(x), norm(y)
     cosine = dot(x, y) / (size_x * size_y)
     return norm(jax.tree.map(lambda a, b: a / size_x - cosine * b / size_y, x, y))

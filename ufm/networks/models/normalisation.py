@@ -41,7 +41,7 @@ class Norm(eqx.Module):
 
 
 class NoNorm(Norm):
-    """None."""
+    """The identity."""
 
     def initial_stats(self) -> Stats:
         return ()

@@ -130,7 +130,7 @@ def images(data: DataTable) -> ImageData:
 @functools.lru_cache(maxsize=1024)
 def _rate(data: DataTable, trial: TrainConfig) -> float:
     choice = choose_learning_rate(trial, images(data))
-    assert choice is not None  # nobody stops it
+    assert choice is not None  # it cannot be stopped
     return choice.learning_rate
 
 
@@ -139,6 +139,6 @@ def rated(cell: NetworkCell) -> TrainConfig:
     if cell.trial is None:
         return cell.config
     lock = _choosing.setdefault((cell.data, cell.trial), threading.Lock())
-    with lock:  # or threads would choose the same at once
+    with lock:  # so that threads do not choose the same rate at once
         rate = _rate(cell.data, cell.trial)
     return msgspec.structs.replace(cell.config, learning_rate=rate)

@@ -1,38 +1,38 @@
-r"""Do losses end at the same test accuracy? Paired equivalence tests, their margin fixed before.
+r"""Test whether losses reach equal test accuracy: paired equivalence tests with a preset margin.
 
-Two networks that differ in the loss alone and share a seed (order of data, initial weights) are a
+Two networks that differ only in the loss and share a seed (order of data, initial weights) form a
 pair. With the differences D_1, …, D_n of their accuracies in points, mean D̄, standard deviation s
 and SE = s/√n, two one-sided t tests (TOST; Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987) reject
 
     H₀: δ ≤ −m  by  (D̄ + m)/SE ≥ t_{n−1, 1−α},     H₀: δ ≥ m  by  (D̄ − m)/SE ≤ −t_{n−1, 1−α},
 
-and both together, at level α, that the mean difference δ is a margin m or more either way. That is
-so iff the 1 − 2α interval D̄ ± t_{n−1,1−α} SE, 90 % for α = 5 %, lies inside (−m, m). Beside it the
-usual two-sided test of δ = 0 at level α. The four outcomes of the tests are those of Lakens (Soc.
-Psychol. Personal. Sci. 8, 2017):
+and together, at level α, the hypothesis that the mean difference δ is at least m in size. Both
+reject iff the 1 − 2α interval D̄ ± t_{n−1,1−α} SE, 90 % for α = 5 %, lies inside (−m, m). The usual
+two-sided test of δ = 0 at level α is added. The four outcomes are those of Lakens (Soc. Psychol.
+Personal. Sci. 8, 2017):
 
 | | δ = 0 not rejected | δ = 0 rejected |
 |---|---|---|
 | equivalent | EQUIVALENT | EQUIVALENT_THOUGH_DIFFERENT |
 | not shown equivalent | INCONCLUSIVE | DIFFERENT |
 
-EQUIVALENT_THOUGH_DIFFERENT: there is a difference, and it is smaller than the margin. DIFFERENT
-says that δ is not 0, no more; `beyond_margin` that the whole interval lies outside the margin. A
-wide interval is INCONCLUSIVE, never agreement.
+EQUIVALENT_THOUGH_DIFFERENT means a difference smaller than the margin. DIFFERENT means only that δ
+is not 0; `beyond_margin` means that the whole interval lies outside the margin. A wide interval is
+INCONCLUSIVE, never agreement.
 
-**Several losses.** "All agree" is the claim that every comparison is equivalent: a union of null
-hypotheses, rejected at level α where each one is, each at level α, with no correction for their
-number (intersection–union test; Berger, Technometrics 24, 1982). For "at least one differs" there
-would have to be one: the p values `p_difference` are of single comparisons.
+**Several losses.** "All agree" claims that every comparison is equivalent. Its null hypothesis is a
+union, rejected at level α if each part is rejected at level α, without correction for their number
+(intersection–union test; Berger, Technometrics 24, 1982). "At least one differs" would need a
+correction: the p values `p_difference` are those of single comparisons.
 
-**Few seeds.** Fewer than 5 pairs are TOO_FEW_SEEDS whatever their interval, and nothing is claimed.
-5 is the fewest with which a test that assumes no distribution can reach 5 % at all: the sign test,
+**Few seeds.** Fewer than 5 pairs are TOO_FEW_SEEDS for any interval, and nothing is claimed. With 5
+pairs a distribution-free test can first reach 5 %: the smallest p value of the sign test is
 (1/2)⁵ = 0.031.
 
-**No spread.** Accuracy comes in steps of one test image, so that all differences may be equal. Then
-s = 0 says that the spread is below the resolution, not that it is nil, and t = ∞ is no proof. The
-sign test stands in, which needs no spread: p = 2⁻ⁿ for each side that all differences lie on, for
-the median difference (`method` says so).
+**No spread.** Accuracy changes in steps of one test image, so that all differences may be equal.
+Then s = 0 means that the spread is below the resolution, not that it is 0, and t = ∞ proves
+nothing. The sign test of the median difference, which needs no spread, replaces the t tests:
+p = 2⁻ⁿ for each side on which all differences lie (see `method`).
 
     >>> paired_equivalence([90.1, 90.3, 89.9, 90.4, 90.0], [90.2, 90.2, 90.1, 90.3, 90.1]).outcome
     <Outcome.EQUIVALENT: 'equivalent'>
@@ -48,16 +48,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-#: Fixed beforehand: 1 point of accuracy, and the usual level.
+#: Preset margin, 1 point of accuracy, and the usual level.
 MARGIN, ALPHA = 1.0, 0.05
-#: Fewest pairs for which anything is claimed; see the module.
+#: Fewest pairs for a claim; see the module.
 LEAST_SEEDS = 5
 #: A standard deviation below this many points is rounding: no test set has 1e11 images.
 _NO_SPREAD = 1e-9
 
 
 class Outcome(enum.StrEnum):
-    """What the two tests say together, or that they are not made; see the module."""
+    """The joint outcome of both tests, or TOO_FEW_SEEDS; see the module."""
 
     EQUIVALENT = "equivalent"
     EQUIVALENT_THOUGH_DIFFERENT = "equivalent though different"
@@ -72,8 +72,8 @@ class Equivalence:
 
     `low`, `high` are the ends of the 1 − 2α interval of the mean difference; `p_lower` and
     `p_upper` belong to H₀: δ ≤ −margin and δ ≥ margin, `p_difference` to δ = 0, two-sided. `method`
-    is "t" or, where the differences have no spread, "sign" (the interval is then that one number,
-    and no interval of confidence). NaN where there are too few pairs for a number.
+    is "t" or, if the differences have no spread, "sign" (the interval is then a single number, not
+    a confidence interval). Numbers are NaN if there are too few pairs for them.
     """
 
     difference: float
@@ -93,7 +93,7 @@ class Equivalence:
 
     @property
     def p_equivalence(self) -> float:
-        """The larger of the two one-sided p values: that of the equivalence test."""
+        """The p value of the equivalence test: the larger of the two one-sided p values."""
         return math.nan if math.isnan(self.p_lower) else max(self.p_lower, self.p_upper)
 
     @property
@@ -101,7 +101,7 @@ class Equivalence:
         return self.outcome in (Outcome.EQUIVALENT, Outcome.EQUIVALENT_THOUGH_DIFFERENT)
 
     def row(self) -> dict[str, Any]:
-        """Its numbers and words under their names, for tables and `ufm.report`."""
+        """All fields by name, for tables and `ufm.report`."""
         return dataclasses.asdict(self) | {
             "outcome": str(self.outcome),
             "p_equivalence": self.p_equivalence,
@@ -110,14 +110,14 @@ class Equivalence:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Every loss against a reference: `against_reference[loss]` is loss − reference."""
+    """All losses against a reference: `against_reference[loss]` is loss − reference."""
 
     reference: str
     against_reference: dict[str, Equivalence]
 
     @property
     def all_agree_with_reference(self) -> bool:
-        """Is every loss equivalent to the reference? At level α, by intersection–union."""
+        """Whether every loss is equivalent to the reference at level α, by intersection–union."""
         return all(each.is_equivalent for each in self.against_reference.values())
 
 
@@ -131,8 +131,8 @@ def paired_equivalence(
 ) -> Equivalence:
     """Compare accuracies of matched seeds, in points (0 to 100), in the same order.
 
-    Raises `ValueError` for accuracies that are no points or not finite, lists that are empty or of
-    different length, a margin that is not positive, and alpha outside (0, 0.5).
+    Raises `ValueError` for accuracies that are not finite or not in points, lists that are empty or
+    of different length, a margin that is not positive, and alpha outside (0, 0.5).
     """
     if not (margin > 0 and math.isfinite(margin)):
         raise ValueError(f"margin must be positive, in points of accuracy, got {margin}")
@@ -177,9 +177,9 @@ def paired_equivalence(
 def agreement(accuracies: Mapping[str, Mapping[int, float]], reference: str = "ce") -> Agreement:
     """Test all losses against the reference; `accuracies[loss][seed]` in points.
 
-    The seeds that both losses have are compared. Raises `ValueError` as
-    `paired_equivalence`, for a reference that is not there or alone, and for losses without a
-    common seed.
+    Comparisons use the seeds that both losses have. Raises `ValueError` like
+    `paired_equivalence`, for a reference that is missing or the only loss, and for losses without
+    a common seed.
     """
     if reference not in accuracies or len(accuracies) < 2:
         raise ValueError(
@@ -203,7 +203,7 @@ def _points(values: Any, are_points: bool) -> Float[np.ndarray, " n"]:
         raise ValueError(f"accuracies must be a list of numbers, got shape {points.shape}")
     if not np.all((points >= 0) & (points <= 100)):
         raise ValueError("accuracies must be finite and lie in 0..100 (points of accuracy)")
-    # A list of zeros is the same in both units.
+    # Zeros are the same in both units.
     if not are_points and 0 < np.max(points) <= 1:
         raise ValueError("accuracies of at most 1 look like fractions: multiply them by 100")
     return points
@@ -231,7 +231,7 @@ def _t_tests(
 
 
 def _sign_test(mean: float, n: int, margin: float) -> tuple[float, float, float, float, float]:
-    """The same where all differences are `mean`: exact sign tests of the median."""
+    """Exact sign tests of the median if all differences equal `mean`; the fields of `_t_tests`."""
     side = 0.5**n
     zero = abs(mean) < _NO_SPREAD
     return (

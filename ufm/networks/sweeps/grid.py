@@ -7,7 +7,7 @@ r"""The TOML file of a sweep over networks, and its cells: a run for every combi
     per_class = 500
 
     [network]
-    width = [16, 64, 256]               # model, width, depth, norm as `ufm train` has them
+    width = [16, 64, 256]               # model, width, depth, norm as in `ufm train`
     depth = 3
 
     [training]

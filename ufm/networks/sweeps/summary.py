@@ -1,8 +1,8 @@
-"""A sweep over networks in a few rows, and what it says: do all losses collapse, and agree?
+"""Summarise a sweep over networks in a few rows, and conclude whether losses collapse and agree.
 
-A group is what shares everything but loss and seed: one network, trained in one way. All numbers
-are of runs that completed; a loss that has others, diverged, dead or not finished, is not compared,
-and its group neither collapses nor agrees: runs that survive are no fair sample.
+A group is one network trained in one way: its runs share all settings except loss and seed. All
+numbers are from completed runs. If some runs of a loss diverged, died or are not finished, the loss
+is not compared, and its group neither collapses nor agrees: surviving runs are a biased sample.
 
     groups = summarise(store)
     print(*conclusions(groups), sep="\\n")
@@ -29,12 +29,12 @@ from ufm.networks.training.learning_rate import edge
 from ufm.sweep.growth import numbered
 from ufm.sweep.store import SweepStore
 
-#: What the losses are compared with.
+#: The reference of all comparisons.
 REFERENCE = "ce"
-#: A fall of NC1, NC2 and NC3 from the first epoch by this factor is called collapse.
+#: Collapse is a fall of NC1, NC2 and NC3 from the first epoch by this factor.
 COLLAPSE_FACTOR = 10.0
 _COMPLETED = "completed"
-#: What tells groups apart, and is no axis of a figure when it is the same everywhere.
+#: Settings that distinguish groups.
 _SETTINGS = ("width", "depth", "norm", "epochs", "weight_decay", "momentum", "batch_size")
 Table = dict[str, np.ndarray]
 
@@ -43,13 +43,13 @@ Table = dict[str, np.ndarray]
 class LossRow:
     """The runs of a loss in a group; accuracies in points, `test_accuracies` by seed.
 
-    `runs` are those that the sweep has, `finished` those that ended, `completed` those that ended
-    well: of these are all numbers, NaN where there are none. `rate_edge` is "largest" or "smallest"
-    where the learning rate was chosen and is an end of those tried, else empty. `nc` are the
+    `runs` counts the runs of the sweep, `finished` those that ended, and `completed` those that
+    succeeded. All numbers are from completed runs, NaN without any. `rate_edge` is "largest" or
+    "smallest" if the learning rate was chosen at an end of those tried, else empty. `nc` are the
     medians of NC1, NC2 and NC3 at the end, `minimum_nc2` is NC2 of the model's own minimiser.
     `falls` are the smallest factors, over the runs, by which NC1, NC2 and NC3 fell since the first
-    epoch. `against` compares with the reference: None for itself, and where either has runs that
-    did not complete.
+    epoch. `against` compares with the reference: None for the reference, and if either has runs
+    that did not complete.
     """
 
     loss: str
@@ -72,18 +72,18 @@ class LossRow:
 
     @property
     def is_whole(self) -> bool:
-        """Has every run completed?"""
+        """Whether every run completed."""
         return self.completed == self.runs
 
     @property
     def collapsed(self) -> bool:
-        """Did NC1-NC3 fall by the factor in every run?"""
+        """Whether NC1–NC3 fell by the factor in every run."""
         return self.is_whole and all(fall >= COLLAPSE_FACTOR for fall in self.falls)
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """One network trained in one way: `settings` tells it from others."""
+    """One network trained in one way; `settings` distinguish it from others."""
 
     settings: dict[str, Any]
     rows: tuple[LossRow, ...]
@@ -91,12 +91,12 @@ class Group:
 
     @property
     def collapsed(self) -> bool:
-        """Did NC1–NC3 fall by the factor in every run of every loss?"""
+        """Whether NC1–NC3 fell by the factor in every run of every loss."""
         return all(row.collapsed for row in self.rows)
 
     @property
     def agrees(self) -> bool | None:
-        """Is every loss shown equivalent to the reference? None where that was not tested."""
+        """Whether every loss is shown equivalent to the reference; None if not tested."""
         if self.agreement is None or self.lacks_seeds:
             return None
         if not all(row.is_whole for row in self.rows):
@@ -105,13 +105,13 @@ class Group:
 
     @property
     def lacks_seeds(self) -> bool:
-        """Whether some comparison has too few seeds for a claim."""
+        """Whether a comparison has too few seeds for a claim."""
         compared = [row.against for row in self.rows if row.against is not None]
         return any(each.outcome is Outcome.TOO_FEW_SEEDS for each in compared)
 
 
 def summarise(store: SweepStore) -> list[Group]:
-    """The groups in the order of the cells."""
+    """Make the groups, in the order of the cells."""
     table = store.table()
     groups: dict[tuple[Any, ...], list[NetworkCell]] = {}
     for cell in cells_of(store):
@@ -125,7 +125,7 @@ def cells_of(store: SweepStore) -> tuple[NetworkCell, ...]:
 
 
 def cell_settings(cell: NetworkCell) -> dict[str, Any]:
-    """All but loss and seed; the learning rate only where it is given, not chosen for each loss."""
+    """All settings except loss and seed, and except a rate that was chosen for each loss."""
     names = _SETTINGS if cell.trial is not None else (*_SETTINGS, "learning_rate")
     return {name: getattr(cell.config, name) for name in names}
 
@@ -195,7 +195,7 @@ def _fall(first: np.ndarray, last: np.ndarray) -> float:
 
 
 def conclusions(groups: Sequence[Group]) -> list[str]:
-    """In sentences: which groups collapse, and in which the losses agree."""
+    """State in sentences which groups collapse, and in which the losses agree."""
     rows = [row for group in groups for row in group.rows]
     runs, finished, completed = (
         sum(getattr(row, name) for row in rows) for name in ("runs", "finished", "completed")
@@ -223,7 +223,7 @@ def conclusions(groups: Sequence[Group]) -> list[str]:
 
 
 def _edges_in_words(groups: Sequence[Group]) -> list[str]:
-    """Which losses have a chosen rate at an end of those tried."""
+    """Name the losses with a chosen rate at an end of those tried."""
     lines = []
     for word in ("largest", "smallest"):
         found = [[row for row in group.rows if row.rate_edge == word] for group in groups]
@@ -256,7 +256,7 @@ def _agreement_in_words(tested: Sequence[Group], total: int) -> str:
 
 
 def standing(groups: Sequence[Group]) -> str:
-    """ "holds" where all settings collapse and agree, "short" where one does not, else "open"."""
+    """ "holds" if all settings collapse and agree, "short" if one does not, else "open"."""
     if any(row.finished < row.runs for group in groups for row in group.rows):
         return "open"
     if not all(group.collapsed and group.agrees is not False for group in groups):

@@ -1,4 +1,4 @@
-"""What a training run is: the network, the loss and the optimiser's numbers, checked.
+"""The settings of a training run, validated: the network, the loss and the optimiser.
 
 >>> TrainConfig(loss="mse:1,15", width=512, epochs=100, learning_rate=0.03).depth   # the default
 3
@@ -20,18 +20,18 @@ from ufm.networks.training.optimiser import (
     drops,
 )
 
-#: Larger numbers are mistakes: nobody waits for so many epochs, no memory holds such layers.
+#: Larger numbers are mistakes: such runs never end, and such layers fit no memory.
 _MOST, _WIDEST = 10_000_000, 100_000
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run of training. Defaults are those of Zhou et al. (2022), but for model and epochs.
+    """The settings of a run. Defaults are those of Zhou et al. (2022), except model and epochs.
 
-    `width` is units a layer of the MLP, the multiplier of channels of the ResNet; `depth` is hidden
-    layers, or blocks a stage; `norm` is "batch", "group" or "none". `None` there takes the model's
-    default, and is replaced by it. `batch_size=None` is 128, or a twentieth of a small data set.
-    `weight_decay` is λ of λ/2 ‖θ‖² over all parameters. `measurements` is how often the features of
-    all training data are measured, beside the epochs about each fall of the rate. Raises
+    `width` is the number of units per layer (MLP) or the multiplier of channels (ResNet), `depth`
+    the number of hidden layers or of blocks per stage, and `norm` "batch", "group" or "none"; None
+    is replaced by the model's default. `batch_size=None` is 128, or a twentieth of a small data
+    set. `weight_decay` is λ in λ/2 ‖θ‖² over all parameters. `measurements` is the number of epochs
+    after which features are measured, without those around each fall of the rate. Raises
     `ValueError` that names the field.
     """
 
@@ -59,7 +59,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         self._check_numbers()
 
     def _settle(self, name: str, value: Any) -> None:
-        """What was meant by the field in place of what was given."""
+        """Replace the given value of a field by its canonical value."""
         msgspec.structs.force_setattr(self, name, value)
 
     def _check_model(self) -> None:
@@ -94,8 +94,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def architecture(self) -> Architecture:
-        """The network's sizes, none of them None any more."""
-        assert self.width is not None  # filled in by the constructor, as the others
+        """The network's model and sizes, without None."""
+        assert self.width is not None  # set by the constructor, as the others
         assert self.depth is not None
         assert self.norm is not None
         return Architecture(self.model, self.width, self.depth, self.norm)
@@ -105,17 +105,17 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return parse_objective(self.loss, num_classes)
 
     def batch(self, samples: int) -> int:
-        """The batch size for a training set. Raises `ValueError` where it has fewer samples."""
+        """The batch size for a training set. Raises `ValueError` if it has fewer samples."""
         size = default_batch_size(samples) if self.batch_size is None else self.batch_size
         if size > samples:
             raise ValueError(f"batch_size = {size} is more than the {samples} training images")
         return size
 
     def measured(self) -> tuple[int, ...]:
-        """The epochs, counted from 1, after which is measured.
+        """The epochs, counted from 1, after which the network is measured.
 
-        First, last, log-spaced between; and the last epoch before each fall of the learning rate
-        and the first after it, so that what the fall does is not drawn before it.
+        They are the first, the last and log-spaced ones between, and the last before and the first
+        after each fall of the learning rate, so that figures show its effect at the right epoch.
         """
         count = min(self.measurements, self.epochs)
         spaced = {round(self.epochs ** (i / max(count - 1, 1))) for i in range(count)}
@@ -123,5 +123,5 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return tuple(sorted(x for x in spaced | about | {1, self.epochs} if x <= self.epochs))
 
     def builtins(self) -> dict[str, Any]:
-        """Every field as a plain value."""
+        """All fields as plain values."""
         return msgspec.to_builtins(self)

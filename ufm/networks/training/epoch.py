@@ -57,7 +57,7 @@ def initial_state(
 
 @jax.jit
 def _no_momentum(network: Network) -> optax.OptState:
-    optimiser: Any = sgd(0.0, 0.0, 0.0)  # it is the same for all numbers
+    optimiser: Any = sgd(0.0, 0.0, 0.0)  # it does not depend on the numbers
     return optimiser.init(network)
 
 

@@ -1,14 +1,14 @@
-r"""The learning rate of a loss, by a rule that is fixed before anything is run.
+r"""Choose the learning rate of a loss by a rule that is fixed before any run.
 
     1. A fifth of the training images of each class is set aside for validation.
     2. Every candidate, 0.1, 0.03, 0.01, 0.003, 0.001 and 0.0003, trains on the rest for a tenth of
-       the epochs (10 at least, 20 at most), with the whole schedule on that length.
-    3. Runs that diverged are out. Of those whose validation accuracy is within one standard error
-       √(a(1−a)/n), and one image at least, of the highest, the one with the lowest training loss
-       wins.
+       the epochs (at least 10, at most 20), with the whole schedule on that length.
+    3. Diverged runs are excluded. Of those with a validation accuracy within one standard error
+       √(a(1−a)/n), or one image if that is more, of the highest, the one with the lowest training
+       loss is chosen.
 
-One rate for all losses would not do: the gradient of the squared error with targets 15·one-hot is
-so large that a network without normalisation diverges at once at 0.1. Test images have no part.
+Losses need different rates: the gradient of the squared error with targets 15·one-hot is so large
+that a network without normalisation diverges at once at 0.1. Test images are not used.
 
     choose_learning_rate(TrainConfig(loss="mse:1,15"), load_data("digits")).learning_rate
 """
@@ -24,15 +24,15 @@ from ufm.networks.measures.evaluation import loss_and_accuracy, outputs
 from ufm.networks.training.config import TrainConfig
 from ufm.networks.training.run import Run
 
-#: The paper's rate, and down from it in steps of about half a decade.
+#: The paper's rate, and lower ones in steps of about half a decade.
 CANDIDATES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
-#: Share of the training images that validates.
+#: Share of the training images for validation.
 VALIDATION_SHARE = 0.2
 _SHARE_OF_EPOCHS, _FEWEST, _MOST = 10, 10, 20
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What became of a candidate; accuracy and loss are None where it diverged."""
+    """The result of a candidate; accuracy and loss are None if it diverged."""
 
     learning_rate: float
     validation_accuracy: float | None
@@ -44,7 +44,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The rate chosen, after `epochs` epochs of every trial, and all trials."""
+    """The chosen rate, the number of epochs of each trial, and all trials."""
 
     learning_rate: float
     epochs: int
@@ -52,7 +52,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def trial_epochs(epochs: int) -> int:
-    """Epochs of a trial for a run of so many: a tenth, between 10 and 20, never more than all."""
+    """Epochs of a trial: a tenth of the run's, between 10 and 20, at most those of the run."""
     return min(epochs, max(_FEWEST, min(_MOST, epochs // _SHARE_OF_EPOCHS)))
 
 
@@ -64,13 +64,13 @@ def choose_learning_rate(
     on_trial: Callable[[Trial], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Choice | None:
-    """Apply the rule; `config.learning_rate` plays no part. None where it was stopped.
+    """Apply the rule, ignoring `config.learning_rate`. Return None if it was stopped.
 
-    Raises `ValueError` where every candidate diverges, and for data that cannot be split.
+    Raises `ValueError` if every candidate diverges, and for data that cannot be split.
     """
     fit, validation = validation_split(data, VALIDATION_SHARE)
     epochs = trial_epochs(config.epochs)
-    # The batch of the run itself, which is compiled already.
+    # The batch size of the run itself, which is compiled already.
     batch_size = min(config.batch(len(data.labels)), len(fit))
     trials = []
     for rate in candidates:
@@ -93,15 +93,15 @@ def choose_learning_rate(
 
 
 def edge(rate: float, tried: Sequence[float] = CANDIDATES) -> str:
-    """ "largest" or "smallest" where the rate ends what was tried, so that a better one may lie
-    beyond; else empty."""
+    """ "largest" or "smallest" if the rate is at an end of those tried, so that a better one may
+    lie beyond; else empty."""
     if len(tried) < 2:
         return ""
     return {max(tried): "largest", min(tried): "smallest"}.get(rate, "")
 
 
 def select(trials: Sequence[Trial], validation_images: int) -> float | None:
-    """The third point of the rule; None where all have diverged."""
+    """Apply the third point of the rule; None if all trials diverged."""
     alive = [
         (trial.validation_accuracy, trial.train_loss, trial.learning_rate)
         for trial in trials
@@ -111,7 +111,7 @@ def select(trials: Sequence[Trial], validation_images: int) -> float | None:
         return None
     best = max(accuracy for accuracy, _, _ in alive)
     error = math.sqrt(best * (1.0 - best) / validation_images)
-    # Shares of images are exact up to rounding, which must not decide between equal ones.
+    # Rounding of shares must not decide between equal ones.
     level = best - max(error, 1.0 / validation_images) - 1e-9
     return min((loss, rate) for accuracy, loss, rate in alive if accuracy >= level)[1]
 

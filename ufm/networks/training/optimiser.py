@@ -2,8 +2,8 @@ r"""Stochastic gradients with momentum as in PyTorch's SGD, and the schedule of 
 
     g ← ∇L_net + λ θ,   m ← β m + g,   θ ← θ − η m,
 
-λ on every parameter, biases and scales too. The rate is that of Zhou et al. (2022): η falls tenfold
-after 3/7 and again after 5/7 of the epochs.
+with λ on all parameters, including biases and scales. The schedule is that of Zhou et al. (2022):
+η falls tenfold after 3/7 and again after 5/7 of the epochs.
 
     >>> rate_at(0.1, epoch=150, epochs=350)
     0.01

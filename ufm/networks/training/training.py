@@ -71,10 +71,10 @@ class TrainResult:
         learning_rate   of that epoch
         running_loss    mean over the epoch's steps, while training
         train_loss, test_loss            mean of L_net, without decay, after the epoch
-        train_accuracy, test_accuracy    shares of right answers
+        train_accuracy, test_accuracy    shares of correct answers
         nc1, nc2, nc3, nc4               `ufm.collapse.metrics`, over all training images
         weight_norm, feature_norm        ‖W‖_F, ‖H‖_F
-        and what `measure` added.
+        and the results of `measure`.
 
     `layer` is the last layer over all training images, None if training diverged or the network
     died; earlier measurements are in the history. `network` and `stats` are the final network;
@@ -157,7 +157,7 @@ def _measured(run: Run, data: ImageData, measure: Measure | None) -> dict[str, f
     if run.blown_up(found["train_loss"]):
         return TrainStatus.DIVERGED
     found |= collapse(layer)
-    if math.isnan(found["nc1"]):  # class means that are all the same
+    if math.isnan(found["nc1"]):  # all class means are equal
         return TrainStatus.DEAD
     further = {} if measure is None else measure(layer)
     return found | {name: float(x) for name, x in further.items()}
@@ -191,7 +191,7 @@ def _result(
 
 
 class _Keeper:
-    """Writes the checkpoint of a run, if it has one, and measures its time."""
+    """Write the checkpoint of a run, if it has one, and measure its time."""
 
     def __init__(
         self, path: Path | None, config: TrainConfig, data: ImageData, every: float
