@@ -1,8 +1,8 @@
-"""Figures and tables of results: a result in, Axes or text out.
+"""Figures and tables of results: from a result to Axes or text.
 
-Every plot draws on the Axes it is given and returns them; sizes and files are the caller's, or
-`figure_files`'. `style()` is the look of the library: one or two columns of a paper, and nothing
-told by colour alone (`looks`).
+Every plot draws on the given Axes and returns them. The caller, or `figure_files`, sets sizes and
+writes files. `style()` is the look of the library: one or two columns of a paper, without
+distinctions by colour alone (`looks`).
 """
 
 import importlib
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ufm.report.spectra.spectrum import theory_lines as theory_lines
     from ufm.report.sweep.page import render_sweep as render_sweep
 
-# Loaded on first use: a table needs no matplotlib, which takes half a second to import.
+# Loaded on first use, because matplotlib takes half a second to import and tables do not need it.
 _NAMES = {
     "ufm.report._style": ("COLUMN", "TWO_COLUMNS", "looks", "style"),
     "ufm.report.landscape.census": ("plot_curvature_ratio", "plot_index", "plot_least_curvature"),

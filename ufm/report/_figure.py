@@ -1,6 +1,6 @@
 """Figures as files for a paper: the image in three formats, its data and its caption.
 
-Files are made, not written: names and contents, for whoever writes them.
+The functions return names and contents, and do not write to the disk.
 """
 
 import io
@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from ufm.report._style import style
 from ufm.report._table import Table, to_csv
 
-#: A figure and the data in it.
+#: A figure and its data.
 Page = tuple[Figure, list[Table]]
 
-#: What keeps dates and versions out of a file: the same data give the same bytes.
+#: Settings that omit dates and versions, so that equal data give equal bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None},
@@ -33,7 +33,7 @@ def page_files(
     """
     with style():
         figure, tables = page(records)
-        # Laid out once for all formats, by the text as the slowest of them measures it.
+        # One layout for all formats, with text measured by the slowest of them.
         figure.set_dpi(rcParams["savefig.dpi"])
         layout = figure.get_layout_engine()
         if layout is not None:

@@ -1,4 +1,4 @@
-"""Thin lines across Axes with names in the margin, pushed apart where they would overlap."""
+"""Thin lines across Axes with names in the margin, moved apart if they would overlap."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 
 from ufm.report._style import THIN
 
-#: Least distance of two names above the Axes and of two beside them, and how far from the Axes
-#: they stand, in points.
+#: Least distance between names above the Axes, the same beside the Axes, and the distance of names
+#: from the Axes, in points.
 _APART, _LINE, _AWAY = 8.5, 7.0, 9.0
 
 Values = Float[np.ndarray, " _"]
 
 
 class Line(NamedTuple):
-    """A number and its name, maybe in TeX."""
+    """A number and its name, which may be TeX."""
 
     name: str
     value: float
@@ -26,7 +26,7 @@ class Line(NamedTuple):
 def draw_lines(
     axes: Axes, lines: Sequence[Line], *, horizontal: bool = False, rotation: float = 90.0
 ) -> None:
-    """Vertical lines with names above the Axes, or horizontal ones with names at the right."""
+    """Draw vertical lines with names above the Axes, or horizontal ones with names at the right."""
     ordered = sorted(lines, key=lambda line: line.value)
     exact = places(axes, np.array([line.value for line in ordered]), horizontal)
     least = _LINE if horizontal else _APART
@@ -56,9 +56,9 @@ def draw_lines(
 
 
 def places(axes: Axes, values: Values, vertical: bool = False) -> Values:
-    """Where values stand on the abscissa (or the ordinate), in points from its beginning.
+    """The positions of values on the abscissa (or ordinate), in points from its beginning.
 
-    Layout comes later: Axes may still grow a little, which only makes room.
+    A later layout may enlarge the Axes a little, which only makes more room.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -73,8 +73,8 @@ def places(axes: Axes, values: Values, vertical: bool = False) -> Values:
 
 
 def pushed_apart(where: Values, least: float) -> Values:
-    """The nearest ascending places with at least that distance: averages of those that collide."""
-    groups: list[tuple[float, int]] = []  # the mean of (place − rank · least), and how many
+    """The nearest ascending positions with at least that distance, by pooling colliding ones."""
+    groups: list[tuple[float, int]] = []  # mean of (place − rank · least), and count
     for rank, place in enumerate(where):
         mean, count = float(place) - rank * least, 1
         while groups and groups[-1][0] > mean:

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else: no network, no scripts, figures inline as SVG."""
+"""A self-contained HTML page: no network, no scripts, figures inline as SVG."""
 
 import contextlib
 import math
@@ -20,10 +20,10 @@ from ufm.report._style import Look, style
 
 @contextlib.contextmanager
 def page_style() -> Iterator[None]:
-    """The library's look for panels of a page, which a phone shows in pairs: in larger letters."""
+    """The library's style for panels of a page, with larger letters because phones show pairs."""
     settings: dict[Any, Any] = {
         "figure.constrained_layout.use": False,
-        # Text stays text, in a face that a reader's machine may have.
+        # Keep text as text, in a font that a reader's machine may have.
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "mathtext.fontset": "dejavusans",
@@ -34,14 +34,14 @@ def page_style() -> Iterator[None]:
         yield
 
 
-#: Colours of the style that vanish on dark paper, and what stands for them there.
+#: Colours of the style that are invisible on a dark background, and their replacements.
 ON_DARK = {"#000000": "#e6e6e3", "#1f4fd0": "#7fa3ff", "#6e0f5e": "#d98fce"}
-#: What a path of Matplotlib's is in SVG.
+#: SVG commands of Matplotlib's path codes.
 _COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
 
 
 def swatch(look: Look) -> Markup:
-    """A line with its marker for the legend of a page, hidden from those who hear the label."""
+    """Draw a line with its marker for the legend of a page, hidden from screen readers."""
     colour, (offset, dashes) = to_hex(look.color), _dashes(look.linestyle)
     marker = MarkerStyle(look.marker)
     outline = marker.get_path().transformed(marker.get_transform())
@@ -58,7 +58,7 @@ def swatch(look: Look) -> Markup:
 
 
 def _dashes(linestyle: Any) -> tuple[float, str]:
-    """Offset and lengths, for a line of width 2."""
+    """Offset and lengths of dashes, for a line of width 2."""
     if linestyle == "-":
         return 0.0, "none"
     offset, lengths = linestyle
@@ -72,7 +72,7 @@ def render(
     environments: Sequence[Mapping[str, Any]],
     **values: Any,
 ) -> str:
-    """The page, with the sweep's file and all machines that computed for it at the end."""
+    """Render the page, with the sweep's file and all its machines at the end."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -95,7 +95,7 @@ def render(
 
 
 def _shown(value: Any) -> Any:
-    """Text without characters that a page cannot have, or that swap what is read."""
+    """Remove characters that a page cannot contain, or that reorder its text."""
     return plain_lines(value) if type(value) is str else value
 
 
@@ -106,12 +106,12 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _subscripts(text: str) -> Markup:
-    """λ_W as λ with a subscript."""
+    """Write λ_W as λ with a subscript."""
     return Markup(re.sub(r"_(\w)", r"<sub>\1</sub>", str(escape(plain(text)))))
 
 
 def _given(config: Any) -> Any:
-    """The configuration without what was left unset."""
+    """Remove unset fields from the configuration."""
     if isinstance(config, Mapping):
         return {key: _given(value) for key, value in config.items() if value not in (None, "")}
     return [_given(value) for value in config] if isinstance(config, list) else config

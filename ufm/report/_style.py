@@ -1,6 +1,6 @@
-"""The look of the library: sizes for print, and how the members of a family are told apart.
+"""The look of the library: sizes for print, and distinct looks for the members of a family.
 
-Nothing is told by colour alone: what has a colour of its own has a line style and a marker, too.
+Nothing is distinguished by colour alone: each colour comes with its own line style and marker.
 
     axes.plot(x, y, label="CE", **looks(0)._asdict())
 """
@@ -15,7 +15,7 @@ import matplotlib.style
 COLUMN, TWO_COLUMNS = 3.3, 6.8
 #: The thinnest line that prints, in points.
 THIN = 0.6
-#: One run of many, and what stands for all of them.
+#: Line properties of one run of many, and of their median.
 RUN: dict[str, Any] = {"linewidth": THIN, "alpha": 0.35}
 MEDIAN: dict[str, Any] = {"linewidth": 1.4}
 
@@ -24,7 +24,7 @@ _MARKERS = "os^DvPX"
 
 
 class Look(NamedTuple):
-    """Colour, line style and marker, as Matplotlib takes them."""
+    """Colour, line style and marker for Matplotlib."""
 
     color: str
     linestyle: Any
@@ -32,14 +32,14 @@ class Look(NamedTuple):
 
 
 def looks(place: int) -> Look:
-    """How the member of a family at a place, from 0, looks in every figure.
+    """The look, in every figure, of the member of a family at a position, from 0.
 
-    Seven colours and markers, and five line styles: 35 members look different.
+    Seven colours and markers, and five line styles, give 35 distinct looks.
     """
     colour, line = place % len(_MARKERS), place % len(_LINES)
     return Look(f"C{colour}", _LINES[line], _MARKERS[colour])
 
 
 def style() -> AbstractContextManager[None]:
-    """The library's Matplotlib style, for one `with` block."""
+    """The library's Matplotlib style, as a context for `with`."""
     return matplotlib.style.context(Path(__file__).with_name("ufm.mplstyle"))

@@ -53,9 +53,9 @@ def inline(svg: str, name: str, description: str) -> str:
     svg = re.sub(r' id="([^"]*)"', rename, svg)
     svg = re.sub(r"(url\(|href=\")#", rf"\g<1>#{name}-", svg)
     size = re.search(r'viewBox="([^"]*)"', svg)
-    assert size is not None  # matplotlib writes one
+    assert size is not None  # matplotlib writes exactly one
     said = html.escape(plain(description), quote=True)
     attributes = f'role="img" aria-label="{said}" viewBox="{size[1]}"'
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    # By a function, so that a backslash in the description stays a backslash.
+    # A function as the replacement preserves a backslash in the description.
     return re.sub(r"<svg[^>]*>", lambda _: f"<svg {names} {attributes}>", svg, count=1)

@@ -14,7 +14,7 @@ Table = Mapping[str, Any]
 def to_csv(tables: Sequence[Table]) -> str:
     """Write tables with the same columns below each other, under one header.
 
-    Numbers are written so that they read back to the same bits.
+    Numbers are written with enough digits to recover the same bits.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

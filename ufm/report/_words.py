@@ -1,15 +1,15 @@
-"""What a figure shows, in a sentence for readers who do not see it."""
+"""Words for the text description of a figure."""
 
 from typing import Any
 
 import numpy as np
 
-#: Below it a number is rounding, and no result.
+#: Numbers below this are rounding.
 _ROUNDING = 1e-14
 
 
 def span(values: Any, form: str = ".2g") -> str:
-    """The least and the largest of the finite values: "0.1 to 3", "0.1", or "no number"."""
+    """Describe the range of the finite values: "0.1 to 3", "0.1", or "no number"."""
     array = np.asarray(values, float).ravel()
     known = array[np.isfinite(array)]
     if not known.size:
@@ -20,5 +20,5 @@ def span(values: Any, form: str = ".2g") -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 run", "3 runs"."""
+    """Write a count with its noun: "1 run", "3 runs"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

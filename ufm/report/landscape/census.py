@@ -1,15 +1,15 @@
-r"""Critical points drawn: index against f with the rank ladder, and λ_min against the theory.
+r"""Draw critical points: index against f with the rank ladder, and λ_min against the theory.
 
-Shapes say how a point was found, and whether it is a saddle (hollow) or a minimum (filled), so that
-no colour is needed to tell them apart. f − f* is logarithmic but for the first decade below the
-lowest saddle (shaded), which holds the minimum.
+Markers show how a point was found, and whether it is a saddle (hollow) or a minimum (filled), so
+that colour is not needed to distinguish them. f − f* is logarithmic from the decade of the
+lowest saddle on. Below it the axis is linear (shaded), so that it shows the minimum.
 
 At a critical point with rank W < d and σ = ‖G‖₂ the Hessian has the eigenvalue
 
     λ(σ) = (λ_W+λ_H)/2 − √(((λ_W−λ_H)/2)² + σ²),
 
-negative iff σ > μ; the paper's escape direction has the curvature −2(σ−μ)μ/(λ_W+λ_H) ≥ λ(σ), equal
-for equal decays. λ_min can only be lower: by directions within the row space.
+negative iff σ > μ. The paper's escape direction has the curvature −2(σ−μ)μ/(λ_W+λ_H) ≥ λ(σ), with
+equality for equal decays. λ_min is lower if a direction within the row space is steeper.
 
     with style():
         figure, (left, right) = plt.subplots(1, 2)
@@ -35,14 +35,14 @@ from ufm.report._style import looks
 
 Values = Float[np.ndarray, " _"]
 
-#: ‖G‖₂/μ − 1 up to this is that of a minimum.
+#: Largest ‖G‖₂/μ − 1 of a minimum.
 _AT_MINIMUM = 1e-9
-#: Size of the linear part of the axis of f − f*, in decades.
+#: Length of the linear part of the axis of f − f*, in decades.
 _LINEAR = 0.6
 
 _SADDLE: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.7, "markersize": 3.6}
 _MINIMUM: dict[str, Any] = {"markeredgewidth": 0.0}
-#: How points look: those that are no saddles by their verdict, saddles by how they were found.
+#: Looks of points: saddles by the search that found them, other points by their verdict.
 LOOKS: dict[str, dict[str, Any]] = {
     "ladder saddle": {"marker": "s", "color": "C0", **_SADDLE},
     "partition saddle": {"marker": "o", "color": "C1", **_SADDLE},
@@ -54,7 +54,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def kind_of(point: CriticalPoint) -> str:
-    """A name of `LOOKS`."""
+    """The name of a point's look in `LOOKS`."""
     if point.verdict is Verdict.GLOBAL_MINIMUM:
         return "global minimum"
     if "MINIMUM" in point.verdict.name:
@@ -72,16 +72,16 @@ def excess(census: Census) -> Values:
 
 
 def lowest(census: Census) -> float:
-    """f*, or the lowest value known where f* is not."""
+    """f*, or the lowest known value if f* is unknown."""
     if census.minimum.is_exact:
         return census.minimum.value
     return min([census.minimum.value, *(point.value for point in census.points)])
 
 
 def plot_index(census: Census, axes: Axes) -> Axes:
-    """The index of every point against f − f*; the lowest f of every rank is a line, named above.
+    """Draw the index of every point against f − f*, and a named line at the lowest f of every rank.
 
-    The ladder's rungs are those values: the ranks count down from the left to the right.
+    These values are the rungs of the ladder; ranks decrease from left to right.
     """
     height = excess(census)
     for kind, at in _by_kind(census.points).items():
@@ -98,7 +98,7 @@ def plot_index(census: Census, axes: Axes) -> Axes:
 
 
 def _by_kind(points: Sequence[CriticalPoint]) -> dict[str, list[int]]:
-    """Numbers of points by the names of `LOOKS`; saddles first, to be drawn below."""
+    """Indices of points by the names of `LOOKS`; saddles come first, to be drawn below."""
     kinds = [kind_of(point) for point in points]
     order = ["other saddle", "partition saddle", *LOOKS]
     return {
@@ -109,7 +109,7 @@ def _by_kind(points: Sequence[CriticalPoint]) -> dict[str, list[int]]:
 
 
 def excess_axis(axes: Axes, height: Values, vertical: bool = False) -> None:
-    """The axis of f − f*: logarithmic from the lowest saddle on, linear about the minimum."""
+    """Set the axis of f − f*: logarithmic from the lowest saddle on, linear at the minimum."""
     above = height[height > 1e-9 * max(1.0, float(np.max(height)))]
     least, most = (float(np.min(above)), float(np.max(above))) if above.size else (0.1, 1.0)
     linear = 10.0 ** np.floor(np.log10(least))
@@ -128,7 +128,7 @@ def excess_axis(axes: Axes, height: Values, vertical: bool = False) -> None:
 
 
 def legend_handles(censuses: Sequence[Census]) -> list[Line2D | Patch]:
-    """What the marks of these censuses are, and what is shaded."""
+    """Legend entries for the marks of these censuses, and for the shading."""
     present = {kind_of(point) for census in censuses for point in census.points}
     marks: list[Line2D | Patch] = [
         Line2D([], [], linestyle="", label=kind, **look)
@@ -142,7 +142,7 @@ def legend_handles(censuses: Sequence[Census]) -> list[Line2D | Patch]:
 
 
 def outside_curvature(problem: Problem, sigma: Values) -> Values:
-    """λ(σ) of the module's formula: the least eigenvalue outside the row space."""
+    """λ(σ) of the module: the least eigenvalue outside the row space."""
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
     return (lam_w + lam_h) / 2 - np.hypot((lam_w - lam_h) / 2, sigma)
 
@@ -154,14 +154,14 @@ def escape_curvature(problem: Problem, sigma: Values) -> Values:
 
 
 def least_curvatures(census: Census) -> tuple[Values, Values]:
-    """‖G‖₂/μ − 1 and −λ_min of the points where both are positive."""
+    """‖G‖₂/μ − 1 and −λ_min of the points at which both are positive."""
     shown = [p for p in census.points if p.dual_ratio > 1 + _AT_MINIMUM and p.smallest < 0]
     beyond = np.array([point.dual_ratio - 1.0 for point in shown])
     return beyond, -np.array([point.smallest for point in shown])
 
 
 def plot_least_curvature(censuses: Sequence[Census], axes: Axes) -> Axes:
-    """−λ_min against ‖G‖₂/μ − 1, both logarithmic, one mark per loss, and the theory's curves.
+    """Draw −λ_min against ‖G‖₂/μ − 1, both logarithmic, one mark per loss, and the theory's curves.
 
     All problems have the same decays.
     """
@@ -191,7 +191,7 @@ def plot_least_curvature(censuses: Sequence[Census], axes: Axes) -> Axes:
 
 
 def plot_curvature_ratio(censuses: Sequence[Census], axes: Axes) -> Axes:
-    """λ_min/λ(σ) against ‖G‖₂/μ − 1: above 1 where directions within the row space are steeper."""
+    """Draw λ_min/λ(σ) against ‖G‖₂/μ − 1; above 1, a direction in the row space is steeper."""
     most = 1.0
     for i, census in enumerate(censuses):
         beyond, depth = least_curvatures(census)

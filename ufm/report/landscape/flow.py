@@ -1,8 +1,8 @@
-"""From saddle to saddle: f along gradient flow from a small start, with the rank ladder's values.
+"""Draw gradient flow from saddle to saddle: f from a small start, with the rank ladder's values.
 
-The flow lingers where ‖∇f‖ has a local minimum: the plateaus, marked on both curves. It lingers for
-a time in proportion to the logarithm of the distance at which it comes by a saddle, so that small
-starts with widely spread scales (`ufm.landscape.small_start`) show them best.
+At a plateau, marked on both curves, ‖∇f‖ has a local minimum. The length of a plateau grows with
+the logarithm of the inverse distance from the saddle, so that small starts with widely spread
+scales (`ufm.landscape.small_start`) show plateaus best.
 """
 
 import numpy as np
@@ -13,20 +13,20 @@ from ufm.report._lines import Line, draw_lines
 from ufm.report._table import Table
 from ufm.report.landscape.census import excess, excess_axis, lowest
 
-#: f closer to its last value than this part of its fall: the flow has arrived.
+#: The flow has arrived when this fraction of its fall is left.
 _ARRIVED = 1e-5
-#: What it has fallen by when it has left its start.
+#: The flow has left its start after this fraction of its fall.
 _BEGUN = 1e-2
 
 
 def lingering(flow: Flow) -> list[int]:
-    """The plateaus before the flow arrives; rounding makes more of them at its end."""
+    """The plateaus before the flow arrives; later ones are rounding."""
     fall = float(flow.value[0] - flow.value[-1])
     return [i for i in flow.plateaus if flow.value[i] - flow.value[-1] > _ARRIVED * fall]
 
 
 def flow_table(label: str, flow: Flow) -> Table:
-    """One row for each moment."""
+    """Tabulate the flow, one row for each time."""
     return {
         "loss": label,
         "time": flow.time,
@@ -37,7 +37,7 @@ def flow_table(label: str, flow: Flow) -> Table:
 
 
 def plot_flow(census: Census, flow: Flow, axes: Axes) -> Axes:
-    """f − f* against the logarithm of time; the lowest f of every rank is a line, named at right.
+    """Draw f − f* against the logarithm of time, and a named line at the lowest f of every rank.
 
     The ordinate is that of the connection graph.
     """
@@ -51,9 +51,9 @@ def plot_flow(census: Census, flow: Flow, axes: Axes) -> Axes:
 
 
 def plot_flow_gradient(flow: Flow, axes: Axes) -> Axes:
-    """‖∇f‖ against the logarithm of time, until the flow has arrived (shaded: after that).
+    """Draw ‖∇f‖ against the logarithm of time until the flow has arrived; later times are shaded.
 
-    Beyond, ‖∇f‖ is what the integrator's errors make of it.
+    There ‖∇f‖ is determined by the integrator's errors.
     """
     end = _arrival(flow)
     _draw(axes, flow, np.where(np.arange(len(flow.time)) <= end, flow.grad_norm, np.nan))
@@ -73,13 +73,13 @@ def _draw(axes: Axes, flow: Flow, values: np.ndarray) -> None:
 
 
 def _arrival(flow: Flow) -> int:
-    """The first moment at which nothing of the fall is left but `_ARRIVED`."""
+    """The first time at which less than `_ARRIVED` of the fall is left."""
     left = (flow.value - flow.value[-1]) / (flow.value[0] - flow.value[-1])
     return int(np.argmax(left < _ARRIVED))
 
 
 def _span(flow: Flow) -> tuple[float, float]:
-    """From before f falls, and before the first plateau, to three times the time of its arrival."""
+    """The range from before the fall and the first plateau to three times the arrival time."""
     left = (flow.value - flow.value[-1]) / (flow.value[0] - flow.value[-1])
     begin, end = flow.time[np.argmax(left < 1.0 - _BEGUN)], flow.time[_arrival(flow)]
     first = min([0.1 * begin, *(0.3 * flow.time[i] for i in lingering(flow)[:1])])

@@ -1,7 +1,7 @@
-"""The connection graph: which saddle falls to which lower point.
+"""The connection graph: which saddle descends to which lower critical point.
 
-A node is a critical point, at its rank and f − f*; an edge is a descent, and leads down. Nodes are
-as large as searches ended there, and edges as thick as descents went that way.
+A node is a critical point, at its rank and f − f*. An edge is a descent, and points down. Nodes
+grow with the number of searches that ended there, and edges with the number of descents.
 """
 
 from collections import Counter
@@ -21,11 +21,11 @@ from ufm.report.landscape.census import LOOKS, excess, excess_axis, kind_of
 
 #: Half the width of the column of a rank, in ranks.
 _HALF = 0.36
-#: Area of a node with one hit, and how it grows with the logarithm of their number, in points².
+#: Area of a node with one hit, and its growth with the logarithm of the number of hits, in points².
 _AREA, _GROWTH = 5.0, 6.0
-#: Nodes closer than this on the ordinate, in points, stand side by side.
+#: Nodes closer than this on the ordinate, in points, are placed side by side.
 _APART = 5.0
-#: Points beyond which they are drawn smaller, and edges paler.
+#: Beyond this number of points nodes are smaller and edges paler.
 _MANY = 60
 
 
@@ -38,15 +38,15 @@ class Edge(NamedTuple):
 
 
 def edges(descents: Sequence[Descent]) -> list[Edge]:
-    """Parallel descents as one edge; those that came back to where they began are none."""
+    """Merge parallel descents into one edge; omit those that returned to their start."""
     ways = Counter((d.source, d.target) for d in descents if d.source != d.target)
     return [Edge(source, target, count) for (source, target), count in ways.items()]
 
 
 def plot_graph(census: Census, axes: Axes) -> Axes:
-    """The graph of the module.
+    """Draw the graph of the module.
 
-    The axes of f − f* is as in `ufm.report.landscape.census.plot_index`.
+    The axis of f − f* is that of `ufm.report.landscape.census.plot_index`.
     """
     height = excess(census)
     excess_axis(axes, height, vertical=True)
@@ -84,9 +84,9 @@ def plot_graph(census: Census, axes: Axes) -> Axes:
 
 
 def offsets(ranks: np.ndarray, at: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
-    """Places within the columns: nodes of a rank that would overlap stand side by side.
+    """Positions in the columns: nodes of a rank that would overlap are placed side by side.
 
-    `at` is where they stand on the ordinate, in points.
+    `at` are the positions on the ordinate, in points.
     """
     shift = np.zeros(len(ranks))
     for rank in np.unique(ranks):
@@ -103,7 +103,7 @@ def offsets(ranks: np.ndarray, at: Float[np.ndarray, " P"]) -> Float[np.ndarray,
 
 
 def _spread(shift: np.ndarray, cluster: list[int]) -> None:
-    """A lone node in the middle; two to the left and right of it; many all over the column."""
+    """Put one node in the middle, two left and right of it, and many across the column."""
     count = len(cluster)
     width = _HALF * min(1.0, (count - 1) / 4)
     shift[cluster] = np.linspace(-width, width, count) if count > 1 else 0.0

@@ -28,7 +28,7 @@ Followed = tuple[Census, Flow]
 def landscape_files(
     censuses: Sequence[Census], flows: Sequence[Flow] = ()
 ) -> list[tuple[str, bytes]]:
-    """The files of index, curvature, connections, and, with a flow for each, flow."""
+    """Make the files of index, curvature, connections, and, given flows, flow."""
     files = []
     for name, page in (("index", index_page), ("curvature", curvature_page)):
         files += page_files(name, page, censuses, _caption(name, censuses))
@@ -69,7 +69,7 @@ def _caption(name: str, censuses: Sequence[Census]) -> str:
 
 
 def index_page(censuses: Sequence[Census]) -> Page:
-    """A panel for each loss, two beside each other where there are several."""
+    """A panel for each loss, in two columns if there are several."""
     figure, panels = _panels(len(censuses), 1.95)
     for axes, census in zip(panels, censuses, strict=True):
         plot_index(census, axes)
@@ -78,7 +78,7 @@ def index_page(censuses: Sequence[Census]) -> Page:
 
 
 def curvature_page(censuses: Sequence[Census]) -> Page:
-    """One column wide: all losses together, and below it how far λ_min is from the theory's."""
+    """One column wide: λ_min of all losses, and below it the ratio to the theory."""
     figure = Figure(figsize=(COLUMN, 3.6))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     plot_least_curvature(censuses, above).set_xlabel("")
@@ -89,7 +89,7 @@ def curvature_page(censuses: Sequence[Census]) -> Page:
 
 
 def graph_page(censuses: Sequence[Census]) -> Page:
-    """A panel for each loss, two beside each other where there are several."""
+    """A panel for each loss, in two columns if there are several."""
     figure, panels = _panels(len(censuses), 2.6)
     for axes, census in zip(panels, censuses, strict=True):
         plot_graph(census, axes)
@@ -98,7 +98,7 @@ def graph_page(censuses: Sequence[Census]) -> Page:
 
 
 def edge_table(census: Census) -> Table:
-    """One row for each edge, with the numbers of its ends as in `ufm landscape`."""
+    """One row for each edge, with the numbers of its end points in `ufm landscape`."""
     ways = edges(census.descents)
     return {
         "loss": census.problem.loss.label(),
@@ -111,7 +111,7 @@ def edge_table(census: Census) -> Table:
 
 
 def flow_page(followed: Sequence[Followed]) -> Page:
-    """f above and ‖∇f‖ below, the losses beside each other."""
+    """f above and ‖∇f‖ below, a column for each loss."""
     count = len(followed)
     figure = Figure(figsize=(COLUMN if count == 1 else TWO_COLUMNS, 3.2))
     grid = figure.subplots(2, count, sharex="col", squeeze=False, height_ratios=(3, 2))
@@ -120,7 +120,7 @@ def flow_page(followed: Sequence[Followed]) -> Page:
         plot_flow_gradient(flow, below)
         above.set_title(census.problem.loss.label(), pad=2)
     limits = [axes.get_ylim() for axes in grid[1]]
-    for axes in grid[1]:  # the losses are compared
+    for axes in grid[1]:  # to compare the losses
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
         axes.label_outer()
     return figure, [flow_table(c.problem.loss.label(), flow) for c, flow in followed]

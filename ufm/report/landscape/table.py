@@ -42,7 +42,7 @@ _WORDS = {
 
 
 def landscape_table(censuses: Sequence[Census]) -> str:
-    """A row for each loss: points found, by verdict, and the estimate of what was missed."""
+    """A row for each loss: points found, by verdict, and the estimated number of missed points."""
     comments = [
         f"{described(censuses[0].problem)}. Needs \\usepackage{{booktabs}}.",
         "points: critical points found, up to symmetry. indices: of the saddles. unseen: estimated "
@@ -53,7 +53,7 @@ def landscape_table(censuses: Sequence[Census]) -> str:
 
 
 def point_table(census: Census, points: Sequence[CriticalPoint] | None = None) -> str:
-    """A row for each point of a census, or for each of the `points` given."""
+    """A row for each point of a census, or for each of the given `points`."""
     shown = census.points if points is None else points
     comments = [
         f"{census.problem.loss.label()}: {described(census.problem)}. Needs booktabs.",
@@ -80,7 +80,7 @@ def _cells(census: Census) -> list[str]:
 
 
 def _span(numbers: Sequence[int]) -> str:
-    """From the least to the largest."""
+    """Write a range from the least to the largest."""
     if not numbers:
         return "--"
     low, high = min(numbers), max(numbers)
@@ -94,7 +94,7 @@ def _point_cells(point: CriticalPoint, lowest: float) -> list[str]:
         str(point.index),
         f"{point.zero_modes} ({point.gauge_modes})",
         f"{point.dual_ratio:.4g}",
-        # Where none is negative, and some are zero, the smallest is 0.
+        # If no eigenvalue is negative and some are zero, the smallest is 0.
         number_in_tex(0.0 if point.zero_modes and not point.index else point.smallest),
         _WORDS[point.verdict],
     ]

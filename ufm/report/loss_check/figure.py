@@ -21,7 +21,7 @@ _FEW_WITH_BIAS = 13
 
 
 def save_loss_figure(report: LossReport, path: str | Path) -> None:
-    """Draw and write; the ending of the path decides the format."""
+    """Draw and write the figure, in the format given by the ending of the path."""
     with style():
         figure = loss_figure(report)
         figure.savefig(path)
@@ -29,7 +29,7 @@ def save_loss_figure(report: LossReport, path: str | Path) -> None:
 
 
 def loss_figure(report: LossReport) -> Figure:
-    """Profile and envelope, convexity along p_k, and f over the decay with the solved points."""
+    """Draw profile and envelope, convexity along p_k, and f over the decay with solved points."""
     figure, axes = plt.subplots(1, 3, figsize=(2.4 * COLUMN, 0.8 * COLUMN), layout="constrained")
     _draw_profile(report, axes[0])
     _draw_convexity(report, axes[1])
@@ -52,7 +52,7 @@ def _draw_profile(report: LossReport, axes: Axes) -> None:
 
 
 def _far(report: LossReport) -> float:
-    """The margin at which the profile has done 98 % of its fall."""
+    """The margin at which the profile has completed 98 % of its fall."""
     profile = report.profile
     finite = profile.s <= 60.0
     fall = profile.value[0] - profile.value[finite]
@@ -61,7 +61,7 @@ def _far(report: LossReport) -> float:
 
 
 def _draw_convexity(report: LossReport, axes: Axes) -> None:
-    """φ'' over the label's probability: where it is negative the profile is concave."""
+    """Draw φ'' over the label's probability; the profile is concave where it is negative."""
     profile = report.profile
     chosen = profile.s < 30.0
     p, curvature = profile.probability(profile.s[chosen]), profile.curvature[chosen]
@@ -74,7 +74,7 @@ def _draw_convexity(report: LossReport, axes: Axes) -> None:
 
 
 def _draw_phases(report: LossReport, axes: Axes) -> None:
-    """f of collapse, of live classes and of the origin over the decay, with the solved points."""
+    """Draw f of collapse, of live classes and of the origin over the decay, with solved points."""
     if not np.isfinite(report.threshold) or not report.predictions:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no threshold", ha="center", va="center", transform=axes.transAxes)

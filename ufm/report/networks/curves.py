@@ -2,10 +2,10 @@
 
 A run is plain data: a mapping with `loss` (as `parse_loss` reads it), `width`, `epochs`, `seed`,
 and arrays with an entry for each measured epoch: `epoch`, `nc1`, `nc2`, `nc3`, `train_accuracy` and
-`test_accuracy` (shares of right answers), and, for the model's page, `dual_ratio` and `distance`.
-Where there are `centred_dual_ratio` and `centred_distance`, they are drawn too, and the epochs
-`drops`, after which the learning rate falls, are marked. Every run is thin, their median thick,
-with a mark at each measurement: between marks nothing is known.
+`test_accuracy` (shares of correct answers), and, for the model's page, `dual_ratio` and `distance`.
+Optional `centred_dual_ratio` and `centred_distance` are drawn too, and the epochs `drops`, after
+which the learning rate falls, are marked. Runs are thin lines and medians thick ones, with a marker
+at each measurement, because values between measurements are unknown.
 
     with style():
         figure, axes = plt.subplots()
@@ -32,16 +32,16 @@ from ufm.report.runs.convergence import Curve, median_curve, positive
 
 Run = Mapping[str, Any]
 
-#: Losses look the same everywhere: as their place in `ufm solve` does.
+#: Looks of losses in every figure follow their positions in `ufm solve`.
 _PLACES = ("ce", "ls", "fl", "mse")
-#: Share of the training after which accuracies set the limits of their axis.
+#: Share of the training after which accuracies determine the limits of their axis.
 _EARLY = 0.1
-#: Ratio of the ends of an axis from which only powers of ten have their number.
+#: Ratio of the ends of an axis from which only powers of ten are labelled.
 _FEW = 50.0
 
 
 class Quantity(NamedTuple):
-    """An array of a run as a figure shows it, and as words do; `goal` is the model's minimum."""
+    """An array of a run, with its names in figures and in texts; `goal` is the model's minimum."""
 
     name: str
     label: str
@@ -64,14 +64,14 @@ MODEL = (
 
 
 class NamedLook(NamedTuple):
-    """How a loss is named, and how its lines look."""
+    """The name and the look of a loss."""
 
     label: str
     look: Look
 
 
 def loss_looks(runs: Sequence[Run]) -> dict[str, NamedLook]:
-    """Name and look of every loss, in the order of `ufm solve`, a second of a kind behind."""
+    """Name and look of every loss, in the order of `ufm solve`, then further ones of a kind."""
     specs = list(dict.fromkeys(str(run["loss"]) for run in runs))
     specs.sort(key=lambda spec: _PLACES.index(spec.partition(":")[0]))
     found, spare, taken = {}, itertools.count(len(_PLACES)), set()
@@ -84,10 +84,10 @@ def loss_looks(runs: Sequence[Run]) -> dict[str, NamedLook]:
 
 
 def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes) -> Axes:
-    """One array of every run against the epoch, one look for each loss.
+    """Draw one array of every run against the epoch, with one look for each loss.
 
-    `quantity` may be the name of one of this module's. What a logarithmic axis cannot show (zeros,
-    NaN where training diverged) is left out.
+    `quantity` may be the name of one in this module. Values that a logarithmic axis cannot show
+    (zeros, and NaN after divergence) are omitted.
     """
     shown = _quantity(quantity)
     for spec, (label, look) in loss_looks(runs).items():
@@ -99,7 +99,7 @@ def plot_network_curve(runs: Sequence[Run], quantity: Quantity | str, axes: Axes
     for epoch in _drops(runs):
         axes.axvline(epoch, color="0.8", linewidth=THIN, linestyle=(0, (4, 3)), zorder=0.5)
     if shown.log:
-        # Without a number that a logarithm shows, as of distances where no minimiser is known.
+        # No positive number, as for distances if no minimiser is known.
         seen = [_visible(_curve(run, shown), True)[1] for run in runs]
         if any(values.size for values in seen):
             axes.set_yscale("log")
@@ -119,12 +119,12 @@ def collapse_page(runs: Sequence[Run]) -> Page:
 
 
 def model_page(runs: Sequence[Run]) -> Page:
-    """‖G‖₂/μ and the distance to the nearest minimiser, as trained and, if there, centred."""
+    """‖G‖₂/μ and the distance to the nearest minimiser, as trained and, if given, centred."""
     return _page(runs, tuple(each for each in MODEL if all(each.name in run for run in runs)))
 
 
 def run_table(run: Run) -> Table:
-    """Every array of the run that these pages may show, one row for each measured epoch."""
+    """Tabulate all arrays that these pages can show, one row for each measured epoch."""
     own = {name: run[name] for name in ("loss", "width", "epochs", "seed", "epoch")}
     names = [each.name for each in (*COLLAPSE, *MODEL)]
     shown = ("train_accuracy", "test_accuracy", "learning_rate", *names)
@@ -143,7 +143,7 @@ def longest_of_each_width(runs: Sequence[Run]) -> dict[Any, list[Run]]:
 
 
 def checked_runs(runs: Sequence[Run]) -> Sequence[Run]:
-    """The runs; raises `ValueError`, naming the run, for arrays missing or of unequal length."""
+    """Check runs: raise `ValueError`, naming the run, for arrays missing or of unequal length."""
     if not runs:
         raise ValueError("no runs: nothing to draw")
     for i, run in enumerate(runs):
@@ -180,7 +180,7 @@ def _page(runs: Sequence[Run], quantities: Sequence[Quantity]) -> Page:
 
 
 def legend_handles(runs: Sequence[Run]) -> list[Line2D]:
-    """A line for each loss, as its medians look."""
+    """A legend entry for each loss, with the look of its medians."""
     return [
         Line2D([], [], label=label, markersize=2.5, **MEDIAN, **look._asdict())
         for label, look in loss_looks(runs).values()
@@ -206,7 +206,7 @@ def _visible(curve: Curve, log: bool) -> tuple[Float[np.ndarray, " P"], Float[np
 
 
 def _epoch_axis(axes: Axes, last: int) -> None:
-    """Logarithmic, as measurements are spaced; in plain numbers."""
+    """Set a logarithmic axis, like the spacing of measurements, with plain numbers."""
     axes.set_xscale("log")
     axes.set_xlim(0.9, 1.1 * last)
     _log_ticks(axes.xaxis, 1.0, float(last))
@@ -214,7 +214,7 @@ def _epoch_axis(axes: Axes, last: int) -> None:
 
 
 def _log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Powers of ten, and 2 and 5 between where there are few, as plain numbers."""
+    """Put ticks at powers of ten, and at 2 and 5 if those are few, as plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < _FEW * low else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -225,12 +225,12 @@ def _ends(values: Float[np.ndarray, " _"]) -> tuple[float, float]:
 
 
 def _drops(runs: Sequence[Run]) -> list[int]:
-    """After how many epochs the learning rate of any run falls."""
+    """Numbers of epochs after which the learning rate of any run falls."""
     return sorted({int(epoch) for run in runs for epoch in run.get("drops", ())})
 
 
 def _zoom(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Limits by what comes after the first epochs, beside which all else would be one line."""
+    """Set limits by later epochs, since the range of the first ones would flatten the rest."""
     late = [curve[curve[:, 0] >= _EARLY * curve[-1, 0], 1] for curve in curves]
     values = np.concatenate(late)
     values = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""Do losses agree? Accuracies over width × epochs, and the equivalence tests behind the verdict.
+"""Draw agreement of losses: accuracies over width × epochs, and the equivalence tests.
 
 A comparison is plain data, such as `Equivalence.row()` of `ufm.networks` with three more names:
 `loss`, `width`, `epochs`, and `difference`, `low`, `high` (the interval), `margin` in points of
@@ -26,17 +26,17 @@ from ufm.report.networks.curves import Run, checked_runs, legend_handles, loss_l
 Comparison = Mapping[str, Any]
 
 REFERENCE = "ce"
-#: Red below cross-entropy, blue above; text is white beyond this share of the scale.
+#: Red is below cross-entropy, blue above; text is white beyond this share of the scale.
 _SHADES, _DARK = "RdBu", 0.6
-#: Outcomes for which the test showed equivalence, and those for which it found a difference.
+#: Outcomes that show equivalence, and outcomes that show a difference.
 _EQUIVALENT = ("equivalent", "equivalent though different")
 _DIFFERENT = ("different", "equivalent though different")
-#: The outcome of which nothing is claimed, whatever the interval.
+#: The outcome without a claim, for any interval.
 _UNTESTED = "too few seeds"
 
 
 class Gaps(NamedTuple):
-    """mean Acc_loss − mean Acc_CE in points over widths (rows) × epochs, NaN where not run."""
+    """mean Acc_loss − mean Acc_CE in points over widths (rows) × epochs, NaN if not run."""
 
     widths: list[Any]
     epochs: list[Any]
@@ -44,7 +44,7 @@ class Gaps(NamedTuple):
 
 
 def final_accuracies(runs: Sequence[Run]) -> dict[tuple[str, Any, Any], dict[Any, float]]:
-    """(loss, width, epochs) → seed → last test accuracy, in points: what the tests compare."""
+    """(loss, width, epochs) → seed → last test accuracy, in points, which the tests compare."""
     found: dict[tuple[str, Any, Any], dict[Any, float]] = {}
     for run in runs:
         cell = found.setdefault((str(run["loss"]), run["width"], run["epochs"]), {})
@@ -53,7 +53,7 @@ def final_accuracies(runs: Sequence[Run]) -> dict[tuple[str, Any, Any], dict[Any
 
 
 def accuracy_gaps(runs: Sequence[Run], loss: str) -> Gaps:
-    """The gaps of one loss to cross-entropy, over the seeds that both have in a cell."""
+    """The gaps of one loss to cross-entropy, over the seeds that both share in a cell."""
     accuracies = final_accuracies(runs)
     widths = sorted({run["width"] for run in runs})
     epochs = sorted({run["epochs"] for run in runs})
@@ -68,17 +68,17 @@ def accuracy_gaps(runs: Sequence[Run], loss: str) -> Gaps:
 
 
 def gap_limit(gaps: Iterable[Gaps]) -> float:
-    """The darkest gap: the largest, but no less than a point, lest nothing look like much."""
+    """The limit of the colours: the largest gap, but at least a point to keep small gaps pale."""
     return max(1.0, *(float(np.nanmax(np.abs(each.values), initial=0.0)) for each in gaps))
 
 
 def plot_accuracy_gap(
     gaps: Gaps, axes: Axes, outcomes: Mapping[tuple[Any, Any], str], limit: float
 ) -> Axes:
-    """One loss: colours from −`limit` to `limit`, numbers in the cells, tests' outcomes marked.
+    """Draw one loss: colours from −`limit` to `limit`, numbers in the cells, marked outcomes.
 
-    `outcomes[width, epochs]` as of a comparison: a frame where equivalence was shown, a star where
-    the difference is significant.
+    `outcomes[width, epochs]` are those of comparisons: a frame marks equivalence, and a star a
+    significant difference.
     """
     axes.imshow(gaps.values, cmap=_SHADES, vmin=-limit, vmax=limit, aspect="auto", origin="lower")
     for (i, j), value in np.ndenumerate(gaps.values):
@@ -103,7 +103,7 @@ def plot_accuracy_gap(
 
 
 def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
-    """A panel for each loss but cross-entropy, one scale of colours for all."""
+    """A panel for each loss except cross-entropy, with one scale of colours for all."""
     looks = loss_looks(checked_runs(runs))
     losses = [spec for spec in looks if spec != REFERENCE]
     if REFERENCE not in looks or not losses:
@@ -139,7 +139,7 @@ def grid_page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Page:
 
 
 def gap_table(loss: str, gaps: Gaps) -> Table:
-    """One row for each cell."""
+    """Tabulate the gaps, one row for each cell."""
     rows, columns = np.indices(gaps.values.shape)
     return {
         "loss": loss,
@@ -150,7 +150,7 @@ def gap_table(loss: str, gaps: Gaps) -> Table:
 
 
 def forest_page(comparisons: Sequence[Comparison]) -> Page:
-    """Every comparison with its interval, the margin as a band, and the outcome in words."""
+    """All comparisons with intervals, the margin as a band, and outcomes in words."""
     ordered = sorted(comparisons, key=lambda each: (each["width"], each["epochs"]))
     figure = Figure(figsize=(TWO_COLUMNS, 0.75 + 0.17 * len(ordered)))
     plot_forest(ordered, figure.subplots())
@@ -159,10 +159,10 @@ def forest_page(comparisons: Sequence[Comparison]) -> Page:
 
 
 def plot_forest(comparisons: Sequence[Comparison], axes: Axes) -> Axes:
-    """From above, in the order given; comparisons of one width and epochs share a label.
+    """Draw from the top in the given order; comparisons of one width and epochs share a label.
 
-    A hollow mark claims nothing: of too few seeds, or without an interval, as where no two seeds
-    differ.
+    A hollow marker makes no claim: there are too few seeds, or no interval, as if all differences
+    are equal.
     """
     looks = loss_looks(comparisons)
     margin = float(comparisons[0]["margin"])

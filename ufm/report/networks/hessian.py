@@ -1,15 +1,15 @@
-r"""The Hessian of a trained network beside that of the model at the minimum of its last layer.
+r"""Draw the Hessian of a trained network beside the model's at the minimum of its last layer.
 
-A network's eigenvalues are known by quadrature: nodes θ_pk and weights w_pk of P probes, n of them
-in all. Drawn is the smoothed count on each side of 0,
+The density of a network's n eigenvalues is known by quadrature, with nodes θ_pk and weights w_pk of
+P probes. The figure shows the smoothed count on each side of 0,
 
     (n/P) Σ_pk w_pk exp(−(log₁₀|λ| − log₁₀|θ_pk|)² / 2σ²),      σ = 0.06 decades,
 
-as `ufm.report.spectra.spectrum` has it of exact spectra, and its largest eigenvalues one by one.
-The model's are exact: a stick as high as its multiplicity. K−1 outliers are marked in both.
+like `ufm.report.spectra.spectrum` for exact spectra, and the largest eigenvalues individually. The
+model's eigenvalues are exact: sticks as high as their multiplicities. Both mark K−1 outliers.
 
 Plain data: `loss`, `num_classes`, `num_parameters`, `nodes` and `weights` (P, m),
-`largest_values` (descending), and of the model `eigenvalues` and `multiplicities`, empty where
+`largest_values` (descending), and the model's `eigenvalues` and `multiplicities`, empty if
 unknown.
 """
 
@@ -29,11 +29,11 @@ from ufm.report.networks.curves import loss_looks
 Measured = Mapping[str, Any]
 Values = Float[np.ndarray, " _"]
 
-#: Width of the smoothing and points of it, for each decade.
+#: Width of the smoothing in decades, and number of points per decade.
 _SIGMA, _FINE = 0.06, 60
-#: Counts below it are not drawn: half an eigenvalue. And decades below the largest.
+#: Least count to draw, half an eigenvalue, and number of decades below the largest.
 _FLOOR, _DECADES = 0.5, 7
-#: Part of the largest eigenvalue below which 100 products resolve nothing
+#: Resolution of 100 products, relative to the largest eigenvalue
 #: (`ufm.networks.measures.curvature`).
 _RESOLVED = 1e-3
 CAPTION = (
@@ -47,7 +47,7 @@ CAPTION = (
 
 
 def smoothed_count(each: Measured, sign: int) -> tuple[Values, Values]:
-    """|λ| and the smoothed count there, of one sign."""
+    """|λ| and the smoothed count there, for one sign."""
     nodes, weights = (np.asarray(each[name], float).ravel() for name in ("nodes", "weights"))
     kept = (sign * nodes > 0) & (weights > 0)
     top = np.log10(np.max(np.abs(nodes)))
@@ -60,7 +60,7 @@ def smoothed_count(each: Measured, sign: int) -> tuple[Values, Values]:
 
 
 def plot_network_spectrum(each: Measured, axes: Axes) -> Axes:
-    """The smoothed counts of either sign where nodes are resolved, and the largest as sticks."""
+    """Draw the smoothed counts of both signs if resolved, and the largest as sticks."""
     largest = np.asarray(each["largest_values"], float)
     least = _RESOLVED * float(np.max(np.abs(each["nodes"])))
     for sign, dashes in ((1, "-"), (-1, (0, (5, 1.5)))):
@@ -73,7 +73,7 @@ def plot_network_spectrum(each: Measured, axes: Axes) -> Axes:
 
 
 def plot_model_spectrum(each: Measured, axes: Axes) -> Axes:
-    """Positive eigenvalues of the model as sticks."""
+    """Draw positive eigenvalues of the model as sticks."""
     values, heights = (np.asarray(each[name], float) for name in ("eigenvalues", "multiplicities"))
     kept = values > 10.0**-_DECADES * np.max(values, initial=0.0)
     _sticks(axes, values[kept], heights[kept], 0)
@@ -81,7 +81,7 @@ def plot_model_spectrum(each: Measured, axes: Axes) -> Axes:
 
 
 def _sticks(axes: Axes, values: Values, heights: Values, outliers: int) -> None:
-    """The first `outliers` of them are filled."""
+    """Draw sticks, with the first `outliers` filled."""
     filled = np.arange(len(values)) < outliers
     axes.vlines(values, _FLOOR, heights, color="0.3", linewidth=THIN)
     for chosen, face in ((filled, "C1"), (~filled, "white")):
@@ -107,7 +107,7 @@ def hessian_page(measured: Sequence[Measured]) -> Page:
 
 
 def _tables(each: Measured) -> list[Table]:
-    """All of the smoothed count, the part that is not resolved too."""
+    """Tabulate the whole smoothed count, including the unresolved part."""
     density = [
         ("network, smoothed", sign * x, count)
         for sign in (-1, 1)
@@ -127,7 +127,7 @@ def _tables(each: Measured) -> list[Table]:
 
 
 def hessian_files(measured: Sequence[Measured]) -> list[tuple[str, bytes]]:
-    """The files of network-hessian; the losses in the order of `ufm solve`."""
+    """Make the files of network-hessian, with losses in the order of `ufm solve`."""
     order = list(loss_looks(measured))
     ordered = sorted(measured, key=lambda each: order.index(str(each["loss"])))
     return page_files("network-hessian", hessian_page, ordered, CAPTION)

@@ -1,8 +1,8 @@
 """A sweep over networks as one HTML page: collapse, the model's view, accuracies, the tests.
 
-Everything comes as plain data: `runs` as in `ufm.report.networks.curves` and `comparisons` as in
-`ufm.report.networks.grid`, both by variants of the network, which no figure mixes; and for the
-table `rows`, each with the `settings` of its network.
+All arguments are plain data: `runs` as in `ufm.report.networks.curves` and `comparisons` as in
+`ufm.report.networks.grid`, both by variants of the network, which have separate figures; and `rows`
+of the table, each with the `settings` of its network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ def render_networks(
     config: Mapping[str, Any],
     environments: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The page. `standing` is "holds", "short" or "open"; each of `variants` has a `label`, empty
-    where it is the only one, and its `runs` and `comparisons`."""
+    """Render the page. `standing` is "holds", "short" or "open"; each of `variants` has a `label`,
+    empty if it is the only one, and its `runs` and `comparisons`."""
     looks = loss_looks(rows)
     names = [
         name
@@ -109,7 +109,7 @@ def _worded(row: Mapping[str, Any], label: str) -> dict[str, Any]:
 
 
 def _squared_frames(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The least and the largest NC2 that the model's minimiser itself has under MSE."""
+    """The least and the largest NC2 of the model's own minimiser under MSE."""
     values = [row["minimum_nc2"] for row in rows if row["loss"].startswith("mse")]
     known = [x for x in values if np.isfinite(x)]
     return list(dict.fromkeys(f"{x:.2f}" for x in (min(known), max(known)))) if known else []
@@ -159,7 +159,7 @@ def _curves(
 
 
 def _curve_in_words(quantity: Quantity, width: Any, runs: Sequence[Run]) -> str:
-    """First and last medians of every loss."""
+    """Describe the first and last medians of every loss."""
     said = []
     for spec, look in loss_looks(runs).items():
         own = [np.asarray(run[quantity.name], float) for run in runs if str(run["loss"]) == spec]
@@ -169,7 +169,7 @@ def _curve_in_words(quantity: Quantity, width: Any, runs: Sequence[Run]) -> str:
 
 
 def _is_known(name: str, runs: Sequence[Run]) -> bool:
-    """Has every run the array, and any a number in it?"""
+    """Whether every run has the array, and some run a number in it."""
     return all(name in run for run in runs) and any(np.isfinite(run[name]).any() for run in runs)
 
 
@@ -222,7 +222,7 @@ def _tests(comparisons: Sequence[Comparison], name: str) -> dict[str, Any]:
 
         def draw(axes: Axes, chosen: Any = chosen) -> Axes:
             plot_forest(chosen, axes)
-            axes.set(yticks=[], xlabel="test − CE, points")  # the caption says where
+            axes.set(yticks=[], xlabel="test − CE, points")  # the caption shows the place
             return axes
 
         caption = f"Width {place[0]:g}, {place[1]:g} epochs"

@@ -36,10 +36,10 @@ CAPTIONS = {
 def network_files(
     runs: Sequence[Run], comparisons: Sequence[Comparison] = (), suffix: str = ""
 ) -> list[tuple[str, bytes]]:
-    """Names and contents of network-collapse and what else the data can fill.
+    """Make the files of network-collapse, and of other figures if the data suffice.
 
-    network-model where every run has `dual_ratio` and `distance`, network-accuracy and
-    network-tests where there are comparisons. Raises `ValueError` for runs that are not complete.
+    They are network-model if every run has `dual_ratio` and `distance`, and network-accuracy and
+    network-tests if there are comparisons. Raises `ValueError` for runs that are not complete.
     `suffix` ends the names, for one of several variants of a network.
     """
     checked_runs(runs)

@@ -25,9 +25,9 @@ _HEADINGS = (
 
 
 def network_table(rows: Sequence[Mapping[str, Any]], comments: Sequence[str] = ()) -> str:
-    """A `tabular`; a row has `loss`, `settings` of its network by name, `learning_rate`,
+    """Make a `tabular`. A row has `loss`, `settings` of its network by name, `learning_rate`,
     `train_accuracy`, `test_accuracy` and `test_deviation` in percent, the three `nc`, `dual_ratio`
-    and `shape_distance`; NaN is "--". Settings that are the same in all rows are left out."""
+    and `shape_distance`; NaN is "--". Settings that are equal in all rows are omitted."""
     names = [
         name
         for name in rows[0]["settings"]

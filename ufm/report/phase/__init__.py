@@ -1,1 +1,1 @@
-"""Phase diagrams: what the runs of a loss found over the fields of its problems."""
+"""Phase diagrams: results of the runs of a loss over the fields of its problems."""

@@ -1,11 +1,11 @@
-r"""The theory's curve in a phase diagram: where the decay √(λ_W λ_H) is the collapse threshold.
+r"""The theory's curve in a phase diagram, on which the decay √(λ_W λ_H) is the collapse threshold.
 
-At and above the threshold the origin W = H = 0 is the global minimum, and below it is not. For
-convex losses that holds in every dimension d ≥ 1: the threshold is ‖∇g(0)‖₂, above it the convex
-bound f ≥ g + μ‖Z‖_* is attained at the origin, and below it a direction of negative curvature needs
-one dimension. The focal loss has it in every dimension too (the margin bound) where the transition
-is continuous; where it jumps, the frame that ties with the origin needs d ≥ K−1. With a bias its
-bound is exact for (K−1)√n μ ≤ 1. Nothing is drawn beyond what is proven.
+The origin W = H = 0 is the global minimum at and above the threshold, but not below it. For convex
+losses this holds in every dimension d ≥ 1: the threshold is ‖∇g(0)‖₂, above it the convex bound
+f ≥ g + μ‖Z‖_* is attained at the origin, and below it a direction of negative curvature needs one
+dimension. For the focal loss it also holds in every dimension (the margin bound) if the transition
+is continuous. If the minimum jumps, the frame that ties with the origin needs d ≥ K−1. With a bias
+the bound is exact for (K−1)√n μ ≤ 1. Only proven parts of the curve are drawn.
 
     threshold_curve(table, axis(table, "gamma"), None)     # one row for each crossing
 """
@@ -27,14 +27,14 @@ from ufm.report.phase.axis import DECAYS, Axis, Table, Values
 Curve = Float[np.ndarray, "_ 2"]
 Row = dict[str, Any]
 
-#: Points along a field, and those between which a crossing is looked for.
+#: Numbers of points along a field, to draw the curve and to search for a crossing.
 _ALONG, _SCAN = 61, 33
 
 
 def known_threshold(row: Row) -> float:
-    """The decay at which the minimum leaves the origin, NaN where none is proven (see the module).
+    """The decay at which the minimum leaves the origin, NaN if none is proven (see the module).
 
-    `row` has the columns of a sweep's table that say what the problem is.
+    `row` has the columns of a sweep's table that define the problem.
     """
     return _threshold(ProblemSpec.from_row(row | dict.fromkeys(DECAYS, 1.0)))
 
@@ -59,11 +59,11 @@ def _is_proven(problem: Problem, mu: float, jumps: bool) -> bool:
 
 
 def threshold_curve(table: Table, x: Axis, y: Axis | None, ratio: float | None = None) -> Curve:
-    """Points (x, y) on the threshold, (x, 0) where `y` is None; rows of NaN part its branches.
+    """Points (x, y) on the threshold, (x, 0) if `y` is None; rows of NaN separate branches.
 
-    `ratio` is λ_H/λ_W where that is the same in all rows. Across cells of a discrete field the
-    curve is a step; between its levels, a crossing is at the edge. Empty where no curve is proven,
-    or where a field that is no axis moves it.
+    `ratio` is λ_H/λ_W if it is the same in all rows. Across cells of a discrete field the curve is
+    a step, and a crossing between two levels is at the edge. The result is empty if no curve is
+    proven, or if the curve depends on a field that is not an axis.
     """
     if np.isnan(table["threshold"]).all():
         return np.zeros((0, 2))
@@ -77,7 +77,7 @@ def threshold_curve(table: Table, x: Axis, y: Axis | None, ratio: float | None =
 
 
 def _lines(y: Axis) -> Iterator[tuple[float, float]]:
-    """Ordinates to draw at, and the place at which the problem is taken."""
+    """Ordinates of the curve, and the level of the problem at each."""
     if y.discrete:
         for i, level in enumerate(y.levels.tolist()):
             yield float(y.edges[i]), level
@@ -96,14 +96,14 @@ def _lines(y: Axis) -> Iterator[tuple[float, float]]:
 
 
 def _joined(lines: Iterable[tuple[float, list[float]]], low: float) -> Curve:
-    """Branch j is the j-th crossing from the left of every line."""
+    """Join crossings: branch j has the j-th crossing from the left of every line."""
     found = [(place, [x for x in crossings if x >= low]) for place, crossings in lines]
     most = max((len(crossings) for _, crossings in found), default=0)
     rows: list[tuple[float, float]] = []
     for j in range(most):
         branch = [(c[j] if j < len(c) else math.nan, place) for place, c in found]
         rows += [*branch, (math.nan, math.nan)]
-    # No break at the ends, nor two in a row.
+    # Omit breaks at the ends and repeated ones.
     kept = [
         row
         for i, row in enumerate(rows)
@@ -115,7 +115,7 @@ def _joined(lines: Iterable[tuple[float, list[float]]], low: float) -> Curve:
 
 
 class _Model:
-    """The problem at any point of the plane: a row that stands there, its numbers changed."""
+    """The problem at any point of the plane: a row of the same levels with changed numbers."""
 
     def __init__(self, table: Table, x: Axis, y: Axis | None, ratio: float | None) -> None:
         self._table, self._x, self._y, self._ratio = table, x, y, ratio
@@ -127,13 +127,13 @@ class _Model:
             self._first.setdefault(key, i)
 
     def agrees(self) -> bool:
-        """Do decay and threshold of every row follow from its place?"""
+        """Whether decay and threshold of every row follow from its position."""
         for i in self._distinct_rows():
             row, place = self._row(i), self._place(i)
             if place is None:
                 continue  # a decay of 0 is not on the scale
             model = self._at(*place)
-            assert model is not None  # a row stands there
+            assert model is not None  # a row has these levels
             for own, other in ((_decay(row), _decay(model)), _thresholds(row, model)):
                 if not np.isclose(own, other, rtol=1e-9, atol=0.0, equal_nan=True):
                     return False
@@ -156,7 +156,7 @@ class _Model:
             else:
                 ends = float(places[i]), float(places[i + 1])
                 root: Any = brentq(lambda place: self._excess(place, at), *ends)
-                if abs(self._excess(root, at)) < 1e-6:  # else a break, and no crossing
+                if abs(self._excess(root, at)) < 1e-6:  # otherwise a discontinuity
                     yield float(root)
 
     def _decay_at(self, at: float | None) -> Iterator[float]:
@@ -170,7 +170,7 @@ class _Model:
             yield mu**2 / float(other)
 
     def _excess(self, x: float, y: float | None) -> float:
-        """μ over the threshold, less one; NaN where there is no problem or no threshold."""
+        """μ over the threshold, minus one; NaN without a problem or a threshold."""
         row = self._at(x, y)
         return math.nan if row is None else _decay(row) / known_threshold(row) - 1.0
 
@@ -190,7 +190,7 @@ class _Model:
         return {name: self._table[name][i].item() for name in self._decisive()}
 
     def _decisive(self) -> list[str]:
-        """Tables of earlier versions lack the hyperparameters of later losses."""
+        """The columns that matter here; earlier tables lack hyperparameters of later losses."""
         return [name for name in DECISIVE if name in self._table]
 
     def _place(self, i: int) -> tuple[float, float | None] | None:
@@ -215,7 +215,7 @@ def _thresholds(row: Row, other: Row) -> tuple[float, float]:
 
 
 def common_ratio(values: Values) -> float | None:
-    """The common value of ratios, None where they differ or are none."""
+    """The common value of ratios; None if they differ or none is a number."""
     known = np.isfinite(values) & (values > 0)
     same = known.all() and np.ptp(values) <= 1e-9 * values[0]
     return float(values[0]) if same else None

@@ -1,8 +1,8 @@
-r"""Phase diagrams: what the runs of a loss found over two fields of its problems.
+r"""Phase diagrams: results of the runs of a loss over two fields of its problems.
 
-Over λ_W × λ_H, or over a decay and α, γ or any other field that the sweep varies. Every point shows
-the worst of its runs (of all starts, and of whatever else varies there); of ρ the mean. The curve
-is the theory's: where √(λ_W λ_H) is the collapse threshold (`ufm.report.phase.curve`).
+The axes are λ_W × λ_H, or a decay and α, γ or another field that the sweep varies. Every point
+shows the worst of its runs, over all starts and other fields that vary there, or for ρ the mean.
+The theory's curve is √(λ_W λ_H) at the collapse threshold (`ufm.report.phase.curve`).
 
     diagram(table, "gap").value
 """
@@ -17,7 +17,7 @@ from ufm.report.phase.axis import Table, Values
 from ufm.report.phase.plane import Plane, plane
 from ufm.report.runs.collapse import FLOORS
 
-#: Verdicts from best to worst, in the style's colours, which dichromats tell apart.
+#: Verdicts from best to worst, in the style's colours, which dichromats can distinguish.
 VERDICTS = {
     Verdict.GLOBAL_MINIMUM: ("global minimum", "#1F4FD0"),
     Verdict.MINIMUM_ON_CONVEX_REGION: ("min. on convex region", "#2F9CF0"),
@@ -33,11 +33,11 @@ _ORIGIN = "undefined: the origin has no geometry"
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A column of the table as a diagram shows it.
+    """A column of the table in a diagram.
 
     `floor` is the size below which a number is rounding; that of a gap is in the table. `blank`
-    says why there may be no number. Quantities with the same `colours` share a scale of
-    colours, over all losses unless they are `per_loss`: sizes differ between losses by nature.
+    explains missing numbers. Quantities with the same `colours` share a scale of colours, over all
+    losses unless they are `per_loss`, because some sizes differ between losses.
     """
 
     column: str
@@ -52,7 +52,7 @@ class Quantity:
 
     @property
     def needs_shape(self) -> bool:
-        """Has it no meaning where the minimum is the origin?"""
+        """Whether the quantity is undefined if the minimum is the origin."""
         return self.blank == _ORIGIN
 
 
@@ -99,8 +99,8 @@ QUANTITIES = {
 class Diagram:
     """A value at each point of a plane.
 
-    `value` is NaN where the quantity is unknown or undefined, as geometry at the origin; for
-    verdicts it is the place in `VERDICTS`. What is rounding is at the `floor`.
+    `value` is NaN if the quantity is unknown or undefined, like geometry at the origin; for
+    verdicts it is the index in `VERDICTS`. Values that are rounding are at the `floor`.
     """
 
     quantity: Quantity
@@ -115,22 +115,22 @@ class Diagram:
 
     @property
     def y(self) -> Values:
-        """Their ordinates, 0 where one field varies."""
+        """Ordinates of the points, 0 if one field varies."""
         return self.plane.points[:, 1]
 
     @property
     def curve(self) -> Float[np.ndarray, "_ 2"]:
-        """The threshold, empty where none is proven."""
+        """The threshold, empty if none is proven."""
         return self.plane.curve
 
 
 def diagram(
     table: Table, name: str, set_tol: bool = False, over: Plane | None = None
 ) -> Diagram | None:
-    """The diagram of a quantity over the cells of one loss; None where no field varies.
+    """The diagram of a quantity over the cells of one loss; None if no field varies.
 
-    `set_tol` as in `plane`; `over` is that plane, where it is known already. Raises `ValueError`
-    for an unknown quantity and as `plane`.
+    `set_tol` is that of `plane`; `over` is the plane, if it is known already. Raises `ValueError`
+    for an unknown quantity and like `plane`.
     """
     if name not in QUANTITIES:
         raise ValueError(f"name has to be one of {', '.join(QUANTITIES)}, got {name!r}")
@@ -146,7 +146,7 @@ def diagram(
 
 
 def _floor(table: Table, quantity: Quantity) -> float:
-    """What is rounding: a gap holds the bound on its own rounding twice, of f and of the bound."""
+    """The rounding error: a gap contains its bound twice, for f and for the lower bound."""
     if quantity.column != "gap":
         return quantity.floor
     known = table["rounding"][np.isfinite(table["rounding"])]
@@ -164,9 +164,9 @@ def _numbers(table: Table, quantity: Quantity) -> Values:
 
 
 def _combined(values: Values, quantity: Quantity) -> float:
-    """The worst, or the mean, of what is known."""
+    """The worst, or the mean, of the known values."""
     known = values[~np.isnan(values)]
-    # Where a run has no bound, the largest gap is not that of the others.
+    # If a run has no bound, the largest gap is unknown.
     if not known.size or (quantity.column == "gap" and known.size < values.size):
         return float("nan")
     return float(np.mean(known) if quantity.mean else np.max(known))

@@ -1,6 +1,6 @@
-"""The phase diagram of the focal loss: which of the origin and the simplex ETF are minima.
+"""The phase diagram of the focal loss: whether the origin and the simplex ETF are minima.
 
-The ordinate is K√n μ, for which cross-entropy collapses at 1 whatever K.
+The ordinate is K√n μ, in which the threshold of cross-entropy is 1 for every K.
 
 with style():
     figure, axes = plt.subplots()
@@ -29,30 +29,30 @@ _CURVES = {
     "origin": ("origin stable", "C0", "-"),
 }
 
-#: How minima that are not global are marked, by kind; hollow, so that curves show through.
+#: Markers of minima that are not global, by kind; hollow, so that curves are visible.
 MARKS = {"origin": "s", "simplex ETF": "^", "dead classes": "o", "other": "D"}
 _MARK: dict[str, Any] = {
     **{"linestyle": "", "color": "black", "markerfacecolor": "none"},
     **{"markersize": 3.5, "markeredgewidth": 0.7, "zorder": 4},
 }
-#: Least distance of two names at the right, in points.
+#: Least distance between names at the right, in points.
 _LINE = 8.0
 
 Numbers = Float[np.ndarray, " m"]
 
 
 def phase_table(phases: FocalPhases) -> Table:
-    """One row for each point of the curves, in units of μ√n."""
+    """Tabulate the curves, one row for each point, in units of μ√n."""
     names = ("gamma", "num_classes", "origin", "tie", "frame", "jumps")
     return {name: np.asarray(getattr(phases, name)) for name in names}
 
 
 def plot_phases(phases: FocalPhases, axes: Axes, minima: Sequence[SpuriousMinimum] = ()) -> Axes:
-    """The three curves over γ, or over K where that varies, and the regions between them.
+    """Draw the three curves over γ, or over K if that varies, and the regions between them.
 
-    Shaded: both are minima; the darker of the two shades is where the ETF is the global one. Left
-    of the dotted line the transition is continuous. Of the `minima`, which are not global, those of
-    the constant K, or γ, are marked. Raises `ValueError` unless one of γ and K is constant and the
+    In the shaded regions both are minima; in the darker one the ETF is global. Left of the dotted
+    line the transition is continuous. Of the `minima`, which are not global, those with the
+    constant K, or γ, are marked. Raises `ValueError` unless one of γ and K is constant and the
     other ascends.
     """
     name, x = _abscissa(phases)
@@ -78,7 +78,7 @@ def plot_phases(phases: FocalPhases, axes: Axes, minima: Sequence[SpuriousMinimu
 
 
 def _mark(axes: Axes, phases: FocalPhases, name: str, minima: Sequence[SpuriousMinimum]) -> None:
-    """The minima of this plane, by kind."""
+    """Mark the minima of this plane, by kind."""
     of = {"gamma": _gamma, "num_classes": lambda each: each.problem.num_classes}
     (other,) = of.keys() - {name}
     level = float(np.asarray(getattr(phases, other))[0])
@@ -95,7 +95,7 @@ def _gamma(minimum: SpuriousMinimum) -> float:
 
 
 def _kind(minimum: SpuriousMinimum) -> str:
-    """A name of `MARKS`."""
+    """The kind of a minimum, a name of `MARKS`."""
     if minimum.rank and minimum.dead_classes:
         return "dead classes"
     return minimum.kind if minimum.kind in MARKS else "other"
@@ -111,9 +111,9 @@ def _abscissa(phases: FocalPhases) -> tuple[str, Numbers]:
 
 
 def _label(axes: Axes, x: Numbers, curves: dict[str, Numbers]) -> None:
-    """Names of the curves at their right ends, of the regions beside them."""
+    """Name the curves at their right ends, and the regions beside them."""
     ends = sorted(_CURVES, key=lambda key: curves[key][-1])
-    if curves[ends[0]][-1] == curves[ends[-1]][-1]:  # no jump there: the three are one
+    if curves[ends[0]][-1] == curves[ends[-1]][-1]:  # without a jump the three curves are equal
         ends = ["origin"]
     exact = places(axes, np.array([curves[key][-1] for key in ends]), vertical=True)
     for key, here, place in zip(ends, exact, pushed_apart(exact, _LINE), strict=True):
@@ -147,7 +147,7 @@ def _label(axes: Axes, x: Numbers, curves: dict[str, Numbers]) -> None:
 
 
 def _name_band(axes: Axes, x: Numbers, low: Numbers, high: Numbers, words: str) -> None:
-    """In the middle of a band near its right end, along its slope."""
+    """Put a name in the middle of a band near its right end, along its slope."""
     middle = 0.5 * (low + high)
     first, at, last = (int(part * (len(x) - 1)) for part in (0.75, 0.85, 0.95))
     if not high[at] - low[at] > 0.06 * np.ptp(axes.get_ylim()):
@@ -168,7 +168,7 @@ def _name_band(axes: Axes, x: Numbers, low: Numbers, high: Numbers, words: str) 
 
 
 def _mark_continuous(axes: Axes, x: Numbers, jumps: np.ndarray) -> None:
-    """A line where 1/K = p*(γ), if it is in sight."""
+    """Draw a line at 1/K = p*(γ), if it is in the range."""
     if np.all(jumps) or not np.any(jumps):
         return
     for i in np.flatnonzero(np.diff(jumps.astype(int))):
@@ -188,7 +188,7 @@ def _mark_continuous(axes: Axes, x: Numbers, jumps: np.ndarray) -> None:
 
 
 def phases_page(diagrams: Sequence[FocalPhases], minima: Sequence[SpuriousMinimum] = ()) -> Page:
-    """One or two diagrams below each other, more of them in two columns."""
+    """One or two diagrams in a column, or more in two columns."""
     columns = 1 if len(diagrams) <= 2 else 2
     rows = -(-len(diagrams) // columns)
     figure = Figure(figsize=(COLUMN if columns == 1 else TWO_COLUMNS, 0.3 + 2.2 * rows))
@@ -220,7 +220,7 @@ def phases_page(diagrams: Sequence[FocalPhases], minima: Sequence[SpuriousMinimu
 def phases_files(
     diagrams: Sequence[FocalPhases], minima: Sequence[SpuriousMinimum] = ()
 ) -> list[tuple[str, bytes]]:
-    """The files of phases; `minima` that are not global are marked."""
+    """Make the files of phases; `minima` that are not global are marked."""
     caption = (
         r"Focal loss: which of the origin and the simplex ETF are minima, over "
         r"$K\sqrt n\,\mu$, $\mu=\sqrt{\lambda_W\lambda_H}$. Shaded: both are. Between the shades "

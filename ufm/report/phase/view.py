@@ -1,4 +1,4 @@
-"""Phase diagrams drawn: colours over a plane, or a line over one field, with the threshold.
+"""Draw phase diagrams: colours over a plane, or a line over one field, with the threshold.
 
 with style():
     figure, axes = plt.subplots()
@@ -23,9 +23,9 @@ from ufm.report.phase.diagram import VERDICTS, Diagram, Quantity
 from ufm.report.runs.convergence import shade_below
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-#: Cells or points of a panel beyond which they are drawn as an image: each is a line of SVG.
+#: Beyond this number of cells or points a panel is an image, since each is a line of SVG.
 _MANY = 2500
-#: Named places and whole numbers that are labelled on an axis.
+#: Largest number of labels of named positions and whole numbers on an axis.
 _LABELS = 8
 _BLANK = ListedColormap(["#e8e8e8"])
 _THRESHOLD: dict[str, Any] = {"color": "black", "linewidth": 1.1, "linestyle": (0, (4, 2))}
@@ -36,12 +36,12 @@ def limits(diagrams: Sequence[Diagram]) -> tuple[float, float]:
     values = np.concatenate([each.value for each in diagrams])
     log = diagrams[0].quantity.log
     known = values[np.isfinite(values) & ((values > 0) | (not log))]
-    nothing = (1e-16, 1e-15) if log else (0.0, 1.0)  # all are 0: below whatever a scale shows
+    nothing = (1e-16, 1e-15) if log else (0.0, 1.0)  # all are 0: below the range of any scale
     return (float(known.min()), float(known.max())) if known.size else nothing
 
 
 def plot_phase(found: Diagram, axes: Axes, ends: tuple[float, float] | None = None) -> Axes:
-    """Colours over the plane, or a line over one field; `ends` (see `limits`) None: its own."""
+    """Draw colours over the plane, or a line over one field; `ends` are those of `limits`."""
     low, high = ends or limits([found])
     if found.plane.y is None:
         _draw_line(found, axes)
@@ -56,14 +56,14 @@ def plot_phase(found: Diagram, axes: Axes, ends: tuple[float, float] | None = No
 
 def _draw_plane(found: Diagram, axes: Axes, low: float, high: float) -> None:
     x, y = found.plane.x, found.plane.y
-    assert y is not None  # as the caller knows
+    assert y is not None  # known to the caller
     colours = _colours(found.quantity, low, high)
-    # A zero has no place on a logarithmic scale: it has the colour of its lower end.
+    # A zero has no position on a logarithmic scale: it takes the colour of the lower end.
     value = np.maximum(found.value, np.finfo(float).tiny) if found.quantity.log else found.value
     many = len(value) > _MANY
     if found.plane.is_grid:
         grid = found.plane.on_grid(value)
-        # With edges of their own colour no seams show between the cells.
+        # Edges in the colour of the cell hide the seams between cells.
         mesh = {"edgecolors": "face", "linewidth": 0.3, "rasterized": many}
         blank = np.ma.masked_where(~np.isnan(grid.filled(0.0)), np.zeros(grid.shape))
         if blank.count():
@@ -71,7 +71,7 @@ def _draw_plane(found: Diagram, axes: Axes, low: float, high: float) -> None:
         image: Collection = axes.pcolormesh(
             x.edges, y.edges, np.ma.masked_invalid(grid), **mesh, **colours
         )
-    else:  # drawn at random: points
+    else:  # decays chosen at random: points
         known = ~np.isnan(value)
         points = {"s": 9, "rasterized": many, "clip_on": False}
         image = axes.scatter(found.x[known], found.y[known], c=value[known], **points, **colours)
@@ -103,7 +103,7 @@ def _colour_bar(found: Diagram, axes: Axes, image: Collection) -> None:
 
 
 def _scale(ticked: Ticked, axis: Axis, set_scale: Any) -> None:
-    """Scale and ticks of an axis; named places have their names."""
+    """Set scale and ticks of an axis; named positions show their names."""
     set_scale("log" if axis.log else "linear")
     numbers = axis.numbers
     if not axis.named and not axis.discrete:
@@ -119,7 +119,7 @@ def _scale(ticked: Ticked, axis: Axis, set_scale: Any) -> None:
         exponents = np.arange(np.ceil(np.log10(numbers[0])), np.log10(numbers[-1]) + 1e-9)
         ticks = (10.0**exponents).tolist()
     labels = names | {place: _power(place) if axis.log else f"{place:.6g}" for place in ticks}
-    # Names stay: they are what no reader could guess. Categories are all names.
+    # Keep names, since no reader could guess them. Categories are all names.
     named = _thinned(sorted(names))
     shown = sorted({*named, *_thinned(ticks, _LABELS - len(named))})
     ticked.set_major_locator(FixedLocator(shown))
@@ -139,7 +139,7 @@ def _thinned(places: Sequence[float], most: int = _LABELS) -> list[float]:
 
 
 def _decades(ticked: Ticked) -> None:
-    """Ticks at powers of ten, written without TeX: parsing it takes most of a page's time."""
+    """Put ticks at powers of ten, without TeX, because parsing it takes most of a page's time."""
     ticked.set_major_locator(LogLocator(numticks=6))
     ticked.set_minor_locator(NullLocator())
     ticked.set_major_formatter(FuncFormatter(_power))
@@ -159,11 +159,11 @@ def _colours(quantity: Quantity, low: float, high: float) -> dict[str, Any]:
         shades = ListedColormap([colour for _, colour in VERDICTS.values()])
         return {"cmap": shades, "norm": BoundaryNorm(np.arange(-0.5, len(VERDICTS)), shades.N)}
     if quantity.log:
-        # A narrow range has no decade for a tick: widened to whole ones.
+        # Widen a narrow range to whole decades, so that it has ticks.
         decades = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
         ends = decades if high / low < 30 else (low, high)
         return {"cmap": "viridis_r", "norm": LogNorm(ends[0], max(ends[1], ends[0] * 10))}
-    # Dark is bad, as above, where 0 is what should be.
+    # Dark is bad, as above, if the ideal is 0.
     shades = "viridis" if quantity.mean else "viridis_r"
     return {"cmap": shades, "norm": Normalize(min(low, 0.0), high if high > 0 else 1.0)}
 
@@ -178,7 +178,7 @@ def _draw_line(found: Diagram, axes: Axes) -> None:
         axes.set_yticks([])
     else:
         (line,) = axes.plot(found.x[number], value[number], marker="o", markersize=2.5)
-        # Nothing lies between a named place and the next: no line to it.
+        # Nothing lies between a named position and the next, so no line joins them.
         axes.plot(found.x[~number], value[~number], "s", markersize=3, color=line.get_color())
         axes.set_ylabel(found.quantity.unit)
         _scale_ordinate(found, axes)
@@ -191,7 +191,7 @@ def _draw_line(found: Diagram, axes: Axes) -> None:
 
 
 def _scale_ordinate(found: Diagram, axes: Axes) -> None:
-    """From 0, or over whole decades: differences of rounding look as small as they are."""
+    """Scale from 0, or over whole decades, so that rounding looks small."""
     low, high = limits([found])
     if found.quantity.log and (found.value > 0).any():
         low, high = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
@@ -204,7 +204,7 @@ def _scale_ordinate(found: Diagram, axes: Axes) -> None:
 
 
 def verdict_handles(diagrams: Sequence[Diagram]) -> list[Patch]:
-    """The verdicts that occur, as entries of a legend."""
+    """Legend entries for the verdicts that occur."""
     present = np.unique(np.concatenate([each.value for each in diagrams])).astype(int)
     entries = list(VERDICTS.values())
     return [Patch(color=entries[i][1], label=entries[i][0]) for i in present]

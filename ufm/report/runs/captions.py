@@ -1,12 +1,12 @@
-"""Captions of the figures of a run: every symbol, line and mark that the figure does not explain.
+"""Captions of the figures of a run, for symbols, lines and marks that the figure does not explain.
 
-LaTeX without packages; `described_in_tex` names sizes and decays.
+They are LaTeX without packages; `described_in_tex` gives sizes and decays.
 """
 
 from ufm.model.problem import Problem
 from ufm.report.runs.latex import described_in_tex
 
-#: f, where a figure of a paper stands alone.
+#: The definition of f, for figures outside a text.
 OBJECTIVE = (
     r"$f(W,H,b)=\frac1N\sum_i L(Wh_i+b,y_i)+\frac{\lambda_W}2\|W\|_F^2"
     r"+\frac{\lambda_H}2\|H\|_F^2+\frac{\lambda_b}2\|b\|^2$"

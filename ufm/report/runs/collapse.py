@@ -1,4 +1,4 @@
-"""NC1–NC3 along one run of every loss, as far as they are defined and beyond rounding."""
+"""Draw NC1–NC3 along one run of every loss, if they are defined and above rounding."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from ufm.report._table import Table
 from ufm.report.runs.convergence import evaluations, positive, shade_below
 from ufm.runs.trajectory import Trajectory
 
-#: What each metric says, as its axis is named.
+#: Labels of the axes of metrics.
 METRICS = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
-#: What is rounding of each. A variance within classes of eps of that between them adds nothing to
-#: the total variance; NC2 and NC3 are distances of products of norm 1, rounded in sums of √d terms.
+#: Rounding of each metric. A variance within classes below eps times that between them does not
+#: change the total; NC2 and NC3 are distances of products of norm 1, rounded in sums of √d terms.
 _EPS = float(np.finfo(float).eps)
 FLOORS = {"nc1": _EPS, "nc2": 64 * _EPS, "nc3": 64 * _EPS}
-#: Where a run leaves the metrics undefined, and how that is marked.
+#: The mark at which a run makes the metrics undefined.
 _ORIGIN: dict[str, Any] = {"marker": "X", "linestyle": "", "markersize": 5, "zorder": 3}
 
 
 def collapse_table(label: str, path: Trajectory) -> Table:
-    """The metrics at every moment of a run."""
+    """Tabulate the metrics at every recorded point of a run."""
     return {
         "loss": label,
         "step": path.step,
@@ -37,7 +37,7 @@ def collapse_table(label: str, path: Trajectory) -> Table:
 
 
 def until_origin(problem: Problem, minimum: GlobalMinimum, path: Trajectory) -> Trajectory:
-    """The run with NaN for the metrics of all moments at which it has collapsed to the origin."""
+    """Replace the metrics of a run by NaN once it has collapsed to the origin."""
     if minimum.kind != "origin":
         return path
     defined = [
@@ -49,9 +49,9 @@ def until_origin(problem: Problem, minimum: GlobalMinimum, path: Trajectory) -> 
 
 
 def plot_collapse(paths: Sequence[tuple[str, Trajectory]], metric: str, axes: Axes) -> Axes:
-    """One metric ("nc1", "nc2" or "nc3") along the run of every (label, trajectory).
+    """Draw one metric ("nc1", "nc2" or "nc3") along the run of every (label, trajectory).
 
-    A value below rounding is at its bound, shaded; a cross is where a run goes on to the origin.
+    A value below rounding is at its bound, shaded. A cross marks a run that goes on to the origin.
     """
     told = False
     for i, (label, path) in enumerate(paths):
@@ -64,7 +64,7 @@ def plot_collapse(paths: Sequence[tuple[str, Trajectory]], metric: str, axes: Ax
             told = True
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.set_ylim(min(low, high / 20), high)  # a decade has a tick at least
+    axes.set_ylim(min(low, high / 20), high)  # a whole decade has a tick
     shade_below(axes, FLOORS[metric])
     axes.set_ylabel(METRICS[metric])
     evaluations(axes, max(float(path.products[-1]) for _, path in paths))

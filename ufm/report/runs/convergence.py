@@ -1,4 +1,4 @@
-"""f − f* and ‖∇f‖ along runs from many starts: every run thin, their median thick.
+"""Draw f − f* and ‖∇f‖ along runs from many starts, with thin runs and a thick median.
 
 with style():
     figure, axes = plt.subplots(1, 2)
@@ -22,8 +22,8 @@ from ufm.report._style import MEDIAN, RUN, looks
 from ufm.report._table import Table
 from ufm.solvers import History
 
-#: Gradient evaluations beyond which their axis is logarithmic, as the history is: Newton's runs
-#: at the default decays have up to 230.
+#: Beyond this number of gradient evaluations their axis is logarithmic, like the history; Newton's
+#: runs at the default decays have up to 230.
 _LONG = 300
 
 Curve = Float[np.ndarray, "_ 2"]
@@ -42,12 +42,12 @@ class Runs(Protocol):
 
 
 def gap_curves(runs: Runs) -> list[Curve]:
-    """Per start: passes over the data and f − f*, as far as the run went."""
+    """Per start: passes over the data and f − f*, to the end of the run."""
     return _curves(runs.history, np.asarray(runs.history.value) - runs.minimum.value)
 
 
 def gradient_curves(runs: Runs) -> list[Curve]:
-    """Per start: passes over the data and ‖∇f‖, as far as the run went."""
+    """Per start: passes over the data and ‖∇f‖, to the end of the run."""
     return _curves(runs.history, np.asarray(runs.history.grad_norm))
 
 
@@ -57,10 +57,10 @@ def _curves(history: History, values: Float[np.ndarray, "S T"]) -> list[Curve]:
 
 
 def median_curve(curves: Sequence[Curve]) -> Curve:
-    """The median over runs at every abscissa of any of them, as long as half of the runs go on.
+    """The median over runs at every abscissa of any run, while at least half of them continue.
 
-    Between two evaluations a run has the value of the earlier, and after its end that of the end.
-    The median begins where the last of the runs does.
+    Between two evaluations a run keeps the earlier value, and after its end the last one. The
+    median begins when all runs have begun.
     """
     begin = max(curve[0, 0] for curve in curves)
     end = sorted(curve[-1, 0] for curve in curves)[len(curves) // 2]
@@ -74,7 +74,7 @@ def median_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def convergence_table(runs: Runs) -> Table:
-    """Every run, one row for each step of its history."""
+    """Tabulate all runs, one row for each step of the history."""
     gaps, gradients = gap_curves(runs), gradient_curves(runs)
     starts = [np.full(len(curve), i) for i, curve in enumerate(gaps)]
     steps = np.asarray(runs.history.step)
@@ -90,7 +90,7 @@ def convergence_table(runs: Runs) -> Table:
 
 
 def plot_gap(runs: Sequence[Runs], axes: Axes) -> Axes:
-    """f − f* along every run, one colour per loss; what is rounding is at its bound, shaded."""
+    """Draw f − f* along every run, one colour per loss; rounding is at its bound, shaded."""
     curves = [(each.problem.loss.label(), gap_curves(each)) for each in runs]
     _draw(axes, curves, max(map(gap_floor, runs), default=0.0))
     axes.set_ylabel(r"$f - f^\star$")
@@ -98,7 +98,7 @@ def plot_gap(runs: Sequence[Runs], axes: Axes) -> Axes:
 
 
 def plot_gradient_norm(runs: Sequence[Runs], axes: Axes) -> Axes:
-    """‖∇f‖ along every run, one colour per loss; what is rounding is at its bound, shaded."""
+    """Draw ‖∇f‖ along every run, one colour per loss; rounding is at its bound, shaded."""
     curves = [(each.problem.loss.label(), gradient_curves(each)) for each in runs]
     _draw(axes, curves, max(map(gradient_floor, runs), default=0.0))
     axes.set_ylabel(r"$\|\nabla f\|$")
@@ -106,12 +106,12 @@ def plot_gradient_norm(runs: Sequence[Runs], axes: Axes) -> Axes:
 
 
 def gap_floor(runs: Runs) -> float:
-    """What of f − f* is rounding; 0 where f* is not known."""
+    """The rounding error of f − f*; 0 if f* is unknown."""
     return float(value_floor(runs.minimum.value)) if runs.minimum.is_exact else 0.0
 
 
 def gradient_floor(runs: Runs) -> float:
-    """What of ‖∇f‖ at the minimiser is rounding; 0 where none is known."""
+    """The rounding error of ‖∇f‖ at the minimiser; 0 if none is known."""
     if not runs.minimum.is_exact:
         return 0.0
     point = runs.minimum.params(jax.random.key(0))
@@ -119,7 +119,7 @@ def gradient_floor(runs: Runs) -> float:
 
 
 def _draw(axes: Axes, losses: Sequence[tuple[str, list[Curve]]], floor: float) -> None:
-    """Every run, their medians, and what rounding leaves open: shaded, with its values on top."""
+    """Draw runs and medians; the range of rounding is shaded, with its values on top."""
     for i, (label, curves) in enumerate(losses):
         look = looks(i)
         for curve in curves:
@@ -134,14 +134,14 @@ def _draw(axes: Axes, losses: Sequence[tuple[str, list[Curve]]], floor: float) -
 def positive(
     curve: Curve, floor: float = 0.0
 ) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """What a logarithmic axis can show of a curve; what is within ±floor is at the floor."""
+    """Keep what a logarithmic axis can show of a curve; values within ±floor move to the floor."""
     x, y = curve.T
     y = np.where(np.abs(y) <= floor, floor, y)
     return x[y > 0], y[y > 0]
 
 
 def shade_below(axes: Axes, floor: float) -> None:
-    """Shade what is below the floor of a logarithmic axis, if anything that is drawn is so low."""
+    """Shade a logarithmic axis below the floor, if a drawn value is that low."""
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     lowest = min((float(np.nanmin(y)) for y in drawn if np.isfinite(y).any()), default=np.inf)
     if floor > 0 and lowest <= floor:
@@ -150,7 +150,7 @@ def shade_below(axes: Axes, floor: float) -> None:
 
 
 def legend_handles() -> list[Line2D]:
-    """What is thin and what is thick, in no loss's colour."""
+    """Legend entries for thin and thick lines, without the colour of a loss."""
     return [
         Line2D([], [], color="0.4", label="each run", **RUN),
         Line2D([], [], color="0.4", label="median", marker="o", markersize=3, **MEDIAN),
@@ -158,7 +158,7 @@ def legend_handles() -> list[Line2D]:
 
 
 def evaluations(axes: Axes, longest: float) -> None:
-    """The axis of passes over the data."""
+    """Set the axis of passes over the data."""
     axes.set_xlabel("passes over the data")
     if longest > _LONG:
         axes.set_xscale("log")

@@ -1,7 +1,7 @@
-"""Features of three or four classes, seen in the plane or the space that they collapse into.
+"""Draw features of three or four classes in the plane or the space into which they collapse.
 
 K centred class means span K−1 dimensions: a plane for K = 3, a space for K = 4. The view is the
-span at the end of the run, the same for every moment of it.
+span at the end of the run, and is the same for all its moments.
 """
 
 import itertools
@@ -19,10 +19,10 @@ from ufm.report._table import Table
 from ufm.report.runs.gram import centred_means
 from ufm.runs.trajectory import Trajectory
 
-#: Spread within classes and error of the angles, together, that the eye no longer sees.
+#: Spread within classes and error of the angles, added, that is no longer visible.
 _INVISIBLE = 0.03
 
-#: How the three kinds of objects look, whatever their class.
+#: Looks of the three kinds of objects, for every class.
 _LOOK: dict[str, Any] = {
     "features": {"linestyle": "", "ms": 2, "mew": 0, "alpha": 0.4},
     "class means": {"linestyle": "", "ms": 4, "mew": 0.5, "mec": "black"},
@@ -33,7 +33,7 @@ Basis = Float[np.ndarray, "d r"]
 
 
 def can_be_seen(problem: Problem, path: Trajectory) -> bool:
-    """Is there a plane or a space that holds the whole frame, and a finite point to put there?"""
+    """Whether a plane or a space contains the whole frame, and the point is finite."""
     finite = all(np.isfinite(x).all() for x in (path.params.W, path.params.H))
     holds = problem.num_classes in (3, 4) and problem.dim >= problem.num_classes - 1
     return holds and finite and len(path.step) > 0
@@ -42,8 +42,8 @@ def can_be_seen(problem: Problem, path: Trajectory) -> bool:
 def span_of_means(problem: Problem, params: Params) -> Basis:
     """Orthonormal columns spanning the centred class means.
 
-    The first class lies along the first axis, and the second in the half-plane of the first two
-    where the second coordinate is positive: the same picture whatever the orientation.
+    The first class lies along the first axis, and the second in the plane of the first two with a
+    positive second coordinate, so that the picture does not depend on the orientation.
     """
     frame, triangle = np.linalg.qr(centred_means(problem, params)[:, :-1])
     return frame * np.where(np.diagonal(triangle) < 0, -1.0, 1.0)
@@ -59,7 +59,7 @@ def view(problem: Problem, params: Params, basis: Basis) -> dict[str, Float[np.n
         "class mean": np.asarray(class_means(problem, params)).T @ basis,
         "classifier": np.asarray(params.W) @ basis,
     }
-    # hypot, because squares of the entries of a run that diverges overflow.
+    # hypot, because squares of the entries of a diverging run overflow.
     lengths = {name: np.hypot.reduce(x, axis=1).mean() for name, x in coordinates.items()}
     if lengths["classifier"] > 0:
         coordinates["classifier"] *= lengths["class mean"] / lengths["classifier"]
@@ -67,10 +67,10 @@ def view(problem: Problem, params: Params, basis: Basis) -> dict[str, Float[np.n
 
 
 def moments(path: Trajectory, count: int = 4) -> list[int]:
-    """Indices of up to `count` moments: the start, the end, and what lies between to the eye.
+    """Indices of up to `count` moments: the start, the end, and visibly different ones between.
 
-    The eye sees √(trace Σ_W / trace Σ_B) + NC3. The moments between are those where it is nearest,
-    in ratio, to equal factors from the start down to what cannot be seen.
+    The visible size is √(trace Σ_W / trace Σ_B) + NC3. The moments between are those at which it is
+    closest, in ratio, to equal factors from the start down to the limit of visibility.
     """
     metrics = path.metrics
     disorder = np.sqrt(np.asarray(metrics.within_between_ratio)) + np.asarray(metrics.nc3)
@@ -84,13 +84,13 @@ def moments(path: Trajectory, count: int = 4) -> list[int]:
 
 
 def feature_tables(problem: Problem, path: Trajectory) -> list[Table]:
-    """One table for each moment, all seen in the span of the class means at the end."""
+    """One table for each moment, all in the span of the class means at the end."""
     basis = span_of_means(problem, path.point(-1))
     return [feature_table(problem, path, moment, basis) for moment in moments(path)]
 
 
 def feature_table(problem: Problem, path: Trajectory, moment: int, basis: Basis) -> Table:
-    """Everything in one panel; classes are numbered from 0, coordinates x, y (and z)."""
+    """Tabulate one panel; classes are numbered from 0, coordinates are x, y (and z)."""
     coordinates = view(problem, path.point(moment), basis)
     classes = np.arange(problem.num_classes)
     labels = {"feature": problem.labels, "class mean": classes, "classifier": classes}
@@ -105,9 +105,9 @@ def feature_table(problem: Problem, path: Trajectory, moment: int, basis: Basis)
 
 
 def plot_features(table: Table, axes: Any) -> Axes:
-    """One moment: features as dots, class means as discs, rows of W as lines from the origin.
+    """Draw one moment: features as dots, class means as discs, rows of W as lines from the origin.
 
-    `axes` has as many dimensions as the table has coordinates; all of them get one scale.
+    `axes` has as many dimensions as the table has coordinates, all on one scale.
     """
     names = [name for name in "xyz" if name in table]
     points = np.column_stack([table[name] for name in names])
@@ -134,7 +134,7 @@ def plot_features(table: Table, axes: Any) -> Axes:
 
 
 def legend_handles() -> list[Line2D]:
-    """What dots, discs and lines are, in no class's colour."""
+    """Legend entries for dots, discs and lines, without the colour of a class."""
     marks = {"features": "o", "class means": "o", "classifier": ""}
     return [
         Line2D([], [], color="0.5", marker=marks[name], label=name, **look)
@@ -143,6 +143,6 @@ def legend_handles() -> list[Line2D]:
 
 
 def _draw_edges(axes: Any, corners: Float[np.ndarray, "K r"]) -> None:
-    """Edges between class means: without them the eye sees no depth."""
+    """Draw edges between class means, which make depth visible."""
     for first, second in itertools.combinations(corners, 2):
         axes.plot(*np.column_stack([first, second]), color="0.7", linewidth=THIN, zorder=0)

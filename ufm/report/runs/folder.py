@@ -1,4 +1,4 @@
-"""The figures of a run: for each the image, its data and its caption."""
+"""Make the figures of a run, each with its image, data and caption."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from ufm.solvers import History
 
 @dataclasses.dataclass(frozen=True)
 class LossRecord:
-    """What the figures show of one loss: every run's history, and the path of one of them."""
+    """The data of one loss for the figures: the history of every run, and the path of one run."""
 
     problem: Problem
     minimum: GlobalMinimum
@@ -40,12 +40,12 @@ class LossRecord:
 
     @functools.cached_property
     def shown(self) -> Trajectory:
-        """The path, its metrics NaN from where it has collapsed to the origin."""
+        """The path, with metrics NaN once it has collapsed to the origin."""
         return collapse.until_origin(self.problem, self.minimum, self.path)
 
     @property
     def defined(self) -> Trajectory:
-        """The path as far as it has not collapsed to the origin."""
+        """The part of the path before it collapses to the origin."""
         if self.minimum.kind != "origin":
             return self.path
         kept = int(np.sum(~np.isnan(np.asarray(self.shown.metrics.nc2))))
@@ -53,15 +53,15 @@ class LossRecord:
 
     @property
     def is_origin(self) -> bool:
-        """Has the run collapsed to the origin, the minimum?"""
+        """Whether the run has collapsed to the origin, the minimum."""
         return self.shown is not self.path and bool(np.isnan(self.shown.metrics.nc2[-1]))
 
 
 def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of every figure that the records can fill.
+    """Names and contents of all figures for which the records suffice.
 
-    convergence, collapse, gram, singular-values, and features where there are three or four
-    classes; of each the files of `page_files`.
+    They are convergence, collapse, gram, singular-values, and features for three or four classes,
+    each as the files of `page_files`.
     """
     for name, page in PAGES.items():
         shown = records
@@ -147,14 +147,14 @@ PAGES: dict[str, Callable[[Sequence[LossRecord]], Page]] = {
 
 
 def _row_label(axes: Axes, label: str) -> None:
-    """At the left of a row of Axes that have no axes of their own."""
+    """Put a label at the left of a row of Axes without axis labels."""
     axes.annotate(
         label, (-0.05, 0.5), xycoords="axes fraction", rotation=90, ha="right", va="center"
     )
 
 
 def _with_legend(figure: Figure, more: Sequence[Line2D] = ()) -> Figure:
-    """What any of the Axes names, once, above everything: it covers no data."""
+    """Put one legend of all names above the figure, where it covers no data."""
     named = [ax.get_legend_handles_labels() for ax in figure.axes]
     handles = {
         str(label): handle for found in named for handle, label in zip(*found, strict=True)

@@ -1,6 +1,6 @@
-"""Angles between classes: Gram matrices of the classifier and the class means, and the minimiser's.
+"""Angles between classes: Gram matrices of classifier and class means, and the minimiser's.
 
-All are scaled to mean diagonal 1, so that a simplex ETF has 1 on it and −1/(K−1) elsewhere.
+All are scaled to mean diagonal 1, so that a simplex ETF has 1 on the diagonal and −1/(K−1) off it.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ from ufm.report._table import Table
 
 Matrix = Float[np.ndarray, "K K"]
 
-#: The matrices, as columns of a table, and as titles of Axes.
+#: Names of the matrices, as columns of a table and as titles of Axes.
 NAMES = {"classifier": r"$WW^\top$", "class means": r"$\tilde H^\top\!\tilde H$"}
-#: Ends of the colours of |G − G*|: rounding of products of unit vectors, and all there is to miss.
+#: Range of the colours of |G − G*|: rounding of products of unit vectors, and the largest error.
 _LOW, _HIGH = 64 * float(np.finfo(float).eps), 1.0
 SCALE = LogNorm(_LOW, _HIGH)
 
 
 def gram_matrices(problem: Problem, params: Params) -> dict[str, Matrix]:
-    """WWᵀ, and H̃ᵀH̃ of the centred class means. NaN where there is no direction."""
+    """WWᵀ, and H̃ᵀH̃ of the centred class means; NaN for vectors without a direction."""
     W, centred = np.asarray(params.W), centred_means(problem, params)
     return {
         name: _normalised(_gram(vectors))
@@ -35,7 +35,7 @@ def gram_matrices(problem: Problem, params: Params) -> dict[str, Matrix]:
 
 
 def predicted_grams(minimum: GlobalMinimum) -> dict[str, Matrix]:
-    """Those of the minimiser, NaN where it is the origin or none is known."""
+    """The Gram matrices of the minimiser, NaN if it is the origin or unknown."""
     if not minimum.is_exact or not minimum.rank:
         classes = minimum.problem.num_classes
         return {name: np.full((classes, classes), np.nan) for name in NAMES}
@@ -43,16 +43,16 @@ def predicted_grams(minimum: GlobalMinimum) -> dict[str, Matrix]:
 
 
 def centred_means(problem: Problem, params: Params) -> Float[np.ndarray, "d K"]:
-    """H̃: class means less the mean of all samples."""
+    """H̃, the class means minus the mean of all samples."""
     h = np.asarray(features(problem, params))
     samples = np.asarray(problem.samples(params.H.dtype))
-    with np.errstate(over="ignore", invalid="ignore"):  # a run that overflowed: NaN
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN for a run that overflowed
         return np.asarray(class_means(problem, params)) - (h @ samples / samples.sum())[:, None]
 
 
 def _gram(vectors: Float[np.ndarray, "d K"]) -> Matrix:
     largest = np.max(np.abs(vectors))
-    # Without a scale, squares of large entries overflow.
+    # Rescale first, because squares of large entries overflow.
     scaled = vectors / largest if 0 < largest < np.inf else np.full_like(vectors, np.nan)
     return scaled.T @ scaled
 
@@ -62,9 +62,9 @@ def _normalised(gram: Matrix) -> Matrix:
 
 
 def gram_table(problem: Problem, minimum: GlobalMinimum, params: Params | None) -> Table:
-    """Every entry of the matrices and of the minimiser's; classes are numbered from 0.
+    """Tabulate all entries of the matrices and of the minimiser's; classes are numbered from 0.
 
-    `params` None: the point has collapsed to the origin, and its angles are NaN.
+    If `params` is None, the point has collapsed to the origin, and its angles are NaN.
     """
     predicted = predicted_grams(minimum)
     blank = {name: np.full_like(gram, np.nan) for name, gram in predicted.items()}
@@ -82,9 +82,9 @@ def gram_table(problem: Problem, minimum: GlobalMinimum, params: Params | None) 
 def plot_grams(
     problem: Problem, minimum: GlobalMinimum, params: Params | None, axes: Iterable[Axes]
 ) -> None:
-    """|G − G*| on two Axes, logarithmic, G* the minimiser's; words where it is undefined.
+    """Draw |G − G*| on two Axes, logarithmic, with the minimiser's G*; explain it if undefined.
 
-    `params` None: the point has collapsed to the origin.
+    If `params` is None, the point has collapsed to the origin.
     """
     found = None if params is None else gram_matrices(problem, params)
     for ax, (name, predicted) in zip(axes, predicted_grams(minimum).items(), strict=True):
@@ -95,13 +95,13 @@ def plot_grams(
         if words or found is None:
             ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
             continue
-        # What is below rounding has the colour of its bound.
+        # Values below rounding have the colour of its bound.
         distance = np.maximum(np.abs(found[name] - predicted), _LOW)
         ax.imshow(distance, cmap="viridis_r", norm=SCALE)
 
 
 def _undefined(minimum: GlobalMinimum, found: dict[str, Matrix] | None, name: str) -> str:
-    """Why there is nothing to compare, empty where there is."""
+    """The reason why a comparison is undefined; empty if it is defined."""
     if found is None:
         return "collapsed\nto the origin"
     if not minimum.is_exact:
@@ -112,7 +112,7 @@ def _undefined(minimum: GlobalMinimum, found: dict[str, Matrix] | None, name: st
 
 
 def plot_cosines(params: Params, axes: Axes) -> Axes:
-    """Cosines between the classifier's rows: 1 and −1/(K−1) at a simplex ETF."""
+    """Draw cosines between the classifier's rows: 1 and −1/(K−1) at a simplex ETF."""
     W = np.asarray(params.W)
     lengths = np.linalg.norm(W, axis=1, keepdims=True)
     unit = np.divide(W, lengths, out=np.full_like(W, np.nan), where=lengths > 0)

@@ -22,12 +22,12 @@ _HEADINGS = (
     r"$\mathcal{NC}_3$",
 )
 
-#: Class counts that a caption lists.
+#: Largest number of class counts listed in a caption.
 _LISTED = 10
 
 
 def latex_table(problem: Problem, rows: Sequence[Summary]) -> str:
-    """A `tabular` with the problem in a comment above it; `problem` is any of the losses'."""
+    """Make a `tabular` below a comment on the problem; `problem` is that of any loss."""
     comments = [
         f"{described(problem)}. Needs \\usepackage{{booktabs}}.",
         "global: runs proven to end at a global minimum. Numbers are the largest of all runs.",
@@ -41,7 +41,7 @@ def tabular(
     rows: Iterable[Sequence[str]],
     comments: Sequence[str] = (),
 ) -> str:
-    """The rows under their headings, with the comments above."""
+    """Make a `tabular` of rows with headings, below comments."""
     lines = [
         *(f"% {comment}" for comment in comments),
         rf"\begin{{tabular}}{{{columns}}}",
@@ -56,7 +56,7 @@ def tabular(
 
 
 def described(problem: Problem) -> str:
-    """Sizes and decays of a problem, in ASCII."""
+    """Describe sizes and decays of a problem, in ASCII."""
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"n_k={','.join(map(str, problem.class_counts))}"
     bias = "no bias" if problem.lam_b is None else f"lambda_b={float(problem.lam_b):g}"
@@ -67,7 +67,7 @@ def described(problem: Problem) -> str:
 
 
 def described_in_tex(problem: Problem) -> str:
-    """The same for a caption."""
+    """Describe sizes and decays of a problem for a caption."""
     n, sizes = problem.per_class, problem.class_counts
     listed = (
         ",".join(map(str, sizes)) if len(sizes) <= _LISTED else f"{max(sizes)},\\dots,{min(sizes)}"
@@ -98,7 +98,7 @@ def _cells(row: Summary) -> list[str]:
 
 
 def label_in_tex(label: str) -> str:
-    r"""LS(α=0.1) as LS ($\alpha=0.1$)."""
+    r"""Write LS(α=0.1) as LS ($\alpha=0.1$)."""
     name, parenthesis, values = label.rstrip(")").partition("(")
     for letter, command in (("α", r"\alpha"), ("γ", r"\gamma"), ("κ", r"\kappa")):
         values = values.replace(letter, command)
@@ -106,17 +106,17 @@ def label_in_tex(label: str) -> str:
 
 
 def number_in_tex(value: float) -> str:
-    r"""3.3e-10 as $3.3\times10^{-10}$, as \num of siunitx writes it."""
+    r"""Write 3.3e-10 as $3.3\times10^{-10}$, like \num of siunitx."""
     if math.isnan(value):
         return "--"
     return f"${_powers(f'{value:.1e}')}$" if value else "$0$"
 
 
 def short_in_tex(value: float) -> str:
-    r"""5e-05 as 5\times10^{-5}, 0.005 as it is; for between dollar signs."""
+    r"""Write 5e-05 as 5\times10^{-5}, and 0.005 unchanged, for use between dollar signs."""
     return _powers(f"{value:g}").removeprefix(r"1\times")
 
 
 def _powers(text: str) -> str:
-    """Every e-05 in a text as a power of ten; e+00 is none."""
+    """Write every e-05 in a text as a power of ten, and omit e+00."""
     return re.sub(r"e([+-]\d+)", lambda e: rf"\times10^{{{int(e[1])}}}" if int(e[1]) else "", text)

@@ -1,7 +1,7 @@
 """Singular values of Z = WH beside those of the minimiser, and of G = ∇g(Z) beside μ.
 
-At a simplex ETF Z has K−1 of them, all ρ√n. At every critical point but the origin μ is among
-those of G, and for a convex loss none above μ is what proves a global minimum.
+At a simplex ETF Z has K−1 of them, all ρ√n. At every critical point except the origin μ is one of
+those of G. For a convex loss a critical point is a global minimum if none is above μ.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Values = Float[np.ndarray, " _"]
 
 
 def logit_singular_values(params: Params) -> Values:
-    """σ_j(WH), descending; zeros are left out beyond min(K, N)."""
+    """σ_j(WH), descending; zeros beyond min(K, N) are omitted."""
     return _singular_values(matmul(params.W, params.H))
 
 
@@ -33,7 +33,7 @@ def gradient_singular_values(problem: Problem, params: Params) -> Values:
 
 
 def predicted_singular_values(minimum: GlobalMinimum) -> Values:
-    """σ_j(Z*) of the minimiser, NaN where none is known."""
+    """σ_j(Z*) of the minimiser, NaN if unknown."""
     if not minimum.is_exact:
         return np.full(minimum.problem.num_classes, np.nan)
     sizes = np.asarray(class_sizes(minimum.problem))
@@ -48,7 +48,7 @@ def _singular_values(matrix: object) -> Values:
 
 
 def singular_value_table(problem: Problem, minimum: GlobalMinimum, params: Params) -> Table:
-    """σ_j of Z, Z* and G, and μ; j from 1."""
+    """Tabulate σ_j of Z, Z* and G, and μ, with j from 1."""
     values = logit_singular_values(params)
     return {
         "loss": problem.loss.label(),
@@ -61,7 +61,7 @@ def singular_value_table(problem: Problem, minimum: GlobalMinimum, params: Param
 
 
 def plot_logit_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
-    """σ_j(Z), one mark per loss, on rings at those of the minimiser."""
+    """Draw σ_j(Z), one mark per loss, on rings at those of the minimiser."""
     for i, table in enumerate(tables):
         x = _beside(table, i, len(tables))
         axes.plot(x, table["logits"], label=table["loss"], **_mark(i))
@@ -80,7 +80,7 @@ def plot_logit_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
 
 
 def plot_gradient_singular_values(tables: Sequence[Table], axes: Axes) -> Axes:
-    """σ_j(G)/μ, one mark per loss, and the line at 1 that no global minimum passes."""
+    """Draw σ_j(G)/μ, one mark per loss, and the line at 1, which no global minimum exceeds."""
     axes.axhline(1.0, color="0.45", linewidth=THIN)
     for i, table in enumerate(tables):
         mu = table["mu"]
@@ -95,7 +95,7 @@ def _mark(place: int) -> dict[str, Any]:
 
 
 def _beside(table: Table, position: int, count: int) -> Float[np.ndarray, " _"]:
-    """Abscissae: losses that agree stand side by side instead of over each other."""
+    """Abscissae that put losses with equal values side by side."""
     return table["index"] + (position - (count - 1) / 2) * 0.6 / max(count, 1)
 
 

@@ -22,12 +22,12 @@ from ufm.report.spectra.spectrum import (
 from ufm.spectra.along_run import SpectrumPath
 from ufm.spectra.at_points import SpectrumRecord
 
-#: The name of a loss, and the run of it.
+#: The name of a loss, and its run.
 LabelledPath = tuple[str, SpectrumPath]
 
 
 def spectrum_files(records: Sequence[SpectrumRecord]) -> list[tuple[str, bytes]]:
-    """The files of spectrum: one row of the figure for each record."""
+    """Make the files of spectrum, with one row of the figure for each record."""
     return page_files("spectrum", spectrum_page, records, _caption(records))
 
 
@@ -48,7 +48,7 @@ def _caption(records: Sequence[SpectrumRecord]) -> str:
 
 
 def spectrum_path_files(paths: Sequence[LabelledPath]) -> list[tuple[str, bytes]]:
-    """The files of spectrum-along."""
+    """Make the files of spectrum-along."""
     caption = (
         r"Eigenvalues of $\nabla^2 f$ along a run, modulo the rotations of $(W,H)$, which leave "
         r"$f$ unchanged: the largest, the smallest, and how many are negative, against the step."
@@ -77,7 +77,7 @@ def spectrum_page(records: Sequence[SpectrumRecord]) -> Page:
 
 
 def path_table(label: str, path: SpectrumPath) -> Table:
-    """One row for each moment of a run."""
+    """Tabulate a run, one row for each recorded step."""
     return {
         "loss": label,
         "step": path.step,
@@ -118,9 +118,9 @@ def path_page(paths: Sequence[LabelledPath]) -> Page:
 
 
 def _signed(axes: Axes, paths: Sequence[SpectrumPath]) -> None:
-    """A logarithmic axis on both sides of 0, linear near where eigenvalues count as zero."""
+    """Set an axis that is logarithmic on both sides of 0, and linear where eigenvalues are 0."""
     largest = max(float(np.max(np.abs(path.smallest))) for path in paths)
-    # Finer than that there is nothing to see.
+    # A finer scale would show nothing more.
     linear = max(max(path.zero_tol for path in paths), 1e-4 * largest)
     linear = 10.0 ** np.ceil(np.log10(linear))
     axes.set_yscale("symlog", linthresh=linear, linscale=0.5)

@@ -68,7 +68,7 @@ def sticks(spectrum: Spectrum) -> dict[str, Sticks]:
     values, counts = spectrum.eigenvalues, spectrum.multiplicities
     negative, positive = values < -spectrum.zero_tol, values > spectrum.zero_tol
     zeros = spectrum.zero
-    if zeros is None:  # not counted: those that were found
+    if zeros is None:  # not counted: use those that were found
         zeros = int(np.sum(counts[~negative & ~positive]))
     forced = min(zeros, spectrum.gauge_dimension)
     return {

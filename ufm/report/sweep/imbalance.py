@@ -1,10 +1,10 @@
-r"""Large and small classes: angles and norms by class as the ratio of their sizes grows.
+r"""Draw angles and norms of large and small classes as the ratio of their sizes grows.
 
-W is a classifier with a row for each class, h̄_k the mean of the features of class k. Of the
-classes of the largest size and of those of the smallest: norms, and cosines within each of the two
-groups and across, averaged over classes and pairs. Minority collapse (Fang et al., PNAS 2021) is
-where the small classes' rows of W become one, and their cosine 1. Theory is `global_minimum` where
-it is certified.
+W is a classifier with a row for each class, and h̄_k the mean of the features of class k. The two
+groups are the classes of the largest size and of the smallest. Norms, and cosines within and across
+the groups, are averages over classes and pairs. At minority collapse (Fang et al., PNAS 2021) the
+small classes' rows of W are equal, with cosine 1. The theory is `global_minimum`, if it is
+certified.
 
     for found in ratios(store): ratio_page(found)
 """
@@ -33,7 +33,7 @@ from ufm.report.runs.captions import OBJECTIVE
 from ufm.runs.run_folder import slug
 from ufm.sweep.store import SweepStore
 
-#: A vector shorter than this part of the longest has no direction.
+#: A vector below this norm, relative to the longest, has no direction.
 _NO_DIRECTION = 1e-6
 _FIXED = [name for name in DECISIVE if name != "class_counts"]
 #: Groups of classes, and of pairs of them.
@@ -53,7 +53,7 @@ CAPTION = (
 
 
 class Point(NamedTuple):
-    """Numbers of one point: norms by `SIZES`, cosines by `PAIRS`, of w_k and of h̄_k."""
+    """The numbers of one point: norms by `SIZES`, cosines by `PAIRS`, of w_k and of h̄_k."""
 
     norm_w: Float[np.ndarray, " 2"]
     cosine_w: Float[np.ndarray, " 3"]
@@ -63,7 +63,7 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Ratios:
-    """One loss: ratios of class sizes with the certified minimum, and with each stored run."""
+    """Ratios of class sizes for one loss, with the certified minimum and each stored run."""
 
     label: str
     theory: tuple[tuple[float, Point], ...]
@@ -71,7 +71,7 @@ class Ratios:
 
 
 def ratios(store: SweepStore) -> Iterator[Ratios]:
-    """For each loss whose problems differ in the class counts alone, and that kept its arrays."""
+    """Make one for each loss with stored arrays whose problems differ only in class counts."""
     table = store.table()
     for loss in dict.fromkeys(table["loss"].tolist()):
         rows = {name: column[table["loss"] == loss] for name, column in table.items()}
@@ -104,7 +104,7 @@ def _stored(store: SweepStore, cell: int) -> Params | None:
 
 
 def _certified(specs: Any) -> Iterator[tuple[float, Point]]:
-    """In the order of the ratios; what is not certified is left out."""
+    """The certified minima in the order of the ratios, without uncertified ones."""
     for spec in sorted(specs, key=lambda spec: _ratio(spec.class_counts)):
         problem = spec.problem()
         minimum = global_minimum(problem)
@@ -114,7 +114,7 @@ def _certified(specs: Any) -> Iterator[tuple[float, Point]]:
 
 
 def measured(problem: Problem, params: Params) -> Point:
-    """Norms and cosines; NaN for a cosine without a pair, or of a vector that vanishes."""
+    """Norms and cosines; NaN for a cosine without a pair, or of a zero vector."""
     counts = np.asarray(problem.class_counts)
     groups = [counts == counts.max(), counts == counts.min()]
     W = np.asarray(params.W)
@@ -136,7 +136,7 @@ def _norms(vectors: Float[np.ndarray, "K d"], groups: list[Any]) -> tuple[Any, A
 
 
 def plot_ratio(found: Ratios, what: str, axes: Axes) -> Axes:
-    """One field of `Point`: theory as lines, every run a ring."""
+    """Draw one field of `Point`, with lines for theory and a ring for every run."""
     names = _groups(what)
     for i, (place, _) in enumerate(names):
         look = looks(place)
@@ -158,12 +158,12 @@ def plot_ratio(found: Ratios, what: str, axes: Axes) -> Axes:
 
 
 def _groups(what: str) -> list[tuple[int, str]]:
-    """Place of its look, and name, of each member of a field."""
+    """Index of the look, and name, of each member of a field."""
     return [(0, SIZES[0]), (2, SIZES[1])] if what.startswith("norm") else list(enumerate(PAIRS))
 
 
 def ratio_page(found: Ratios) -> Page:
-    """Norms beside cosines, of the classifier above and of the class means below."""
+    """Norms beside cosines, with the classifier above and the class means below."""
     figure = Figure(figsize=(TWO_COLUMNS, 3.8))
     grid = figure.subplots(2, 2, sharex=True)
     for row, vector in zip(grid, _VECTORS, strict=True):
@@ -203,10 +203,10 @@ def _tables(found: Ratios) -> Iterator[Table]:
 
 
 def ratio_files(found: Ratios, suffix: str = "") -> list[tuple[str, bytes]]:
-    """The files of imbalance; `suffix` ends the name, for one of several losses."""
+    """Make the files of imbalance; `suffix` ends the name, for one of several losses."""
     return page_files(f"imbalance{suffix}", ratio_page, found, CAPTION)
 
 
 def file_suffix(found: Ratios) -> str:
-    """The loss as part of a file's name."""
+    """Write the loss as a part of a file name."""
     return "-" + slug(found.label.lower())

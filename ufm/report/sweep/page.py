@@ -1,4 +1,4 @@
-"""A sweep as one HTML page that needs nothing else: no network, no scripts, figures inline as SVG.
+"""Render a sweep as one self-contained HTML page: no network, no scripts, figures inline as SVG.
 
 Path("report.html").write_text(render_sweep(open_store("ufm-results/decays")))
 """
@@ -25,15 +25,15 @@ from ufm.sweep.problems.summary import SHORT, UNCHECKED, claim, standing, summar
 from ufm.sweep.store import SweepStore
 
 _TEMPLATE = "sweep.html.j2"
-#: The same place of the Axes in every phase diagram, as parts of the panel; `_WIDE` has room for
-#: names at the ordinate, `_TALL` for slanted ones below.
+#: Margins of the Axes in every phase diagram, relative to the panel; `_WIDE` has room for names at
+#: the ordinate, `_TALL` for slanted ones below.
 _MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.17, "top": 0.98}
 _WIDE, _TALL = {"left": 0.29, "right": 0.95}, {"bottom": 0.27}
-#: Letters of a name, in all of its lines, beyond which it needs that room.
+#: A name with more letters than this, in all its lines, needs that room.
 _LONG_NAME = 5
-#: Cells listed one by one.
+#: Largest number of cells to list individually.
 _LISTED = 25
-#: Fields that the list of cells names where they vary.
+#: Fields that the list of cells shows if they vary.
 _TOLD = ("class_counts", "dim", "method")
 
 _FULL_NAMES = {
@@ -45,7 +45,7 @@ _FULL_NAMES = {
 
 
 def render_sweep(store: SweepStore) -> str:
-    """The page. Raises `ValueError` where nothing is finished yet."""
+    """Render the page. Raises `ValueError` if no run is finished yet."""
     table = store.table()
     if not len(table["cell"]):
         raise ValueError(f"{store.path} has no finished cell yet: run the sweep first")
@@ -79,14 +79,14 @@ def render_sweep(store: SweepStore) -> str:
 
 
 def _worst_gap(table: Table) -> dict[str, Any]:
-    """The largest gap, and how many runs have none because no lower bound is known."""
+    """The largest gap, and the number of runs without one because no lower bound is known."""
     known = table["gap"][np.isfinite(table["gap"])]
     worst = float(np.max(known)) if known.size else math.nan
     return {"value": worst, "unknown": len(table["gap"]) - len(known)}
 
 
 def _short_cells(store: SweepStore, table: Table) -> dict[str, Any]:
-    """The cells that are not proven global minima or lack the predicted geometry, and how many."""
+    """The cells not proven global minima or without the predicted geometry, and their number."""
     found = store.query(SHORT)
     fields = [name for name in _TOLD if len(np.unique(table[name])) > 1]
     return {
@@ -102,7 +102,7 @@ def _short_cells(store: SweepStore, table: Table) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """What is drawn of a loss: all of it, or the cells with one value of a third field."""
+    """The cells of a loss to draw: all of them, or those with one value of a third field."""
 
     family: str
     label: str
@@ -128,7 +128,7 @@ def _drawn(families: dict[str, Table], set_tol: bool) -> list[_Part]:
 
 
 def _sections(drawn: Sequence[_Part]) -> Iterator[dict[str, Any]]:
-    """For each quantity its title and a panel for each part, on scales of colours they share."""
+    """For each quantity its title and a panel for each part, with shared scales of colours."""
     found = {
         name: [(part, phase.diagram(part.table, name, over=part.plane)) for part in drawn]
         for name in phase.QUANTITIES
@@ -185,7 +185,7 @@ def _section(
 
 
 def _in_words(each: phase.Diagram) -> str:
-    """What the diagram shows, for those who do not see it."""
+    """Describe the diagram in words for screen readers."""
     points, blank = len(each.value), int(np.isnan(each.value).sum())
     if each.quantity.column == "verdict":
         found = [

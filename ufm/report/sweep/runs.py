@@ -1,4 +1,4 @@
-"""One problem of each loss of a sweep: its runs' convergence, and its Hessian's spectrum."""
+"""Draw one problem of each loss of a sweep: convergence of its runs, and its Hessian's spectrum."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ from ufm.solvers import History
 from ufm.spectra.at_points import record_at
 from ufm.sweep.store import SweepStore
 
-#: Columns that say what the problem of a run is.
+#: Columns that define the problem of a run.
 _PROBLEM = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Runs:
-    """Stored runs of one problem, as `ufm.report.runs.convergence` takes them."""
+    """Stored runs of one problem, in the form for `ufm.report.runs.convergence`."""
 
     problem: Problem
     minimum: GlobalMinimum
@@ -41,7 +41,7 @@ class _Runs:
 
 
 def thumbnails(store: SweepStore, number: int, cells: Table) -> dict[str, Any]:
-    """Convergence and spectrum of the hardest problem of a loss, the page's `number`-th."""
+    """Draw convergence and spectrum of the hardest problem of the page's `number`-th loss."""
     first = _hardest(cells)
     row = {name: column[first] for name, column in cells.items()}
     same = same_problem(cells, first)
@@ -57,7 +57,7 @@ def thumbnails(store: SweepStore, number: int, cells: Table) -> dict[str, Any]:
 
 
 def _hardest(cells: Table) -> int:
-    """A run that fell short if there is one, else the longest that did not end at the origin."""
+    """A run that fell short if there is one, or else the longest that did not end at the origin."""
     short = np.flatnonzero(cells["verdict"] != "GLOBAL_MINIMUM")
     if short.size:
         return int(short[0])
@@ -66,7 +66,7 @@ def _hardest(cells: Table) -> int:
 
 
 def same_problem(cells: Table, position: int) -> Bool[np.ndarray, " r"]:
-    """Which runs are of the problem of the run at `position`. No bias is no bias: NaN is NaN."""
+    """Mask of the runs with the same problem as the run at `position`; NaN (no bias) equals NaN."""
     equal = []
     for name in _PROBLEM:
         column = cells[name]
@@ -96,7 +96,7 @@ def _convergence(
 
 
 def _stacked(histories: list[dict[str, np.ndarray]]) -> History:
-    """Histories of different lengths as one, filled up as the solvers do."""
+    """Stack histories of different lengths, padded as in the solvers."""
     longest = max(len(arrays["history_step"]) for arrays in histories)
 
     def column(name: str, missing: Any) -> np.ndarray:
@@ -108,7 +108,7 @@ def _stacked(histories: list[dict[str, np.ndarray]]) -> History:
 
 
 def _spectrum(problem: Problem, number: int) -> Markup | None:
-    """The Hessian's spectrum at the global minimum, where theory or K columns give it."""
+    """The Hessian's spectrum at the global minimum, if theory or K columns give it."""
     try:
         spectrum = record_at(problem).spectrum
     except ValueError:

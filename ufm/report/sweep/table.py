@@ -24,7 +24,7 @@ _HEADINGS = (
 
 
 def sweep_table(store: SweepStore) -> str:
-    """A `tabular` of the worst of the runs of each family, as the page has it."""
+    """Make a `tabular` of the worst run of each family, as on the page."""
     comments = [
         "Needs \\usepackage{booktabs}. global: runs proven to end at a global minimum. predicted: "
         "runs with the predicted geometry, of those whose minimiser is known. Numbers are the "

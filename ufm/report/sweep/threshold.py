@@ -1,8 +1,8 @@
-r"""Through the collapse threshold: what runs of a sweep find over the decay, and theory beneath.
+r"""Draw the runs of a sweep across the collapse threshold, over the decay, on top of the theory.
 
-Below the threshold the minimum is a frame of size ρ* > 0, from it on the origin. ρ* reaches 0
-there or, under the focal loss with many classes, jumps. Theory is `global_minimum` where it is
-exact, and the scalars of the two critical points that compete: the origin and the frame.
+The minimum is a frame of size ρ* > 0 below the threshold, and the origin at and above it. There ρ*
+reaches 0 or, under the focal loss with many classes, jumps. The theory is `global_minimum`, if
+exact, and the scalars of the two competing critical points: the origin and the frame.
 
     threshold_files(crossings(store.table()))
 """
@@ -29,18 +29,18 @@ from ufm.report.runs.captions import OBJECTIVE
 
 Values = Float[np.ndarray, " _"]
 
-#: Decays at which theory is drawn, and distances from the threshold on either side.
+#: Number of decays of the theory, and distances from the threshold on both sides.
 _DENSE, _NEAR = 41, np.geomspace(1e-9, 0.1, 17)
-#: Decays that make a curve.
+#: Smallest number of decays for a curve.
 _FEWEST = 3
-#: Losses side by side.
+#: Largest number of losses side by side.
 _MOST = 4
 _THRESHOLD: dict[str, Any] = {"color": "0.6", "linewidth": THIN, "linestyle": ":", "zorder": 0.5}
 _THEORY: dict[str, Any] = {"color": "C0", "label": "global minimum, theory"}
 _ORIGIN: dict[str, Any] = {"color": "C1", "linestyle": (0, (5, 1.5)), "label": "origin, theory"}
 _FRAME: dict[str, Any] = {"color": "C3", "linestyle": (0, (1, 1.2)), "label": "ETF, theory"}
 _RUN = {"linestyle": "", "color": "black", "markersize": 3, "markeredgewidth": THIN}
-#: Runs by whether they are proven global minima.
+#: Looks of runs that are, and are not, proven global minima.
 _MARKS: dict[bool, dict[str, Any]] = {
     True: _RUN | {"marker": "o", "label": "run, proven global minimum"},
     False: _RUN | {"marker": "s", "markerfacecolor": "none", "label": "run, not proven"},
@@ -58,11 +58,11 @@ _FIXED = [name for name in DECISIVE if name not in ("lam_w", "lam_h")]
 
 @dataclasses.dataclass(frozen=True)
 class Crossing:
-    """Runs of one loss over μ/μ_c, and theory on decays of its own.
+    """Runs of one loss over μ/μ_c, and theory on its own decays.
 
-    `height` is f − f* of a run, `floor` what rounding leaves of it, `proven` whether the run is a
+    `height` is f − f* of a run, `floor` its rounding error, and `proven` whether the run is a
     proven global minimum. `frame` and `beginning` are f − f* at the frame and at the origin, NaN
-    where there is no such point or no exact f*.
+    without such a point or an exact f*.
     """
 
     label: str
@@ -78,7 +78,7 @@ class Crossing:
 
 
 def crossings(table: dict[str, np.ndarray]) -> list[Crossing]:
-    """One for each loss whose problems differ in the decay alone, from below its threshold on."""
+    """Make one for each loss whose problems differ only in the decay, from below its threshold."""
     found = []
     for loss in dict.fromkeys(table["loss"].tolist()):
         rows = {name: column[table["loss"] == loss] for name, column in table.items()}
@@ -93,7 +93,7 @@ def _crossing(rows: dict[str, np.ndarray], decay: Values) -> Crossing:
     problem = ProblemSpec.from_row({name: rows[name][0].item() for name in DECISIVE}).problem()
     exact = np.where(rows["minimum_exact"] == 1, rows["minimum"], np.nan)
     dense = _dense(decay)
-    beginning = float(objective(problem, origin(problem)))  # whatever the decay
+    beginning = float(objective(problem, origin(problem)))  # for every decay
     rho, value, frame = np.array([_theory(problem, x) for x in dense]).T
     return Crossing(
         label=problem.loss.label(),
@@ -110,7 +110,7 @@ def _crossing(rows: dict[str, np.ndarray], decay: Values) -> Crossing:
 
 
 def _dense(decay: Values) -> Values:
-    """The range of the decays, and both sides of the threshold."""
+    """Make decays over the range, and close to the threshold on both sides."""
     low, high = float(decay.min()), float(decay.max())
     places = np.unique([*np.linspace(low, high, _DENSE), *(1.0 - _NEAR), *(1.0 + _NEAR)])
     return places[(places >= low) & (places <= high) & (places != 1.0)]
@@ -127,7 +127,7 @@ def _theory(problem: Problem, decay: float) -> tuple[float, float, float]:
 
 
 def plot_size(each: Crossing, axes: Axes) -> Axes:
-    """ρ* as a line, with a gap where it jumps, and ρ of every run."""
+    """Draw ρ* as a line, with a gap at a jump, and ρ of every run."""
     for side in (each.dense < 1, each.dense > 1):
         axes.plot(each.dense[side], each.minimum[side], **_THEORY)
     for proven, look in _MARKS.items():
@@ -139,7 +139,7 @@ def plot_size(each: Crossing, axes: Axes) -> Axes:
 
 
 def plot_height(each: Crossing, axes: Axes, floor: float) -> Axes:
-    """f − f* of every run, those below `floor` at it, and of the points that compete."""
+    """Draw f − f* of every run, at least `floor`, and of the competing points."""
     for values, side, look in (
         (each.beginning, each.dense < 1, _ORIGIN),
         (each.frame, each.dense > 1, _FRAME),
@@ -178,7 +178,7 @@ def threshold_page(found: Sequence[Crossing]) -> Page:
 
 
 def threshold_tables(each: Crossing) -> list[Table]:
-    """What is drawn: the runs, then theory."""
+    """Tabulate the drawn data: the runs, then theory."""
     names = ("decay", "rho", "height", "floor", "proven", "frame", "origin")
     runs = (
         each.decay,
@@ -197,12 +197,12 @@ def threshold_tables(each: Crossing) -> list[Table]:
 
 
 def threshold_files(found: Sequence[Crossing]) -> list[tuple[str, bytes]]:
-    """The files of collapse-threshold."""
+    """Make the files of collapse-threshold."""
     return page_files("collapse-threshold", threshold_page, found, CAPTION)
 
 
 def _handles(shown: Sequence[Crossing]) -> list[Line2D]:
-    """Entries for what is drawn, and no others."""
+    """Legend entries for drawn elements only."""
     looks = [_THEORY, *(look for proven, look in _MARKS.items() if _any(shown, proven)), _ORIGIN]
     frame = any(np.any(each.frame[each.dense > 1] > np.max(each.floor)) for each in shown)
     return [Line2D([], [], **look) for look in (*looks, *([_FRAME] if frame else []))]
