@@ -1,4 +1,4 @@
-r"""Points where some classes are dead, and the m live ones form a smaller simplex ETF.
+r"""Points at which some classes are dead, and the m live ones form a smaller simplex ETF.
 
 With a trained bias the features of a class may vanish. Then Z is 0 on this dead class, and a low
 bias lowers its probability on the other samples. At such points f is a function of two scalars: the

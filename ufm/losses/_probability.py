@@ -65,7 +65,7 @@ class Poly1(SoftmaxLoss):
         return 1.0
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
-        # For ε < 0 the two terms cancel where p_k is near 1.
+        # For ε < 0 the two terms cancel for p_k near 1.
         t, _ = log_odds(z, label)
         return super().rounding(z, label) + jnp.abs(_like(t, self.epsilon)) * sigmoid(t)
 
@@ -198,7 +198,7 @@ class TaylorCE(SoftmaxLoss):
         return value
 
     def log_odds_slope(self, t: Any) -> Any:
-        # 1 − u^m from the logarithm of u: p is tiny where u is near 1.
+        # 1 − u^m from the logarithm of u: p is tiny for u near 1.
         return -sigmoid(t) * namespace(t).expm1(_like(t, self.terms) * log_sigmoid(t))
 
     def log_odds_curvature(self, t: Any) -> Any:

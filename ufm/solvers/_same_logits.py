@@ -32,8 +32,8 @@ def is_lopsided(problem: Problem, params: Params) -> Array:
 def least_decay(problem: Problem, params: Params) -> Params:
     """The point with the same logits and about the least decay; the same point if λ_W or λ_H is 0.
 
-    A is built from rotations and a scaling, so that logits are preserved up to
-    rounding, even with inexact eigenvectors. With a bias, c and A are optimised in turn.
+    A is built from rotations and a scaling, so that logits are preserved up to rounding, even with
+    inexact eigenvectors. With a bias, c and A are optimised in turn.
     """
     W, H, b = params.W, params.H, params.b
     lam_w, lam_h = (jnp.asarray(x, W.dtype) for x in (problem.lam_w, problem.lam_h))

@@ -45,9 +45,9 @@ class ModelView:
     `feature_distance` = ‖H−H*‖/‖H*‖ are its parts, and `bias_distance` = ‖b−b*‖ is in units of
     logits. `shape_distance` is the sine of the angle between (W,H) and (W*,H*), the relative
     distance after the best common rescaling. If it is small and `distance` is large, the shape is
-    right, but the size, which grows with the margins, is not final.
-    `minimum_nc2` is NC2 of the minimiser itself: 0 for a simplex ETF, and not 0 for MSE with a
-    decayed bias, whose minimiser is another frame.
+    right, but the size, which grows with the margins, is not final. `minimum_nc2` is NC2 of the
+    minimiser itself: 0 for a simplex ETF, and not 0 for MSE with a decayed bias, whose minimiser is
+    another frame.
     """
 
     lam_w: float

@@ -2,7 +2,7 @@ r"""Draw the runs of a sweep across the collapse threshold, over the decay, on t
 
 The minimum is a frame of size ρ* > 0 below the threshold, and the origin at and above it. There ρ*
 reaches 0 or, under the focal loss with many classes, jumps. The theory is `global_minimum`, if
-exact, and the scalars of the two competing critical points: the origin and the frame.
+exact, and the scalars of the two competing critical points, the origin and the frame.
 
     threshold_files(crossings(store.table()))
 """
