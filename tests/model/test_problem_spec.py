@@ -11,8 +11,8 @@ from sweeps import loaded
 from ufm.cli import parse
 from ufm.losses import FAMILIES, HYPERPARAMETERS, loss_family, loss_spec, make_loss, parse_loss
 from ufm.model.problem import Problem
-from ufm.model.problem_spec import DECISIVE, ProblemSpec
-from ufm.sweep import COLUMNS
+from ufm.model.problem_spec import DECISIVE, ProblemSpec, decisive
+from ufm.sweep.problems.columns import COLUMNS, columns_for
 
 LOSSES = ("ce", "ls:0.3", "fl:2.5", "mse:4,2")
 SIZES = {"class_counts": (5, 5, 2), "dim": 4, "lam_w": 4e-3, "lam_h": 1e-2}
@@ -23,7 +23,7 @@ SIZES = {"class_counts": (5, 5, 2), "dim": 4, "lam_w": 4e-3, "lam_h": 1e-2}
 def test_a_row_says_what_the_problem_is(text, lam_b):
     spec = ProblemSpec(parse_loss(text), **SIZES, lam_b=lam_b)
     row = spec.row()
-    assert set(row) <= set(COLUMNS)
+    assert set(row) <= set(columns_for(FAMILIES))
     assert ProblemSpec.from_row({name: row[name] for name in DECISIVE}) == spec
     # As SQL has it: NULL where there is nothing.
     assert ProblemSpec.from_row({k: None if x != x else x for k, x in row.items()}) == spec
@@ -75,3 +75,14 @@ def test_the_table_of_losses_has_every_hyperparameter_once():
     # They are the names of columns in a database.
     columns = ", ".join(f"{name} REAL" for name in HYPERPARAMETERS)
     sqlite3.connect(":memory:").execute(f"CREATE TABLE cells ({columns})")
+
+
+def test_a_table_has_the_hyperparameters_of_its_losses_only():
+    assert columns_for(["ce", "fl", "mse"]) == COLUMNS
+    more = columns_for(["ce", "gce", "bitempered"])
+    assert {name for name in more if name not in COLUMNS} == {"exponent", "t1", "t2"}
+    row = ProblemSpec(parse_loss("gce:0.4"), **SIZES, lam_b=None).row()
+    assert decisive(more).count("exponent") == 1
+    assert "epsilon" not in decisive(more)
+    found = ProblemSpec.from_row({name: row[name] for name in decisive(columns_for(["gce"]))})
+    assert found.loss == parse_loss("gce:0.4")

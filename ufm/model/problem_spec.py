@@ -10,7 +10,7 @@ True
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from ufm.losses import HYPERPARAMETERS, Loss, loss_family, loss_spec, make_loss
@@ -18,6 +18,11 @@ from ufm.model.problem import Problem
 
 #: The columns of a stored row that identify its problem; `ProblemSpec.row` has more.
 DECISIVE = ("family", *HYPERPARAMETERS, "class_counts", "dim", "lam_w", "lam_h", "lam_b")
+
+
+def decisive(table: Container[str]) -> list[str]:
+    """The columns of `DECISIVE` in a table, which lacks the hyperparameters of other losses."""
+    return [name for name in DECISIVE if name in table]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

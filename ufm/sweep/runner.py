@@ -16,16 +16,17 @@ from typing import Any
 import jax
 
 from ufm._support import settings
+from ufm.losses import loss_family
 from ufm.runs.run_folder import Clock
 from ufm.sweep.cluster import cluster_batches
 from ufm.sweep.growth import continued
 from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
 from ufm.sweep.problems.cell import Solving
-from ufm.sweep.problems.columns import COLUMNS
+from ufm.sweep.problems.columns import columns_for
 from ufm.sweep.problems.config import SweepConfig, read_config
 from ufm.sweep.problems.grid import expand
-from ufm.sweep.record import Record
+from ufm.sweep.record import Columns, Record
 from ufm.sweep.store import StoreWarning, SweepStore
 from ufm.sweep.work import AnyCell, AnySweep, Work
 from ufm.sweep.writer import Writer, make_store
@@ -39,7 +40,11 @@ class Sweep(AnySweep):
     """A sweep over problems: its file is a `SweepConfig`."""
 
     kind = "problems"
-    columns = COLUMNS
+
+    @property
+    def columns(self) -> Columns:
+        """The table of a sweep of these losses."""
+        return columns_for({loss_family(cell.spec.loss) for cell in self.cells})
 
     @property
     def work(self) -> Solving:

@@ -85,9 +85,13 @@ class AnySweep:
     cells: tuple[Any, ...]
     before: tuple[Earlier, ...] = ()
 
-    #: The kind of the sweep, and the columns of its table.
+    #: The kind of the sweep.
     kind: ClassVar[str]
-    columns: ClassVar[Columns]
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of its table."""
+        raise NotImplementedError
 
     @property
     def work(self) -> Work:

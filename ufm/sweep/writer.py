@@ -39,7 +39,10 @@ def _how_other(there: Contents, here: Contents) -> str:
     if dataclasses.replace(there, precision=here.precision).identity == here.identity:
         return f"this sweep in {there.precision}, but this process uses {here.precision}"
     if dataclasses.replace(there, columns=here.columns).identity == here.identity:
-        return "this sweep with the table of another version of ufm"
+        return (
+            "this sweep with other columns, since its losses have other hyperparameters or another "
+            "version of ufm began it"
+        )
     return "another sweep"
 
 

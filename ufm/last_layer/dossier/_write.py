@@ -19,6 +19,7 @@ import numpy as np
 from ufm._support.atomic_files import unwritable
 from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import REASONS, Reason, Verdict
+from ufm.collapse.metrics import nc_metrics
 from ufm.last_layer.examine import Examination
 from ufm.losses import loss_family, loss_spec
 
@@ -106,8 +107,10 @@ def dossier(examination: Examination) -> dict[str, Any]:
     weighted columns, and numbers that overflow or underflow.
     """
     layer, certificate = examination.layer, examination.certificate
-    problem, metrics = layer.problem, examination.metrics
+    problem = layer.problem
     _check_written(examination)
+    # The metrics of the arrays, even at the origin: verify.py computes them from the arrays alone.
+    metrics = nc_metrics(problem, layer.params)
     verdict, reason = Verdict(int(certificate.verdict)), Reason(int(certificate.reason))
     claims: dict[str, Any] = {
         name: float(getattr(certificate, name))

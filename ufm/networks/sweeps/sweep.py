@@ -21,6 +21,7 @@ from ufm.networks.sweeps.grid import (
     stored_config,
 )
 from ufm.networks.training.learning_rate import VALIDATION_SHARE
+from ufm.sweep.record import Columns
 from ufm.sweep.work import AnySweep
 
 
@@ -29,7 +30,11 @@ class NetworkSweep(AnySweep):
     """A sweep over networks: its file is a `NetworkSweepConfig`."""
 
     kind = "networks"
-    columns = COLUMNS
+
+    @property
+    def columns(self) -> Columns:
+        """The table of every sweep over networks."""
+        return COLUMNS
 
     @property
     def work(self) -> Training:

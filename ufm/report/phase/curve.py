@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.model.problem import Problem
-from ufm.model.problem_spec import DECISIVE, ProblemSpec
+from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.report.phase.axis import DECAYS, Axis, Table, Values
 
 Curve = Float[np.ndarray, "_ 2"]
@@ -187,11 +187,7 @@ class _Model:
         return self._row(first) | changed
 
     def _row(self, i: int) -> Row:
-        return {name: self._table[name][i].item() for name in self._decisive()}
-
-    def _decisive(self) -> list[str]:
-        """The columns that matter here; earlier tables lack hyperparameters of later losses."""
-        return [name for name in DECISIVE if name in self._table]
+        return {name: self._table[name][i].item() for name in decisive(self._table)}
 
     def _place(self, i: int) -> tuple[float, float | None] | None:
         axes = [axis for axis in (self._x, self._y) if axis is not None]
@@ -200,7 +196,9 @@ class _Model:
         return float(self._x.at[i]), None if self._y is None else float(self._y.at[i])
 
     def _distinct_rows(self) -> list[int]:
-        codes = [np.unique(self._table[name], return_inverse=True)[1] for name in self._decisive()]
+        codes = [
+            np.unique(self._table[name], return_inverse=True)[1] for name in decisive(self._table)
+        ]
         places = [np.unique(axis.at, return_inverse=True)[1] for axis in (self._x, self._y) if axis]
         columns = np.column_stack([*codes, *places])
         return np.unique(columns, axis=0, return_index=True)[1].tolist()

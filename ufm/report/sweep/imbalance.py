@@ -25,7 +25,7 @@ from ufm.collapse.metrics import class_means
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.params import Params
 from ufm.model.problem import Problem
-from ufm.model.problem_spec import DECISIVE, ProblemSpec
+from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.report._figure import Page, page_files
 from ufm.report._style import TWO_COLUMNS, looks
 from ufm.report._table import Table
@@ -35,7 +35,6 @@ from ufm.sweep.store import SweepStore
 
 #: A vector below this norm, relative to the longest, has no direction.
 _NO_DIRECTION = 1e-6
-_FIXED = [name for name in DECISIVE if name != "class_counts"]
 #: Groups of classes, and of pairs of them.
 SIZES = ("large", "small")
 PAIRS = ("large, large", "large, small", "small, small")
@@ -76,10 +75,12 @@ def ratios(store: SweepStore) -> Iterator[Ratios]:
     for loss in dict.fromkeys(table["loss"].tolist()):
         rows = {name: column[table["loss"] == loss] for name, column in table.items()}
         specs = [
-            ProblemSpec.from_row({name: rows[name][i].item() for name in DECISIVE})
+            ProblemSpec.from_row({name: rows[name][i].item() for name in decisive(rows)})
             for i in range(len(rows["cell"]))
         ]
-        one = all(len(np.unique(rows[name])) == 1 for name in _FIXED)
+        one = all(
+            len(np.unique(rows[name])) == 1 for name in decisive(rows) if name != "class_counts"
+        )
         if one and len({_ratio(spec.class_counts) for spec in specs}) > 1:
             runs = [
                 (_ratio(spec.class_counts), measured(spec.problem(), params))

@@ -21,7 +21,7 @@ from ufm.collapse.origin import origin
 from ufm.collapse.symmetric_solution import collapse_threshold, symmetric_frame
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.problem import Problem, objective
-from ufm.model.problem_spec import DECISIVE, ProblemSpec
+from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.report._figure import Page, page_files
 from ufm.report._style import COLUMN, THIN, TWO_COLUMNS
 from ufm.report._table import Table
@@ -53,7 +53,6 @@ CAPTION = (
     rf"starts. Grey: below what rounding leaves of $f-f^\star$, runs there stand at its edge. "
     rf"{OBJECTIVE}."
 )
-_FIXED = [name for name in DECISIVE if name not in ("lam_w", "lam_h")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +79,10 @@ class Crossing:
 def crossings(table: dict[str, np.ndarray]) -> list[Crossing]:
     """Make one for each loss whose problems differ only in the decay, from below its threshold."""
     found = []
+    fixed = [name for name in decisive(table) if name not in ("lam_w", "lam_h")]
     for loss in dict.fromkeys(table["loss"].tolist()):
         rows = {name: column[table["loss"] == loss] for name, column in table.items()}
-        one = all(len(np.unique(rows[name])) == 1 for name in _FIXED)
+        one = all(len(np.unique(rows[name])) == 1 for name in fixed)
         decay = rows["mu"] / rows["threshold"]
         if one and len(np.unique(decay)) >= _FEWEST and decay.min() < 1 < decay.max():
             found.append(_crossing(rows, decay))
@@ -90,7 +90,9 @@ def crossings(table: dict[str, np.ndarray]) -> list[Crossing]:
 
 
 def _crossing(rows: dict[str, np.ndarray], decay: Values) -> Crossing:
-    problem = ProblemSpec.from_row({name: rows[name][0].item() for name in DECISIVE}).problem()
+    problem = ProblemSpec.from_row(
+        {name: rows[name][0].item() for name in decisive(rows)}
+    ).problem()
     exact = np.where(rows["minimum_exact"] == 1, rows["minimum"], np.nan)
     dense = _dense(decay)
     beginning = float(objective(problem, origin(problem)))  # for every decay

@@ -1,14 +1,16 @@
 """The columns of the table of a sweep over problems."""
 
-from ufm.losses import HYPERPARAMETERS
+from collections.abc import Iterable
 
-#: Column → kind, see `ufm.sweep.record`.
+from ufm.losses import FAMILIES, HYPERPARAMETERS
+
+#: Column → kind, see `ufm.sweep.record`; of the losses the hyperparameters of CE, LS, FL and MSE.
 COLUMNS: dict[str, str] = {
     # the run
     "cell": "integer",
     "loss": "text",
     "family": "text",
-    **dict.fromkeys(HYPERPARAMETERS, "real"),
+    **dict.fromkeys(HYPERPARAMETERS[:4], "real"),
     "num_classes": "integer",
     "dim": "integer",
     "per_class": "integer",
@@ -57,3 +59,12 @@ COLUMNS: dict[str, str] = {
     "logit_distance": "real",
     "matches": "integer",
 }
+
+
+def columns_for(families: Iterable[str]) -> dict[str, str]:
+    """`COLUMNS`, and those of the hyperparameters that only these families of losses have.
+
+    A sweep of the paper's losses therefore has the same table, however many losses are added.
+    """
+    used = {name for family in families for name in FAMILIES[family][1]}
+    return COLUMNS | {name: "real" for name in HYPERPARAMETERS if name in used - set(COLUMNS)}
