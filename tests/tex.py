@@ -1,5 +1,6 @@
-"""Compile a table as a paper would, where TeX is at hand."""
+"""Read a table, and compile it as a paper would, where TeX is at hand."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,19 @@ _PAPER = r"""\documentclass{article}
 \input{table.tex}
 \end{document}
 """
+
+
+def rows_of(table: str) -> list[list[str]]:
+    """The cells below the headings."""
+    body = table.split("\\midrule\n")[1].split("\\bottomrule")[0]
+    return [
+        [cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in body.splitlines()
+    ]
+
+
+def number_of(cell: str) -> float:
+    """The number that a cell shows."""
+    return float(re.sub(r"\\times10\^\{(-?\d+)\}", r"e\1", cell.strip("$")).replace("\\,", ""))
 
 
 def compile_table(table: str, folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from figures import names_of
+from tex import compile_table, number_of, rows_of
 
 from ufm import Verdict, certify, global_minimum, load_classifier
 from ufm.cli import main
@@ -66,7 +67,8 @@ def test_minima_are_printed_followed_and_stored(folder, monkeypatch, capsys):
     assert float(found.value) == pytest.approx(each["value"], rel=1e-12)
     assert global_minimum(layer.problem).value < each["value"]
     names = [each["file"] for each in entry["found"]]
-    assert sorted(os.listdir("folder")) == sorted(["config.json", "figures", "hunt.json", *names])
+    files = ["config.json", "figures", "hunt.json", "table.tex", *names]
+    assert sorted(os.listdir("folder")) == sorted(files)
     assert set(os.listdir("folder/figures")) == names_of("phases")
     # Its configuration repeats it.
     printed(capsys, "--config", "folder/config.json", "--out", "again", "--intervals", "0")
@@ -74,6 +76,25 @@ def test_minima_are_printed_followed_and_stored(folder, monkeypatch, capsys):
         with np.load(f"folder/{name}") as first, np.load(f"again/{name}") as again:
             assert set(first) == set(again) == {"W", "H", "labels", "loss", "lam_w", "lam_h"}
             np.testing.assert_array_equal(first["W"], again["W"])
+
+
+def test_the_table_for_a_paper_has_the_rows_of_the_json(folder, tmp_path):
+    found = json.loads((folder / "hunt.json").read_text())["found"]
+    table = (folder / "table.tex").read_text(encoding="utf-8")
+    for row, each in zip(rows_of(table), found, strict=True):
+        assert (row[0], row[1], row[3]) == (r"FL ($\gamma=3$)", "30", each["kind"])
+        assert number_of(row[2]) == pytest.approx(each["rate"], 5.1e-6)
+        assert number_of(row[4]) == pytest.approx(each["excess"], 0.051)
+        ends = each["interval"]
+        if ends is None:
+            assert row[5:] == ["--"] * 4
+        else:
+            for cell, end in zip(row[5:7], ("lower", "upper"), strict=True):
+                assert number_of(cell) == pytest.approx(
+                    ends[end], max(5.1e-6, ends[f"{end}_error"])
+                )
+            assert row[7:] == [ends["below"], ends["above"]]
+    compile_table(table, tmp_path)
 
 
 def test_certify_reads_the_file(folder, capsys):

@@ -13,6 +13,7 @@ from dossiers import minimiser
 from figures import names_of
 from model_oracle import dense_hessian
 from points import make
+from tex import compile_table, number_of, rows_of
 
 from ufm import CrossEntropy, Problem, global_minimum, init_params, origin
 from ufm.cli import main
@@ -100,16 +101,20 @@ def test_dense_at_an_imbalanced_origin(capsys):
 
 
 def test_many_eigenvalues_are_cut_in_the_middle(monkeypatch, capsys):
-    monkeypatch.setattr("ufm.cli.output.spectrum_output._MOST", 26)
+    monkeypatch.setattr("ufm.report.spectra.table.MOST", 26)
     point = init_params(make(CrossEntropy(), lam_b=1e-2), jax.random.key(0))
     file = stored(point)
     (entry,) = said(capsys, file)
     values = [row["eigenvalue"] for row in entry["eigenvalues"]]
-    lines = printed(capsys, file).splitlines()
+    lines = printed(capsys, file, "--out", "folder").splitlines()[:-1]
+    rows = rows_of(Path("folder/table.tex").read_text(encoding="utf-8"))
+    assert rows.pop(12) == ["", r"$\vdots$", f"{len(values) - 24} more", "", ""]
+    ends = [*values[:12], *values[-12:]]
+    np.testing.assert_allclose([number_of(row[1]) for row in rows], ends, rtol=1e-4)
     (cut,) = [i for i, line in enumerate(lines) if line.split()[:1] == ["…"]]
     assert lines[cut].split()[1:3] == [f"{len(values) - 24}", "more"]
     shown = [float(lines[i].split()[0]) for i in [*range(cut - 12, cut), *range(cut + 1, cut + 13)]]
-    np.testing.assert_allclose(shown, [*values[:12], *values[-12:]], rtol=1e-6)
+    np.testing.assert_allclose(shown, ends, rtol=1e-6)
     assert lines[-2].startswith("Method: dense")
 
 
@@ -157,7 +162,7 @@ def test_files_read_back_to_the_same_numbers(capsys):
     options = [*SMALL, "--losses", "ce", "mse", "--out", "folder"]
     out = printed(capsys, *options)
     assert out.endswith("Results: folder\n")
-    names = ["config.json", "spectrum.csv", "spectrum.json", "spectrum.npz"]
+    names = ["config.json", "spectrum.csv", "spectrum.json", "spectrum.npz", "table.tex"]
     assert sorted(os.listdir("folder")) == names
     entries = json.loads(Path("folder/spectrum.json").read_text())["spectra"]
     values = [row["eigenvalue"] for entry in entries for row in entry["eigenvalues"]]
@@ -180,6 +185,25 @@ def test_files_read_back_to_the_same_numbers(capsys):
     assert set(os.listdir("again/figures")) == names_of("spectrum")
 
 
+def test_the_table_for_a_paper_has_the_rows_of_the_json(capsys, tmp_path):
+    printed(capsys, *SMALL, "--losses", "ce", "fl:2", "--out", "folder")
+    entries = json.loads(Path("folder/spectrum.json").read_text())["spectra"]
+    table = Path("folder/table.tex").read_text(encoding="utf-8")
+    rows = iter(rows_of(table))
+    for entry, label in zip(entries, ("CE", r"FL ($\gamma=2$)"), strict=True):
+        assert f"% {entry['label']}: closed_form, at the minimum." in table
+        for i, expected in enumerate(entry["eigenvalues"]):
+            loss, *numbers, origin = next(rows)
+            assert (loss, origin) == ("" if i else label, expected["label"])
+            value, multiplicity, error = map(number_of, numbers)
+            exact = expected["eigenvalue"]
+            assert value == pytest.approx(0.0 if abs(exact) <= entry["zero_tol"] else exact, 5.1e-5)
+            assert multiplicity == expected["multiplicity"]
+            assert error == pytest.approx(expected["residual"], 0.051, abs=0.0)
+    assert next(rows, None) is None
+    compile_table(table, tmp_path)
+
+
 def test_along_a_run(capsys):
     options = [*SMALL, "--losses", "ce", "--along", "run", "--points", "3"]
     (entry,) = said(capsys, *options, "--out", "folder", "--figures")
@@ -197,6 +221,12 @@ def test_along_a_run(capsys):
     assert "spectrum-along.png" in os.listdir("folder/figures")
     with np.load("folder/spectrum.npz") as arrays:
         np.testing.assert_array_equal(arrays["negative"], entry["negative"])
+    rows = rows_of(Path("folder/table.tex").read_text(encoding="utf-8"))
+    assert [row[0] for row in rows] == ["CE", "", ""]
+    names = ("step", "value", "smallest", "largest", "negative", "zero", "positive")
+    columns = zip(*([number_of(cell) for cell in row[1:]] for row in rows), strict=True)
+    for name, column in zip(names, columns, strict=True):
+        np.testing.assert_allclose(column, entry[name], rtol=5.1e-5)
 
 
 def refused(capsys, *options: str) -> str:

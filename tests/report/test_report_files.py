@@ -1,17 +1,23 @@
 """Files of a run for a paper: which there are, that they are whole, and the LaTeX table."""
 
+import ast
 import csv
 import dataclasses
 import io
 import math
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from figures import check_print, names_of
 from points import BALANCED, make
+from tex import compile_table, rows_of
 
+import ufm
 from ufm import MSE, CrossEntropy, LabelSmoothing, init_params, verify
+from ufm.losses import parse_loss
 from ufm.report import LossRecord, figure_files, style
 from ufm.report.runs.folder import PAGES
 from ufm.report.runs.latex import latex_table
@@ -113,6 +119,34 @@ def test_latex_has_one_row_for_each_loss():
     columns = lines[lines.index(r"\toprule") + 1].count("&")
     assert all(row.count("&") == columns == 7 for row in body)
     assert lines[2] == r"\begin{tabular}{llcrrrrr}"
+
+
+#: One of each family that has a hyperparameter, or a dash in its name.
+SPECS = (
+    *("fl:2", "mse:5,15", "poly:2", "gce:0.7", "sce:0.1,1,-4", "taylor:5", "temperature:0.5"),
+    *("cs:1", "ww:1", "bitempered:0.8,1.2", "logitnorm:0.4"),
+)
+
+
+def test_every_loss_has_a_name_that_latex_reads(tmp_path):
+    summaries = [dataclasses.replace(ROW, label=parse_loss(spec).label()) for spec in SPECS]
+    table = latex_table(make(CrossEntropy()), summaries)
+    assert "".join(row[0] for row in rows_of(table)).isascii()
+    assert r"BiTempered ($t_1=0.8, t_2=1.2$)" in table
+    compile_table(table, tmp_path)
+
+
+def test_tables_and_captions_need_no_package_but_booktabs(tmp_path):
+    """Each command in a text of the reports, docstrings and regular expressions apart."""
+    commands = set()
+    for path in Path(ufm.__file__).parent.glob("report/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                commands |= set(re.findall(r"\\([A-Za-z]+)", node.value))
+    assert {"lambda", "toprule"} <= commands
+    commands -= {"num", "g", "w"}
+    known = (rf"\ifdefined\{name}\else\errmessage{{{name}}}\fi" for name in sorted(commands))
+    compile_table("\n".join(known), tmp_path)
 
 
 def test_a_summary_is_the_worst_run_and_never_hides_a_missing_number():

@@ -14,6 +14,7 @@ from figures import names_of
 from landscapes import problem, small_census
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
+from tex import compile_table
 
 from ufm.certificates.certificate import Verdict
 from ufm.landscape import Descent, Flow
@@ -269,7 +270,7 @@ def test_a_minimum_alone_can_be_drawn(census):
     assert landscape_table([alone]).count("--") == 2  # no saddle has an index
 
 
-def test_tables_say_what_the_census_says(census):
+def test_tables_say_what_the_census_says(census, tmp_path):
     table = landscape_table([census])
     row = next(line for line in table.splitlines() if line.startswith("CE & "))
     cells = row.removesuffix(r" \\").split(" & ")
@@ -283,3 +284,4 @@ def test_tables_say_what_the_census_says(census):
     assert len(rows) == len(saddles)
     assert rows[-1].split(" & ")[1:4] == ["0", "18", "0 (0)"]
     assert re.search(r"3 & 0 & 12 \(12\) & 1 & .* & global minimum \\\\", points)
+    compile_table(table + points, tmp_path)

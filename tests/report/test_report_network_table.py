@@ -2,7 +2,7 @@
 
 import math
 
-from tex import compile_table
+from tex import compile_table, rows_of
 
 from ufm.report.networks.table import network_table
 
@@ -19,18 +19,10 @@ ROW = {
 }
 
 
-def rows(table: str) -> list[list[str]]:
-    """The cells below the headings."""
-    body = table.split("\\midrule\n")[1].split("\\bottomrule")[0]
-    return [
-        [cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in body.splitlines()
-    ]
-
-
 def test_a_row_has_its_numbers_and_settings_that_differ(tmp_path):
     other = ROW | {"loss": "ce", "settings": ROW["settings"] | {"width": 128.0}}
     table = network_table([ROW, other | {"test_deviation": math.nan}], ["Digits"])
-    first, second = rows(table)
+    first, second = rows_of(table)
     assert first[:5] == ["64", r"LS ($\alpha=0.05$)", "0.003", "100.00", r"97.13 $\pm$ 0.25"]
     assert second[:5] == ["128", "CE", "0.003", "100.00", "97.13"]
     assert [float(x.split("$")[1].split("\\")[0]) for x in first[5:8]] == [1.2, 4.0, 3.3]

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from figures import check_print, names_of
 from matplotlib.figure import Figure
+from tex import rows_of
 
 from ufm import Focal, Params, Problem, focal_phases
-from ufm.counterexamples.hunt import SpuriousMinimum
+from ufm.counterexamples.hunt import Attempt, Hunt, SpuriousMinimum
+from ufm.counterexamples.interval import NOT_REACHED, UNSTABLE, End, Interval
+from ufm.counterexamples.search_space import SearchSpace
 from ufm.report import phases_files, plot_phases, style
 from ufm.report.phase.focal import MARKS, phases_page
+from ufm.report.phase.table import hunt_table
 
 OVER_GAMMA = focal_phases(jnp.linspace(0.1, 8.0, 40), 100.0)
 NAMES = {"ETF vanishes", "tie", "origin stable"}
@@ -91,6 +95,19 @@ def test_minima_are_marked_in_the_plane_of_their_classes_by_their_kind():
     np.testing.assert_allclose(others["simplex ETF"], [[100, 1.17]])
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == [f"local minimum: {kind}" for kind in ("origin", "simplex ETF", "dead classes")]
+
+
+def test_ends_have_the_digits_that_are_known_and_none_is_claimed_that_was_not_reached():
+    minima = tuple(found(2.0, 10, 0.05, 0, 10) for _ in range(3))
+    attempt = Attempt(0, minima[0].problem, 0, 0, 0, minima, 3)
+    hunted = Hunt(SearchSpace((Focal(2.0), Focal(2.0))), (attempt,))
+    # 0.0412345 ± 0.00002 is known to 5e-4 of it: three digits.
+    known = End(0.0412545, 0.0412145, UNSTABLE)
+    interval = Interval(known, End(0.98765432, np.inf, NOT_REACHED), 1e-6, 9)
+    table = hunt_table(hunted, [(minima[1], interval), (minima[2], "no branch")])
+    first, second, third = rows_of(table)
+    assert first[5:] == third[5:] == ["--"] * 4
+    assert second[5:] == ["$0.0412$", r"$\geq 0.987654$", UNSTABLE, NOT_REACHED]
 
 
 def test_names_of_curves_do_not_overlap_and_curves_that_are_one_have_one_name():

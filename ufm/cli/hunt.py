@@ -55,7 +55,7 @@ class Hunt(Options, frozen=True, kw_only=True):
     accuracy: float = 1e-6
     """Relative accuracy of the ends of the intervals; less accurate ends are reported."""
     out: Path | None = None
-    """Folder for hunt.json and an .npz for every minimum. None: nothing is written."""
+    """Folder for hunt.json, table.tex and an .npz for every minimum. None: nothing is written."""
     figures: bool = False
     """Draw the phase diagrams of the focal loss, with the minima found, into the folder: PNG, PDF,
     SVG, data (CSV) and caption (LaTeX)."""
@@ -81,7 +81,7 @@ class Hunt(Options, frozen=True, kw_only=True):
             from ufm.runs.run_folder import RunFolder
 
             folder = RunFolder.open(self.out, self.configuration())
-            files = output.files(found, text)
+            files = output.files(found, intervals, text)
             if self.figures:
                 files |= output.drawn(found)
             for name, content in files.items():

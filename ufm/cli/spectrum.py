@@ -57,7 +57,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
     max_steps: int | None = None
     """Largest number of steps of the run. None: the solver's default."""
     out: Path | None = None
-    """Folder for spectrum.npz, spectrum.csv and spectrum.json. None: nothing is written."""
+    """Folder for spectrum.npz, .csv and .json, and table.tex. None: nothing is written."""
     figures: bool = False
     """Draw the eigenvalues into the folder: PNG, PDF, SVG, data (CSV) and caption (LaTeX)."""
     json: bool = False

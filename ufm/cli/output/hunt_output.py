@@ -158,13 +158,15 @@ def _names(found: "Hunt") -> list[str]:
     return [f"spurious-{i:03d}.npz" for i, _ in enumerate(found.found)]
 
 
-def files(found: "Hunt", text: str) -> dict[str, bytes]:
-    """Make hunt.json, and a file for `ufm certify` for every minimum."""
+def files(found: "Hunt", intervals: Intervals, text: str) -> dict[str, bytes]:
+    """Make hunt.json and, if minima were found, table.tex and a file for `ufm certify` for each."""
     from ufm.counterexamples.reproducer import reproducing_file
+    from ufm.report.phase.table import hunt_table
 
     stored = zip(_names(found), found.found, strict=True)
     return {
         "hunt.json": text.encode(),
+        **({"table.tex": hunt_table(found, intervals).encode()} if found.found else {}),
         **{name: reproducing_file(each) for name, each in stored},
     }
 

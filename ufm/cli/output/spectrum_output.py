@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 Paths = Sequence[tuple["Problem", "SpectrumPath"]]
 
-#: Most distinct eigenvalues to print, and their number at each end if there are more.
-_MOST, _ENDS = 30, 12
 _FORMAT = 1
 
 
@@ -38,15 +36,14 @@ def show_spectra(records: "Sequence[SpectrumRecord]", notes: Sequence[str] = ())
 
 
 def _eigenvalues(spectrum: "Spectrum") -> Table:
+    from ufm.report.spectra.table import ENDS, listed
+
     headings = ("eigenvalue", "multiplicity", "error", "comes from")
     table = plain_table(headings, words=headings[-1:], gap=2)
     count = len(spectrum.eigenvalues)
-    rows = (
-        list(range(count)) if count <= _MOST else [*range(_ENDS), -1, *range(count - _ENDS, count)]
-    )
-    for i in rows:
-        if i < 0:
-            table.add_row("…", f"{count - 2 * _ENDS} more", "", "see --json or --out")
+    for i in listed(count):
+        if i is None:
+            table.add_row("…", f"{count - 2 * ENDS} more", "", "see --json or --out")
             continue
         value = float(spectrum.eigenvalues[i])
         table.add_row(
@@ -193,8 +190,10 @@ def _json(spectra: list[dict[str, Any]]) -> str:
 
 
 def spectrum_files(records: "Sequence[SpectrumRecord]") -> dict[str, bytes]:
-    """spectrum.npz (one row per distinct eigenvalue of each loss), .csv and .json."""
+    """spectrum.npz (one row per distinct eigenvalue of each loss), .csv, .json, and table.tex."""
     import numpy as np
+
+    from ufm.report.spectra.table import eigenvalue_table
 
     columns: dict[str, Any] = {
         name: np.concatenate([np.asarray(getattr(r.spectrum, name)) for r in records])
@@ -202,7 +201,7 @@ def spectrum_files(records: "Sequence[SpectrumRecord]") -> dict[str, bytes]:
     }
     columns["loss"] = _repeated([(r.problem, len(r.spectrum.eigenvalues)) for r in records])
     tables = [{"loss": r.problem.loss.label(), **_csv_columns(r.spectrum)} for r in records]
-    return _files(columns, tables, spectra_json(records))
+    return _files(columns, tables, spectra_json(records), eigenvalue_table(records))
 
 
 def _csv_columns(spectrum: "Spectrum") -> dict[str, Any]:
@@ -215,8 +214,10 @@ def _csv_columns(spectrum: "Spectrum") -> dict[str, Any]:
 
 
 def path_files(paths: Paths) -> dict[str, bytes]:
-    """The same three files, with one row per step of each run."""
+    """The same files, with one row per step of each run."""
     import numpy as np
+
+    from ufm.report.spectra.table import along_table
 
     columns = {
         name: np.concatenate([_columns(path)[name] for _, path in paths])
@@ -224,7 +225,7 @@ def path_files(paths: Paths) -> dict[str, bytes]:
     }
     columns["loss"] = _repeated([(problem, len(path.step)) for problem, path in paths])
     tables = [{"loss": problem.loss.label(), **_columns(path)} for problem, path in paths]
-    return _files(columns, tables, paths_json(paths))
+    return _files(columns, tables, paths_json(paths), along_table(paths))
 
 
 def _columns(path: "SpectrumPath") -> dict[str, Any]:
@@ -242,7 +243,9 @@ def _repeated(counts: "list[tuple[Problem, int]]") -> Any:
     return np.concatenate([np.full(count, loss_spec(problem.loss)) for problem, count in counts])
 
 
-def _files(columns: dict[str, Any], tables: list[dict[str, Any]], text: str) -> dict[str, bytes]:
+def _files(
+    columns: dict[str, Any], tables: list[dict[str, Any]], text: str, latex: str
+) -> dict[str, bytes]:
     import numpy as np
 
     from ufm.report._table import to_csv
@@ -253,6 +256,7 @@ def _files(columns: dict[str, Any], tables: list[dict[str, Any]], text: str) -> 
         "spectrum.npz": buffer.getvalue(),
         "spectrum.csv": to_csv(tables).encode(),
         "spectrum.json": text.encode(),
+        "table.tex": latex.encode(),
     }
 
 

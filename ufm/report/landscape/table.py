@@ -27,7 +27,7 @@ _POINT_HEADINGS = (
     "rank",
     "index",
     "zeros",
-    r"$\lVert G\rVert_2/\mu$",
+    r"$\|G\|_2/\mu$",
     r"$\lambda_{\min}$",
     "verdict",
 )

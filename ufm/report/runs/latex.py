@@ -16,11 +16,17 @@ _HEADINGS = (
     "minimiser",
     "global",
     r"$\max$ gap",
-    r"$\lvert f-f^\star\rvert$",
+    r"$|f-f^\star|$",
     r"$\mathcal{NC}_1$",
     r"$\mathcal{NC}_2$",
     r"$\mathcal{NC}_3$",
 )
+
+#: Letters of hyperparameters in labels of losses.
+_LETTERS = {
+    **{"α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "ε": r"\varepsilon", "κ": r"\kappa"},
+    **{"τ": r"\tau", "₁": "_1", "₂": "_2"},
+}
 
 #: Largest number of class counts listed in a caption.
 _LISTED = 10
@@ -100,21 +106,26 @@ def _cells(row: Summary) -> list[str]:
 def label_in_tex(label: str) -> str:
     r"""Write LS(α=0.1) as LS ($\alpha=0.1$)."""
     name, parenthesis, values = label.rstrip(")").partition("(")
-    for letter, command in (("α", r"\alpha"), ("γ", r"\gamma"), ("κ", r"\kappa")):
+    for letter, command in _LETTERS.items():
         values = values.replace(letter, command)
     return f"{name} (${_powers(values)}$)" if parenthesis else name
 
 
-def number_in_tex(value: float) -> str:
+def number_in_tex(value: float, decimals: int = 1) -> str:
     r"""Write 3.3e-10 as $3.3\times10^{-10}$, like \num of siunitx."""
     if math.isnan(value):
         return "--"
-    return f"${_powers(f'{value:.1e}')}$" if value else "$0$"
+    return f"${_powers(f'{value:.{decimals}e}')}$" if value else "$0$"
 
 
-def short_in_tex(value: float) -> str:
+def count_in_tex(count: int) -> str:
+    r"""Write 12345 as 12\,345, like \num, and up to four digits unchanged."""
+    return str(count) if count < 10_000 else f"{count:,}".replace(",", r"\,")
+
+
+def short_in_tex(value: float, digits: int = 6) -> str:
     r"""Write 5e-05 as 5\times10^{-5}, and 0.005 unchanged, for use between dollar signs."""
-    return _powers(f"{value:g}").removeprefix(r"1\times")
+    return _powers(f"{value:.{digits}g}").removeprefix(r"1\times")
 
 
 def _powers(text: str) -> str:
