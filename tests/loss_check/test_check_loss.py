@@ -288,3 +288,19 @@ def test_how_far_the_proof_reaches_with_a_bias(spec, said):
     report = ufm.check_loss(spec, num_starts=0)
     assert report.theorem.startswith("The loss belongs to the family")
     assert f"With a bias this is proven {said}" in report.theorem
+
+
+def test_a_missing_minimiser_is_not_concluded_from_samples():
+    def jumps_up(z, k):  # least at equal logits, where decay ends too: the origin is the minimum
+        return jnp.where(jnp.ptp(z) > 0.0, 1.0, 0.0)
+
+    def flattens(z, k):  # falls without end, but slower than any decay
+        return -jnp.arcsinh(jnp.arcsinh(z[k] - jnp.mean(z)))
+
+    def jumps_down(z, k):  # lower still at large margins, where a minimiser is
+        return 3.0 - jnp.where(jnp.ptp(z) > 0.0, 0.5, 0.0) - jnp.tanh(z[k] - jnp.mean(z))
+
+    for loss in (jumps_up, flattens, jumps_down):
+        report = ufm.check_loss(loss, num_classes=4, num_starts=0)
+        assert not report.theorem.startswith("No minimiser"), loss
+    assert not ufm.check_loss(jumps_up, num_classes=4, num_starts=0).profile.discontinuous

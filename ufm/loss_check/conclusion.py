@@ -2,7 +2,7 @@
 
 from ufm.loss_check.answers import Answer
 from ufm.loss_check.profile import Profile
-from ufm.losses import Loss
+from ufm.losses import LogitNorm, Loss
 
 _BOUND = "f ≥ min_s φ(s) + c|s| from the nuclear norm and the contrastive property"
 
@@ -12,16 +12,23 @@ def conclusion(
 ) -> str:
     """The strongest statement that the answers prove, for balanced classes and d ≥ K − 1."""
     same, shift, contrastive, minimisation, convex = answers
-    if profile.discontinuous:
+    if isinstance(loss, LogitNorm):
         return (
             "No minimiser: the loss does not see the scale of the logits, so that weight decay "
             "takes it to 0; at equal margins f comes as near as one likes to "
             f"{float(profile.value[1]):.8g}"
         )
+    if profile.discontinuous:
+        return (
+            "Undecided: the loss jumps at equal logits, and f comes as near as one likes to "
+            f"{float(profile.value[1]):.8g} at small scales; unless it is lower elsewhere, there "
+            "is no minimiser"
+        )
     if profile.far_fall > 1e-6:
         return (
-            "No minimiser below the threshold: the loss falls without end, and f with it while "
-            f"K√nμ < {profile.far_fall * profile.unit:.6g}"
+            f"Undecided: the loss still falls at the margin {profile.s[-1]:g}; if it falls so "
+            "without end, f has no minimiser while K√nμ < "
+            f"{profile.far_fall * profile.unit:.6g}"
         )
     if same.holds is False:
         return "No statement: the classes are not alike, so that collapse need not be symmetric"

@@ -70,12 +70,12 @@ class Profile:
 
     @functools.cached_property
     def discontinuous(self) -> bool:
-        """Whether φ jumps at s = 0, so that at every decay a small scale lowers f."""
-        return bool(abs(self.value[1] - self.value[0]) > 1e-6 * (1.0 + abs(self.value[0])))
+        """Whether φ jumps down at s = 0, so that at every decay a small scale lowers f."""
+        return bool(self.value[0] - self.value[1] > 1e-6 * (1.0 + abs(self.value[0])))
 
     @functools.cached_property
     def far_fall(self) -> float:
-        """−lim φ'(s) as s → ∞; f is unbounded below for smaller c."""
+        """−φ' at the largest margin; if φ goes on so, f is unbounded below for smaller c."""
         return max(0.0, float(-self.slope[-1]))
 
     @functools.cached_property

@@ -154,7 +154,7 @@ def bounded_below(loss: Loss, num_classes: int, seed: int) -> Answer:
     if np.any(falls):
         i = int(np.argmin(np.where(falls, last, np.inf)))
         return no(
-            "it falls without end along a direction",
+            "it falls in proportion to the distance along a direction, as far as it was followed",
             direction=directions[i].tolist(),
             values=[float(x[i]) for x in values],
             at=far.tolist(),
