@@ -118,6 +118,15 @@ def test_no_conjugate_is_invented(loss):
         loss.conjugate_rounding(jnp.zeros(3), 0)
 
 
+def test_no_profile_is_invented():
+    loss = CustomLoss(plain_loss)
+    for method in (loss.profile, loss.profile_slope):
+        with pytest.raises(NotImplementedError, match="no profile is known"):
+            method(0.0, 3)
+    with pytest.raises(NotImplementedError, match="no profile is known"):
+        loss.profile_convex_above(3)
+
+
 def test_what_is_convex_shift_invariant_and_contrastive():
     table = {
         CrossEntropy(): (True, True, True),
