@@ -243,7 +243,7 @@ def to_classifier(stored: StoredLayer) -> Classifier:
         lam_w=stored.lam_w,
         lam_h=lam_h,
         lam_b=stored.lam_b,
-        column_weights=weights,
+        column_weights=None if weights is None else jnp.asarray(weights, dtype),
     )
     b = None if stored.b is None else jnp.asarray(stored.b, dtype)
     params = Params(jnp.asarray(stored.W, dtype), jnp.asarray(H, dtype), b)
@@ -287,5 +287,5 @@ def inferred_note(lam_h: float) -> str:
     """The note on an inferred decay."""
     return (
         f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
-        "problem with this decay"
+        "problem with this decay (`lam_h`)"
     )
