@@ -72,7 +72,15 @@ INSIDE = {
         ("experiment", "conclusion"),
     ),
     "spectra": (("at_points", "along_run"),),
-    "last_layer": (("arrays",), ("read",), ("centring", "stored_point"), ("examine",)),
+    "last_layer": (
+        ("arrays", "labels"),
+        ("formats", "as_trained"),
+        ("names", "stored_layer"),
+        ("files",),
+        ("read",),
+        ("centring", "stored_point"),
+        ("examine",),
+    ),
     "sweep": (
         ("record", "condition", "lock", "provenance"),
         ("batch",),
