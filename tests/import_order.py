@@ -43,8 +43,10 @@ ALLOWED["networks"] = {
 INSIDE = {
     "model": (("params",), ("problem",), ("evaluation", "start")),
     "collapse": (
-        ("margin_loss", "squared_error"),
+        ("margin_loss", "squared_error", "feature_batch", "mean_geometry"),
         ("metrics", "symmetric_solution", "origin", "live_classes"),
+        ("class_moments",),
+        ("nearest_mean", "streamed_metrics"),
     ),
     "hessian": (
         ("spectrum_result",),

@@ -13,38 +13,12 @@ import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 Layout = Literal["rows", "columns"]
 
 #: Labels of samples that losses ignore: the default of PyTorch, and the convention for pixels.
 _IGNORED = (-100, 255)
-
-
-def host(array: Any) -> np.ndarray:
-    """Convert an array of NumPy, JAX, Keras or PyTorch to NumPy."""
-    if hasattr(array, "detach"):  # a tensor of PyTorch: it may require grad, or be on a device
-        array = array.detach().cpu()
-        if str(array.dtype) == "torch.bfloat16":  # which NumPy does not have
-            array = array.float()
-    return np.asarray(array)
-
-
-def real(name: str, array: np.ndarray) -> np.ndarray:
-    """Convert to double precision. Raises `ValueError` unless the entries are real numbers."""
-    dtype = array.dtype
-    if dtype.kind in "iuf" or jnp.issubdtype(dtype, jnp.floating):
-        return array.astype(np.float64)
-    remedy = ""
-    if dtype.kind == "V" and dtype.names is None:
-        remedy = (
-            f", which is how an .npz stores bfloat16: save {name} as float32, "
-            f"{name}.astype('float32') or, in PyTorch, {name}.float()"
-        )
-    elif dtype.kind == "c":
-        remedy = f": save {name}.real if its imaginary part is 0"
-    raise ValueError(f"{name} must be an array of real numbers, got dtype {dtype}{remedy}")
 
 
 #: With larger entries a sum of squares overflows.

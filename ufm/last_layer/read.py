@@ -36,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from ufm._support.host_arrays import host, real
 from ufm._support.npz import read_arrays
 from ufm._support.shown import Shown
 from ufm.last_layer.arrays import (
@@ -44,9 +45,7 @@ from ufm.last_layer.arrays import (
     check_finite,
     check_labels,
     flat_labels,
-    host,
     layouts,
-    real,
 )
 from ufm.losses import Loss, loss_spec, parse_loss
 from ufm.model.params import Params
