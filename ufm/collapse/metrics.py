@@ -20,7 +20,6 @@ undefined, for example at the origin, which has no directions to compare.
     True
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -169,13 +168,15 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     global_mean = h @ share[:, None]
     centred = means - global_mean
     deviations = h - means @ _membership(problem, dtype).T
+    directions, inverse = mean_directions(centred)
     decided, differ = decisions(V, h - global_mean, centred)
     return metrics_of_means(
         params.W,
         centred,
         distinct=are_distinct(centred, xp.max(xp.linalg.norm(h, axis=0))),
         within=xp.sum(deviations**2 * share[None, :]),
-        variance_along=lambda u: xp.sum((u.T @ deviations) ** 2 * share[None, :], axis=1),
+        variance=xp.sum((directions.T @ deviations) ** 2 * share[None, :], axis=1),
+        inverse=inverse,
         nc4=xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan),
     )
 
@@ -194,18 +195,20 @@ def metrics_of_means(
     *,
     distinct: Any,
     within: Any,
-    variance_along: Callable[[Any], Any],
+    variance: Any,
+    inverse: Any,
     nc4: Any,
 ) -> NCMetrics:
     """Compute the module's formulas from moments, in NumPy or in JAX.
 
-    `centred` is H̃ (d×K), `within` is trace Σ_W, and `variance_along` takes U (d×r) to the diagonal
-    of UᵀΣ_W U. What depends on the means is NaN unless they are `distinct`.
+    `centred` is H̃ (d×K), `within` is trace Σ_W, and `variance` the diagonal of UᵀΣ_W U with U and
+    `inverse` from `mean_directions`. What depends on the means is NaN unless they are `distinct`.
     """
     xp, W, classes = namespace(W), _scaled(W), centred.shape[1]
     between = xp.sum(centred**2) / classes
     return NCMetrics(
-        nc1=xp.where(distinct, _within_class_collapse(variance_along, centred), xp.nan),
+        # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
+        nc1=xp.where(distinct, xp.sum(variance * inverse**2), xp.nan),
         nc2=distance_from_frame(W @ W.T),
         nc3=xp.where(distinct, distance_from_frame(W @ centred), xp.nan),
         nc4=xp.where(distinct, nc4, xp.nan),
@@ -213,17 +216,16 @@ def metrics_of_means(
     )
 
 
-def _within_class_collapse(variance_along: Callable[[Any], Any], centred: Any) -> Any:
+def mean_directions(centred: Any) -> tuple[Any, Any]:
+    """Left singular vectors u_j of H̃ (d×r) and 1/σ_j, 0 if rounding hides σ_j; r = min(d, K−1)."""
     xp, (dim, classes) = namespace(centred), centred.shape
     # LAPACK never returns if an entry is infinite; the caller sets the result to NaN.
     finite = xp.all(xp.isfinite(centred))
     directions, sizes, _ = xp.linalg.svd(xp.where(finite, centred, 0.0), full_matrices=False)
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
-    # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
     resolved = sizes > sizes[0] * (float(np.finfo(sizes.dtype).eps) * max(dim, classes))
-    safe = xp.where(resolved, sizes, 1.0)
-    return xp.sum(xp.where(resolved, variance_along(directions) / safe**2, 0.0))
+    return directions, xp.where(resolved, 1.0 / xp.where(resolved, sizes, 1.0), 0.0)
 
 
 def distance_from_frame(gram: Any) -> Any:

@@ -31,7 +31,7 @@ from ufm.collapse.mean_geometry import (
     normalised_variances,
     pairs,
 )
-from ufm.collapse.metrics import decisions, metrics_of_means
+from ufm.collapse.metrics import decisions, mean_directions, metrics_of_means
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -97,13 +97,15 @@ def measure(
         share, scatter = moments.counts / samples, moments.scatter
         means, (centred, distinct) = moments.seen_means, moments.centred_means()
         decided, differ = decisions(W @ means.T + b[:, None], centred.T, centred.T)
+        u, inverse = mean_directions(centred.T)
         nc = metrics_of_means(
             W,
             centred.T,
             distinct=distinct,
             within=moments.squares.sum() / samples,
             # Rounding may put a variance of 0 below it.
-            variance_along=lambda u: np.maximum(np.sum(u * (scatter @ u), 0) / samples, 0.0),
+            variance=np.maximum(np.sum(u * (scatter @ u), 0) / samples, 0.0),
+            inverse=inverse,
             nc4=np.where(decided, np.sum(share[differ]), np.nan),
         )
         # The centre of the means of all classes: a class without samples has no share.

@@ -18,13 +18,15 @@ H1 = λ_b Wᵀb/λ_H. The least f with a free bias is at most that with a decaye
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ufm.last_layer.read import Classifier, inferred_decay, inferred_note
 from ufm.model.params import Params
-from ufm.model.problem import matmul
+from ufm.model.problem import Problem, matmul
 
 
 def centred(params: Params) -> Params:
@@ -43,11 +45,32 @@ def centred_layer(layer: Classifier) -> Classifier | None:
 
     None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
     """
-    problem, params = layer.problem, centred(layer.params)
+    params = centred(layer.params)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
     mean = jnp.mean(layer.params.H, axis=1)
-    moved = problem.num_columns * float(jnp.sum(mean**2))
-    eps = float(jnp.finfo(params.H.dtype).eps)
+    moved = layer.problem.num_columns * float(jnp.sum(mean**2))
+    found = centred_problem(layer, np.asarray(params.W), size, left, moved)
+    if found is None:
+        return None
+    problem, notes = found
+    return dataclasses.replace(layer, problem=problem, params=params, notes=notes)
+
+
+def centred_problem(
+    layer: Any, W: Float[np.ndarray, "K d"], size: float, left: float, moved: float
+) -> tuple[Problem, tuple[str, ...]] | None:
+    """The problem with a free bias of which the centred layer is a point, and its notes.
+
+    None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
+
+    Args:
+        layer: The layer as given, with `problem`, `notes` and `lam_h_inferred`.
+        W: Its classifier.
+        size: ‖H‖².
+        left: ‖H̃‖².
+        moved: N‖h̄‖².
+    """
+    problem, eps = layer.problem, float(np.finfo(W.dtype).eps)
     if not (moved > eps * size and left > eps * size):
         return None
     lam_h = float(problem.lam_h)
@@ -58,15 +81,11 @@ def centred_layer(layer: Classifier) -> Classifier | None:
         f"{own}: no logit changes, and the verdict concerns this point"
     )
     if layer.lam_h_inferred:
-        lam_h = inferred_decay(float(problem.lam_w), np.asarray(params.W), np.asarray(params.H))
+        # Of H̃ only the norm matters.
+        lam_h = inferred_decay(float(problem.lam_w), W, np.sqrt([left]))
         notes.insert(0, inferred_note(lam_h))
     if problem.lam_b is not None and float(problem.lam_b) == 0 and not layer.lam_h_inferred:
         said += f" of the layer's own problem, where f is lower by {0.5 * lam_h * moved:.3g}"
     else:
         said += " of the problem with a free bias (lam_b = 0)"
-    return dataclasses.replace(
-        layer,
-        problem=dataclasses.replace(problem, lam_b=0.0, lam_h=lam_h),
-        params=params,
-        notes=(said, *notes),
-    )
+    return dataclasses.replace(problem, lam_b=0.0, lam_h=lam_h), (said, *notes)
