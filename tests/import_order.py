@@ -74,7 +74,15 @@ INSIDE = {
         ("experiment", "conclusion"),
     ),
     "spectra": (("at_points", "along_run"),),
-    "last_layer": (("arrays",), ("read",), ("centring", "stored_point"), ("examine",)),
+    "last_layer": (
+        ("arrays", "labels", "as_trained"),
+        ("formats",),
+        ("names", "stored_layer"),
+        ("files",),
+        ("read",),
+        ("centring", "stored_point"),
+        ("examine",),
+    ),
     "sweep": (
         ("record", "condition", "lock", "provenance"),
         ("batch",),

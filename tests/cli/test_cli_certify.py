@@ -1,5 +1,6 @@
 """`ufm certify`: what it prints and writes, and how it says no."""
 
+import hashlib
 import json
 import os
 import re
@@ -52,11 +53,12 @@ def test_the_summary_of_a_minimum(capsys):
     assert main(["certify", save(params)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "LS(α=0.1), K=3, d=4, n=2, λ_W=0.02, λ_H=0.005, λ_b=0.01"
-    assert lines[1:3] == [
-        "note: features are stored as rows (N x d), as PyTorch does",
-        "note: samples were not ordered by class: they were sorted, stably",
+    assert lines[1:4] == [
+        "Read as:",
+        "  features are stored as rows (N x d), as PyTorch does (--features)",
+        "  samples were not ordered by class: they were sorted, stably",
     ]
-    assert lines[3].startswith("verdict  GLOBAL_MINIMUM ")
+    assert lines[4].startswith("verdict  GLOBAL_MINIMUM ")
     assert lines[-2:] == [
         "Certificate: layer.certificate",
         "Check: python layer.certificate/verify.py, with NumPy alone",
@@ -146,7 +148,8 @@ def test_json_is_all_that_standard_output_gets(capsys):
     assert told["problem"]["lam_w"] == 0.01
     assert told["tol"] == 0.5
     assert told["notes"][0] == "the given lam_w = 0.01 overrides 0.02 of the file"
-    assert told["source"]["file"] == "layer.npz"
+    digest = hashlib.sha256(Path("layer.npz").read_bytes()).hexdigest()
+    assert told["source"] == {"layer.npz": digest}
 
 
 def test_as_many_samples_as_features_ask_for_the_flag(capsys):
@@ -241,9 +244,9 @@ def test_bad_files_are_one_line_and_write_nothing(capsys):
     for path, message in {
         "nowhere.npz": "does not exist: check the path",
         "half.npz": "is damaged or truncated: write it again",
-        "text.npz": f"is not an .npz file: {how}",
+        "text.npz": f"is not an .npz, .npy, .safetensors or .pt file: {how}",
         "pickle.npz": f"is a pickle, which is never loaded: {how}",
-        "folder.npz": "is a folder: give the .npz file itself",
+        "folder.npz": "is a folder without .npy files: give the file itself",
     }.items():
         assert refused(capsys, path) == f"{path} {message}"
 

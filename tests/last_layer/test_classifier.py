@@ -134,7 +134,11 @@ NAN = np.where(np.arange(12).reshape(3, 4) == 6, np.nan, W)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"W": None}, "has no W (it has H, labels, lam_h, lam_w, loss): add it"),
+        (
+            {"W": None},
+            "has no W (it has H, labels, lam_h, lam_w, loss): add it, or say which it is with "
+            "`weight` NAME",
+        ),
         (
             {"lam_w": None},
             "has no lam_w (it has H, W, labels, lam_h, loss): add it, or give `lam_w`",
@@ -150,7 +154,7 @@ NAN = np.where(np.arange(12).reshape(3, 4) == 6, np.nan, W)
         ({"W": np.full((3, 4), "x")}, "W must be an array of real numbers, got dtype <U1"),
         ({"H": ROWS[:5]}, "H must have shape (4, 6) by columns or (6, 4) by rows"),
         ({"b": np.zeros(4), "lam_b": 0.0}, "b must have one entry for each of the 3 classes of"),
-        ({"labels": LABELS + 1}, "got 3 at sample 0: subtract 1"),
+        ({"labels": LABELS + 2}, "labels must lie in 0..2 (W has 3 classes), got 4 at sample 0"),
         (
             {"labels": np.where(LABELS == 1, 0, LABELS)},
             "labels has no sample of class 1: every one of the 3 classes of W needs samples",
@@ -184,7 +188,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
     whole = buffer.getvalue()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("model/data.pkl", b"\x80\x04.")
+        file.writestr("model/weights", b"\x80\x04.")
     array = io.BytesIO()
     np.save(array, W)
     flipped = bytearray(whole)
@@ -193,10 +197,10 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "truncated": (whole[: len(whole) // 2], "is damaged or truncated"),
         "flipped": (bytes(flipped), "W in {} is damaged or truncated"),
         "pickle": (pickle.dumps({"W": W}), "is a pickle, which is never loaded"),
-        "text": (b"W = 1\n", "is not an .npz file: write it with numpy.savez"),
-        "empty": (b"", "is not an .npz file"),
+        "text": (b"W = 1\n", "is not an .npz, .npy, .safetensors or .pt file: write it with"),
+        "empty": (b"", "is not an .npz, .npy, .safetensors or .pt file"),
         "zip": (archive.getvalue(), "is a zip archive without NumPy arrays"),
-        "npy": (array.getvalue(), "is a single array (.npy), not an .npz file"),
+        "npy": (array.getvalue(), "has no H (it has layer): add it"),
     }
 
 
@@ -213,7 +217,7 @@ def test_files_that_are_no_npz_are_named(path, kind):
 def test_files_that_are_not_there_or_not_readable_are_named(path, monkeypatch):
     with pytest.raises(ValueError, match="does not exist"):
         load_classifier(path)
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(ValueError, match="is a folder without .npy files"):
         load_classifier(path.parent)
     save(path)
 

@@ -48,7 +48,8 @@ def test_a_kernel_of_in_by_out_is_transposed_and_said(features):
     # Before labels are looked at: with 4 classes for 3 features some would have no sample.
     layer = layer_of(W.T, features)
     assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
-    assert layer.notes[0] == "W is stored as d x K, as Flax and Keras do: it was transposed"
+    said = "W is stored as d x K, as Flax and Keras do: it was transposed (`classifier`)"
+    assert layer.notes[0] == said
     assert not any("transposed" in note for note in layer_of(W, features).notes)
 
 
@@ -59,7 +60,7 @@ def test_shapes_alone_decide_unless_w_or_h_is_square():
         K, d, N = sizes[classes], sizes[dim], sizes[samples]
         for w, h in np.ndindex(2, 2):
             truth = ("columns" if w else "rows", "columns" if h else "rows")
-            shapes = ((d, K) if w else (K, d), (d, N) if h else (N, d))
+            shapes = ((d, K) if w else (K, d), [(d, N) if h else (N, d)])
             if d == N:
                 assert "say how it is stored with `features`" in refusal(
                     layouts, *shapes, N, None, None
@@ -123,8 +124,8 @@ ONE_HOT = np.eye(3)[LABELS]
 @pytest.mark.parametrize(
     ("labels", "note"),
     [
-        (LABELS[:, None], "labels of shape (6, 1) are read as 6 numbers"),
-        (LABELS[None, :].astype(np.uint8), "labels of shape (1, 6) are read as 6 numbers"),
+        (LABELS[:, None], "labels of shape (6, 1) are read as 6 labels"),
+        (LABELS[None, :].astype(np.uint8), "labels of shape (1, 6) are read as 6 labels"),
         (ONE_HOT, "labels of shape (6, 3) are one-hot: the class of each sample was taken"),
         (ONE_HOT.T.astype(bool), "labels of shape (3, 6) are one-hot: the class of each sample"),
     ],
@@ -144,12 +145,11 @@ def ignored(label, keep=LABELS):
     ("changes", "message"),
     [
         (
-            ignored(-100),
-            "got -100 at sample 6: if the loss ignored them, drop these 2 of 8 samples from labels "
-            "and features, keep = labels != -100",
+            ignored(255),
+            "got 255 at sample 6: if the loss ignored these 2 of 8 samples, give `ignore_index` "
+            "255",
         ),
-        (ignored(-100, np.minimum(LABELS, 1)), "drop these 2 of 8 samples"),
-        (ignored(-1), "drop these 2 of 8 samples from labels and features, keep = labels != -1"),
+        (ignored(-1), "ignored these 2 of 8 samples, give `ignore_index` -1"),
         # No class is missing from the end where samples are left out: numbers begin at -1 here.
         ({"labels": LABELS - 1}, "labels must lie in 0..2 (W has 3 classes), got -1 at sample 1"),
         ({"labels": LABELS + 0.5}, "labels must be whole numbers 0..K-1"),
@@ -159,7 +159,7 @@ def ignored(label, keep=LABELS):
             "several labels per sample define a different",
         ),
         ({"labels": np.eye(6)}, "one-hot by rows and by columns: save the class of each sample"),
-        ({"labels": np.array(["a"] * 6)}, "labels must be whole numbers 0..K-1"),
+        ({"labels": np.array(["a"] * 6)}, "labels are 1 names (a), and W has 3 classes"),
         ({"labels": 3}, "got shape ()"),
     ],
 )
@@ -169,11 +169,13 @@ def test_labels_that_are_none_get_advice_that_does_no_harm(changes, message):
     assert "argmax" not in said or "one-hot by rows and by columns" in said
 
 
-def test_dropping_what_was_ignored_is_the_mean_that_pytorch_takes():
-    changes = ignored(-100)
-    keep = changes["labels"] != -100
-    layer = layer_of(labels=changes["labels"][keep], H=changes["H"][keep])
+@pytest.mark.parametrize(("label", "options"), [(-100, {}), (255, {"ignore_index": 255})])
+def test_dropping_what_was_ignored_is_the_mean_that_pytorch_takes(label, options):
+    layer = layer_of(**ignored(label), **options)
     assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
+    assert layer.order.tolist() == [1, 3, 2, 5, 0, 4]
+    said = f"2 of 8 samples have the label {label}, which losses ignore: they were left out"
+    assert any(note.startswith(said) for note in layer.notes)
 
 
 # Numbers -------------------------------------------------------------------------------------
@@ -235,16 +237,14 @@ def test_what_an_npz_makes_of_bfloat16_has_a_remedy(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("class_weight", "a loss with weights defines a different problem"),
-        ("classWeights", "a loss with weights defines a different problem"),
-        ("train_sample_weights", "a loss with weights defines a different problem"),
-        ("weight", "a loss with weights defines a different problem"),
-        ("pos_weight", "a loss with weights defines a different problem"),
-        ("temperature", "save W / T as W and T^2 lam_w as lam_w"),
-        ("logit_scale", "save W / T as W and T^2 lam_w as lam_w"),
+        ("weight", "weights in the loss define a different problem"),
+        ("pos_weight", "weights in the loss define a different problem"),
+        ("logit_scale", "give `temperature` T for logits (W H + b) / T"),
         ("logit_adjustment", "a shift of the logits in the loss defines a different problem"),
         ("label_smoothing", "it belongs in loss, as in 'ls:0.1'"),
         ("mask", "drop the samples that the loss did not see"),
+        ("cosine", "normalised features or weights define a different problem"),
+        ("reduction", "give `reduction`, and leave it out"),
     ],
 )
 def test_a_file_about_another_problem_is_refused(name, message, tmp_path):
@@ -255,26 +255,13 @@ def test_a_file_about_another_problem_is_refused(name, message, tmp_path):
     assert message in said
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"), [("bias", "b"), ("B", "b"), ("lam_H", "lam_h"), ("lambda_h", "lam_h")]
-)
-def test_another_name_of_what_is_read_is_not_passed_over(name, meant, tmp_path):
-    arrays = {"W": W, "H": ROWS, "labels": LABELS, "loss": "ce", "lam_w": 2e-2}
+@pytest.mark.parametrize(("name", "meant"), [("lam_H", "lam_h"), ("lambda_h", "lam_h")])
+def test_another_name_of_a_decay_is_not_passed_over(name, meant, tmp_path):
     path = tmp_path / "layer.npz"
-    np.savez(path, **arrays, **{name: B})
-    message = f"{path} has {name}, which is not read: save it as {meant}"
-    assert refusal(load_classifier, path) == message
-    path = tmp_path / "kernel.npz"
-    np.savez(path, kernel=W.T, **{name: array for name, array in arrays.items() if name != "W"})
-    assert refusal(load_classifier, path).endswith("has kernel, which is not read: save it as W")
-
-
-def test_the_advice_on_scaled_logits_is_exact():
-    """f of W/T with T² λ_W is that of logits W H / T + b with the decay of W itself."""
-    T = 0.3
-    scaled = layer_of(W / T, lam_w=T**2 * 2e-2)
-    expected = plain_value(W / T) + 0.5 * 2e-2 * (np.sum(W**2) - np.sum((W / T) ** 2))
-    assert value(scaled) == pytest.approx(expected, rel=1e-14)
+    np.savez(path, W=W, H=ROWS, labels=LABELS, loss="ce", lam_w=2e-2, **{name: 5e-3})
+    assert refusal(load_classifier, path) == (
+        f"{path} has {name}, which is not read: save it as {meant}, or give `{meant}`"
+    )
 
 
 def test_the_advice_on_a_sigmoid_is_exact():

@@ -26,9 +26,14 @@ def host(array: Any) -> np.ndarray:
 
 def real(name: str, array: np.ndarray) -> np.ndarray:
     """Convert to double precision. Raises `ValueError` unless the entries are real numbers."""
-    dtype = array.dtype
+    check_real(name, array.dtype)
+    return array.astype(np.float64)
+
+
+def check_real(name: str, dtype: np.dtype) -> None:
+    """Raise `ValueError` unless entries of this dtype are real numbers."""
     if dtype.kind in "iuf" or jnp.issubdtype(dtype, jnp.floating):
-        return array.astype(np.float64)
+        return
     remedy = ""
     if dtype.kind == "V" and dtype.names is None:
         remedy = (

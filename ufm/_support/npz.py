@@ -41,11 +41,35 @@ def read_arrays(
     unreadable, not an .npz file, damaged or truncated, or contains Python objects. The remedy names
     the arrays of the `example`.
     """
-    names = list(wanted)
-    how = f"write it with numpy.savez(FILE, {', '.join(f'{name}=...' for name in example)}, ...)"
+    names, how = list(wanted), _how(example)
     with _opened(Path(path), how) as file:
         arrays = {name: _member(file, name, path, how) for name in names if name in file.files}
         return arrays, [name for name in file.files if name not in names]
+
+
+def array_shapes(
+    path: str | os.PathLike[str], example: Iterable[str] = ("W", "H", "labels")
+) -> dict[str, tuple[int, ...] | None]:
+    """The shapes of all arrays by name, without reading them; None where the header is damaged.
+
+    Raises `ValueError` for the file as `read_arrays` does.
+    """
+    with _opened(Path(path), _how(example)) as file:
+        return {name: _shape(file.zip, f"{name}.npy") for name in file.files}
+
+
+def _shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...] | None:
+    try:
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0
+            return (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(stream)[0]
+    except DAMAGED:
+        return None
+
+
+def _how(example: Iterable[str]) -> str:
+    return f"write it with numpy.savez(FILE, {', '.join(f'{name}=...' for name in example)}, ...)"
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -11,20 +11,32 @@ from ufm.cli.output.print import write
 if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier
 
+#: The options that say how to read the files.
+_READING = (
+    *("loss", "lam_w", "lam_h", "lam_b", "reduction", "temperature", "weight", "bias"),
+    *("features_name", "labels", "class_weights", "sample_weights", "features", "classifier"),
+    *("ignore_index", "first_label", "class_names"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Certify:
     """Certify a trained last layer as a point of the unconstrained feature model.
 
-    FILE is an .npz from numpy.savez with W (K x d, as torch.nn.Linear.weight, or d x K, as the
-    kernel in Flax and Keras), H (the features of N samples: N x d, or d x N), labels (N numbers
-    from 0 to K-1, in any order, or one-hot), lam_w and loss; with a bias also b (K) and lam_b; and
-    lam_h if you know it.
+    The files hold W (K x d, as torch.nn.Linear.weight, or d x K, as the kernel in Flax and Keras),
+    H (the features of N samples: N x d, or d x N), labels (N numbers from 0 to K-1 or from 1 to K,
+    in any order, names of classes, or one-hot), and with a bias b (K). They are .npz, .safetensors,
+    .pt where PyTorch is installed, and .npy: an array with the name of the file, or numbered shards
+    of one, or a folder of those. Usual names of these arrays are found, as fc.weight of a state
+    dict, and flags state others. The loss, lam_w, with a bias lam_b, and lam_h if you know it, are
+    in an .npz or flags:
+
+    ufm certify head.pt feats_0.npy feats_1.npy y.npy --loss ce --lam-w 5e-4 --lam-b 5e-4
 
     Decays: lambda/2 |w|^2 is added to the loss, averaged over samples. PyTorch's weight_decay (SGD,
     Adam; not the decoupled one of AdamW) is this lambda; Keras's L2(x) is twice x. The mse loss is
-    half the sum of squares over the K outputs: torch.nn.MSELoss and Keras's are 2/K of it, so
-    multiply their decays by K/2. Training does not decay the features themselves. Without lam_h,
+    half the sum of squares over the K outputs: for torch.nn.MSELoss and Keras's, which average over
+    outputs, say --reduction mean. Training does not decay the features themselves. Without lam_h,
     the command infers lam_w |W|^2 / |H|^2, its value at every critical point, and the verdict is
     about the problem with that decay.
 
@@ -37,7 +49,9 @@ class Certify:
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """The .npz file."""
+    """A file or folder with arrays of the layer."""
+    more: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = ()
+    """Others, with the arrays that it lacks."""
     loss: str | None = None
     """ce, ls:ALPHA, fl:GAMMA, mse or mse:SCALE,TARGET. None: read from the file."""
     lam_w: float | None = None
@@ -46,17 +60,40 @@ class Certify:
     """Weight decay of the features. None: read from the file, or else inferred."""
     lam_b: float | None = None
     """Weight decay of the bias, 0 if it had none. None: read from the file."""
+    reduction: Literal["mean", "sum", "sum_over_batch_size"] | None = None
+    """How the loss was averaged: mean or sum as in PyTorch, sum_over_batch_size as in Keras.
+    None: over samples, and for mse half the sum of squares over outputs."""
+    temperature: float | None = None
+    """T of logits (W h + b) / T. None: read from the file, or else 1."""
+    weight: str | None = None
+    """Name of W in the files. None: W, weight, kernel, or that of the last layer."""
+    bias: str | None = None
+    """Name of b. None: b, bias, or the one beside the weight."""
+    features_name: str | None = None
+    """Name of H. None: H, features, feats, embeddings, ..."""
+    labels: str | None = None
+    """Name of the labels. None: labels, targets or y."""
+    class_weights: str | None = None
+    """Name of the weights (K) of classes in the loss. None: class_weights, if there is such."""
+    sample_weights: str | None = None
+    """Name of the weights (N) of samples in the loss. None: sample_weights, if there is such."""
     features: Literal["rows", "columns"] | None = None
     """Layout of H in the file: rows (N x d) or columns (d x N). None: inferred, unless N = d."""
     classifier: Literal["rows", "columns"] | None = None
     """Layout of W in the file: rows (K x d) or columns (d x K). None: inferred, unless K = d."""
+    ignore_index: int | None = None
+    """Label of samples that the loss left out. None: -100."""
+    first_label: Literal[0, 1] | None = None
+    """Label of the first class. None: 1 if the labels are 1 to K, or else 0."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of W, if labels are names. None: in sorted order."""
     centred: bool = False
     """Certify the centred layer: the mean of its features is moved into a free bias."""
     gap_tol: float | None = None
     """Largest gap of a global minimum, relative to f(0) - f*. None: 1e-6."""
     out: Path | None = None
     """Folder for the certificate, which replaces an older certificate there.
-    None: next to FILE, with the ending .certificate."""
+    None: next to the first FILE, with the ending .certificate."""
     json: bool = False
     """Print certificate.json on standard output instead of the summary.
     The key "centred" has the same for the centred layer, or null."""
@@ -64,26 +101,27 @@ class Certify:
     def run(self) -> int:
         """Read, certify, write, print."""
         from ufm.cli.parsing.jax import configure
-        from ufm.last_layer.dossier import check_target, dossier, write_dossier
+        from ufm.last_layer.dossier import (
+            check_target,
+            dossier,
+            why_unwritten,
+            write_dossier,
+        )
         from ufm.last_layer.examine import examine
         from ufm.last_layer.read import load_classifier
 
         configure()
-        layer = load_classifier(
-            self.file,
-            loss=self.loss,
-            lam_w=self.lam_w,
-            lam_h=self.lam_h,
-            lam_b=self.lam_b,
-            features=self.features,
-            classifier=self.classifier,
-        )
+        layer = load_classifier(self._paths(), **{name: getattr(self, name) for name in _READING})
         if self.centred:
             layer = self._centred(layer)
         folder = self.file.with_suffix(".certificate") if self.out is None else self.out
-        check_target(folder)
+        unwritten = why_unwritten(layer.problem)
+        if unwritten is None:
+            check_target(folder)
+        elif self.json:
+            raise ValueError(unwritten)
         examination = examine(layer, self.gap_tol)
-        said = write_dossier(examination, folder, self._source())
+        said = write_dossier(examination, folder, self._source()) if unwritten is None else {}
         if self.json:
             from ufm._support.strict_json import dumps
 
@@ -92,8 +130,11 @@ class Certify:
         else:
             from ufm.cli.output.summary import show
 
-            show(examination, folder, self)
+            show(examination, folder, unwritten, self)
         return 0
+
+    def _paths(self) -> list[Path]:
+        return [self.file, *self.more]
 
     def _centred(self, layer: "Classifier") -> "Classifier":
         from ufm.last_layer.centring import centred_layer
@@ -101,16 +142,18 @@ class Certify:
         moved = centred_layer(layer)
         if moved is None:
             raise ValueError(
-                f"{self.file} has features of mean 0, or all equal: there is nothing to centre, "
-                "leave --centred out"
+                "the features have mean 0, or are all equal: there is nothing to centre, leave "
+                "--centred out"
             )
         return moved
 
-    def _source(self) -> dict[str, Any]:
-        """The name and digest of the certified file."""
+    def _source(self) -> dict[str, str]:
+        """The names and digests of the files."""
         import hashlib
 
-        return {
-            "file": self.file.name,
-            "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
-        }
+        source = {}
+        paths = [x for path in self._paths() for x in (sorted(path.glob("*.npy")) or [path])]
+        for path in paths:
+            with open(path, "rb") as stream:
+                source[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return source

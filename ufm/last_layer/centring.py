@@ -15,6 +15,8 @@ because λ_W‖W‖² = λ_H‖H‖² must hold at the centred point.
 
 With λ_b > 0 the two problems differ: centring may raise f, and critical points have
 H1 = λ_b Wᵀb/λ_H. The least f with a free bias is at most that with a decayed bias or without one.
+
+With weighted columns ĥ_i = √c_i h_i the mean is h̄ = Σ c_i h_i / Σ c, and ‖Ĥ‖² falls by Σc ‖h̄‖².
 """
 
 import dataclasses
@@ -22,22 +24,24 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ufm.last_layer.read import Classifier, inferred_decay, inferred_note
 from ufm.model.params import Params
 from ufm.model.problem import Problem, matmul
 
 
-def centred(params: Params) -> Params:
+def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params:
     """(W, H − h̄1ᵀ, b + Wh̄), with the same logits and features of mean 0; b = None counts as 0.
 
-    H is (d, N) with unweighted columns.
+    H is (d, N); if its columns stand for `samples` c, they are √c_i h_i.
     """
-    mean = jnp.mean(params.H, axis=1)
+    ones = jnp.ones(params.H.shape[1], params.H.dtype)
+    roots = ones if samples is None else jnp.sqrt(jnp.asarray(samples, ones.dtype))
+    mean = matmul(params.H, roots) / jnp.sum(roots**2)
     shift = matmul(params.W, mean)
     bias = shift if params.b is None else params.b + shift
-    return Params(params.W, params.H - mean[:, None], bias)
+    return Params(params.W, params.H - mean[:, None] * roots[None, :], bias)
 
 
 def centred_layer(layer: Classifier) -> Classifier | None:
@@ -45,10 +49,9 @@ def centred_layer(layer: Classifier) -> Classifier | None:
 
     None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
     """
-    params = centred(layer.params)
+    params = centred(layer.params, layer.problem.column_weights)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
-    mean = jnp.mean(layer.params.H, axis=1)
-    moved = layer.problem.num_columns * float(jnp.sum(mean**2))
+    moved = float(jnp.sum((layer.params.H - params.H) ** 2))
     found = centred_problem(layer, np.asarray(params.W), size, left, moved)
     if found is None:
         return None

@@ -30,30 +30,22 @@ or from arrays:
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from ufm._support.host_arrays import host, real
-from ufm._support.npz import read_arrays
+from ufm._support.host_arrays import host
 from ufm._support.shown import Shown
-from ufm.last_layer.arrays import (
-    Layout,
-    check_beside,
-    check_finite,
-    check_labels,
-    flat_labels,
-    layouts,
-)
-from ufm.losses import Loss, loss_spec, parse_loss
+from ufm.last_layer.arrays import Layout
+from ufm.last_layer.as_trained import Objective, Reduction
+from ufm.last_layer.files import read_layer
+from ufm.last_layer.stored_layer import StoredLayer, store_layer
+from ufm.losses import Loss, parse_loss
 from ufm.model.params import Params
 from ufm.model.problem import Problem, data_loss, logits
-
-_REQUIRED = ("W", "H", "labels", "lam_w", "loss")
-_OPTIONAL = ("b", "lam_h", "lam_b")
-_SCALARS = ("lam_w", "lam_h", "lam_b", "loss")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -75,7 +67,7 @@ class Classifier(Shown):
 
 
 def load_classifier(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     loss: str | None = None,
     lam_w: float | None = None,
@@ -83,62 +75,73 @@ def load_classifier(
     lam_b: float | None = None,
     features: Layout | None = None,
     classifier: Layout | None = None,
+    weight: str | None = None,
+    bias: str | None = None,
+    features_name: str | None = None,
+    labels: str | None = None,
+    class_weights: str | None = None,
+    sample_weights: str | None = None,
+    temperature: float | None = None,
+    reduction: Reduction | None = None,
+    ignore_index: int | None = None,
+    first_label: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Classifier:
-    """Read a trained last layer from an .npz file.
+    """Read a trained last layer from files.
 
-    The file contains W, H and labels, and optionally b, lam_w, lam_h, lam_b and loss.
+    They contain W, H and labels, and optionally b, class_weights, sample_weights, temperature,
+    lam_w, lam_h, lam_b and loss, in any of these forms: .npz; .npy, an array with the name of the
+    file, or numbered shards of it, or a folder of such files; .safetensors; and .pt, where PyTorch
+    is installed. The kind of a file is recognised by its content. Pickles are never loaded.
 
-    Arguments override the file, and `notes` says so; `notes` also lists the arrays that were not
-    read.
+    Arguments override the files, and `notes` says so; `notes` also lists what was inferred and the
+    arrays that were not read.
 
     Args:
-        path: The file.
+        path: A file, a folder of .npy files, or several of them.
         loss: Text as `parse_loss` reads it; None reads the file's.
         lam_w: Decay of W; None reads the file's.
         lam_h: Decay of H; None reads the file's, or infers it as `as_classifier` does.
         lam_b: Decay of the bias; None reads the file's.
         features: "rows" (N×d) or "columns" (d×N); needed only if N = d.
         classifier: "rows" (K×d) or "columns" (d×K); needed only if K = d.
+        weight: Name of W in the files; None finds W, kernel, or a state dict's fc.weight and alike.
+        bias: Name of b; None finds b, or the bias beside the weight.
+        features_name: Name of H; None finds H, features, embeddings and alike.
+        labels: Name of the labels; None finds labels, targets or y.
+        class_weights: Name of the class weights; None finds class_weights, criterion.weight.
+        sample_weights: Name of the sample weights; None finds sample_weights.
+        temperature: T of logits (WH + b)/T; None reads the file's, else 1.
+        reduction: As for `as_classifier`.
+        ignore_index: As for `as_classifier`.
+        first_label: As for `as_classifier`.
+        class_names: As for `as_classifier`.
 
     Returns:
         The problem, the point with samples ordered by class, and notes on what was inferred.
 
     Raises:
-        ValueError: The file cannot be read or has no last layer, or an array (class weights, a
-            temperature) makes it a different problem; the message says what to change.
+        ValueError: A file cannot be read or has no last layer, a name is ambiguous, or an array
+            (a margin, a mask) makes it a different problem; the message says what to change.
     """
-    arrays, others = read_arrays(path, (*_REQUIRED, *_OPTIONAL))
-    check_beside(path, others, (*_REQUIRED, *_OPTIONAL), arrays)
-    spec = None if loss is None else loss_spec(parse_loss(loss))
-    given = {"loss": spec, "lam_w": lam_w, "lam_h": lam_h, "lam_b": lam_b}
-    values: dict[str, Any] = {
-        name: _scalar(name, arrays[name]) for name in _SCALARS if name in arrays
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    names = {
+        **{"weight": weight, "bias": bias, "features_name": features_name, "labels": labels},
+        **{"class_weights": class_weights, "sample_weights": sample_weights},
     }
-    notes = []
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in values and values[name] != value:
-            notes.append(f"the given {name} = {value} overrides {values[name]} of the file")
-        values[name] = value
-    present = {**arrays, **values}
-    for name in _REQUIRED:
-        if name not in present:
-            has = ", ".join(sorted([*arrays, *others])) or "nothing"
-            remedy = f", or give `{name}`" if name in _SCALARS else ""
-            raise ValueError(f"{path} has no {name} (it has {has}): add it{remedy}")
-    if others:
-        notes.append(f"not used: {', '.join(others)}")
-    layer = as_classifier(
-        arrays["W"],
-        arrays["H"],
-        arrays["labels"],
-        b=arrays.get("b"),
+    numbers = {"lam_w": lam_w, "lam_h": lam_h, "lam_b": lam_b, "temperature": temperature}
+    stored = read_layer(
+        paths,
+        names,
+        {"loss": loss} | numbers,
+        reduction=reduction,
         features=features,
         classifier=classifier,
-        **values,
+        ignore_index=ignore_index,
+        first_label=first_label,
+        class_names=class_names,
     )
-    return dataclasses.replace(layer, notes=(*notes, *layer.notes))
+    return to_classifier(stored)
 
 
 def as_classifier(
@@ -153,15 +156,25 @@ def as_classifier(
     lam_b: float | None = None,
     features: Layout | None = None,
     classifier: Layout | None = None,
+    class_weights: Any = None,
+    sample_weights: Any = None,
+    temperature: float | None = None,
+    reduction: Reduction | None = None,
+    ignore_index: int | None = None,
+    first_label: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Classifier:
     """Convert the arrays of a trained last layer to the model's order and orientation.
 
     A square W is taken as K×d, and refused if the loss is lower with its transpose.
 
+    Class weights leave the penalty λ_H/2 ‖H‖² as it is. Sample weights that differ within a class
+    become `column_weights`: the penalty is then λ_H/2 Σ c_i ‖h_i‖², with c of mean 1.
+
     Args:
         W: The classifier, (K, d) or (d, K).
-        H: The features, (N, d) or (d, N).
-        labels: N class labels 0..K-1 in any order, or one-hot rows (N, K).
+        H: The features, (N, d) or (d, N), or a list of such shards.
+        labels: N class labels 0..K-1 or 1..K in any order, N names, or one-hot rows (N, K).
         loss: A loss, or text as `parse_loss` reads it.
         lam_w: Decay λ_W of W, in f = loss + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
         lam_h: Decay λ_H of H; None infers it from λ_W ‖W‖² = λ_H ‖H‖², which holds at critical
@@ -170,6 +183,15 @@ def as_classifier(
         lam_b: Decay λ_b of the bias: needed with `b`, and only then.
         features: "rows" (N×d) or "columns" (d×N); needed only if N = d.
         classifier: "rows" (K×d) or "columns" (d×K); needed only if K = d.
+        class_weights: w (K,), positive, with a loss Σ_i w_{y_i} L_i / Σ_i w_{y_i}; None: all 1.
+        sample_weights: s (N,), positive, with a loss Σ_i s_i L_i / Σ_i s_i; None: all 1.
+        temperature: T > 0 of logits (WH + b)/T; None: 1.
+        reduction: "mean" or "sum" if training minimised a loss of torch.nn with this reduction, or
+            "sum_over_batch_size" for one of Keras; the decays are converted. None: a loss of this
+            library, averaged over samples.
+        ignore_index: Label of samples that the loss left out, which are dropped; None: -100.
+        first_label: Label of the first class, 0 or 1; None: 1 if the labels are 1..K, else 0.
+        class_names: Names of the classes, in the order of W; None: the labels, sorted.
 
     Returns:
         The problem, the point with samples ordered by class, and notes on what was inferred.
@@ -178,49 +200,55 @@ def as_classifier(
         ValueError: The arrays are not a last layer; the message says what to change.
         TypeError: An array has a type that cannot be read; the message names the remedy.
     """
-    given = {name: host(x) for name, x in (("W", W), ("H", H), ("b", b)) if x is not None}
-    y, notes = flat_labels(host(labels))
-    by_class, by_sample = layouts(given["W"].shape, given["H"].shape, len(y), classifier, features)
-    matrices = {name: real(name, array) for name, array in given.items()}
-    weights = matrices["W"] if by_class == "rows" else matrices["W"].T
-    classes, dim = weights.shape
-    if classes < 2:
-        raise ValueError(
-            f"W must be K x d with at least 2 classes and 1 feature, got shape {given['W'].shape}; "
-            "the row w of a sigmoid is W = [-w/2, w/2], b alike, with twice lam_w and lam_b"
-        )
-    y = check_labels(y, classes)
-    if b is not None and matrices["b"].shape != (classes,):
-        raise ValueError(
-            f"b must have one entry for each of the {classes} classes of W, got shape "
-            f"{matrices['b'].shape}"
-        )
-    for name, array in matrices.items():
-        check_finite(name, array)
-    lam_b = _bias_decay(b, lam_b)
-    notes = _notes(given, y, by_class, by_sample) + notes
+    several = isinstance(H, list | tuple) and all(np.ndim(shard) == 2 for shard in H)
+    objective = Objective(
+        parse_loss(loss) if isinstance(loss, str) else loss,
+        lam_w,
+        lam_h,
+        lam_b,
+        reduction,
+        temperature,
+        None if class_weights is None else host(class_weights),
+        None if sample_weights is None else host(sample_weights),
+    )
+    stored = store_layer(
+        host(W),
+        [host(shard) for shard in H] if several else [host(H)],
+        host(labels),
+        None if b is None else host(b),
+        objective,
+        features=features,
+        classifier=classifier,
+        ignore_index=ignore_index,
+        first_label=first_label,
+        class_names=class_names,
+    )
+    return to_classifier(stored)
 
-    order = np.argsort(y, kind="stable")
-    columns = (matrices["H"].T if by_sample == "rows" else matrices["H"])[:, order]
-    inferred = lam_h is None
-    if lam_h is None:
-        lam_h = inferred_decay(lam_w, weights, columns)
+
+def to_classifier(stored: StoredLayer) -> Classifier:
+    """Read the features into memory, infer λ_H if it is not known, and order samples by class."""
+    order, H, notes = stored.order, stored.columns(), list(stored.notes)
+    weights = None if stored.sample_weights is None else stored.sample_weights[order]
+    if weights is not None:
+        H *= np.sqrt(weights)
+    lam_h, inferred = stored.lam_h, stored.lam_h is None
+    if inferred:
+        lam_h = inferred_decay(stored.lam_w, stored.W, H)
         notes.insert(0, inferred_note(lam_h))
-    problem = Problem(
-        loss=parse_loss(loss) if isinstance(loss, str) else loss,
-        class_counts=tuple(int(n) for n in np.bincount(y, minlength=classes)),
-        dim=dim,
-        lam_w=lam_w,
-        lam_h=lam_h,
-        lam_b=lam_b,
-    )
     dtype = jnp.result_type(float)
-    params = Params(
-        jnp.asarray(weights, dtype),
-        jnp.asarray(columns, dtype),
-        None if b is None else jnp.asarray(matrices["b"], dtype),
+    problem = Problem(
+        loss=stored.loss,
+        class_counts=stored.class_counts,
+        dim=stored.W.shape[1],
+        lam_w=stored.lam_w,
+        lam_h=lam_h,
+        lam_b=stored.lam_b,
+        column_weights=weights,
     )
-    if classifier is None and classes == dim:
+    b = None if stored.b is None else jnp.asarray(stored.b, dtype)
+    params = Params(jnp.asarray(stored.W, dtype), jnp.asarray(H, dtype), b)
+    if stored.square:
         notes += _check_square(problem, params)
     return Classifier(problem, params, order, inferred, tuple(notes))
 
@@ -247,34 +275,6 @@ def _check_square(problem: Problem, params: Params) -> list[str]:
     return [f"W is square and is read as K x d, one row for each class: else give {flags}"]
 
 
-def _scalar(name: str, array: np.ndarray) -> Any:
-    """The single number or text in an array."""
-    if array.size != 1:
-        raise ValueError(f"{name} must be a single value, got an array of shape {array.shape}")
-    value = array.reshape(()).item()
-    if name == "loss":
-        value = value.decode("ascii", "replace") if isinstance(value, bytes) else value
-        if not isinstance(value, str):
-            raise ValueError(f"loss must be text such as 'ce' or 'ls:0.1', got {value!r}")
-        return loss_spec(parse_loss(value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    return float(value)
-
-
-def _bias_decay(b: Any, lam_b: float | None) -> float | None:
-    if b is not None and lam_b is None:
-        raise ValueError(
-            "b is given without its decay: give `lam_b`, 0 for a bias that was trained "
-            "without decay"
-        )
-    if b is None and lam_b is not None:
-        raise ValueError(
-            "lam_b is given but there is no b: add b, or leave lam_b out for a model without a bias"
-        )
-    return lam_b
-
-
 def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
     """λ_H = λ_W ‖W‖²/‖H‖², which holds at every critical point. Raises `ValueError` for H = 0."""
     size_w, size_h = float(np.linalg.norm(W)), float(np.linalg.norm(H))
@@ -290,21 +290,3 @@ def inferred_note(lam_h: float) -> str:
         f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
         "problem with this decay"
     )
-
-
-def _notes(
-    given: dict[str, np.ndarray], y: np.ndarray, by_class: Layout, by_sample: Layout
-) -> list[str]:
-    notes = []
-    if by_class == "columns":
-        notes.append("W is stored as d x K, as Flax and Keras do: it was transposed")
-    if by_sample == "rows":
-        notes.append("features are stored as rows (N x d), as PyTorch does")
-    if np.any(np.diff(y) < 0):
-        notes.append("samples were not ordered by class: they were sorted, stably")
-    narrow = {
-        f"{name} ({array.dtype})" for name, array in given.items() if array.dtype != np.float64
-    }
-    if narrow:
-        notes.append(f"converted to float64 for all computations: {', '.join(sorted(narrow))}")
-    return notes

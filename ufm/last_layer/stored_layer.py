@@ -4,11 +4,16 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from ufm.last_layer.arrays import Layout
+from ufm._support.host_arrays import check_real
+from ufm.last_layer.arrays import Layout, finite, layouts
+from ufm.last_layer.as_trained import Objective, as_trained
+from ufm.last_layer.labels import class_numbers, flat_labels
 from ufm.losses import Loss
 
 
@@ -26,7 +31,8 @@ class StoredLayer:
 
     c = `sample_weights` (M,), with mean 1 over the N samples; None stands for c = 1. Class weights
     are part of `loss`, which leaves the penalty of the features as it is. `lam_h` is None if it
-    is to be inferred. `notes` say how the layer was read.
+    is to be inferred. `notes` say how the layer was read, and `square` that W was taken as rows
+    because its shape does not tell.
     """
 
     W: Float[np.ndarray, "K d"]
@@ -35,10 +41,11 @@ class StoredLayer:
     layout: Layout
     labels: Int[np.ndarray, " M"]
     loss: Loss
-    lam_w: float
-    lam_h: float | None
-    lam_b: float | None
+    lam_w: Any
+    lam_h: Any
+    lam_b: Any
     sample_weights: Float[np.ndarray, " M"] | None
+    square: bool
     notes: tuple[str, ...]
 
     @property
@@ -54,6 +61,100 @@ class StoredLayer:
         return order[np.count_nonzero(self.labels < 0) :]
 
     def columns(self) -> Float[np.ndarray, "d N"]:
-        """All features in double precision, ordered by class, in memory."""
-        rows = [np.asarray(x if self.layout == "rows" else x.T, np.float64) for x in self.shards]
-        return np.concatenate(rows)[self.order].T
+        """All features in double precision, ordered by class, in memory.
+
+        Raises `ValueError` for entries that are not finite.
+        """
+        order = self.order
+        H, place = np.empty((self.W.shape[1], len(order))), np.full(len(self.labels), -1)
+        place[order], start = np.arange(len(order)), 0
+        for shard in self.shards:
+            numbers = finite("H", shard)
+            rows = numbers if self.layout == "rows" else numbers.T
+            to = place[start : start + len(rows)]
+            H[:, to[to >= 0]] = rows[to >= 0].T
+            start += len(rows)
+        return H
+
+
+def store_layer(
+    W: np.ndarray,
+    shards: Sequence[np.ndarray],
+    labels: np.ndarray,
+    b: np.ndarray | None,
+    objective: Objective,
+    *,
+    features: Layout | None = None,
+    classifier: Layout | None = None,
+    ignore_index: int | None = None,
+    first_label: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> StoredLayer:
+    """Orient W, number the labels, and normalise the objective; features are not read.
+
+    Arguments are those of `ufm.last_layer.read.as_classifier`, which says what it raises.
+    """
+    y, of_labels = flat_labels(labels)
+    shapes = [shard.shape for shard in shards]
+    by_class, by_sample = layouts(W.shape, shapes, len(y), classifier, features)
+    check_real("H", shards[0].dtype)
+    oriented = finite("W", W) if by_class == "rows" else finite("W", W).T
+    classes, dim = oriented.shape
+    if classes < 2:
+        raise ValueError(
+            f"W must be K x d with at least 2 classes and 1 feature, got shape {W.shape}; the row "
+            "w of a sigmoid is W = [-w/2, w/2], b alike, with twice lam_w and lam_b"
+        )
+    y, of_numbers = class_numbers(y, classes, ignore_index, first_label, class_names)
+    if b is not None and b.shape != (classes,):
+        raise ValueError(
+            f"b must have one entry for each of the {classes} classes of W, got shape {b.shape}"
+        )
+    _check_bias_decay(b, objective.lam_b)
+    trained, of_objective = as_trained(objective, y, classes)
+    T = 1.0 if objective.temperature is None else objective.temperature
+    kinds = {"W": W.dtype, "H": shards[0].dtype} | ({} if b is None else {"b": b.dtype})
+    notes = [*_layout_notes(by_class, by_sample, y), *_dtype_notes(kinds)]
+    return StoredLayer(
+        W=oriented / T,
+        b=None if b is None else finite("b", b) / T,
+        shards=tuple(shards),
+        layout=by_sample,
+        labels=y,
+        loss=trained.loss,
+        lam_w=trained.lam_w,
+        lam_h=trained.lam_h,
+        lam_b=trained.lam_b,
+        sample_weights=trained.sample_weights,
+        square=classifier is None and classes == dim,
+        notes=(*notes, *of_labels, *of_numbers, *of_objective),
+    )
+
+
+def _check_bias_decay(b: np.ndarray | None, lam_b: Any) -> None:
+    if b is not None and lam_b is None:
+        raise ValueError(
+            "b is given without its decay: give `lam_b`, 0 for a bias that was trained "
+            "without decay"
+        )
+    if b is None and lam_b is not None:
+        raise ValueError(
+            "lam_b is given but there is no b: add b, or leave lam_b out for a model without a bias"
+        )
+
+
+def _layout_notes(by_class: Layout, by_sample: Layout, y: np.ndarray) -> list[str]:
+    notes = []
+    if by_class == "columns":
+        notes.append("W is stored as d x K, as Flax and Keras do: it was transposed (`classifier`)")
+    if by_sample == "rows":
+        notes.append("features are stored as rows (N x d), as PyTorch does (`features`)")
+    kept = y[y >= 0]
+    if np.any(np.diff(kept) < 0):
+        notes.append("samples were not ordered by class: they were sorted, stably")
+    return notes
+
+
+def _dtype_notes(kinds: dict[str, np.dtype]) -> list[str]:
+    narrow = sorted(f"{name} ({kind})" for name, kind in kinds.items() if kind != np.float64)
+    return [f"converted to float64 for all computations: {', '.join(narrow)}"] if narrow else []

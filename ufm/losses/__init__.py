@@ -15,6 +15,7 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     CrammerSinger, WestonWatkins, BinaryCrossEntropy    of margins (`_margins`)
     TemperatureCE, LogitNorm                            of rescaled logits (`_scaled`)
     CustomLoss(fn)          any differentiable function
+    ClassWeighted(loss, weights)                        one of these, times a number for each class
 
     >>> loss = LabelSmoothing(0.1)
     >>> round(float(loss.value(jnp.array([2.0, 0.0, 0.0]), 0)), 6)
@@ -27,6 +28,7 @@ from ufm.losses._base import AutodiffLoss as AutodiffLoss
 from ufm.losses._base import Hyper as Hyper
 from ufm.losses._base import Loss as Loss
 from ufm.losses._base import Refutation as Refutation
+from ufm.losses._class_weighted import ClassWeighted as ClassWeighted
 from ufm.losses._custom import CustomLoss as CustomLoss
 from ufm.losses._margins import BinaryCrossEntropy as BinaryCrossEntropy
 from ufm.losses._margins import CrammerSinger as CrammerSinger

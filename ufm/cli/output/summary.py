@@ -11,40 +11,47 @@ from ufm.cli.output.print import say, with_flags
 from ufm.cli.output.table import headline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ufm.last_layer.examine import Examination
 
 
-def show(examination: "Examination", folder: Path, command: Any) -> None:
-    """Print the problem, assumptions, the verdict with its numbers, and the certificate's folder.
+def show(examination: "Examination", folder: Path, unwritten: str | None, command: Any) -> None:
+    """Print the problem, how it was read, the verdict with its numbers, and the certificate.
 
-    Do the same for the layer with centred features if it differs. Notes name the flags of
-    `command`.
+    Do the same for the layer with centred features if it differs. `unwritten` is the reason why
+    there is no certificate in `folder`. Notes name the flags of `command`.
     """
     notes, other = examination.layer.notes, examination.centred
     if other is not None:
         show_table("The layer as given", style="bold")
-    _show_view(examination, notes, _rows(examination) + _metric_rows(examination), command)
+    say(_problem(examination))
+    if notes:
+        say("Read as:")
+    for note in notes:
+        say(f"  {with_flags(note, command)}")
+    _show_rows(_rows(examination) + _metric_rows(examination))
     if other is not None:
         title("The same layer with centred features")
-        _show_view(other, [x for x in other.layer.notes if x not in notes], _rows(other), command)
+        say(_problem(other))
+        for note in other.layer.notes:
+            if note not in notes:
+                say(f"note: {with_flags(note, command)}")
+        _show_rows(_rows(other))
         say("")
+    if unwritten is not None:
+        say(f"No certificate is written: {unwritten}")
+        return
+    if other is not None:
         say("The certificate is of the layer as given; --centred writes that of the centred layer.")
     say(f"Certificate: {folder}")
     say(f"Check: {shell('python', folder / 'verify.py')}, with NumPy alone", whole=True)
 
 
-def _show_view(
-    examination: "Examination",
-    notes: "Iterable[str]",
-    rows: list[tuple[str, str, str]],
-    command: Any,
-) -> None:
+def _problem(examination: "Examination") -> str:
     problem = examination.layer.problem
-    say(f"{problem.loss.label()}, {headline(problem)}")
-    for note in notes:
-        say(f"note: {with_flags(note, command)}")
+    return f"{problem.loss.label()}, {headline(problem)}"
+
+
+def _show_rows(rows: list[tuple[str, str, str]]) -> None:
     table = plain_table(("name", "number", "text"), words=("name", "number", "text"))
     table.show_header = False
     table.columns[0].style = "bold"

@@ -10,4 +10,5 @@ file of that name in this package.
 
 from ufm.last_layer.dossier._write import check_target as check_target
 from ufm.last_layer.dossier._write import dossier as dossier
+from ufm.last_layer.dossier._write import why_unwritten as why_unwritten
 from ufm.last_layer.dossier._write import write_dossier as write_dossier

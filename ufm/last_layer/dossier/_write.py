@@ -21,7 +21,8 @@ from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import REASONS, Reason, Verdict
 from ufm.collapse.metrics import nc_metrics
 from ufm.last_layer.examine import Examination
-from ufm.losses import loss_family, loss_spec
+from ufm.losses import ClassWeighted, Loss, loss_family, loss_spec
+from ufm.model.problem import Problem
 
 _FORMAT = 1
 #: The files of a certificate's folder.
@@ -134,7 +135,8 @@ def dossier(examination: Examination) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "problem": {
-            "loss": loss_spec(problem.loss),
+            "loss": loss_spec(_unweighted(problem.loss)),
+            **_class_weights(problem.loss),
             "class_counts": problem.class_counts,
             "dim": problem.dim,
             **{
@@ -155,6 +157,33 @@ def dossier(examination: Examination) -> dict[str, Any]:
     }
 
 
+def why_unwritten(problem: Problem) -> str | None:
+    """Why verify.py could not check a certificate of this problem; None if it can."""
+    loss = _unweighted(problem.loss)
+    if problem.column_weights is not None:
+        return "verify.py checks certificates of samples without weights"
+    if loss_family(loss) not in _CHECKED:
+        return (
+            "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
+            f"{loss.label()}: use ufm.certify, which writes nothing"
+        )
+    gamma = float(getattr(loss, "gamma", 0.0))
+    if gamma > _LARGEST_GAMMA:
+        return f"gamma is {gamma:g}: a certificate holds no more than {_LARGEST_GAMMA:g}"
+    return None
+
+
+def _unweighted(loss: Loss) -> Loss:
+    return loss.loss if isinstance(loss, ClassWeighted) else loss
+
+
+def _class_weights(loss: Loss) -> dict[str, list[float]]:
+    """The entry of a problem with class weights."""
+    if not isinstance(loss, ClassWeighted):
+        return {}
+    return {"class_weights": np.asarray(loss.weights).tolist()}
+
+
 def _check_written(examination: Examination) -> None:
     """Raise `ValueError` for numbers that a certificate cannot represent."""
     layer, certificate = examination.layer, examination.certificate
@@ -165,18 +194,9 @@ def _check_written(examination: Examination) -> None:
             'a certificate needs double precision: jax.config.update("jax_enable_x64", True), then '
             "as_classifier, which takes arrays to float64 exactly"
         )
-    if problem.column_weights is not None:
-        raise ValueError(
-            "a certificate needs unweighted samples: repeat the columns that have weights"
-        )
-    if loss_family(problem.loss) not in _CHECKED:
-        raise ValueError(
-            f"a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
-            f"{problem.loss.label()}: use ufm.certify, which writes nothing"
-        )
-    gamma = float(getattr(problem.loss, "gamma", 0.0))
-    if gamma > _LARGEST_GAMMA:
-        raise ValueError(f"gamma is {gamma:g}: a certificate holds no more than {_LARGEST_GAMMA:g}")
+    unwritten = why_unwritten(problem)
+    if unwritten is not None:
+        raise ValueError(unwritten)
     for name in ("lam_w", "lam_h", "lam_b"):
         decay = getattr(problem, name)
         if decay is not None and 0 < float(decay) < _SMALLEST_DECAY:
@@ -195,7 +215,9 @@ def _check_written(examination: Examination) -> None:
 def _arrays(examination: Examination) -> dict[str, np.ndarray]:
     layer, certificate = examination.layer, examination.certificate
     labels = layer.problem.labels
-    arrays: dict[str, Any] = {"labels": labels, "order": layer.order, "W": layer.params.W}
+    # The positions among the samples that were not left out.
+    order = np.argsort(np.argsort(layer.order))
+    arrays: dict[str, Any] = {"labels": labels, "order": order, "W": layer.params.W}
     arrays |= {"H": layer.params.H, "b": layer.params.b}
     if certificate.verdict is Verdict.STRICT_SADDLE:
         direction = certificate.escape.direction

@@ -7,9 +7,10 @@ certificate.json makes claims about a point (W, H, b) of the unconstrained featu
 has the point. The model has K classes, N samples with labels y_i, features of dimension d, and
 
     f(W, H, b) = g(V) + lam_w/2 |W|^2 + lam_h/2 |H|^2 + lam_b/2 |b|^2,
-    V = W H + b 1',     g(V) = (1/N) sum_i L(v_i, y_i),
+    V = W H + b 1',     g(V) = (1/N) sum_i a_i L(v_i, y_i),
 
-with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h).
+with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h). If
+the problem has class weights w, then a_i = N w_{y_i} / sum_j w_{y_j}, else a_i = 1.
 
 A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
 Gamma with largest singular value at most mu gives a lower bound,
@@ -125,6 +126,7 @@ class Problem:
     lam_w: float
     lam_h: float
     lam_b: float | None
+    class_weights: tuple | None
 
     @property
     def classes(self):
@@ -148,6 +150,14 @@ class Problem:
         return np.repeat(np.arange(self.classes), self.counts)
 
     @property
+    def weights(self):
+        """a: the weight of every sample, with mean 1."""
+        if self.class_weights is None:
+            return np.ones(self.samples)
+        weights = np.array(self.class_weights)[self.labels]
+        return weights / mean(weights)
+
+    @property
     def onehot(self):
         return np.eye(self.classes)[:, self.labels]
 
@@ -167,9 +177,9 @@ def read_json(path):
     return json.loads(text, object_pairs_hook=unique, parse_constant=not_a_number)
 
 
-def check_keys(name, value, keys):
+def check_keys(name, value, keys, optional=()):
     demand(isinstance(value, dict), f"{name} is not an object")
-    missing, unknown = sorted(set(keys) - set(value)), sorted(set(value) - set(keys))
+    missing, unknown = sorted(set(keys) - set(value)), sorted(set(value) - {*keys, *optional})
     demand(not missing, f"{name} lacks {', '.join(missing)}")
     demand(not unknown, f"{name} has unknown fields: {', '.join(unknown)}")
 
@@ -221,11 +231,17 @@ def loss_numbers(text):
 
 
 def read_problem(given):
-    check_keys("problem", given, PROBLEM_KEYS)
+    check_keys("problem", given, PROBLEM_KEYS, ("class_weights",))
     name, numbers = loss_numbers(given["loss"])
     counts = given["class_counts"]
     demand(isinstance(counts, list) and len(counts) >= 2, "class_counts is not a list of two")
-    lam_b = given["lam_b"]
+    lam_b, weights = given["lam_b"], None
+    if "class_weights" in given:
+        weights = given["class_weights"]
+        fits = isinstance(weights, list) and len(weights) == len(counts)
+        demand(fits, "class_weights is not a list of one number for each class")
+        weights = tuple(number("class_weights", weight, SMALLEST) for weight in weights)
+        demand(max(weights) <= 1.0 / SMALLEST, f"class_weights exceed {1.0 / SMALLEST}")
     return Problem(
         loss=name,
         counts=tuple(whole("class_counts", count) for count in counts),
@@ -233,6 +249,7 @@ def read_problem(given):
         lam_w=decay("lam_w", given["lam_w"]),
         lam_h=decay("lam_h", given["lam_h"]),
         lam_b=None if lam_b is None else decay("lam_b", lam_b),
+        class_weights=weights,
         **numbers,
     )
 
@@ -378,9 +395,9 @@ def columns(x):
 
 @dataclass(frozen=True)
 class Losses:
-    """L(v_i, y_i) for all samples at once, its derivatives, and their rounding errors."""
+    """a_i L(v_i, y_i) for all samples at once, its derivatives, and their rounding errors."""
 
-    # (N,) and (K, N): L and its gradient.
+    # (N,) and (K, N): a L and its gradient.
     value: np.ndarray
     gradient: np.ndarray
     # From directions q (K, N) of the logits to Hessian times q, sample by sample.
@@ -457,17 +474,29 @@ def softmax_losses(problem, V, sizes):
 
 
 def losses_at(problem, V, sizes):
-    return (squared_losses if problem.loss == "mse" else softmax_losses)(problem, V, sizes)
+    """The losses of all samples, times their weights."""
+    plain = (squared_losses if problem.loss == "mse" else softmax_losses)(problem, V, sizes)
+    a = problem.weights
+    return Losses(
+        value=a * plain.value,
+        gradient=a * plain.gradient,
+        hessian=lambda q: a * plain.hessian(q),
+        # The weights themselves have rounding errors.
+        value_error=a * (plain.value_error + np.abs(plain.value)),
+        gradient_error=a * (plain.gradient_error + 4.0 * columns(plain.gradient)),
+        surprise=plain.surprise,
+    )
 
 
 def derivative_bounds(problem):
-    """Bounds on the second and third derivative of L along unit directions."""
+    """Bounds on the second and third derivative of a L along unit directions."""
+    most = float(problem.weights.max())
     if problem.loss == "mse":
-        return max(1.0, problem.scale), 0.0
+        return most * max(1.0, problem.scale), 0.0
     if problem.loss == "fl":
         steep = 1.0 + problem.gamma
-        return 1.5 * steep, steep * steep
-    return 1.0, 1.0
+        return most * 1.5 * steep, most * steep * steep
+    return most, most
 
 
 @dataclass(frozen=True)
@@ -628,7 +657,7 @@ def lower_bound(problem, point):
     if not problem.mu > 0:
         return NO_BOUND
     if problem.loss == "fl":
-        balanced = len(set(problem.counts)) == 1
+        balanced = len(set(problem.counts)) == 1 and problem.class_weights is None
         return focal_bound(problem, point) if balanced else NO_BOUND
     plain = dual_bound(problem, point, point.gamma, centred=False)
     if not problem.has_bias:
@@ -680,13 +709,15 @@ def distance_to_sums_of_zero(gamma):
 def squared_conjugate(problem, dual):
     """g*, the sizes of its terms for the rounding error, and the distance of dual from its domain.
 
-    L*(g) = sum_j g_j^2 / (2 weight_j) + target g_y, finite everywhere.
+    L*(g) = sum_j g_j^2 / (2 weight_j) + target g_y, finite everywhere; (a L)*(g) = a L*(g / a).
     """
+    a = problem.weights
+    dual = dual / a
     on_label = problem.onehot
     weight = np.where(on_label > 0, problem.scale, 1.0)
     pull = problem.target * on_label
-    value = mean(np.sum(dual * (0.5 * dual / weight + pull), axis=0))
-    errors = mean(np.sum(np.abs(dual) * (np.abs(dual) / weight + pull), axis=0))
+    value = mean(a * np.sum(dual * (0.5 * dual / weight + pull), axis=0))
+    errors = mean(a * np.sum(np.abs(dual) * (np.abs(dual) / weight + pull), axis=0))
     return value, errors, np.zeros(problem.samples)
 
 
@@ -695,14 +726,16 @@ def softmax_conjugate(problem, dual):
 
     p must lie on the simplex, up to rounding errors below 0. None if it is farther outside.
     """
+    a = problem.weights
+    dual = dual / a
     targets = (1.0 - problem.alpha) * problem.onehot + problem.alpha / problem.classes
     p = dual + targets
     if p.min() < -16 * EPS:
         return None
     log_p = np.log(np.maximum(p, 1e-300))
-    value = mean(np.sum(np.maximum(p, 0.0) * log_p, axis=0))
-    errors = mean(np.sum((np.abs(dual) + targets) * (1.0 - log_p), axis=0))
-    return value, errors, np.sum(np.maximum(-p, 0.0), axis=0)
+    value = mean(a * np.sum(np.maximum(p, 0.0) * log_p, axis=0))
+    errors = mean(a * np.sum((np.abs(dual) + targets) * (1.0 - log_p), axis=0))
+    return value, errors, a * np.sum(np.maximum(-p, 0.0), axis=0)
 
 
 def row_sum_errors(point):
@@ -743,12 +776,13 @@ def bias_gain(problem, point, theta, dual, centred):
 
 
 def conjugate_slope(problem, dual, r):
-    """Bound the entries of the gradient of L* within r of dual; inf outside its domain."""
+    """Bound the entries of the gradient of (a L)* within r of dual; inf outside its domain."""
+    dual, r = dual / problem.weights, r[:, None] / problem.weights
     if problem.loss == "mse":
         weight = np.where(problem.onehot > 0, problem.scale, 1.0)
-        return float(np.max((np.abs(dual) + r[:, None]) / weight)) + problem.target
+        return float(np.max((np.abs(dual) + r) / weight)) + problem.target
     targets = (1.0 - problem.alpha) * problem.onehot + problem.alpha / problem.classes
-    least = float(np.min(dual + targets - r[:, None]))
+    least = float(np.min(dual + targets - r))
     return 1.0 - math.log(least) if least > 0 else math.inf
 
 
@@ -757,7 +791,8 @@ def bias_range(problem, point):
     if problem.loss == "mse":
         return math.inf
     smallest, value = min(problem.counts), point.value + point.rounding
-    by_loss = value * problem.samples / (smallest * (1.0 - problem.alpha))
+    lightest = float(np.bincount(problem.labels, problem.weights).min())
+    by_loss = value * problem.samples / (lightest * (1.0 - problem.alpha))
     return by_loss + value / problem.mu * math.sqrt(2.0 / smallest)
 
 
@@ -1404,6 +1439,7 @@ def check(folder):
         return [case]
     p = case.problem
     text = f"{case.told['problem']['loss']}, K={p.classes}, d={p.dim}, N={p.samples}"
+    text += "" if p.class_weights is None else ", class weights"
     lines = [Line("ok", "form", text)]
     lines += [attempt(one.__name__, one, case) for one in CHECKS]
     return [line for line in lines if line is not None]

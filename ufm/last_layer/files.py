@@ -1,0 +1,129 @@
+"""Read a last layer from files: arrays by name, decays, loss and weights."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ufm._support.host_arrays import host
+from ufm.last_layer.arrays import Layout
+from ufm.last_layer.as_trained import Objective, Reduction
+from ufm.last_layer.formats.read_files import read_files
+from ufm.last_layer.formats.stored_array import StoredArray
+from ufm.last_layer.names import Finder, check_beside
+from ufm.last_layer.stored_layer import StoredLayer, store_layer
+from ufm.losses import loss_spec, parse_loss
+
+_SETTINGS = ("loss", "lam_w", "lam_h", "lam_b")
+
+
+def read_layer(
+    paths: Sequence[str | os.PathLike[str]],
+    names: Mapping[str, str | None],
+    settings: Mapping[str, Any],
+    *,
+    reduction: Reduction | None = None,
+    features: Layout | None = None,
+    classifier: Layout | None = None,
+    ignore_index: int | None = None,
+    first_label: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> StoredLayer:
+    """Read all of a layer but its features.
+
+    `names` are those of arrays, None to find them, and `settings` the loss, decays and temperature,
+    None to read the file's. `ufm.last_layer.read.load_classifier` says what they are, and what is
+    raised.
+    """
+    arrays = read_files(paths)
+    where = " and ".join(map(str, paths))
+    finder = Finder(where, arrays, names)
+    weight, bias, feats, labels = finder.layer()
+    class_weights, sample_weights, temperature = (
+        finder.optional(what) for what in ("class_weights", "sample_weights", "temperature")
+    )
+    stored = {name: arrays[name] for name in _SETTINGS if name in arrays}
+    if temperature is not None:
+        stored["temperature"] = temperature
+    values, overridden = _settings(stored, settings)
+    for name in ("lam_w", "loss"):
+        if name not in values:
+            has = ", ".join(sorted(arrays))
+            raise ValueError(f"{where} has no {name} (it has {has}): add it, or give `{name}`")
+    others = [name for name in arrays if name not in (*_SETTINGS, *finder.taken)]
+    check_beside(where, others, values)
+    unused = [f"not used: {_some(others)}"] if others else []
+    objective = Objective(
+        parse_loss(values["loss"]),
+        values["lam_w"],
+        values.get("lam_h"),
+        values.get("lam_b"),
+        reduction,
+        values.get("temperature"),
+        None if class_weights is None else host(class_weights.whole()),
+        None if sample_weights is None else host(sample_weights.whole()),
+    )
+    W, shards = weight.whole(), feats.read()
+    layer = store_layer(
+        W,
+        shards,
+        labels.whole(),
+        None if bias is None else bias.whole(),
+        objective,
+        features=features,
+        classifier=classifier,
+        ignore_index=ignore_index,
+        first_label=first_label,
+        class_names=class_names,
+    )
+    _check_not_cosine(layer)
+    return dataclasses.replace(layer, notes=(*overridden, *finder.notes, *unused, *layer.notes))
+
+
+def _settings(
+    stored: Mapping[str, StoredArray], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The given settings, else those of the file, with notes on those that differ."""
+    values = {name: _single(name, array.whole()) for name, array in stored.items()}
+    notes = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        value = loss_spec(parse_loss(value)) if name == "loss" else value
+        if name in values and values[name] != value:
+            notes.append(f"the given {name} = {value} overrides {values[name]} of the file")
+        values[name] = value
+    return values, notes
+
+
+def _single(name: str, array: np.ndarray) -> Any:
+    """The single number or text in an array."""
+    if array.size != 1:
+        raise ValueError(f"{name} must be a single value, got an array of shape {array.shape}")
+    value = array.reshape(()).item()
+    if name == "loss":
+        value = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+        if not isinstance(value, str):
+            raise ValueError(f"loss must be text such as 'ce' or 'ls:0.1', got {value!r}")
+        return loss_spec(parse_loss(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def _check_not_cosine(layer: StoredLayer) -> None:
+    """Raise `ValueError` if rows of W and features have norm 1 up to the rounding of float16."""
+    block = layer.shards[0][:64] if layer.layout == "rows" else layer.shards[0][:, :64].T
+    norms = [np.linalg.norm(np.asarray(x, np.float64), axis=1) for x in (layer.W, block)]
+    if layer.b is None and all(np.all(np.abs(size - 1.0) < 1e-3) for size in norms):
+        raise ValueError(
+            "W has rows of norm 1, and H features of norm 1, as a cosine head has: normalised "
+            "features define a different problem, which is not certified here"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
