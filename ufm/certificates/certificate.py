@@ -41,7 +41,7 @@ from ufm.certificates.dual_bounds import (
     duality_lower_bound,
     region_lower_bound,
 )
-from ufm.certificates.second_order import Escape, escape_direction, is_descent, is_local_minimum
+from ufm.certificates.second_order import escape_direction, is_descent, is_local_minimum
 from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
 from ufm.certificates.verdicts import Verdict as Verdict
@@ -73,7 +73,8 @@ class Certificate(Shown):
     `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
     `tol` is the largest gap of a global minimum, an absolute number. `region_gap` bounds f minus
     its minimum over the convex region of the focal loss. `verdict` is a `Verdict` and `reason` a
-    `Reason`, or their integer codes in a batch. `witness` is the column of H at which a custom loss
+    `Reason`, or their integer codes in a batch. `escape` is an `Escape`, or None if no direction of
+    descent was sought (`ufm.last_layer.streaming`). `witness` is the column of H at which a custom loss
     contradicts its declarations, and the contradiction; None for other losses.
     """
 
@@ -90,7 +91,7 @@ class Certificate(Shown):
     tol: Float[Array, "*batch"]
     depth: Float[Array, "*batch"]
     critical_tol: Float[Array, "*batch"]
-    escape: Escape | None
+    escape: Any
     witness: tuple[Int[Array, "*batch"], Refutation] | None
 
     _printed = ("verdict", "reason", "value", "gap", "tol", "lower_bound", "grad_norm")

@@ -10,6 +10,7 @@ from ufm.cli.output.print import write
 
 if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier
+    from ufm.last_layer.streaming.layer import LargeLayer
 
 #: The options that say how to read the files.
 _READING = (
@@ -136,7 +137,7 @@ class Certify:
     def _paths(self) -> list[Path]:
         return [self.file, *self.more]
 
-    def _centred(self, layer: "Classifier") -> "Classifier":
+    def _centred(self, layer: "Classifier | LargeLayer") -> "Classifier | LargeLayer":
         from ufm.last_layer.centring import centred_layer
 
         moved = centred_layer(layer)

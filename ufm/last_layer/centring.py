@@ -20,15 +20,19 @@ With weighted columns ĥ_i = √c_i h_i the mean is h̄ = Σ c_i h_i / Σ c, and
 """
 
 import dataclasses
-from typing import Any
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ufm.last_layer.read import Classifier, inferred_decay, inferred_note
+from ufm.last_layer.feature_decay import centred_problem
+from ufm.last_layer.read import Classifier
+from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
 from ufm.model.params import Params
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import matmul
+
+Layer = TypeVar("Layer", Classifier, LargeLayer)
 
 
 def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params:
@@ -44,11 +48,13 @@ def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params
     return Params(params.W, params.H - mean[:, None] * roots[None, :], bias)
 
 
-def centred_layer(layer: Classifier) -> Classifier | None:
+def centred_layer(layer: Layer) -> Layer | None:
     """The layer with centred features in the problem with a free bias; its notes say so.
 
     None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
     """
+    if isinstance(layer, LargeLayer):
+        return centred_large_layer(layer)
     params = centred(layer.params, layer.problem.column_weights)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
     moved = float(jnp.sum((layer.params.H - params.H) ** 2))
@@ -57,38 +63,3 @@ def centred_layer(layer: Classifier) -> Classifier | None:
         return None
     problem, notes = found
     return dataclasses.replace(layer, problem=problem, params=params, notes=notes)
-
-
-def centred_problem(
-    layer: Any, W: Float[np.ndarray, "K d"], size: float, left: float, moved: float
-) -> tuple[Problem, tuple[str, ...]] | None:
-    """The problem with a free bias of which the centred layer is a point, and its notes.
-
-    None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
-
-    Args:
-        layer: The layer as given, with `problem`, `notes` and `lam_h_inferred`.
-        W: Its classifier.
-        size: ‖H‖².
-        left: ‖H̃‖².
-        moved: N‖h̄‖².
-    """
-    problem, eps = layer.problem, float(np.finfo(W.dtype).eps)
-    if not (moved > eps * size and left > eps * size):
-        return None
-    lam_h = float(problem.lam_h)
-    notes = [note for note in layer.notes if note != inferred_note(lam_h)]
-    own = "" if problem.has_bias else ", which the layer does not have"
-    said = (
-        f"the mean of the features, {100 * moved / size:.3g} % of |H|^2, is moved into the bias"
-        f"{own}: no logit changes, and the verdict concerns this point"
-    )
-    if layer.lam_h_inferred:
-        # Of H̃ only the norm matters.
-        lam_h = inferred_decay(float(problem.lam_w), W, np.sqrt([left]))
-        notes.insert(0, inferred_note(lam_h))
-    if problem.lam_b is not None and float(problem.lam_b) == 0 and not layer.lam_h_inferred:
-        said += f" of the layer's own problem, where f is lower by {0.5 * lam_h * moved:.3g}"
-    else:
-        said += " of the problem with a free bias (lam_b = 0)"
-    return dataclasses.replace(problem, lam_b=0.0, lam_h=lam_h), (said, *notes)

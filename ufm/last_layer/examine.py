@@ -13,7 +13,6 @@ curvatures are sought.
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from ufm.last_layer.streaming.certificate import certificate_of, is_hidden
 from ufm.last_layer.streaming.deviations import deviations, metrics_of
 from ufm.last_layer.streaming.gap_sums import Streamed, gap_sums, precision
 from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
+from ufm.last_layer.streaming.passes import OnRows
 from ufm.minimum.geometry_match import compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
@@ -59,7 +59,7 @@ class Examination(Shown):
 def examine(
     layer: Classifier | LargeLayer,
     tol: float | None = None,
-    on_rows: Callable[[int], None] | None = None,
+    on_rows: OnRows | None = None,
 ) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
@@ -68,7 +68,7 @@ def examine(
     Args:
         layer: From `as_classifier` or `load_classifier`.
         tol: The tolerance of the gap, as for `certify`.
-        on_rows: Called with the number of samples after each block of a large layer.
+        on_rows: As for `load_classifier`.
 
     Returns:
         The certificate, the NC metrics, the global minimum and the nearest minimiser.
@@ -107,9 +107,7 @@ def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Exami
     )
 
 
-def _examine_large(
-    layer: LargeLayer, tol: float | None, on_rows: Callable[[int], None] | None
-) -> Examination:
+def _examine_large(layer: LargeLayer, tol: float | None, on_rows: OnRows | None) -> Examination:
     moved, dtype = centred_large_layer(layer), precision(layer)
     layers = [x for x in (layer, moved) if x is not None]
     views = _large_views(layers, tol, gap_sums(layer, dtype, on_rows))

@@ -16,6 +16,13 @@ from ufm.last_layer.as_trained import Objective, as_trained
 from ufm.last_layer.labels import class_numbers, flat_labels
 from ufm.losses import Loss
 
+#: How a square W can be stored, and what is said where its shape is all that is known.
+SQUARE_FLAGS = (
+    "`classifier` rows (K x d, as PyTorch does) or `classifier` columns (d x K, as Flax and Keras "
+    "do)"
+)
+SQUARE_NOTE = f"W is square and is read as K x d, one row for each class: else give {SQUARE_FLAGS}"
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredLayer:

@@ -23,7 +23,7 @@ from ufm._support.quick_jit import quick_jit
 from ufm.collapse.metrics import mean_directions
 from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.last_layer.streaming.moments import class_sums
-from ufm.last_layer.streaming.passes import Total, block_rows, summed
+from ufm.last_layer.streaming.passes import OnRows, Total, block_rows, summed
 from ufm.losses import Loss
 
 
@@ -86,9 +86,7 @@ def precision(layer: LargeLayer) -> Any:
     return layer.samples.features.dtype if usual else np.dtype(float)
 
 
-def gap_sums(
-    layer: LargeLayer, dtype: Any, on_rows: Callable[[int], None] | None = None
-) -> Streamed:
+def gap_sums(layer: LargeLayer, dtype: Any, on_rows: OnRows | None = None) -> Streamed:
     """Compute the sums in one pass, with matrix products in precision `dtype`."""
     W, b, found, loss = layer.W, layer.b, layer.moments, layer.problem.loss
     classes, dim = W.shape

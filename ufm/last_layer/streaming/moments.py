@@ -3,14 +3,13 @@ r"""The first pass: class sums of the features and their square, in double preci
 n_k = Σ_{i∈k} c_i,    h̄_k = (1/n_k) Σ_{i∈k} c_i h_i,    ‖H‖² = Σ_i c_i ‖h_i‖²
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
-from ufm.last_layer.streaming.passes import Samples, Total, block_rows, summed
+from ufm.last_layer.streaming.passes import OnRows, Samples, Total, block_rows, summed
 
 
 class Moments(NamedTuple):
@@ -36,9 +35,7 @@ class Moments(NamedTuple):
         return Moments(self.sizes, self.means - mean, square, self.terms + moved, largest)
 
 
-def moments(
-    samples: Samples, classes: int, on_rows: Callable[[int], None] | None = None
-) -> Moments:
+def moments(samples: Samples, classes: int, on_rows: OnRows | None = None) -> Moments:
     """Compute the moments in one pass.
 
     Raises `ValueError` for features that are not finite, or whose squares overflow.

@@ -5,6 +5,7 @@ block has about 2²¹ numbers: enough for matrix products to run at full speed, 
 all that is computed from it.
 """
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from jaxtyping import Float, Int
 
 from ufm._support.threads import cores, one_blas_thread
 from ufm.last_layer.features import Features
+
+#: Called with the number of rows that a pass has read, and the number of all rows.
+OnRows = Callable[[int, int], None]
 
 _NUMBERS, _FEWEST_ROWS = 2**21, 64
 
@@ -62,25 +66,33 @@ def summed(
     samples: Samples,
     size: int,
     begin: Callable[[], Callable[..., Total]],
-    on_rows: Callable[[int], None] | None = None,
+    on_rows: OnRows | None = None,
 ) -> Total:
     """Combine the totals of all blocks.
 
     `begin` makes the function that computes the total of a block from the position of its first
     row, its rows, labels and weights. It is called once for each core, so that the function may
-    keep buffers. `on_rows` is told the number of rows after each block.
+    keep buffers. `on_rows` is told the numbers of rows that were read, and of all.
     """
     count = len(samples.features)
     parts = max(min(cores(), count // size), 1)
     edges = [i * count // parts for i in range(parts + 1)]
+
+    lock, read = threading.Lock(), 0
+
+    def said(rows: int) -> None:
+        nonlocal read
+        with lock:
+            read += rows
+            if on_rows is not None:
+                on_rows(read, count)
 
     def part(i: int) -> Total:
         terms, total = begin(), None
         for start, rows in samples.features.blocks(size, edges[i], edges[i + 1]):
             found = terms(start, rows, *samples.of(start, start + len(rows)))
             total = found if total is None else total.and_(found)
-            if on_rows is not None:
-                on_rows(len(rows))
+            said(len(rows))
         assert total is not None
         return total
 
