@@ -1,5 +1,6 @@
 """Certificates for tests, and their verify.py in an interpreter without this library."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import io
@@ -24,6 +25,7 @@ from ufm import (
     global_minimum,
     write_dossier,
 )
+from ufm.losses import ClassWeighted
 
 #: Runs scripts in an interpreter that can import neither this library nor what it is made of.
 ALONE = """
@@ -39,6 +41,9 @@ for path in paths:
             results.append((stop.code, said.getvalue()))
 print(json.dumps(results))
 """
+
+
+WEIGHTS = np.array([0.5, 1.0, 1.5])
 
 
 def verify(*folders: Path) -> list[tuple[int, str]]:
@@ -116,9 +121,10 @@ def minimiser(problem: Problem) -> Params:
 
 
 def write_three(folder: Path) -> Path:
-    """A minimum, a saddle, and a point that is neither, in folders of these names."""
+    """A minimum, a saddle, and a point that is neither, with class weights, in such folders."""
     problem = make(LabelSmoothing(0.1), lam_b=1e-2)
     for name, params in (("minimum", minimiser(problem)), ("saddle", origin(problem))):
         write_dossier(examination(problem, params, lam_h=problem.lam_h), folder / name)
-    write_dossier(examination(problem, gaussian(problem, 1, 1.0)), folder / "anywhere")
+    weighted = dataclasses.replace(problem, loss=ClassWeighted(problem.loss, WEIGHTS))
+    write_dossier(examination(weighted, gaussian(problem, 1, 1.0)), folder / "anywhere")
     return folder

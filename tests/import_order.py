@@ -75,8 +75,8 @@ INSIDE = {
     ),
     "spectra": (("at_points", "along_run"),),
     "last_layer": (
-        ("arrays", "labels", "as_trained"),
-        ("formats",),
+        ("arrays", "labels"),
+        ("formats", "as_trained"),
         ("names", "stored_layer", "features", "feature_decay"),
         ("files", "streaming"),
         ("read",),

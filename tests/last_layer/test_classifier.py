@@ -217,7 +217,7 @@ def test_files_that_are_no_npz_are_named(path, kind):
 def test_files_that_are_not_there_or_not_readable_are_named(path, monkeypatch):
     with pytest.raises(ValueError, match="does not exist"):
         load_classifier(path)
-    with pytest.raises(ValueError, match="is a folder without .npy files"):
+    with pytest.raises(ValueError, match=r"is a folder without \.npy files"):
         load_classifier(path.parent)
     save(path)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dossiers import SCRIPT, examination, failed, minimiser, verify, write_three
-from model_oracle import dense_hessian, objective_and_gradient
+from model_oracle import columns, dense_hessian, objective_and_gradient
 from points import BALANCED, SKEWED, cast, gaussian, make, origin
 
 from ufm import (
@@ -28,6 +28,7 @@ from ufm import (
     write_dossier,
 )
 from ufm.last_layer.dossier import check_target
+from ufm.losses import ClassWeighted
 
 
 def stopped(problem: Problem) -> Params:
@@ -52,6 +53,43 @@ def test_true_certificates_pass(loss, lam_b, tmp_path):
         write_dossier(found, tmp_path / verdict.name)
     for code, said in verify(*tmp_path.iterdir()):
         assert (code, "0 failed, 0 not checkable" in said) == (0, True), said
+
+
+@pytest.mark.parametrize("lam_b", [None, 0.0, 1e-2])
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_true_certificates_with_class_weights_pass(loss, lam_b, tmp_path):
+    plain = make(loss, SKEWED, lam_b=lam_b)
+    # n_k a_k adds up to N, as it does for weights that were normalised.
+    weights = np.array([0.5, 1.0, 3.0])
+    problem = dataclasses.replace(plain, loss=ClassWeighted(loss, weights))
+    points = {"stopped": stopped(problem), "anywhere": gaussian(problem, 1, 1.0)}
+    for name, params in points.items():
+        found = examination(problem, params, lam_h=problem.lam_h)
+        said = write_dossier(found, tmp_path / name)
+        assert said["problem"]["class_weights"] == weights.tolist()
+        value, gradient = _weighted(plain, params, weights[problem.labels])
+        point = SCRIPT.read(tmp_path / name).point
+        assert point.value == pytest.approx(value, rel=1e-13)
+        assert point.grad_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-9, abs=1e-13)
+        if name == "stopped" and not isinstance(loss, Focal):
+            assert said["claims"]["verdict"] == "GLOBAL_MINIMUM"
+    for code, said in verify(*tmp_path.iterdir()):
+        assert (code, "0 failed" in said) == (0, True), said
+
+
+def _weighted(plain: Problem, params: Params, weights) -> tuple[float, np.ndarray]:
+    """f and ∇f with the loss of column i times weights[i], by 50 digits."""
+    W, H = np.asarray(params.W), np.asarray(params.H)
+    value, gradient = objective_and_gradient(plain, params)
+    of_w, of_h = np.zeros_like(W), np.zeros_like(H)
+    of_b = np.zeros(len(W))
+    for i, (omega, _, exact) in enumerate(columns(plain, params)):
+        more = omega * (weights[i] - 1.0)
+        g = more * exact.gradient.astype(float)
+        value += more * float(exact.value)
+        of_w, of_b, of_h[:, i] = of_w + np.outer(g, H[:, i]), of_b + g, W.T @ g
+    parts = [of_w.ravel(), of_h.ravel()] + ([] if params.b is None else [of_b])
+    return value, gradient + np.concatenate(parts)
 
 
 #: Losses as far from ordinary as the library accepts them.

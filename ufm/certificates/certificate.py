@@ -74,8 +74,8 @@ class Certificate(Shown):
     `tol` is the largest gap of a global minimum, an absolute number. `region_gap` bounds f minus
     its minimum over the convex region of the focal loss. `verdict` is a `Verdict` and `reason` a
     `Reason`, or their integer codes in a batch. `escape` is an `Escape`, or None if no direction of
-    descent was sought (`ufm.last_layer.streaming`). `witness` is the column of H at which a custom loss
-    contradicts its declarations, and the contradiction; None for other losses.
+    descent was sought (`ufm.last_layer.streaming`). `witness` is the column of H at which a custom
+    loss contradicts its declarations, and the contradiction; None for other losses.
     """
 
     verdict: Any

@@ -29,9 +29,10 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 
-from ufm.losses import MSE, ClassWeighted, Loss
+from ufm.last_layer.arrays import check_real
+from ufm.losses import MSE, ClassWeighted, LabelSmoothing, Loss
 
 Reduction = Literal["mean", "sum", "sum_over_batch_size"]
 
@@ -50,8 +51,8 @@ class Objective:
     lam_b: Any
     reduction: Reduction | None = None
     temperature: float | None = None
-    class_weights: Float[np.ndarray, " K"] | None = None
-    sample_weights: Float[np.ndarray, " M"] | None = None
+    class_weights: Shaped[np.ndarray, "..."] | None = None
+    sample_weights: Shaped[np.ndarray, "..."] | None = None
 
 
 def as_trained(
@@ -69,6 +70,7 @@ def as_trained(
     s, w = np.ones(len(y)), np.ones(classes)
     if objective.class_weights is not None:
         w = _positive("class_weights", objective.class_weights, classes, "classes of W")
+        _check_smoothing(objective, w)
     if objective.sample_weights is not None:
         s = _positive("sample_weights", objective.sample_weights, len(y), "labels")
     u = s[kept] * w[y[kept]]
@@ -114,8 +116,9 @@ def as_trained(
     return converted, notes
 
 
-def _positive(name: str, weights: Any, count: int, what: str) -> np.ndarray:
-    array = np.asarray(weights, np.float64)
+def _positive(name: str, weights: np.ndarray, count: int, what: str) -> np.ndarray:
+    check_real(name, weights.dtype)
+    array = weights.astype(np.float64)
     if array.size != count or max(array.shape, default=1) != count:
         raise ValueError(
             f"{name} must have one number for each of the {count} {what}, got shape {array.shape}"
@@ -126,6 +129,18 @@ def _positive(name: str, weights: Any, count: int, what: str) -> np.ndarray:
             remedy = ": leave samples without weight out, with the label -100"
         raise ValueError(f"{name} must be positive and finite{remedy}")
     return array.reshape(-1)
+
+
+def _check_smoothing(objective: Objective, w: np.ndarray) -> None:
+    """PyTorch multiplies entry j of a smoothed label by w_j, and Keras the loss of a sample."""
+    loss = objective.loss
+    smoothed = isinstance(loss, LabelSmoothing) and float(loss.alpha) > 0
+    if smoothed and np.any(w != w[0]) and objective.reduction != "sum_over_batch_size":
+        raise ValueError(
+            "class_weights of a smoothed loss multiply the entries of smoothed labels in PyTorch, "
+            "which is a different problem, not certified here: if they multiplied the loss of each "
+            "sample, give `sample_weights`, w of its class"
+        )
 
 
 def _scale(objective: Objective, u: np.ndarray, classes: int) -> float:

@@ -22,7 +22,7 @@ def inferred_note(lam_h: float) -> str:
     """The note on an inferred decay."""
     return (
         f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
-        "problem with this decay"
+        "problem with this decay (`lam_h`)"
     )
 
 

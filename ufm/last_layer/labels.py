@@ -116,7 +116,8 @@ def _numbers_of_names(
     found = np.unique(names)
     if given is None:
         try:
-            return names.astype(np.int64), "labels are texts of whole numbers, and read as these"
+            said = "labels are texts of whole numbers, and read as these (`class_names`)"
+            return names.astype(np.int64), said
         except ValueError:
             pass
     order = found if given is None else np.asarray(list(given), dtype=str)

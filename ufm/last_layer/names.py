@@ -30,10 +30,11 @@ _NAMES = {
     "temperature": ("temperature", "temp", "T", "tau"),
 }
 _SYMBOL = {"weight": "W", "bias": "b", "features_name": "H"}
+_PLURAL = ("labels", "class_weights", "sample_weights")
 #: The usual names of a network's last layer, and of its loss.
 _HEADS = {
     *("fc", "head", "heads", "classifier", "linear", "lastlinear", "lastlayer", "output", "out"),
-    *("logits", "cls", "dense", "predictions"),
+    *("logits", "cls", "predictions"),
 }
 _LOSSES = {"criterion", "loss", "lossfn", "lossfunction", "ce", "crossentropy"}
 
@@ -97,14 +98,15 @@ class Finder:
             found = [self._arrays[name]]
         if len(found) > 1:
             raise ValueError(
-                f"{symbol} may be {_list(found and {x.name: x for x in found}, ' or ')}: say which "
+                f"{symbol} may be {_list({x.name: x for x in found}, ' or ')}: say which "
                 f"with `{what}` NAME"
             )
         if not found:
             return None
         self.taken.add(found[0].name)
         if name is None and found[0].name != _NAMES[what][0]:
-            self.notes.append(f"{symbol} is {_told(found[0])} (`{what}`)")
+            verb = "are" if what in _PLURAL else "is"
+            self.notes.append(f"{symbol} {verb} {_told(found[0])} (`{what}`)")
         return found[0]
 
     def _by_alias(self, what: str) -> list[StoredArray]:
@@ -114,7 +116,14 @@ class Finder:
             alike = [array for name, array in self._arrays.items() if _flat(name) == _flat(alias)]
             if exact or alike:
                 return exact or alike
-        return []
+        if what in ("weight", "bias"):
+            return []  # which a state dict has for every layer
+        flat = set(map(_flat, _NAMES[what]))
+        return [
+            array
+            for name, array in self._arrays.items()
+            if "." in name and _flat(name.rpartition(".")[2]) in flat
+        ]
 
     def _weights(self, lengths: set[int]) -> list[StoredArray]:
         """W itself, or the matrices in a state dict that may be the last layer."""
@@ -127,7 +136,8 @@ class Finder:
             if _ends(name, "weight", "kernel", "w") and name not in self.taken
             if len(array.shapes) == 1 and len(array.shapes[0]) == 2
         ]
-        fitting = [array for array in matrices if lengths & set(array.shapes[0])]
+        # The last layer takes the features: (K, d) in PyTorch, (d, K) in Flax.
+        fitting = [array for array in matrices if _inputs(array) in lengths]
         if len(fitting) > 1:
             heads = [array for array in fitting if _parent(array.name) in _HEADS]
             fitting = heads if len(heads) == 1 else fitting
@@ -143,6 +153,12 @@ class Finder:
 
 def _ends(name: str, *words: str) -> bool:
     return name.rpartition(".")[2].lower() in words and "." in name
+
+
+def _inputs(array: StoredArray) -> int:
+    """The number of inputs of a layer, by the convention of its framework."""
+    rows, columns = array.shapes[0]
+    return rows if array.name.endswith("kernel") else columns
 
 
 def _parent(name: str) -> str:

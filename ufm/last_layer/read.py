@@ -265,7 +265,7 @@ def to_classifier(stored: StoredLayer) -> Classifier:
         lam_w=stored.lam_w,
         lam_h=lam_h,
         lam_b=stored.lam_b,
-        column_weights=None if weights is None else jnp.asarray(weights),
+        column_weights=None if weights is None else jnp.asarray(weights, dtype),
     )
     b = None if stored.b is None else jnp.asarray(stored.b, dtype)
     params = Params(jnp.asarray(stored.W, dtype), jnp.asarray(H, dtype), b)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ufm.last_layer.formats.npy import shards_in, shards_of
 from ufm.last_layer.formats.npz import arrays_of_npz
-from ufm.last_layer.formats.safetensors import arrays_of_safetensors, is_safetensors
+from ufm.last_layer.formats.safetensors_file import arrays_of_safetensors, is_safetensors
 from ufm.last_layer.formats.stored_array import StoredArray
-from ufm.last_layer.formats.torch import arrays_of_torch
+from ufm.last_layer.formats.torch_checkpoint import arrays_of_torch
 
 #: How to write a file that is read without any library but NumPy.
 _HOW = "write it with numpy.savez(FILE, W=..., H=..., labels=..., ...)"
