@@ -20,7 +20,6 @@ With weighted columns ĥ_i = √c_i h_i the mean is h̄ = Σ c_i h_i / Σ c, and
 """
 
 import dataclasses
-from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +27,8 @@ from jaxtyping import Array, Float
 
 from ufm.last_layer.feature_decay import centred_problem
 from ufm.last_layer.read import Classifier
-from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
 from ufm.model.params import Params
 from ufm.model.problem import matmul
-
-Layer = TypeVar("Layer", Classifier, LargeLayer)
 
 
 def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params:
@@ -48,13 +44,11 @@ def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params
     return Params(params.W, params.H - mean[:, None] * roots[None, :], bias)
 
 
-def centred_layer(layer: Layer) -> Layer | None:
+def centred_layer(layer: Classifier) -> Classifier | None:
     """The layer with centred features in the problem with a free bias; its notes say so.
 
     None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
     """
-    if isinstance(layer, LargeLayer):
-        return centred_large_layer(layer)
     params = centred(layer.params, layer.problem.column_weights)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
     moved = float(jnp.sum((layer.params.H - params.H) ** 2))
