@@ -35,7 +35,7 @@ ALLOWED["networks"] = {
     *("_support", "losses", "model.params", "model.problem", "model.evaluation"),
     *("collapse.metrics", "collapse.symmetric_solution", "hessian"),
     *("certificates.certificate", "minimum.global_minimum", "minimum.nearest_minimiser"),
-    *("runs.run_folder", "last_layer.read", "last_layer.centring", "sweep"),
+    *("runs.run_folder", "last_layer.read", "last_layer.centring", "last_layer.streaming", "sweep"),
 }
 
 #: The same inside a folder: its modules and subfolders in layers, each importing earlier ones only.
@@ -43,8 +43,10 @@ ALLOWED["networks"] = {
 INSIDE = {
     "model": (("params",), ("problem",), ("evaluation", "start")),
     "collapse": (
-        ("margin_loss", "squared_error"),
+        ("margin_loss", "squared_error", "feature_batch", "mean_geometry"),
         ("metrics", "symmetric_solution", "origin", "live_classes"),
+        ("class_moments",),
+        ("nearest_mean", "streamed_metrics"),
     ),
     "hessian": (
         ("spectrum_result",),
@@ -75,8 +77,8 @@ INSIDE = {
     "last_layer": (
         ("arrays", "labels"),
         ("formats", "as_trained"),
-        ("names", "stored_layer"),
-        ("files",),
+        ("names", "stored_layer", "features", "feature_decay"),
+        ("files", "streaming"),
         ("read",),
         ("centring", "stored_point"),
         ("examine",),

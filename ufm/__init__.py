@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ufm.collapse.origin import origin as origin
     from ufm.collapse.symmetric_solution import collapse_threshold as collapse_threshold
     from ufm.collapse.symmetric_solution import symmetric_minimum as symmetric_minimum
+    from ufm.collapse.tracker import CollapseTracker as CollapseTracker
     from ufm.counterexamples.hunt import Hunt as Hunt
     from ufm.counterexamples.hunt import SpuriousMinimum as SpuriousMinimum
     from ufm.counterexamples.hunt import hunt as hunt
@@ -125,6 +126,7 @@ _NAMES = {
     "ufm.collapse.metrics": ("NCMetrics", "nc_metrics", "simplex_etf"),
     "ufm.collapse.origin": ("origin",),
     "ufm.collapse.symmetric_solution": ("collapse_threshold", "symmetric_minimum"),
+    "ufm.collapse.tracker": ("CollapseTracker",),
     "ufm.counterexamples.hunt": ("Hunt", "SpuriousMinimum", "hunt"),
     "ufm.counterexamples.interval": ("spurious_interval",),
     "ufm.counterexamples.phases": ("FocalPhases", "focal_phases"),

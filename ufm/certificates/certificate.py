@@ -41,7 +41,7 @@ from ufm.certificates.dual_bounds import (
     duality_lower_bound,
     region_lower_bound,
 )
-from ufm.certificates.second_order import Escape, escape_direction, is_descent, is_local_minimum
+from ufm.certificates.second_order import escape_direction, is_descent, is_local_minimum
 from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
 from ufm.certificates.verdicts import Verdict as Verdict
@@ -73,8 +73,9 @@ class Certificate(Shown):
     `gap = value − lower_bound` bounds f − f* and includes `rounding`, a bound on its own error.
     `tol` is the largest gap of a global minimum, an absolute number. `region_gap` bounds f minus
     its minimum over the convex region of the focal loss. `verdict` is a `Verdict` and `reason` a
-    `Reason`, or their integer codes in a batch. `witness` is the column of H at which a custom loss
-    contradicts its declarations, and the contradiction; None for other losses.
+    `Reason`, or their integer codes in a batch. `escape` is an `Escape`, or None if no direction of
+    descent was sought (`ufm.last_layer.streaming`). `witness` is the column of H at which a custom
+    loss contradicts its declarations, and the contradiction; None for other losses.
     """
 
     verdict: Any
@@ -90,7 +91,7 @@ class Certificate(Shown):
     tol: Float[Array, "*batch"]
     depth: Float[Array, "*batch"]
     critical_tol: Float[Array, "*batch"]
-    escape: Escape
+    escape: Any
     witness: tuple[Int[Array, "*batch"], Refutation] | None
 
     _printed = ("verdict", "reason", "value", "gap", "tol", "lower_bound", "grad_norm")
@@ -187,7 +188,8 @@ def _no_spurious_minima(problem: Problem) -> bool:
 @quick_jit
 def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     state = dual_state(problem, params)
-    bound, region = _lower_bound(problem, state), region_lower_bound(problem, state)
+    bound = proven_bound(problem, problem, state)
+    region = region_lower_bound(problem, state)
     lower_bound, rounding = bound
     gap, region_gap = state.value - lower_bound, state.value - region.lower
     # In exact arithmetic a gap is not negative, so that rounding is at most the gap itself.
@@ -195,7 +197,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         jnp.maximum(jnp.minimum(bound, jnp.abs(found)), state.value_rounding)
         for bound, found in ((rounding, gap), (region.rounding, region_gap))
     )
-    tol, depth = _tolerance(problem, state, relative)
+    tol, depth = tolerance(problem, state.value, relative)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
@@ -205,7 +207,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     refuted = gap < -state.value_rounding
     if witness is not None:
         refuted |= witness[1].refuted
-    facts = _Facts(
+    facts = Facts(
         finite=jnp.isfinite(state.value) & jnp.isfinite(state.grad_norm),
         refuted=refuted,
         decayed=state.mu > 0,
@@ -215,7 +217,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         region_closed=(region_gap <= tol) & (tol >= region_rounding),
         resolvable=tol >= rounding,
     )
-    verdict, reason = _decide(problem, facts)
+    verdict, reason = decide(problem, facts)
     return Certificate(
         verdict=verdict,
         reason=reason,
@@ -235,23 +237,28 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def _tolerance(problem: Problem, state: DualState, relative: Scalar) -> tuple[Scalar, Scalar]:
+def tolerance(problem: Problem, value: Scalar, relative: Scalar) -> tuple[Scalar, Scalar]:
     """The largest gap of a global minimum, and the depth to which it is relative."""
     loss = problem.loss
     infimum = loss.infimum() or 0.0
-    origin = data_loss(problem, jnp.zeros_like(state.at.V))
+    origin = _value_at_origin(problem, value.dtype)
     # A declared bound may be far below the loss, so the scale is at most that of the loss itself.
     height, excess = (
         jnp.minimum(x - infimum, jnp.abs(x)) if loss.declared else x - infimum
-        for x in (origin, state.value)
+        for x in (origin, value)
     )
     if loss.declared:  # f(0) = f* = inf L is possible: there is nothing to be relative to
         height = jnp.where(origin > infimum, height, 1.0)
-    depth = jnp.maximum(origin - state.value, LEAST_DEPTH * height)
+    depth = jnp.maximum(origin - value, LEAST_DEPTH * height)
     # At tiny decays f* is tiny, and so are the differences between critical points.
     small = jnp.maximum(VALUE_TOLERANCE * excess, LEAST_TOLERANCE * height)
     by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, small)
     return jnp.where(jnp.isnan(relative), by_default, relative * depth), depth
+
+
+def _value_at_origin(problem: Problem, dtype: Any) -> Scalar:
+    """f(0) = g(0)."""
+    return data_loss(problem, jnp.zeros((problem.num_classes, problem.num_columns), dtype))
 
 
 def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
@@ -272,14 +279,17 @@ def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | N
     return column, jax.tree.map(lambda x: x[worst], found)
 
 
-def _lower_bound(problem: Problem, state: DualState) -> Bound:
-    """The best proven bound: by duality if L has a conjugate, else by a scalar problem."""
-    bound = duality_lower_bound(problem, state)
+def proven_bound(problem: Problem, columns: Problem, state: DualState) -> Bound:
+    """The best proven bound: by duality if L has a conjugate, else by a scalar problem.
+
+    `columns` is the problem that the state belongs to: this one, or that of its class means.
+    """
+    bound = duality_lower_bound(columns, state)
     if _scalar_side(problem):
         dtype = state.value.dtype
         scalar = jnp.asarray(symmetric.margin_lower_bound(problem), dtype)
         # No term of the bound exceeds f(0), and the error of each is 1 + γ roundings.
-        size = jnp.abs(scalar) + data_loss(problem, jnp.zeros_like(state.at.V))
+        size = jnp.abs(scalar) + _value_at_origin(columns, dtype)
         steep = jnp.asarray(problem.loss.smoothness()[0], dtype)
         slack = 64 * float(jnp.finfo(dtype).eps) * steep * size + state.value_rounding
         bound = Bound(scalar - slack, slack)
@@ -305,7 +315,9 @@ def _missing_bound(problem: Problem) -> Array:
     return jnp.where(jnp.asarray(problem.lam_b) == 0, jnp.int32(Reason.BIAS_UNBOUNDED), bounded)
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
+    """What a verdict depends on."""
+
     finite: Array
     refuted: Array
     decayed: Array
@@ -316,7 +328,7 @@ class _Facts(NamedTuple):
     resolvable: Array
 
 
-def _decide(problem: Problem, facts: _Facts) -> tuple[Array, Array]:
+def decide(problem: Problem, facts: Facts) -> tuple[Array, Array]:
     """Choose the verdict and reason of the first line that applies."""
     undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
     lines = [

@@ -30,6 +30,7 @@ class Reason(enum.IntEnum):
     ALL_CURVATURES_POSITIVE = 10
     LOCAL_AGAINST_THEORY = 11
     DECLARATION_REFUTED = 12
+    DESCENT_NOT_SOUGHT = 13
 
 
 REASONS = {
@@ -70,5 +71,9 @@ REASONS = {
     ),
     Reason.DECLARATION_REFUTED: (
         "the loss contradicts its declarations, on which every bound rests, or f is below its bound"
+    ),
+    Reason.DESCENT_NOT_SOUGHT: (
+        "critical, but the lower bound does not reach f; in a layer of this size no direction of "
+        "descent is sought"
     ),
 }

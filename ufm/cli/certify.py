@@ -10,6 +10,7 @@ from ufm.cli.output.print import write
 
 if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier
+    from ufm.last_layer.streaming.layer import LargeLayer
 
 #: The options that say how to read the files.
 _READING = (
@@ -100,6 +101,7 @@ class Certify:
 
     def run(self) -> int:
         """Read, certify, write, print."""
+        from ufm.cli.output.progress import reading_progress
         from ufm.cli.parsing.jax import configure
         from ufm.last_layer.dossier import (
             check_target,
@@ -111,16 +113,18 @@ class Certify:
         from ufm.last_layer.read import load_classifier
 
         configure()
-        layer = load_classifier(self._paths(), **{name: getattr(self, name) for name in _READING})
-        if self.centred:
-            layer = self._centred(layer)
-        folder = self.file.with_suffix(".certificate") if self.out is None else self.out
-        unwritten = why_unwritten(layer.problem)
-        if unwritten is None:
-            check_target(folder)
-        elif self.json:
-            raise ValueError(unwritten)
-        examination = examine(layer, self.gap_tol)
+        reading = {name: getattr(self, name) for name in _READING}
+        with reading_progress() as on_rows:
+            layer = load_classifier(self._paths(), **reading, on_rows=on_rows)
+            if self.centred:
+                layer = self._centred(layer)
+            folder = self.file.with_suffix(".certificate") if self.out is None else self.out
+            unwritten = why_unwritten(layer)
+            if unwritten is None:
+                check_target(folder)
+            elif self.json:
+                raise ValueError(unwritten)
+            examination = examine(layer, self.gap_tol, on_rows)
         said = write_dossier(examination, folder, self._source()) if unwritten is None else {}
         if self.json:
             from ufm._support.strict_json import dumps
@@ -136,10 +140,12 @@ class Certify:
     def _paths(self) -> list[Path]:
         return [self.file, *self.more]
 
-    def _centred(self, layer: "Classifier") -> "Classifier":
+    def _centred(self, layer: "Classifier | LargeLayer") -> "Classifier | LargeLayer":
         from ufm.last_layer.centring import centred_layer
+        from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
 
-        moved = centred_layer(layer)
+        large = isinstance(layer, LargeLayer)
+        moved = centred_large_layer(layer) if large else centred_layer(layer)
         if moved is None:
             raise ValueError(
                 "the features have mean 0, or are all equal: there is nothing to centre, leave "

@@ -155,8 +155,8 @@ def _nc_metrics(problem: Problem, params: Params) -> NCMetrics:
 
 def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     """Compute the module's formulas, in NumPy or in JAX."""
-    xp, dtype, classes = namespace(params.W), params.W.dtype, problem.num_classes
-    W, h = _scaled(params.W), params.H
+    xp, dtype = namespace(params.W), params.W.dtype
+    h = params.H
     samples = xp.ones(problem.num_columns, dtype)
     if weights is not None:
         samples = xp.asarray(weights, dtype)
@@ -168,34 +168,64 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     global_mean = h @ share[:, None]
     centred = means - global_mean
     deviations = h - means @ _membership(problem, dtype).T
-    within = xp.sum(deviations**2 * share[None, :])
-    between = xp.sum(centred**2) / classes
-    # Class means that differ only by rounding define no directions.
-    noise = 16 * float(np.finfo(dtype).eps) * xp.max(xp.linalg.norm(h, axis=0))
+    directions, inverse = mean_directions(centred)
+    decided, differ = decisions(V, h - global_mean, centred)
+    return metrics_of_means(
+        params.W,
+        centred,
+        distinct=are_distinct(centred, xp.max(xp.linalg.norm(h, axis=0))),
+        within=xp.sum(deviations**2 * share[None, :]),
+        variance=xp.sum((directions.T @ deviations) ** 2 * share[None, :], axis=1),
+        inverse=inverse,
+        nc4=xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan),
+    )
+
+
+def are_distinct(centred: Any, largest: Any) -> Any:
+    """Whether the means differ by more than rounding of features of norm at most `largest`."""
+    xp = namespace(centred)
+    noise = 16 * float(np.finfo(centred.dtype).eps) * largest
     spread = xp.linalg.norm(centred)
-    distinct = xp.isfinite(spread) & (spread > noise * classes**0.5)
-    disagreement = _nearest_mean_disagreement(V, h - global_mean, centred, share)
+    return xp.isfinite(spread) & (spread > noise * centred.shape[1] ** 0.5)
+
+
+def metrics_of_means(
+    W: Any,
+    centred: Any,
+    *,
+    distinct: Any,
+    within: Any,
+    variance: Any,
+    inverse: Any,
+    nc4: Any,
+) -> NCMetrics:
+    """Compute the module's formulas from moments, in NumPy or in JAX.
+
+    `centred` is H̃ (d×K), `within` is trace Σ_W, and `variance` the diagonal of UᵀΣ_W U with U and
+    `inverse` from `mean_directions`. What depends on the means is NaN unless they are `distinct`.
+    """
+    xp, W, classes = namespace(W), _scaled(W), centred.shape[1]
+    between = xp.sum(centred**2) / classes
     return NCMetrics(
-        nc1=xp.where(distinct, _within_class_collapse(deviations, centred, share), xp.nan),
+        # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
+        nc1=xp.where(distinct, xp.sum(variance * inverse**2), xp.nan),
         nc2=distance_from_frame(W @ W.T),
         nc3=xp.where(distinct, distance_from_frame(W @ centred), xp.nan),
-        nc4=xp.where(distinct, disagreement, xp.nan),
+        nc4=xp.where(distinct, nc4, xp.nan),
         within_between_ratio=xp.where(distinct, within / between, xp.nan),
     )
 
 
-def _within_class_collapse(deviations: Any, centred: Any, share: Any) -> Any:
+def mean_directions(centred: Any) -> tuple[Any, Any]:
+    """Left singular vectors u_j of H̃ (d×r) and 1/σ_j, 0 if rounding hides σ_j; r = min(d, K−1)."""
     xp, (dim, classes) = namespace(centred), centred.shape
     # LAPACK never returns if an entry is infinite; the caller sets the result to NaN.
     finite = xp.all(xp.isfinite(centred))
     directions, sizes, _ = xp.linalg.svd(xp.where(finite, centred, 0.0), full_matrices=False)
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
-    # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
-    variance = xp.sum((directions.T @ deviations) ** 2 * share[None, :], axis=1)
     resolved = sizes > sizes[0] * (float(np.finfo(sizes.dtype).eps) * max(dim, classes))
-    terms = xp.where(resolved, variance / xp.where(resolved, sizes, 1.0) ** 2, 0.0)
-    return xp.sum(terms)
+    return directions, xp.where(resolved, 1.0 / xp.where(resolved, sizes, 1.0), 0.0)
 
 
 def distance_from_frame(gram: Any) -> Any:
@@ -206,11 +236,13 @@ def distance_from_frame(gram: Any) -> Any:
     return xp.where(size > 0, xp.linalg.norm(gram / xp.where(size > 0, size, 1.0) - target), xp.nan)
 
 
-def _nearest_mean_disagreement(V: Any, h: Any, means: Any, share: Any) -> Any:
-    # ‖h − h̄_k‖² without ‖h‖², which does not affect the nearest mean. Both are centred, because
-    # the square of the global mean would hide the differences in single precision.
+def decisions(V: Any, h: Any, means: Any) -> tuple[Any, Any]:
+    """Whether any logits (K×N) differ, and for each sample whether argmax is not the nearest mean.
+
+    Features (d×N) and means (d×K) are centred, because the square of the global mean would hide the
+    differences in single precision.
+    """
     xp = namespace(V)
+    # ‖h − h̄_k‖² without ‖h‖², which does not affect the nearest mean.
     distance = xp.sum(means**2, axis=0)[:, None] - 2.0 * means.T @ h
-    differ = xp.argmax(V, axis=0) != xp.argmin(distance, axis=0)
-    decided = xp.any(V[:1, :] != V)
-    return xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan)
+    return xp.any(V[:1, :] != V), xp.argmax(V, axis=0) != xp.argmin(distance, axis=0)

@@ -10,38 +10,15 @@ H, and only one length of W is d. They determine the layout of H unless N = d.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
+
+from ufm._support.host_arrays import check_real
 
 Layout = Literal["rows", "columns"]
 
 Shape = tuple[int, ...]
-
-
-def host(array: Any) -> np.ndarray:
-    """Convert an array of NumPy, JAX, Keras or PyTorch to NumPy."""
-    if hasattr(array, "detach"):  # a tensor of PyTorch: it may require grad, or be on a device
-        array = array.detach().cpu()
-        if str(array.dtype) == "torch.bfloat16":  # which NumPy does not have
-            array = array.float()
-    return np.asarray(array)
-
-
-def check_real(name: str, dtype: np.dtype) -> None:
-    """Raise `ValueError` unless entries of this dtype are real numbers."""
-    if dtype.kind in "iuf" or jnp.issubdtype(dtype, jnp.floating):
-        return
-    remedy = ""
-    if dtype.kind == "V" and dtype.names is None:
-        remedy = (
-            f", which is how an .npz stores bfloat16: save {name} as float32, "
-            f"{name}.astype('float32') or, in PyTorch, {name}.float()"
-        )
-    elif dtype.kind == "c":
-        remedy = f": save {name}.real if its imaginary part is 0"
-    raise ValueError(f"{name} must be an array of real numbers, got dtype {dtype}{remedy}")
 
 
 def finite(name: str, array: np.ndarray) -> np.ndarray:

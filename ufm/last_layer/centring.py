@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ufm.last_layer.read import Classifier, inferred_decay, inferred_note
+from ufm.last_layer.feature_decay import centred_problem
+from ufm.last_layer.read import Classifier
 from ufm.model.params import Params
 from ufm.model.problem import matmul
 
@@ -48,30 +49,11 @@ def centred_layer(layer: Classifier) -> Classifier | None:
 
     None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
     """
-    problem = layer.problem
-    params = centred(layer.params, problem.column_weights)
+    params = centred(layer.params, layer.problem.column_weights)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
     moved = float(jnp.sum((layer.params.H - params.H) ** 2))
-    eps = float(jnp.finfo(params.H.dtype).eps)
-    if not (moved > eps * size and left > eps * size):
+    found = centred_problem(layer, np.asarray(params.W), size, left, moved)
+    if found is None:
         return None
-    lam_h = float(problem.lam_h)
-    notes = [note for note in layer.notes if note != inferred_note(lam_h)]
-    own = "" if problem.has_bias else ", which the layer does not have"
-    said = (
-        f"the mean of the features, {100 * moved / size:.3g} % of |H|^2, is moved into the bias"
-        f"{own}: no logit changes, and the verdict concerns this point"
-    )
-    if layer.lam_h_inferred:
-        lam_h = inferred_decay(float(problem.lam_w), np.asarray(params.W), np.asarray(params.H))
-        notes.insert(0, inferred_note(lam_h))
-    if problem.lam_b is not None and float(problem.lam_b) == 0 and not layer.lam_h_inferred:
-        said += f" of the layer's own problem, where f is lower by {0.5 * lam_h * moved:.3g}"
-    else:
-        said += " of the problem with a free bias (lam_b = 0)"
-    return dataclasses.replace(
-        layer,
-        problem=dataclasses.replace(problem, lam_b=0.0, lam_h=lam_h),
-        params=params,
-        notes=(said, *notes),
-    )
+    problem, notes = found
+    return dataclasses.replace(layer, problem=problem, params=params, notes=notes)

@@ -1,5 +1,9 @@
 """Examine a trained last layer: certificate, metrics, and distance from the prediction.
 
+A layer in memory is examined as any point is. A large one is read in blocks
+(`ufm.last_layer.streaming`), and only a global minimum is proven: neither directions of descent nor
+curvatures are sought.
+
 >>> layer = as_classifier(solution.params.W, solution.params.H, problem.labels, loss="ce",
 ...                       lam_w=5e-3, b=solution.params.b, lam_b=1e-2)
 >>> examination = examine(layer)
@@ -10,11 +14,18 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from ufm._support.shown import Shown
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.last_layer.centring import centred_layer
 from ufm.last_layer.read import Classifier
+from ufm.last_layer.streaming.certificate import certificate_of, is_hidden
+from ufm.last_layer.streaming.deviations import deviations, metrics_of
+from ufm.last_layer.streaming.gap_sums import Streamed, gap_sums, precision
+from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
+from ufm.last_layer.streaming.passes import OnRows
 from ufm.minimum.geometry_match import compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
@@ -34,7 +45,7 @@ class Examination(Shown):
     layer on top of a ReLU it is the relevant one.
     """
 
-    layer: Classifier
+    layer: Classifier | LargeLayer
     tol: float | None
     certificate: Certificate
     metrics: NCMetrics
@@ -45,7 +56,11 @@ class Examination(Shown):
     _printed = ("certificate", "metrics", "minimum", "nearest", "centred", "layer")
 
 
-def examine(layer: Classifier, tol: float | None = None) -> Examination:
+def examine(
+    layer: Classifier | LargeLayer,
+    tol: float | None = None,
+    on_rows: OnRows | None = None,
+) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
     The layer is examined as given, and also with the mean of its features moved into a free bias.
@@ -53,6 +68,7 @@ def examine(layer: Classifier, tol: float | None = None) -> Examination:
     Args:
         layer: From `as_classifier` or `load_classifier`.
         tol: The tolerance of the gap, as for `certify`.
+        on_rows: As for `load_classifier`.
 
     Returns:
         The certificate, the NC metrics, the global minimum and the nearest minimiser.
@@ -61,13 +77,19 @@ def examine(layer: Classifier, tol: float | None = None) -> Examination:
         ValueError: f overflows at the point, or `certify` refuses `tol`.
     """
     check_tolerance(tol)
+    if isinstance(layer, LargeLayer):
+        return _examine_large(layer, tol, on_rows)
     value = float(objective(layer.problem, layer.params))
-    if not math.isfinite(value):
-        raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
+    _check_value(value)
     metrics = nc_metrics(layer.problem, layer.params)
     moved = centred_layer(layer)
     centred = None if moved is None else _examined(moved, tol, metrics)
     return dataclasses.replace(_examined(layer, tol, metrics), centred=centred)
+
+
+def _check_value(value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
 
 
 def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
@@ -83,3 +105,37 @@ def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Exami
         minimum=minimum,
         nearest=nearest_minimiser(problem, params, minimum),
     )
+
+
+def _examine_large(layer: LargeLayer, tol: float | None, on_rows: OnRows | None) -> Examination:
+    moved, dtype = centred_large_layer(layer), precision(layer)
+    layers = [x for x in (layer, moved) if x is not None]
+    views = _large_views(layers, tol, gap_sums(layer, dtype, on_rows))
+    hidden = any(is_hidden(x, view.certificate) for x, view in zip(layers, views, strict=True))
+    if hidden and dtype == np.float32:
+        # Single precision is not enough: read the features once more.
+        views = _large_views(layers, tol, gap_sums(layer, np.dtype(float), on_rows))
+    first, *other = views
+    return dataclasses.replace(first, centred=other[0] if other else None)
+
+
+def _large_views(layers: list[LargeLayer], tol: float | None, sums: Streamed) -> list[Examination]:
+    metrics = metrics_of(layers[0], sums)
+    return [_large_view(x, tol, metrics, sums) for x in layers]
+
+
+def _large_view(
+    layer: LargeLayer, tol: float | None, metrics: NCMetrics, sums: Streamed
+) -> Examination:
+    apart, (small, means) = deviations(layer, sums), layer.columns()
+    certificate = certificate_of(layer, sums, apart, tol)
+    _check_value(float(certificate.value))
+    minimum = global_minimum(layer.problem)
+    reduced = dataclasses.replace(minimum, problem=small)
+    if minimum.kind == "origin":
+        match = compare_geometry(small, means, reduced)
+        penalty = 0.5 * float(small.lam_h) * apart.within
+        if match.is_origin and penalty <= 1e-3 * minimum.value:
+            metrics = undefined(metrics)
+    nearest = nearest_minimiser(small, means, reduced, apart.within)
+    return Examination(layer, tol, certificate, metrics, minimum, nearest)

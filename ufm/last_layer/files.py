@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ufm.last_layer.arrays import Layout, host
+from ufm._support.host_arrays import host
+from ufm.last_layer.arrays import Layout
 from ufm.last_layer.as_trained import Objective, Reduction
 from ufm.last_layer.formats.read_files import read_files
 from ufm.last_layer.formats.stored_array import StoredArray

@@ -37,11 +37,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from ufm._support.host_arrays import host
 from ufm._support.shown import Shown
-from ufm.last_layer.arrays import Layout, host
+from ufm.last_layer.arrays import Layout
 from ufm.last_layer.as_trained import Objective, Reduction
+from ufm.last_layer.feature_decay import inferred_decay, inferred_note
 from ufm.last_layer.files import read_layer
-from ufm.last_layer.stored_layer import StoredLayer, store_layer
+from ufm.last_layer.stored_layer import SQUARE_FLAGS, SQUARE_NOTE, StoredLayer, store_layer
+from ufm.last_layer.streaming.layer import LargeLayer, is_large, large_layer
+from ufm.last_layer.streaming.passes import OnRows
 from ufm.losses import Loss, parse_loss
 from ufm.model.params import Params
 from ufm.model.problem import Problem, data_loss, logits
@@ -85,7 +89,9 @@ def load_classifier(
     ignore_index: int | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
-) -> Classifier:
+    in_memory: bool | None = None,
+    on_rows: OnRows | None = None,
+) -> Classifier | LargeLayer:
     """Read a trained last layer from files.
 
     They contain W, H and labels, and optionally b, class_weights, sample_weights, temperature,
@@ -115,6 +121,8 @@ def load_classifier(
         ignore_index: As for `as_classifier`.
         first_label: As for `as_classifier`.
         class_names: As for `as_classifier`.
+        in_memory: As for `as_classifier`.
+        on_rows: As for `as_classifier`.
 
     Returns:
         The problem, the point with samples ordered by class, and notes on what was inferred.
@@ -140,7 +148,7 @@ def load_classifier(
         first_label=first_label,
         class_names=class_names,
     )
-    return to_classifier(stored)
+    return _layer_of(stored, in_memory, on_rows)
 
 
 def as_classifier(
@@ -162,7 +170,9 @@ def as_classifier(
     ignore_index: int | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
-) -> Classifier:
+    in_memory: bool | None = None,
+    on_rows: OnRows | None = None,
+) -> Classifier | LargeLayer:
     """Convert the arrays of a trained last layer to the model's order and orientation.
 
     A square W is taken as K×d, and refused if the loss is lower with its transpose.
@@ -191,6 +201,10 @@ def as_classifier(
         ignore_index: Label of samples that the loss left out, which are dropped; None: -100.
         first_label: Label of the first class, 0 or 1; None: 1 if the labels are 1..K, else 0.
         class_names: Names of the classes, in the order of W; None: the labels, sorted.
+        in_memory: Whether all features are converted in memory (a `Classifier`), or stay where they
+            are and are read in blocks whenever they are needed (a `LargeLayer`). None: in memory,
+            unless features and logits are more than 4,000,000 numbers N(d + K).
+        on_rows: Called after each block with the numbers of samples read and of all samples.
 
     Returns:
         The problem, the point with samples ordered by class, and notes on what was inferred.
@@ -222,7 +236,15 @@ def as_classifier(
         first_label=first_label,
         class_names=class_names,
     )
-    return to_classifier(stored)
+    return _layer_of(stored, in_memory, on_rows)
+
+
+def _layer_of(
+    stored: StoredLayer, in_memory: bool | None, on_rows: OnRows | None
+) -> Classifier | LargeLayer:
+    if in_memory is None:
+        in_memory = not is_large(stored)
+    return to_classifier(stored) if in_memory else large_layer(stored, on_rows)
 
 
 def to_classifier(stored: StoredLayer) -> Classifier:
@@ -263,29 +285,10 @@ def _check_square(problem: Problem, params: Params) -> list[str]:
         return []
     turned = dataclasses.replace(params, W=params.W.T)
     fit, turned_fit = (float(data_loss(problem, logits(problem, x))) for x in (params, turned))
-    flags = "`classifier` rows (K x d, as PyTorch does) or `classifier` columns (d x K, as Flax "
-    flags += "and Keras do)"
     if turned_fit < fit - 1e-6 * abs(fit):
         raise ValueError(
             f"W is {len(W)} x {len(W)}, as many classes as features, and seems to be transposed: "
             f"the loss is {fit:.3g} as K x d and {turned_fit:.3g} as d x K: say how it is stored "
-            f"with {flags}"
+            f"with {SQUARE_FLAGS}"
         )
-    return [f"W is square and is read as K x d, one row for each class: else give {flags}"]
-
-
-def inferred_decay(lam_w: float, W: np.ndarray, H: np.ndarray) -> float:
-    """λ_H = λ_W ‖W‖²/‖H‖², which holds at every critical point. Raises `ValueError` for H = 0."""
-    size_w, size_h = float(np.linalg.norm(W)), float(np.linalg.norm(H))
-    if not size_h > 0:
-        what = "so small that its squares are zero" if np.any(H) else "zero"
-        raise ValueError(f"H is {what}, so that lam_h cannot be inferred: give `lam_h`")
-    return float(lam_w) * (size_w / size_h) ** 2
-
-
-def inferred_note(lam_h: float) -> str:
-    """The note on an inferred decay."""
-    return (
-        f"lam_h = {lam_h:.6g} is inferred as lam_w |W|^2 / |H|^2: the verdict concerns the "
-        "problem with this decay (`lam_h`)"
-    )
+    return [SQUARE_NOTE]

@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from ufm.last_layer.arrays import Layout, check_real, finite, layouts
+from ufm._support.host_arrays import check_real
+from ufm.last_layer.arrays import Layout, finite, layouts
 from ufm.last_layer.as_trained import Objective, as_trained
 from ufm.last_layer.labels import class_numbers, flat_labels
 from ufm.losses import Loss
+
+#: How a square W can be stored, and what is said where its shape is all that is known.
+SQUARE_FLAGS = (
+    "`classifier` rows (K x d, as PyTorch does) or `classifier` columns (d x K, as Flax and Keras "
+    "do)"
+)
+SQUARE_NOTE = f"W is square and is read as K x d, one row for each class: else give {SQUARE_FLAGS}"
 
 
 @dataclasses.dataclass(frozen=True)

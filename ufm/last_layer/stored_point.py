@@ -7,13 +7,14 @@ import numpy as np
 
 from ufm._support.npz import read_arrays
 from ufm.last_layer.read import Classifier, as_classifier, load_classifier
+from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.losses import loss_spec
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.runs.run_folder import read_json
 
 
-def load_solution(path: Path) -> Classifier:
+def load_solution(path: Path) -> Classifier | LargeLayer:
     """Read a point stored by `ufm solve`, with the problem of its folder, or else a last layer.
 
     Raises `ValueError`, in one line, if the file has no point or several, or if `load_classifier`
@@ -23,7 +24,7 @@ def load_solution(path: Path) -> Classifier:
     config = read_json(marker) if marker.is_file() and entry.is_file() else {}
     stored = ("lam_w", "lam_h", "lam_b")
     if not (isinstance(config, dict) and all(name in config for name in stored)):
-        return load_classifier(path)
+        return load_classifier(path, in_memory=True)
     arrays, _ = read_arrays(path, ("W", "H", "b", "labels"))
     if "W" not in arrays:
         raise ValueError(
@@ -48,6 +49,7 @@ def load_solution(path: Path) -> Classifier:
         loss=read_json(entry)["loss"],
         features="columns",
         classifier="rows",
+        in_memory=True,
         **{name: config[name] for name in stored},
     )
 

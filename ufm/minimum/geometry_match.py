@@ -114,11 +114,14 @@ def _distances(problem: Problem, params: Params, target: Params, value: float) -
     predicted = nc_metrics(problem, target)
     # Double precision on the host: nothing is compiled, and the point loses no digits.
     params, target = (jax.tree.map(lambda x: np.asarray(x, float), x) for x in (params, target))
-    roots = 1.0
+    roots = np.ones(problem.num_columns)
     if problem.column_weights is not None:
         roots = np.sqrt(np.asarray(problem.column_weights, float))
-    Z, Z_star = (x.W @ x.H / roots for x in (params, target))
-    V, V_star = (z if x.b is None else z + x.b[:, None] for z, x in ((Z, params), (Z_star, target)))
+    # Columns times √c_i, so that norms are those of the repeated columns.
+    Z, Z_star = (x.W @ x.H for x in (params, target))
+    V, V_star = (
+        z if x.b is None else z + np.outer(x.b, roots) for z, x in ((Z, params), (Z_star, target))
+    )
     if problem.loss.shift_invariant:
         V, V_star, Z_star = (x - np.mean(x, axis=0) for x in (V, V_star, Z_star))
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)

@@ -41,7 +41,10 @@ class NearestMinimiser(Shown):
 
 @np.errstate(over="ignore", invalid="ignore")
 def nearest_minimiser(
-    problem: Problem, params: Params, minimum: GlobalMinimum | None = None
+    problem: Problem,
+    params: Params,
+    minimum: GlobalMinimum | None = None,
+    within: float = 0.0,
 ) -> NearestMinimiser | None:
     """Find the predicted minimiser that is nearest to a point, over all rotations.
 
@@ -49,6 +52,7 @@ def nearest_minimiser(
         problem: The problem.
         params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
         minimum: `global_minimum(problem)`, computed if None.
+        within: Squared norm of deviations from class means, if H holds only those.
 
     Returns:
         The distances, NaN for a point that is not finite, and the minimiser; None if no minimiser
@@ -72,7 +76,7 @@ def nearest_minimiser(
     if b is not None and shift_is_free(problem):
         b = b + np.mean(point.b - b)
     pairs = zip((point.W, point.H, point.b), (W, H, b), strict=True)
-    distance = np.sqrt(sum(np.sum((x - y) ** 2) for x, y in pairs if y is not None))
+    distance = np.sqrt(within + sum(np.sum((x - y) ** 2) for x, y in pairs if y is not None))
     size = np.hypot(np.linalg.norm(target.W), np.linalg.norm(target.H))
     relative = distance / size if size > 0 else np.full_like(distance, np.nan)
     return NearestMinimiser(

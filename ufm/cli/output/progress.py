@@ -113,6 +113,21 @@ def sweep_progress(title: str) -> "Iterator[Callable[[SweepProgress], None]]":
 
 
 @contextlib.contextmanager
+def reading_progress() -> "Iterator[Callable[[int, int], None]]":
+    """Show the number of samples read, from the first call of the function that it yields."""
+    with contextlib.ExitStack() as stack:
+        shown: list[OnStage] = []
+
+        def on_rows(done: int, total: int) -> None:
+            if not shown:
+                bar = _logged("reading", "{} samples", "samples", width=30)
+                shown.append(stack.enter_context(bar))
+            shown[0]("", done, total)
+
+        yield on_rows
+
+
+@contextlib.contextmanager
 def training_progress(label: str) -> "Iterator[Callable[[EpochReport], None]]":
     """Show finished epochs, and the last measured accuracies and NC1–NC3.
 

@@ -1,5 +1,6 @@
 """The output of `ufm certify` on one point."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -111,12 +112,17 @@ def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
 
 def _expected(examination: "Examination", name: str) -> str:
     """The metric at the nearest minimiser, if that is not a simplex ETF."""
+    import jax
+
     from ufm.collapse.metrics import nc_metrics
+    from ufm.model.class_means import reduced_problem
 
     if examination.nearest is None or examination.minimum.kind in ("simplex ETF", "origin"):
         return ""
-    value = float(getattr(nc_metrics(examination.layer.problem, examination.nearest.params), name))
-    return f"; {value:.3g} at the minimiser"
+    # The metrics of the class means are those of the minimiser, whose features are equal.
+    small = reduced_problem(examination.layer.problem, examination.layer.problem.dim)
+    means = dataclasses.replace(examination.minimum, problem=small).params(jax.random.key(0))
+    return f"; {float(getattr(nc_metrics(small, means), name)):.3g} at the minimiser"
 
 
 def _short(number: SupportsFloat) -> str:

@@ -21,8 +21,9 @@ from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import REASONS, Reason, Verdict
 from ufm.collapse.metrics import nc_metrics
 from ufm.last_layer.examine import Examination
+from ufm.last_layer.read import Classifier
+from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.losses import ClassWeighted, Loss, loss_family, loss_spec
-from ufm.model.problem import Problem
 
 _FORMAT = 1
 #: The files of a certificate's folder.
@@ -157,9 +158,11 @@ def dossier(examination: Examination) -> dict[str, Any]:
     }
 
 
-def why_unwritten(problem: Problem) -> str | None:
-    """Why verify.py could not check a certificate of this problem; None if it can."""
-    loss = _unweighted(problem.loss)
+def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
+    """Why verify.py could not check a certificate of this layer; None if it can."""
+    problem, loss = layer.problem, _unweighted(layer.problem.loss)
+    if isinstance(layer, LargeLayer):
+        return "arrays.npz would hold all features, which are too large for it"
     if problem.column_weights is not None:
         return "verify.py checks certificates of samples without weights"
     if loss_family(loss) not in _CHECKED:
@@ -194,7 +197,7 @@ def _check_written(examination: Examination) -> None:
             'a certificate needs double precision: jax.config.update("jax_enable_x64", True), then '
             "as_classifier, which takes arrays to float64 exactly"
         )
-    unwritten = why_unwritten(problem)
+    unwritten = why_unwritten(layer)
     if unwritten is not None:
         raise ValueError(unwritten)
     for name in ("lam_w", "lam_h", "lam_b"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ufm.last_layer.arrays import host
+from ufm._support.host_arrays import host
 from ufm.last_layer.formats.stored_array import StoredArray
 
 _CONVERT = (

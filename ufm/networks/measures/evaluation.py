@@ -14,6 +14,7 @@ from jaxtyping import Array, Float32, Int32
 
 from ufm.collapse.metrics import nc_metrics
 from ufm.last_layer.read import Classifier, as_classifier
+from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.losses import CrossEntropy, Loss, loss_spec
 from ufm.model.problem import Params, Problem
 from ufm.networks.training.epoch import State
@@ -40,7 +41,7 @@ class LastLayer:
     lam_w: float
     lam_b: float
 
-    def classifier(self) -> Classifier:
+    def classifier(self) -> Classifier | LargeLayer:
         """Problem and point, with λ_H inferred from balance as λ_W ‖W‖²/‖H‖²
         (`ufm.last_layer.read`).
 

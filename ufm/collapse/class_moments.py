@@ -1,0 +1,104 @@
+r"""Class means and the within-class scatter of features that come in batches and are not kept.
+
+A batch with n' samples of class k and mean h̄'_k updates n samples with mean h̄_k, δ = h̄'_k − h̄_k:
+
+    h̄_k ← h̄_k + n'/(n + n') δ,    S ← S + S' + Σ_k (n n'/(n + n')) δδᵀ,
+
+where S = Σ_i (h_i − h̄_{y_i})(h_i − h̄_{y_i})ᵀ, and S' is taken about the batch's own means. Nothing
+cancels, whatever offset the features have (Chan, Golub & LeVeque, 1983). Two sets of moments merge
+in the same way. In float64, O(Kd + d²) numbers.
+
+    >>> moments = ClassMoments(num_classes=2, dim=1)
+    >>> moments.add(np.array([[1.0], [3.0], [5.0]]), np.array([0, 0, 1]))
+    >>> moments.means.ravel(), moments.scatter.item()
+    (array([2., 5.]), 2.0)
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ufm.collapse.metrics import are_distinct
+
+
+class ClassMoments:
+    """n_k, h̄_k, Σ_{i∈k} ‖h_i − h̄_k‖², S, and the largest norm of a feature."""
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        self.counts = np.zeros(num_classes, np.int64)
+        self.means = np.zeros((num_classes, dim))
+        self.squares = np.zeros(num_classes)
+        self.largest = 0.0
+        # Rows R with S = _scatter + RᵀR. A product of many rows costs less than many of few.
+        self._scatter, self._rows = np.zeros((dim, dim)), []
+
+    @property
+    def scatter(self) -> Float[np.ndarray, "d d"]:
+        """S."""
+        if self._rows:
+            rows = np.concatenate(self._rows)
+            self._scatter += rows.T @ rows
+            self._rows = []
+        return self._scatter
+
+    @property
+    def centre(self) -> Float[np.ndarray, " d"]:
+        """The mean of all samples."""
+        return self.counts / max(self.counts.sum(), 1) @ self.means
+
+    @property
+    def seen_means(self) -> Float[np.ndarray, "K d"]:
+        """Class means as rows; NaN for a class without samples."""
+        return np.where(self.counts[:, None] > 0, self.means, np.nan)
+
+    def centred_means(self) -> tuple[Float[np.ndarray, "K d"], bool]:
+        """h̄_k − h̄_G as rows, and whether they differ by more than rounding."""
+        centred = self.seen_means - self.centre
+        return centred, bool(are_distinct(centred.T, self.largest))
+
+    def add(self, rows: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]) -> None:
+        """Include m ≥ 1 samples."""
+        order = np.argsort(labels, kind="stable")
+        classes, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        rows = rows[order]
+        self.largest = max(self.largest, float(np.linalg.norm(rows, axis=1).max()))
+        means = np.add.reduceat(rows, first) / counts[:, None]
+        rows -= np.repeat(means, counts, axis=0)
+        squares = np.add.reduceat(np.einsum("ij,ij->i", rows, rows), first)
+        self._rows.append(rows)
+        self._merge(classes, counts, means, squares)
+
+    def merge(self, other: "ClassMoments") -> None:
+        """Include the samples of other moments."""
+        seen = np.flatnonzero(other.counts)
+        self._scatter += other.scatter
+        self.largest = max(self.largest, other.largest)
+        self._merge(seen, other.counts[seen], other.means[seen], other.squares[seen])
+
+    def _merge(self, classes: Any, counts: Any, means: Any, squares: Any) -> None:
+        before, gap = self.counts[classes], means - self.means[classes]
+        total = before + counts
+        shift = np.sqrt(before * (counts / total))[:, None] * gap
+        self.counts[classes] = total
+        self.means[classes] += (counts / total)[:, None] * gap
+        self.squares[classes] += squares + np.einsum("ij,ij->i", shift, shift)
+        self._rows.append(shift[before > 0])
+        if sum(map(len, self._rows)) >= len(self._scatter):
+            _ = self.scatter
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The moments as plain arrays of their own."""
+        arrays = {"counts": self.counts, "means": self.means, "squares": self.squares}
+        arrays |= {"scatter": self.scatter, "largest": np.asarray(self.largest)}
+        return {name: array.copy() for name, array in arrays.items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "ClassMoments":
+        """The moments that `state` returned."""
+        moments = cls(*np.shape(state["means"]))
+        moments.counts[:] = state["counts"]
+        moments.means[:], moments.squares[:] = state["means"], state["squares"]
+        moments._scatter[:], moments.largest = state["scatter"], float(state["largest"])
+        return moments

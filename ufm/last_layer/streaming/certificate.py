@@ -1,0 +1,125 @@
+"""The certificate of a large layer.
+
+The lower bound needs only the class averages of a dual point (`ufm.certificates.dual_bounds`). It
+is one of the K-column problem of the class means, and holds whatever errors the averages have.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ufm._support.quick_jit import quick_jit
+from ufm.certificates.certificate import Certificate, Facts, decide, proven_bound, tolerance
+from ufm.certificates.dual_bounds import DualState, dual_state
+from ufm.certificates.verdicts import Reason, Verdict
+from ufm.last_layer.streaming.deviations import Deviations
+from ufm.last_layer.streaming.gap_sums import Streamed
+from ufm.last_layer.streaming.layer import LargeLayer
+from ufm.last_layer.streaming.objective import gradient_of, size_of, value_of
+from ufm.model.problem import Problem
+from ufm.model.rounding import bounded_spectral_norm
+
+Scalar = Float[Array, ""]
+
+
+def certificate_of(
+    layer: LargeLayer, found: Streamed, apart: Deviations, tol: float | None
+) -> Certificate:
+    """Certify the point as far as the sums allow: no direction of descent is sought."""
+    sizes, mu = layer.moments.sizes, float(layer.problem.mu())
+    total = float(sizes.sum())
+    G = apart.mean_gradients * (np.sqrt(sizes) / total)
+    value, rounding = value_of(layer, found)
+    grad_norm, noise = gradient_of(layer, found, apart, G)
+    critical_tol = max(_critical_floor(layer), 4.0 * noise)
+    small, _ = layer.columns()
+    numbers = (value, rounding, grad_norm, critical_tol, np.nan if tol is None else tol)
+    decided = _decided(
+        layer.problem, small, _state(layer, G, value, rounding), *map(jnp.asarray, numbers)
+    )
+    fields, verdict, reason = decided
+    if int(reason) == Reason.GAP_OPEN:
+        reason = Reason.DESCENT_NOT_SOUGHT
+    gram = G @ G.T + apart.gradients_gradients / total**2
+    return Certificate(
+        verdict=Verdict(int(verdict)),
+        reason=Reason(int(reason)),
+        value=jnp.asarray(value),
+        grad_norm=jnp.asarray(grad_norm),
+        dual_norm=jnp.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-1], 0.0))),
+        threshold=jnp.asarray(mu),
+        **fields,
+        region_gap=jnp.asarray(np.inf),
+        critical_tol=jnp.asarray(critical_tol),
+        escape=None,
+        witness=None,
+    )
+
+
+def is_hidden(layer: LargeLayer, certificate: Certificate) -> bool:
+    """Whether a smaller rounding error could change the verdict."""
+    undecided = certificate.verdict is Verdict.UNDECIDED
+    if undecided and certificate.critical_tol > _critical_floor(layer):
+        return True
+    minimum = certificate.verdict is Verdict.GLOBAL_MINIMUM
+    return not minimum and bool(certificate.gap - certificate.rounding <= certificate.tol)
+
+
+def _critical_floor(layer: LargeLayer) -> float:
+    """The tolerance of the gradient, but for rounding."""
+    return 1e-6 * float(layer.problem.mu()) * max(size_of(layer), 1.0)
+
+
+def _state(
+    layer: LargeLayer, G: Float[np.ndarray, "K K"], value: float, rounding: float
+) -> DualState:
+    """The dual of the K-column problem: the averages `G`, or that of the class means.
+
+    A bound without a conjugate needs the dual of a point, so that it is taken at the class means.
+    """
+    small, means = layer.columns()
+    state = dual_state(small, means)
+    if not small.loss.has_conjugate:
+        return state
+    averages = jnp.asarray(G)
+    sigma, bound, _ = bounded_spectral_norm(averages)
+    gamma = averages * jnp.sqrt(small.samples(averages.dtype))[None, :]
+    return state._replace(
+        at=state.at._replace(gamma=gamma, G=averages),
+        value=jnp.asarray(value),
+        value_rounding=jnp.asarray(rounding),
+        dual_norm=sigma,
+        dual_norm_bound=bound,
+    )
+
+
+@quick_jit
+def _decided(
+    problem: Problem,
+    small: Problem,
+    state: DualState,
+    value: Scalar,
+    rounding: Scalar,
+    grad_norm: Scalar,
+    critical_tol: Scalar,
+    relative: Scalar,
+) -> tuple[dict[str, Any], Array, Array]:
+    """The fields of the certificate that concern the gap, the verdict and the reason."""
+    lower, slack = proven_bound(problem, small, state)
+    gap = value - lower
+    slack = jnp.maximum(jnp.minimum(slack, jnp.abs(gap)), rounding)
+    tol, depth = tolerance(small, value, relative)
+    facts = Facts(
+        finite=jnp.isfinite(value) & jnp.isfinite(grad_norm),
+        refuted=gap < -rounding,
+        decayed=state.mu > 0,
+        critical=grad_norm <= critical_tol,
+        descends=jnp.asarray(False),
+        closed=gap <= tol,
+        region_closed=jnp.asarray(False),
+        resolvable=tol >= slack,
+    )
+    fields = {"lower_bound": lower, "gap": gap, "rounding": slack, "tol": tol, "depth": depth}
+    return fields, *decide(problem, facts)
