@@ -217,10 +217,11 @@ def test_a_state_crosses_processes_and_files(tmp_path):
     tracker = tracked(features[:10], labels[:10])
     tracker.update_out_of_distribution(features[:3] + 1.0)
     np.savez(tmp_path / "state.npz", **tracker.state())
-    sent = pickle.loads(pickle.dumps(tracker.state()))
+    kept, sent = tracker.state(), pickle.loads(pickle.dumps(tracker.state()))
     with np.load(tmp_path / "state.npz") as saved:
         copies = [CollapseTracker.from_state(saved), CollapseTracker.from_state(sent)]
     tracker.update(features[10:], labels[10:])  # the copies have arrays of their own
+    np.testing.assert_equal(kept, sent)
     for copy in copies:
         copy.update(features[10:], labels[10:])
         close(copy.compute(W, b), dataclasses.asdict(tracker.compute(W, b)), rel=1e-15)
