@@ -43,7 +43,9 @@ def time(seconds: float | None) -> str:
 def environment(path: str) -> str:
     """The machine and the versions of one file."""
     found = read(path)["environment"]
-    versions = {k: v for k, v in found.items() if k not in ("backend", "device", "cores", "cpu")}
+    versions = {
+        k: v for k, v in found.items() if k not in ("backend", "device", "cores", "cpu", "threads")
+    }
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"`{path}`: {found['cores']} cores ({found['cpu']}), {found['backend']}; {listed}."
 
@@ -87,8 +89,7 @@ def first_answer() -> str:
     return table(["method", "imports", "one run", *(f"{x} starts" for x in counts[1:])], rows)
 
 
-def first_answer_environment() -> str:
-    path = "benchmarks/first_answer.json"
+def loaded_environment(path: str) -> str:
     before, after = read(path)["load"].values()
     return f"{environment(path)} Load average {before:.1f} before, {after:.1f} after."
 
@@ -186,6 +187,27 @@ def landscape() -> str:
     return table(["problem", "loss", "starts", *names], rows)
 
 
+def tracker() -> str:
+    def row(size: str, kind: str, name: str, found: dict[str, Any], truth: Any) -> list[str]:
+        if "error" in found:
+            return [size, kind, name, "–", found["error"], "–"]
+        errors = [
+            abs(value - truth[x]) / abs(truth[x]) if truth[x] else abs(value)
+            for x, value in found["values"].items()
+        ]
+        taken = time(statistics.median(found["seconds"]))
+        return [size, kind, name, taken, f"{found['values']['nc1']:.4g}", f"{max(errors):.0e}"]
+
+    rows = (
+        row(size, kind, name, found, results["truth"])
+        for size, kinds in read("benchmarks/tracker.json")["cases"].items()
+        for kind, results in kinds.items()
+        for name, found in results.items()
+        if name != "truth"
+    )
+    return table(["size", "features", "library", "time", "NC1", "largest error"], rows)
+
+
 def scaling() -> str:
     growth = read("benchmarks/scaling.json")["scaling"]
     names = {"per_class": "n", "num_classes": "K", "dim": "d"}
@@ -231,13 +253,15 @@ TABLES = {
     "solvers": solvers,
     "first-answer": first_answer,
     "tour": tour,
-    "first-answer-environment": first_answer_environment,
+    "first-answer-environment": lambda: loaded_environment("benchmarks/first_answer.json"),
     "batches": batches,
     "roofline": roofline,
     "spectra": spectra,
     "products": products,
     "landscape": landscape,
     "scaling": scaling,
+    "tracker": tracker,
+    "tracker-environment": lambda: loaded_environment("benchmarks/tracker.json"),
     "environment": lambda: environment("benchmarks/solvers.json"),
     "networks-collapse": lambda: network_table("sweeps/networks-collapse.json", ()),
     "networks-grid": lambda: network_table("sweeps/networks-grid.json", ("width", "epochs")),

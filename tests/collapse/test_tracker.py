@@ -137,6 +137,7 @@ def test_nc5_compares_with_the_mean_of_other_features():
 def test_metrics_are_those_of_the_model(counts):
     features, labels, W, b = made(counts)
     order = np.argsort(labels, kind="stable")
+    W, b = W + np.random.default_rng(9).normal(size=W.shape), 10.0 * b  # many decisions differ
     problem = Problem(ufm.CrossEntropy(), counts, DIM, 1e-3, 1e-3, 1e-2)
     params = Params(*map(jnp.asarray, (W, features[order].T, b)))
     truth = ufm.nc_metrics(problem, params)
@@ -182,12 +183,17 @@ def test_an_offset_of_a_thousand_costs_no_digits():
 
 
 def test_nc1_is_never_negative_and_its_rounding_is_tiny():
-    """At collapse far from the origin, where float32 sums find negative numbers."""
+    """Features that vary at right angles to the class means only, far from the origin."""
     for seed in range(20):
         features, labels, W, _ = made((20, 30, 10, 40), offset=1000.0, seed=seed)
         means = np.stack([features[labels == k].mean(axis=0) for k in range(K)])
-        found = tracked(means[labels], labels, size=7).compute(W)
-        assert 0.0 <= found.nc1 < 1e-20
+        across = np.linalg.svd(means - means.mean(axis=0))[2][K - 1 :]
+        noise = np.random.default_rng(seed).normal(size=(100, len(across)))
+        for k in range(K):  # the class means stay where they are
+            noise[labels == k] -= noise[labels == k].mean(axis=0)
+        found = tracked(means[labels] + 100.0 * noise @ across, labels, size=7).compute(W)
+        assert 0.0 <= found.nc1 < 1e-11  # 1e4 · 2⁻⁵², relative to means of size 1
+        assert found.within_between_ratio > 100.0
 
 
 def test_a_tracker_follows_features_that_drift_by_far_more_than_their_spread():
@@ -217,10 +223,11 @@ def test_a_state_crosses_processes_and_files(tmp_path):
     tracker = tracked(features[:10], labels[:10])
     tracker.update_out_of_distribution(features[:3] + 1.0)
     np.savez(tmp_path / "state.npz", **tracker.state())
-    sent = pickle.loads(pickle.dumps(tracker.state()))
+    kept, sent = tracker.state(), pickle.loads(pickle.dumps(tracker.state()))
     with np.load(tmp_path / "state.npz") as saved:
         copies = [CollapseTracker.from_state(saved), CollapseTracker.from_state(sent)]
     tracker.update(features[10:], labels[10:])  # the copies have arrays of their own
+    np.testing.assert_equal(kept, sent)
     for copy in copies:
         copy.update(features[10:], labels[10:])
         close(copy.compute(W, b), dataclasses.asdict(tracker.compute(W, b)), rel=1e-15)
@@ -300,6 +307,6 @@ def test_metrics_of_a_classifier_need_one():
 
 def test_means_that_differ_by_rounding_define_no_directions():
     rng = np.random.default_rng(0)
-    features = 1e6 + 1e-10 * rng.normal(size=(40, DIM))
+    features = 1e6 + 1e-9 * rng.normal(size=(40, DIM))
     found = tracked(features, np.arange(40) % K).compute()
     assert np.isnan([found.nc1, found.cosine_mean, found.cdnv]).all()

@@ -1,1 +1,1 @@
-"""Neural collapse: the metrics NC1–NC4, the symmetric solution in scalars, and the origin."""
+"""Neural collapse: NC1–NC4 and their tracker, the symmetric solution in scalars, the origin."""

@@ -31,17 +31,7 @@ class ClassMoments:
         self.means = np.zeros((num_classes, dim))
         self.squares = np.zeros(num_classes)
         self.largest = 0.0
-        # Rows R with S = _scatter + RᵀR. A product of many rows costs less than many of few.
-        self._scatter, self._rows = np.zeros((dim, dim)), []
-
-    @property
-    def scatter(self) -> Float[np.ndarray, "d d"]:
-        """S."""
-        if self._rows:
-            rows = np.concatenate(self._rows)
-            self._scatter += rows.T @ rows
-            self._rows = []
-        return self._scatter
+        self.scatter = np.zeros((dim, dim))
 
     @property
     def centre(self) -> Float[np.ndarray, " d"]:
@@ -67,13 +57,13 @@ class ClassMoments:
         means = np.add.reduceat(rows, first) / counts[:, None]
         rows -= np.repeat(means, counts, axis=0)
         squares = np.add.reduceat(np.einsum("ij,ij->i", rows, rows), first)
-        self._rows.append(rows)
+        self.scatter += rows.T @ rows
         self._merge(classes, counts, means, squares)
 
     def merge(self, other: "ClassMoments") -> None:
         """Include the samples of other moments."""
         seen = np.flatnonzero(other.counts)
-        self._scatter += other.scatter
+        self.scatter += other.scatter
         self.largest = max(self.largest, other.largest)
         self._merge(seen, other.counts[seen], other.means[seen], other.squares[seen])
 
@@ -84,9 +74,7 @@ class ClassMoments:
         self.counts[classes] = total
         self.means[classes] += (counts / total)[:, None] * gap
         self.squares[classes] += squares + np.einsum("ij,ij->i", shift, shift)
-        self._rows.append(shift[before > 0])
-        if sum(map(len, self._rows)) >= len(self._scatter):
-            _ = self.scatter
+        self.scatter += shift.T @ shift
 
     def state(self) -> dict[str, np.ndarray]:
         """The moments as plain arrays of their own."""
@@ -100,5 +88,5 @@ class ClassMoments:
         moments = cls(*np.shape(state["means"]))
         moments.counts[:] = state["counts"]
         moments.means[:], moments.squares[:] = state["means"], state["squares"]
-        moments._scatter[:], moments.largest = state["scatter"], float(state["largest"])
+        moments.scatter[:], moments.largest = state["scatter"], float(state["largest"])
         return moments

@@ -29,6 +29,7 @@ class CollapseTracker:
 
     Memory is O(Kd + d² + K²) and a block of rows, whatever the number of samples. Computed by NumPy
     in float64: for float32 features, a common offset a thousand times their spread costs no digits.
+    Features above 1e150 overflow.
     """
 
     def __init__(self, num_classes: int, dim: int) -> None:
@@ -45,6 +46,8 @@ class CollapseTracker:
             if given < least:
                 raise ValueError(f"{name} must be at least {least}, got {given}")
         self.num_classes, self.dim = num_classes, dim
+        # Rows that wait to be summed at once: a sum costs as much as K more rows, and as d.
+        self._most_waiting = max(1024, 4 * num_classes, dim)
         self.reset()
 
     def __repr__(self) -> str:
@@ -63,8 +66,17 @@ class CollapseTracker:
 
     def reset(self) -> None:
         """Forget all samples, as before an epoch."""
-        self._moments = ClassMoments(self.num_classes, self.dim)
+        self._summed, self._waiting = ClassMoments(self.num_classes, self.dim), []
         self._outside_count, self._outside_mean = 0, np.zeros(self.dim)
+
+    @property
+    def _moments(self) -> ClassMoments:
+        """The moments of all samples."""
+        if self._waiting:
+            rows, labels = map(np.concatenate, zip(*self._waiting, strict=True))
+            self._waiting = []
+            self._summed.add(rows, labels)
+        return self._summed
 
     def update(self, features: Any, labels: Any) -> None:
         """Include a batch. A batch that is refused changes nothing.
@@ -78,7 +90,9 @@ class CollapseTracker:
             ValueError: A shape does not fit, an entry is not finite, or a label is not in 0..K−1.
         """
         for rows, classes in Batch(features, self.dim, labels, self.num_classes).blocks():
-            self._moments.add(rows, classes)
+            self._waiting.append((rows, classes))
+            if sum(len(waiting) for waiting, _ in self._waiting) >= self._most_waiting:
+                _ = self._moments
 
     def update_out_of_distribution(self, features: Any) -> None:
         """Include a batch of features of other data, for NC5.
@@ -196,6 +210,6 @@ class CollapseTracker:
                     f"state[{name!r}] must have shape {array.shape} beside means of shape {shape}, "
                     f"got {np.shape(state[name])}"
                 )
-        tracker._moments = ClassMoments.from_state(state)
+        tracker._summed = ClassMoments.from_state(state)
         tracker._merge_outside(int(state["outside_count"]), np.asarray(state["outside_mean"]))
         return tracker
