@@ -52,9 +52,11 @@ def main() -> None:
     print(f"{mae.explain()}\n")
     falling_classes(classes, mae.threshold)
     if options.figure:
-        from ufm.report.loss_check import save_loss_figure
+        from ufm.report import style
+        from ufm.report.loss_check import loss_figure
 
-        save_loss_figure(mae, options.figure)
+        with style():
+            loss_figure(mae).savefig(options.figure)
         print(f"saved {options.figure}")
 
     # 3. Normalised logits: only the direction of z counts, and weight decay takes its scale to 0.

@@ -1,9 +1,11 @@
 """`ufm check-loss`: what it prints and draws, a function of a module, and how it says no."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tex import compile_table, number_of, rows_of
 
 from ufm.cli import main
 from ufm.loss_check.report import check_loss
@@ -45,10 +47,28 @@ def test_json_says_what_the_report_says(capsys):
     assert all(len(o["values"]) == 2 for o in found["outcomes"])
 
 
-def test_the_figure_shows_profile_convexity_and_phases(capsys, tmp_path):
-    out = printed(capsys, "mae", "--num-classes", "4", "--starts", "0", "--figure", "mae.png")
-    assert "Figure: mae.png" in out
-    assert (tmp_path / "mae.png").stat().st_size > 10_000
+def test_the_folder_has_the_report_the_table_and_the_figure(capsys, tmp_path):
+    options = ["mae", "--num-classes", "4", "--starts", "2", "--out", "mae", "--figures"]
+    assert "Results: mae" in printed(capsys, *options)
+    told = json.loads(Path("mae/loss.json").read_text())
+    table = Path("mae/table.tex").read_text()
+    compared = dict(rows_of(table))
+    assert compared["convex"] == told["answers"]["convex"]["answer"] == "no"
+    assert number_of(compared[r"collapse up to $K\sqrt n\,\mu=$"]) == pytest.approx(
+        told["threshold"], rel=1e-4
+    )
+    second = rows_of(table.split("bigskip")[1])
+    for row, prediction, outcome in zip(second, told["predictions"], told["outcomes"], strict=True):
+        assert row[1] == prediction["kind"]
+        shown = [number_of(cell) for cell in (row[0], *row[2:4])]
+        exact = [prediction["decay"], prediction["value"], outcome["best"]]
+        np.testing.assert_allclose(shown, exact, rtol=1e-4)
+    drawn = {path.name for path in Path("mae/figures").iterdir()}
+    assert drawn == {f"loss.{kind}" for kind in ("csv", "pdf", "png", "svg", "tex")}
+    compile_table(table, tmp_path)
+
+
+def test_the_figure_shows_profile_convexity_and_phases():
     report = check_loss("mae", 4, num_starts=0)
     with style():
         profile, convexity, phases = loss_figure(report).axes
@@ -82,7 +102,7 @@ def test_a_function_of_a_module_here(capsys):
         ("ce --lam-b -1", "lam_b must be non-negative"),
         ("ce --seed -1", "seed"),
         ("gce:2", "exponent must be in (0, 1]"),
-        ("ce --figure picture.what", "figure"),
+        ("ce --figures", "--figures needs a folder: add --out FOLDER"),
     ],
 )
 def test_bad_input_is_one_line(options, message, capsys):

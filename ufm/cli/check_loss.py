@@ -8,8 +8,6 @@ import tyro
 
 from ufm.cli.output.print import say, write
 
-_FORMATS = (".png", ".pdf", ".svg")
-
 
 @dataclasses.dataclass(frozen=True)
 class CheckLoss:
@@ -41,21 +39,25 @@ class CheckLoss:
     """Random starts at each decay; 0 solves nothing."""
     seed: int = 0
     """Seed of all that is random."""
-    figure: Path | None = None
-    """Draw profile, convexity and the phases over the decay into this file (.png, .pdf or .svg)."""
+    out: Path | None = None
+    """Folder for loss.json and table.tex. None: nothing is written."""
+    figures: bool = False
+    """Draw profile, convexity and the phases over the decay into the folder: PNG, PDF, SVG, data
+    (CSV) and caption (LaTeX)."""
     json: bool = False
-    """Print everything as JSON."""
+    """Print loss.json on standard output instead of the summary."""
 
     def run(self) -> int:
-        """Check, print, draw."""
+        """Check, write, print."""
         from ufm._support.settings import check_seed
+        from ufm._support.strict_json import dumps
         from ufm.cli.parsing.jax import configure
         from ufm.loss_check.report import check_loss
 
         configure()
         check_seed("--seed", self.seed)
-        if self.figure is not None and self.figure.suffix not in _FORMATS:
-            raise ValueError(f"--figure ends in one of {' '.join(_FORMATS)}, got {self.figure}")
+        if self.figures and self.out is None:
+            raise ValueError("--figures needs a folder: add --out FOLDER")
         report = check_loss(
             _loss(self.loss),
             self.num_classes,
@@ -64,23 +66,29 @@ class CheckLoss:
             num_starts=self.starts,
             seed=self.seed,
         )
-        if self.figure is not None:
-            self._draw(report)
-        if self.json:
-            from ufm._support.strict_json import dumps
-
-            write(dumps(report.as_dict()))
-        else:
-            write(report.explain())
-            if self.figure is not None:
-                say(f"Figure: {self.figure}")
+        text = dumps(report.as_dict())
+        if self.out is not None:
+            self._store(report, text)
+        write(text if self.json else report.explain())
+        if self.out is not None and not self.json:
+            say(f"Results: {self.out}")
         return 0
 
-    def _draw(self, report: Any) -> None:
-        from ufm.report.loss_check import save_loss_figure
+    def _store(self, report: Any, text: str) -> None:
+        from ufm.report.loss_check.table import loss_table
+        from ufm.runs.run_folder import RunFolder
 
-        assert self.figure is not None
-        save_loss_figure(report, self.figure)
+        assert self.out is not None
+        given = dataclasses.asdict(self)
+        output = ("out", "figures", "json")
+        folder = RunFolder.open(self.out, {k: v for k, v in given.items() if k not in output})
+        folder.add("loss.json", text.encode())
+        folder.add("table.tex", loss_table(report).encode())
+        if self.figures:
+            from ufm.report.loss_check.figure import loss_files
+
+            for name, content in loss_files(report):
+                folder.add(f"figures/{name}", content)
 
 
 def _loss(text: str) -> Any:

@@ -27,7 +27,7 @@ _EXAMPLES = {
         ("ufm check-loss mine:loss", "your own: the function loss in mine.py"),
         ("ufm check-loss mae --lam-b 0 --decays 0.15 0.2", "a free bias, where classes die"),
         ("ufm check-loss fl:3 --num-classes 100 --starts 0 --json", "numbers for a script"),
-        ("ufm check-loss sce --figure sce.png", "profile, convexity and phases"),
+        ("ufm check-loss sce --out sce --figures", "profile, convexity and phases"),
     ),
     "spectrum": (
         ("ufm spectrum", "at the global minimum of the four losses, in closed form"),

@@ -1,3 +1,5 @@
-"""The figure of `ufm.check_loss`: the profile, its convexity, and the phases over the decay."""
+"""`ufm.check_loss` for a paper: profile, convexity and phases of a loss, and its answers."""
 
-from ufm.report.loss_check.figure import save_loss_figure as save_loss_figure
+from ufm.report.loss_check.figure import loss_figure as loss_figure
+from ufm.report.loss_check.figure import loss_files as loss_files
+from ufm.report.loss_check.table import loss_table as loss_table

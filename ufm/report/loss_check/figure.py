@@ -1,9 +1,7 @@
 """Three panels of a loss: the profile and its envelope, its convexity along p, phases over decays.
 
-save_loss_figure(ufm.check_loss("gce:0.7"), "gce.png")
+loss_figure(ufm.check_loss("gce:0.7")).savefig("gce.png")
 """
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,19 +11,36 @@ from matplotlib.figure import Figure
 from ufm.loss_check.experiment import Prediction, predict
 from ufm.loss_check.profile import envelope
 from ufm.loss_check.report import LossReport
-from ufm.report._style import COLUMN, style
+from ufm.report._figure import Page, page_files
+from ufm.report._style import COLUMN
 
 #: Decays of the phase line, in units of the threshold.
 _LINE = np.linspace(0.05, 1.25, 49)
 _FEW_WITH_BIAS = 13
 
 
-def save_loss_figure(report: LossReport, path: str | Path) -> None:
-    """Draw and write the figure, in the format given by the ending of the path."""
-    with style():
-        figure = loss_figure(report)
-        figure.savefig(path)
-        plt.close(figure)
+def loss_files(report: LossReport) -> list[tuple[str, bytes]]:
+    """Make the image in every format, its data and its caption."""
+    parts = [
+        r"Left: the loss at equal margins, $\varphi(s)$, and its convex envelope where it differs. "
+        r"Middle: its second derivative over the label's probability at equal rivals; the profile "
+        r"is concave where shaded.",
+    ]
+    if np.isfinite(report.threshold) and report.predictions:
+        live = (
+            "" if report.lam_b is None else ", of the best point with dead classes (their number)"
+        )
+        parts.append(
+            rf"Right: $f$ over $K\sqrt n\,\mu$, $\mu=\sqrt{{\lambda_W\lambda_H}}$: at neural "
+            rf"collapse{live}, at the origin, and where runs ended. Vertical: the threshold."
+        )
+    return page_files("loss", _page, report, " ".join(parts))
+
+
+def _page(report: LossReport) -> Page:
+    profile = report.profile
+    data = {"s": profile.s, "value": profile.value, "curvature": profile.curvature}
+    return loss_figure(report), [data | {"p": profile.probability(profile.s)}]
 
 
 def loss_figure(report: LossReport) -> Figure:
