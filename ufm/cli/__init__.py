@@ -18,6 +18,7 @@ from ufm.cli.cite import Cite
 from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
 from ufm.cli.landscape import Landscape
+from ufm.cli.measure import Measure
 from ufm.cli.output.print import flushed, tell, warnings_as_notes, with_flags, write
 from ufm.cli.parsing import config as _config
 from ufm.cli.parsing.complaint import in_one_line
@@ -34,6 +35,7 @@ from ufm.cli.version import Version
 COMMANDS = {
     "solve": Solve,
     "certify": Certify,
+    "measure": Measure,
     "check-loss": CheckLoss,
     "spectrum": Spectrum,
     "landscape": Landscape,

@@ -2,11 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Literal
 
 from ufm.cli.output.print import write
+from ufm.cli.parsing.layer_files import LayerFiles
 
 if TYPE_CHECKING:
     from ufm.last_layer.read import Classifier
@@ -21,7 +20,7 @@ _READING = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Certify:
+class Certify(LayerFiles):
     """Certify a trained last layer as a point of the unconstrained feature model.
 
     The files hold W (K x d, as torch.nn.Linear.weight, or d x K, as the kernel in Flax and Keras),
@@ -49,10 +48,6 @@ class Certify:
     the layer as given, or with --centred of the centred layer. The exit code is 0 for any verdict.
     """
 
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """A file or folder with arrays of the layer."""
-    more: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = ()
-    """Others, with the arrays that it lacks."""
     loss: str | None = None
     """ce, ls:ALPHA, fl:GAMMA, mse or mse:SCALE,TARGET. None: read from the file."""
     lam_w: float | None = None
@@ -66,28 +61,10 @@ class Certify:
     None: over samples, and for mse half the sum of squares over outputs."""
     temperature: float | None = None
     """T of logits (W h + b) / T. None: read from the file, or else 1."""
-    weight: str | None = None
-    """Name of W in the files. None: W, weight, kernel, or that of the last layer."""
-    bias: str | None = None
-    """Name of b. None: b, bias, or the one beside the weight."""
-    features_name: str | None = None
-    """Name of H. None: H, features, feats, embeddings, ..."""
-    labels: str | None = None
-    """Name of the labels. None: labels, targets or y."""
     class_weights: str | None = None
     """Name of the weights (K) of classes in the loss. None: class_weights, if there is such."""
     sample_weights: str | None = None
     """Name of the weights (N) of samples in the loss. None: sample_weights, if there is such."""
-    features: Literal["rows", "columns"] | None = None
-    """Layout of H in the file: rows (N x d) or columns (d x N). None: inferred, unless N = d."""
-    classifier: Literal["rows", "columns"] | None = None
-    """Layout of W in the file: rows (K x d) or columns (d x K). None: inferred, unless K = d."""
-    ignore_index: int | None = None
-    """Label of samples that the loss left out. None: -100."""
-    first_label: Literal[0, 1] | None = None
-    """Label of the first class. None: 1 if the labels are 1 to K, or else 0."""
-    class_names: tuple[str, ...] | None = None
-    """Names of the classes in the order of W, if labels are names. None: in sorted order."""
     centred: bool = False
     """Certify the centred layer: the mean of its features is moved into a free bias."""
     gap_tol: float | None = None
@@ -115,7 +92,7 @@ class Certify:
         configure()
         reading = {name: getattr(self, name) for name in _READING}
         with reading_progress() as on_rows:
-            layer = load_classifier(self._paths(), **reading, on_rows=on_rows)
+            layer = load_classifier(self.paths(), **reading, on_rows=on_rows)
             if self.centred:
                 layer = self._centred(layer)
             folder = self.file.with_suffix(".certificate") if self.out is None else self.out
@@ -137,9 +114,6 @@ class Certify:
             show(examination, folder, unwritten, self)
         return 0
 
-    def _paths(self) -> list[Path]:
-        return [self.file, *self.more]
-
     def _centred(self, layer: "Classifier | LargeLayer") -> "Classifier | LargeLayer":
         from ufm.last_layer.centring import centred_layer
         from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
@@ -158,7 +132,7 @@ class Certify:
         import hashlib
 
         source = {}
-        paths = [x for path in self._paths() for x in (sorted(path.glob("*.npy")) or [path])]
+        paths = [x for path in self.paths() for x in (sorted(path.glob("*.npy")) or [path])]
         for path in paths:
             with open(path, "rb") as stream:
                 source[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -14,9 +14,19 @@ from ufm.last_layer.formats.read_files import read_files
 from ufm.last_layer.formats.stored_array import StoredArray
 from ufm.last_layer.names import Finder, check_beside
 from ufm.last_layer.stored_layer import StoredLayer, store_layer
-from ufm.losses import loss_spec, parse_loss
+from ufm.losses import CrossEntropy, loss_spec, parse_loss
 
 _SETTINGS = ("loss", "lam_w", "lam_h", "lam_b")
+
+
+class Reading(TypedDict, total=False):
+    """How to read arrays, instead of inferring it: see `ufm.last_layer.read.as_classifier`."""
+
+    features: Layout | None
+    classifier: Layout | None
+    ignore_index: int | None
+    first_label: int | None
+    class_names: Sequence[str] | None
 
 
 def read_layer(
@@ -25,11 +35,7 @@ def read_layer(
     settings: Mapping[str, Any],
     *,
     reduction: Reduction | None = None,
-    features: Layout | None = None,
-    classifier: Layout | None = None,
-    ignore_index: int | None = None,
-    first_label: int | None = None,
-    class_names: Sequence[str] | None = None,
+    **reading: Unpack[Reading],
 ) -> StoredLayer:
     """Read all of a layer but its features.
 
@@ -40,7 +46,7 @@ def read_layer(
     arrays = read_files(paths)
     where = " and ".join(map(str, paths))
     finder = Finder(where, arrays, names)
-    weight, bias, feats, labels = finder.layer()
+    found = finder.layer()
     class_weights, sample_weights, temperature = (
         finder.optional(what) for what in ("class_weights", "sample_weights", "temperature")
     )
@@ -65,21 +71,36 @@ def read_layer(
         None if class_weights is None else host(class_weights.whole()),
         None if sample_weights is None else host(sample_weights.whole()),
     )
-    W, shards = weight.whole(), feats.read()
-    layer = store_layer(
-        W,
-        shards,
-        labels.whole(),
-        None if bias is None else bias.whole(),
-        objective,
-        features=features,
-        classifier=classifier,
-        ignore_index=ignore_index,
-        first_label=first_label,
-        class_names=class_names,
-    )
+    layer = _stored(found, objective, reading)
     _check_not_cosine(layer)
     return dataclasses.replace(layer, notes=(*overridden, *finder.notes, *unused, *layer.notes))
+
+
+def read_without_decays(
+    paths: Sequence[str | os.PathLike[str]],
+    names: Mapping[str, str | None],
+    **reading: Unpack[Reading],
+) -> StoredLayer:
+    """Read a layer for numbers that depend neither on its loss nor on decays, which are set to 0.
+
+    Raises `ValueError` as `read_layer` does.
+    """
+    finder = Finder(" and ".join(map(str, paths)), read_files(paths), names)
+    found = finder.layer()
+    objective = Objective(CrossEntropy(), 0.0, 0.0, None if found[1] is None else 0.0)
+    layer = _stored(found, objective, reading)
+    return dataclasses.replace(layer, notes=(*finder.notes, *layer.notes))
+
+
+def _stored(
+    found: tuple[StoredArray, StoredArray | None, StoredArray, StoredArray],
+    objective: Objective,
+    reading: Reading,
+) -> StoredLayer:
+    weight, bias, feats, labels = found
+    W, shards = weight.whole(), feats.read()
+    b = None if bias is None else bias.whole()
+    return store_layer(W, shards, labels.whole(), b, objective, **reading)
 
 
 def _settings(

@@ -65,7 +65,10 @@ def with_flags(message: str, command: Any) -> str:
     The library writes a parameter as `lam_h`. It becomes --lam-h if the command has this option, or
     else lam_h.
     """
-    known = getattr(command, "__struct_fields__", ()) or getattr(command, "__annotations__", {})
+    # Of options as a msgspec struct or as a dataclass, inherited ones included.
+    known = getattr(command, "__struct_fields__", ()) or getattr(
+        command, "__dataclass_fields__", ()
+    )
     return _PARAMETER.sub(lambda found: flag(found[1]) if found[1] in known else found[1], message)
 
 

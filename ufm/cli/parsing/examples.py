@@ -22,6 +22,12 @@ _EXAMPLES = {
         ("ufm certify run/ce.npz --out proof", "a stored solution; writes the folder proof"),
         ("ufm certify last_layer.npz --json", "for a script"),
     ),
+    "measure": (
+        ("ufm measure last_layer.npz", "W, H and labels in one file; neither loss nor decays"),
+        ("ufm measure head.pt feats y.npy", "a folder of numbered shards of features"),
+        ("ufm measure last_layer.npz --outside other.npy", "features of other data, for NC5"),
+        ("ufm measure last_layer.npz --out collapse", "metrics.json and table.tex"),
+    ),
     "check-loss": (
         ("ufm check-loss gce:0.7", "a loss of the library at K=10"),
         ("ufm check-loss mine:loss", "your own: the function loss in mine.py"),
