@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from ufm._support.host_arrays import host, real
 
-#: Numbers of a block, 32 MB in float64: a batch may be a memory-mapped file.
-_BLOCK = 1 << 22
+#: Numbers of a block, 8 MB in float64: a batch may be a memory-mapped file.
+_BLOCK = 1 << 20
 
 
 class Batch:
