@@ -57,7 +57,10 @@ INSIDE = {
         ("spectrum",),
     ),
     "certificates": (
-        ("verdicts", "dual_bounds"),
+        ("verdicts", "dual_state"),
+        ("conjugate_bound",),
+        ("dual_bounds",),
+        ("decision",),
         ("second_order",),
         ("certificate", "escape"),
     ),

@@ -27,7 +27,7 @@ from ufm import (
     global_minimum,
     solve_many,
 )
-from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.dual_state import dual_state
 
 DECAYS = (1e-3, 2e-2, 0.1)
 

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 import ufm
 from ufm import MSE, CrossEntropy, Params, Problem, Verdict
-from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.dual_state import dual_state
 from ufm.networks.measures.compression import compressed
 from ufm.networks.measures.last_layer import ModelView, measure_last_layer
 

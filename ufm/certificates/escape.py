@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ufm._support.shown import Shown
-from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.dual_state import dual_state
 from ufm.certificates.second_order import Escape, escape_direction
 from ufm.hessian import extremal_eigenpairs, rank_of
 from ufm.model.params import Params

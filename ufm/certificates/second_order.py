@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
-from ufm.certificates.dual_bounds import DualState
+from ufm.certificates.dual_state import DualState
 from ufm.hessian import (
     COLLAPSED,
     Spectrum,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.certificates.certificate import Reason, Verdict, certify
-from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.dual_state import dual_state
 from ufm.certificates.second_order import escape_direction, has_escape
 from ufm.hessian import (
     Spectrum,

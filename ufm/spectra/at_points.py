@@ -17,7 +17,7 @@ import jax
 from jaxtyping import Array, Key
 
 from ufm._support.shown import Shown
-from ufm.certificates.dual_bounds import dual_state
+from ufm.certificates.dual_state import dual_state
 from ufm.certificates.second_order import escape_direction, has_escape
 from ufm.collapse.origin import origin
 from ufm.collapse.symmetric_solution import supported, symmetric_frame, symmetric_minimum
