@@ -14,9 +14,19 @@ import pytest
 from commands import complaint
 from dossiers import minimiser, verify
 from points import gaussian, make, origin
+from tex import compile_table, number_of, rows_of
 
-from ufm import LabelSmoothing, Params, certify, global_minimum, nc_metrics, nearest_minimiser
+from ufm import (
+    LabelSmoothing,
+    Params,
+    certify,
+    global_minimum,
+    load_classifier,
+    nc_metrics,
+    nearest_minimiser,
+)
 from ufm.cli import main
+from ufm.last_layer.examine import examine
 
 PROBLEM = make(LabelSmoothing(0.1), lam_b=1e-2)
 
@@ -66,10 +76,26 @@ def test_the_summary_of_a_minimum(capsys):
     assert sorted(os.listdir("layer.certificate")) == [
         "arrays.npz",
         "certificate.json",
+        "table.tex",
         "verify.py",
     ]
     [(code, said)] = verify(Path("layer.certificate"))
     assert code == 0, said
+
+
+def test_the_table_has_the_numbers_of_both_views(tmp_path):
+    rows = np.random.default_rng(3).normal(size=(6, 4)) + 2.0  # a mean, as after a ReLU
+    assert main(["certify", save(minimiser(PROBLEM), H=rows), "--gap-tol", "1e-5"]) == 0
+    table = Path("layer.certificate/table.tex").read_text()
+    told = {name: cells for name, *cells in rows_of(table)}
+    found = examine(load_classifier("layer.npz"), 1e-5)
+    assert found.centred is not None
+    for i, view in enumerate((found, found.centred)):
+        shown = [number_of(told[name][i]) for name in ("$f$", "gap", r"$\mathcal{NC}_2$")]
+        exact = [view.certificate.value, view.certificate.gap, view.metrics.nc2]
+        np.testing.assert_allclose(shown, np.array(exact, float), rtol=1e-3)
+        assert told["verdict"][i] == view.certificate.verdict.name.lower().replace("_", " ")
+    compile_table(table, tmp_path)
 
 
 def numbers(printed: str) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ufm.cli.output.print import write
 from ufm.cli.parsing.layer_files import LayerFiles
 
 if TYPE_CHECKING:
+    from ufm.last_layer.examine import Examination
     from ufm.last_layer.read import Classifier
     from ufm.last_layer.streaming.layer import LargeLayer
 
@@ -43,9 +44,10 @@ class Certify(LayerFiles):
     Prints the verdict, the gap (f minus a proven lower bound on the minimum), the NC metrics and
     the distance to the nearest predicted minimiser. If the features have a mean, as after a ReLU,
     it also prints them for the centred layer: the same logits with the mean moved into the bias, as
-    a point of the problem with a free bias. Writes a folder with certificate.json, arrays.npz and
-    verify.py, a script that checks the certificate again with NumPy alone. The certificate is of
-    the layer as given, or with --centred of the centred layer. The exit code is 0 for any verdict.
+    a point of the problem with a free bias. Writes a folder with certificate.json, arrays.npz,
+    table.tex and verify.py, a script that checks the certificate again with NumPy alone. The
+    certificate is of the layer as given, or with --centred of the centred layer. The exit code is 0
+    for any verdict.
     """
 
     loss: str | None = None
@@ -84,7 +86,6 @@ class Certify(LayerFiles):
             check_target,
             dossier,
             why_unwritten,
-            write_dossier,
         )
         from ufm.last_layer.examine import examine
         from ufm.last_layer.read import load_classifier
@@ -102,7 +103,7 @@ class Certify(LayerFiles):
             elif self.json:
                 raise ValueError(unwritten)
             examination = examine(layer, self.gap_tol, on_rows)
-        said = write_dossier(examination, folder, self._source()) if unwritten is None else {}
+        said = self._written(examination, folder) if unwritten is None else {}
         if self.json:
             from ufm._support.strict_json import dumps
 
@@ -113,6 +114,12 @@ class Certify(LayerFiles):
 
             show(examination, folder, unwritten, self)
         return 0
+
+    def _written(self, examination: "Examination", folder: Path) -> dict[str, Any]:
+        from ufm.last_layer.dossier import write_dossier
+        from ufm.report.runs.layer_table import layer_table
+
+        return write_dossier(examination, folder, self._source(), layer_table(examination))
 
     def _centred(self, layer: "Classifier | LargeLayer") -> "Classifier | LargeLayer":
         from ufm.last_layer.centring import centred_layer

@@ -27,7 +27,7 @@ from ufm.losses import ClassWeighted, Loss, loss_family, loss_spec
 
 _FORMAT = 1
 #: The files of a certificate's folder.
-_FILES = ("arrays.npz", "certificate.json", "verify.py")
+_FILES = ("arrays.npz", "certificate.json", "table.tex", "verify.py")
 #: Losses whose formulas verify.py has.
 _CHECKED = ("ce", "ls", "fl", "mse")
 #: Beyond this, rounding dominates the focal loss.
@@ -47,6 +47,7 @@ def write_dossier(
     examination: Examination,
     folder: str | os.PathLike[str],
     source: Mapping[str, str] | None = None,
+    table: str | None = None,
 ) -> dict[str, Any]:
     """Write certificate.json, arrays.npz and verify.py, which checks them with NumPy alone.
 
@@ -57,6 +58,7 @@ def write_dossier(
         examination: From `examine`, in float64.
         folder: The folder to write.
         source: Facts about the layer, which are recorded unchanged.
+        table: The content of table.tex beside them, which verify.py does not read; None: no table.
 
     Returns:
         The content of certificate.json.
@@ -79,6 +81,7 @@ def write_dossier(
         "arrays.npz": content,
         "certificate.json": dumps(said).encode(),
         "verify.py": script,
+        **({} if table is None else {"table.tex": table.encode()}),
     }
     try:
         _replace_folder(path, files)
