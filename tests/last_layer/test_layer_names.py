@@ -58,6 +58,10 @@ def test_the_last_layer_is_told_by_its_shape_or_its_usual_name(tmp_path):
     arrays = {"fc1.weight": np.ones((4, 5)), "proj.weight": OTHER, "fc.weight": W, "fc.bias": B}
     layer = load(tmp_path, DATA | arrays)
     assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
+    # A sequence of layers numbers them.
+    arrays = {"0.weight": np.ones((7, 5)), "2.weight": np.ones((4, 7)), "4.weight": W, "4.bias": B}
+    layer = load(tmp_path, DATA | arrays)
+    assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
     told = load(tmp_path, DATA | arrays, weight="proj.weight", bias="fc.bias")
     assert value(told) == pytest.approx(plain_value(W=OTHER), rel=1e-14)
     assert not any("(`weight`)" in note for note in told.notes)

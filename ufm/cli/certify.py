@@ -97,10 +97,11 @@ class Certify(LayerFiles):
             if self.centred:
                 layer = self._centred(layer)
             folder = self.file.with_suffix(".certificate") if self.out is None else self.out
-            # JSON is that of a certificate: write_dossier raises the reason why there is none.
-            unwritten = None if self.json else why_unwritten(layer)
+            unwritten = why_unwritten(layer)
             if unwritten is None:
                 check_target(folder)
+            elif self.json:  # which is that of a certificate
+                raise ValueError(unwritten)
             examination = examine(layer, self.gap_tol, on_rows)
         said = self._written(examination, folder) if unwritten is None else {}
         if self.json:

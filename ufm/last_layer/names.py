@@ -113,7 +113,12 @@ class Finder:
         """The arrays with the first of the names that occurs."""
         for alias in _NAMES[what]:
             exact = [array for name, array in self._arrays.items() if name == alias]
-            alike = [array for name, array in self._arrays.items() if _flat(name) == _flat(alias)]
+            # Not 0.weight, which a state dict of a sequence of layers has.
+            alike = [
+                array
+                for name, array in self._arrays.items()
+                if "." not in name and _flat(name) == _flat(alias)
+            ]
             if exact or alike:
                 return exact or alike
         if what in ("weight", "bias"):
