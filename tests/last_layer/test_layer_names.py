@@ -50,16 +50,18 @@ def test_features_have_many_names(name, tmp_path):
     )
 
 
+def test_layers_that_are_numbered_are_told_by_what_they_take(tmp_path):
+    arrays = {"0.weight": np.ones((7, 5)), "2.weight": np.ones((4, 7)), "4.weight": W, "4.bias": B}
+    layer = load(tmp_path, DATA | arrays)
+    assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
+
+
 OTHER = np.ones((3, 4))
 
 
 def test_the_last_layer_is_told_by_its_shape_or_its_usual_name(tmp_path):
     # The first does not take features of dimension 4, the second is not a head by its name.
     arrays = {"fc1.weight": np.ones((4, 5)), "proj.weight": OTHER, "fc.weight": W, "fc.bias": B}
-    layer = load(tmp_path, DATA | arrays)
-    assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
-    # A sequence of layers numbers them.
-    arrays = {"0.weight": np.ones((7, 5)), "2.weight": np.ones((4, 7)), "4.weight": W, "4.bias": B}
     layer = load(tmp_path, DATA | arrays)
     assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
     told = load(tmp_path, DATA | arrays, weight="proj.weight", bias="fc.bias")
