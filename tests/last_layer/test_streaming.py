@@ -221,7 +221,8 @@ def test_weights_and_ignored_samples(weighted):
     labels[1] = -100
     layer = as_classifier(
         np.asarray(params.W), np.asarray(params.H).T, labels, b=params.b, loss=problem.loss,
-        lam_w=1e-2, lam_b=1e-2, features="rows", sample_weights=weights if weighted else None, in_memory=False,
+        lam_w=1e-2, lam_b=1e-2, features="rows", in_memory=False,
+        sample_weights=weights if weighted else None,
     )  # fmt: skip
     assert isinstance(layer, LargeLayer)
     kept = labels >= 0
