@@ -1,5 +1,7 @@
 """Layers that are read in blocks: their numbers from the definitions, and what they prove."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -179,6 +181,8 @@ def test_double_precision_is_used_where_single_hides_the_verdict(monkeypatch):
     assert examine(stored(problem, best, np.float32)).certificate.verdict is Verdict.GLOBAL_MINIMUM
     assert used == ["float32"]
     spread = perturbed(best, 3, 1e-4)
+    single = spread.H.astype(np.float32).astype(np.float64)
+    spread = dataclasses.replace(spread, H=single)
     exact = examine(stored(problem, spread)).certificate
     single = examine(stored(problem, spread, np.float32)).certificate
     assert 1e-12 < float(single.rounding) < float(exact.gap)
@@ -208,15 +212,17 @@ def test_features_whose_squares_leave_single_precision(monkeypatch, scale):
     assert used == ["float64"]
 
 
-def test_weights_and_ignored_samples():
+@pytest.mark.parametrize("weighted", [True, False])
+def test_weights_and_ignored_samples(weighted):
     problem = make(LabelSmoothing(0.1), SKEWED, 1e-2)
     params, n = gaussian(problem, 2, 1.0), problem.num_columns
-    weights = np.random.default_rng(1).uniform(0.5, 2.0, n)
+    weights = np.random.default_rng(1).uniform(0.5, 2.0, n) if weighted else np.ones(n)
     labels = problem.labels.copy().astype(np.int64)
     labels[1] = -100
     layer = as_classifier(
         np.asarray(params.W), np.asarray(params.H).T, labels, b=params.b, loss=problem.loss,
-        lam_w=1e-2, lam_b=1e-2, features="rows", sample_weights=weights, in_memory=False,
+        lam_w=1e-2, lam_b=1e-2, features="rows", in_memory=False,
+        sample_weights=weights if weighted else None,
     )  # fmt: skip
     assert isinstance(layer, LargeLayer)
     kept = labels >= 0

@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from ufm._support.shown import Shown
+from ufm._support.threads import one_blas_thread
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.last_layer.centring import centred_layer
@@ -107,6 +108,8 @@ def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Exami
     )
 
 
+# Threads of LAPACK would wait for those of XLA.
+@one_blas_thread()
 def _examine_large(layer: LargeLayer, tol: float | None, on_rows: OnRows | None) -> Examination:
     moved, dtype = centred_large_layer(layer), precision(layer)
     layers = [x for x in (layer, moved) if x is not None]

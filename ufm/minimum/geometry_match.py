@@ -82,7 +82,7 @@ def compare_geometry(
     if minimum.kind == "unknown":
         nan = float("nan")
         return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)
-    target = minimum.params(jax.random.key(0), params.W.dtype)
+    target = minimum.params(None, params.W.dtype)
     with np.errstate(all="ignore"):  # a point that is not finite has distances that are not
         found = _distances(problem, params, target, minimum.value)
     logit_distance, classifier_distance, penalty_distance, nc2, nc3, share = map(float, found)

@@ -104,11 +104,12 @@ class GlobalMinimum(Shown):
             else "shifted frame"
         )
 
-    def params(self, key: Key[Array, ""], dtype: Any = None) -> Params:
+    def params(self, key: Key[Array, ""] | None, dtype: Any = None) -> Params:
         """Build W, H, b with f = `value`, in a uniformly random orientation.
 
-        The point is a minimiser if `is_exact`, else the best point found. Raises `ValueError` if
-        there is none (no decay).
+        Without a key they lie along the first `rank` axes of the features. The point is a minimiser
+        if `is_exact`, else the best point found. Raises `ValueError` if there is none (no decay, or
+        one that was not computed).
         """
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
@@ -119,16 +120,18 @@ def _factorise(
     problem: Problem,
     table: Float[np.ndarray, "K K"],
     bias: Float[np.ndarray, " K"] | None,
-    key: Key[Array, ""],
+    key: Key[Array, ""] | None,
     rank: int,
     dtype: Any = None,
 ) -> Params:
-    """Factor Z* with the logits `table` into balanced W and H, in a random orientation."""
+    """Factor Z* with the logits `table` into balanced W and H, oriented as in `params`."""
     weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
     sizes = np.bincount(problem.labels, weights)
     U, S, Vt = np.linalg.svd(table * np.sqrt(sizes))
     roots = np.sqrt(S[:rank])
-    turn = orthonormal_columns(key, problem.dim, rank)
+    turn = np.eye(problem.dim, rank)
+    if key is not None:
+        turn = orthonormal_columns(key, problem.dim, rank)
     balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
     W = balance * (U[:, :rank] * roots) @ turn.T
     share = np.sqrt((1.0 if weights is None else weights) / sizes[problem.labels])

@@ -6,8 +6,9 @@ distance to this family is
 
     min_{Q,c}  √( ‖W − W*Q‖² + ‖H − QᵀH*‖² + ‖b − b* − c1‖² ).
 
-The cross terms are tr(Q(WᵀW* + HH*ᵀ)), so that with the singular value decomposition
-WᵀW* + HH*ᵀ = U S Vᵀ the best Q is V Uᵀ (Schönemann, 1966), jointly for W and H. With weighted
+A minimiser of rank r has W* = A Tᵀ, H* = T B with orthonormal T (d×r). The cross terms are
+tr(TᵀQ (WᵀA + HBᵀ)), so that with the singular value decomposition WᵀA + HBᵀ = U S Vᵀ the best TᵀQ
+is V Uᵀ (Schönemann, 1966), jointly for W and H. With weighted
 columns H holds √c_i h_i, and the distance is that of the repeated columns. If the minimiser is the
 origin, the distance is the norm of the point.
 
@@ -65,14 +66,15 @@ def nearest_minimiser(
     minimum = minimum or global_minimum(problem)
     if not minimum.is_exact or minimum.tied:
         return None
-    target = minimum.params(jax.random.key(0), params.W.dtype)
+    target = minimum.params(None, params.W.dtype)
     point, target = (jax.tree.map(np.asarray, x) for x in (params, target))
     if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(point)):
         nan = np.full((), np.nan, target.W.dtype)
         return NearestMinimiser(nan, nan, jax.device_put(target))
-    U, _, Vt = np.linalg.svd(point.W.T @ target.W + point.H @ target.H.T)
-    Q = Vt.T @ U.T
-    W, H, b = target.W @ Q, Q.T @ target.H, target.b
+    A, B, b = target.W[:, : minimum.rank], target.H[: minimum.rank], target.b
+    U, _, Vt = np.linalg.svd(point.W.T @ A + point.H @ B.T, full_matrices=False)
+    turn = U @ Vt
+    W, H = A @ turn.T, turn @ B
     if b is not None and shift_is_free(problem):
         b = b + np.mean(point.b - b)
     pairs = zip((point.W, point.H, point.b), (W, H, b), strict=True)

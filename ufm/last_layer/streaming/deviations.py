@@ -46,6 +46,9 @@ def metrics_of(layer: LargeLayer, found: Streamed) -> NCMetrics:
     """The NC metrics (`ufm.collapse.metrics`)."""
     moments, total = layer.moments, layer.moments.sizes.sum()
     centred, apart = (moments.means - moments.mean).T, deviations(layer, found)
+    # Without a difference between classes all logits are equal.
+    bias = np.zeros(1) if layer.b is None else layer.b
+    decided = np.any(np.ptp(layer.W, axis=0)) or np.ptp(bias) > 0
     with np.errstate(all="ignore"):  # what is undefined is NaN
         return metrics_of_means(
             layer.W,
@@ -54,5 +57,5 @@ def metrics_of(layer: LargeLayer, found: Streamed) -> NCMetrics:
             within=apart.within / total,
             variance=apart.variance / total,
             inverse=found.reference.inverse,
-            nc4=np.where(found.peaks.spread > 0, found.sums.disagreement / total, np.nan),
+            nc4=np.where(decided, found.sums.disagreement / total, np.nan),
         )

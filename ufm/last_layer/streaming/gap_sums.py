@@ -11,7 +11,6 @@ features collapse, δ and γ vanish, and with them the rounding errors of the pr
 The class sums of γ, and Γ̃Δᵀ, Γ̃Γ̃ᵀ, ‖Δ‖² with γ_i, δ_i as columns, are at most K×d or K×K.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -63,19 +62,13 @@ class GapSums(NamedTuple):
     variance: Float[np.ndarray, " r"]
 
 
-class GapPeaks(NamedTuple):
-    """Largest bound on the error of a logit, and largest difference of two logits of a sample."""
-
-    drift: Float[np.ndarray, ""]
-    spread: Float[np.ndarray, ""]
-
-
 class Streamed(NamedTuple):
     """What a pass found, with the precision of its matrix products."""
 
     reference: Reference
     sums: GapSums
-    peaks: GapPeaks
+    #: Largest bound on the error of a logit.
+    drift: float
     dtype: Any
 
 
@@ -88,77 +81,82 @@ def precision(layer: LargeLayer) -> Any:
 
 def gap_sums(layer: LargeLayer, dtype: Any, on_rows: OnRows | None = None) -> Streamed:
     """Compute the sums in one pass, with matrix products in precision `dtype`."""
-    W, b, found, loss = layer.W, layer.b, layer.moments, layer.problem.loss
-    classes, dim = W.shape
-    size = block_rows(classes, dim, len(layer.samples.features))
-    stored = (found.means + layer.offset).astype(dtype)
-    points = stored.astype(float) - layer.offset
-    table = points @ W.T + (0.0 if b is None else b)
-    slopes = np.asarray(jax.vmap(loss.gradient)(jnp.asarray(table), jnp.arange(classes)))
-    directions, inverse = mean_directions((found.means - found.mean).T)
-    reference = Reference(stored.astype(float), table, slopes, directions, inverse)
-    # Rows of W above, directions below, for one product.
-    stacked = np.concatenate([W, directions.T]).astype(dtype)
-    coordinates = ((found.means - found.mean) @ directions).astype(dtype)
-    centred = (points - found.mean) @ directions
-    nearness = 0.5 * np.sum(coordinates.astype(float) ** 2, axis=1) - centred @ coordinates.T
-    # Errors of the logits: those of the products, and those of the table.
-    largest = float(np.max(np.linalg.norm(W, axis=1)))
-    length, eps = dim + 8, float(np.finfo(float).eps)
-    unit = length * float(np.finfo(dtype).eps) * largest
-    sizes = np.linalg.norm(reference.features, axis=1) + np.linalg.norm(layer.offset)
-    own = largest * sizes + (0.0 if b is None else np.max(np.abs(b)))
-    tables = _Tables(table, slopes, nearness, length * eps * own, length**-0.5)
+    classes, dim = layer.W.shape
+    rows = block_rows(classes, dim, len(layer.samples.features))
+    stored = (layer.moments.means + layer.offset).astype(dtype)
+    table = (stored.astype(float) - layer.offset) @ layer.W.T
+    table += 0.0 if layer.b is None else layer.b
+    gradient = jax.vmap(layer.problem.loss.gradient)
+    slopes = np.asarray(gradient(jnp.asarray(table), jnp.arange(classes)))
+    centred = layer.moments.means - layer.moments.mean
+    reference = Reference(stored.astype(float), table, slopes, *mean_directions(centred.T))
+    total = summed(layer.samples, rows, lambda: _Terms(layer, reference, dtype, rows), on_rows)
+    return Streamed(reference, GapSums(*total.sums), float(total.peaks), dtype)
 
-    def begin() -> Callable[..., Total]:
+
+class _Terms:
+    """The terms of `GapSums` in a block of rows, with the buffers of one core."""
+
+    def __init__(self, layer: LargeLayer, reference: Reference, dtype: Any, rows: int) -> None:
+        W, b, means = layer.W, layer.b, layer.moments.means - layer.moments.mean
+        self.loss, self.weighted = layer.problem.loss, layer.samples.weights is not None
+        self.points = reference.features.astype(dtype)
+        # Columns in memory order, for products whose rows are contiguous.
+        self.W, self.directions = (np.asarray(x, dtype) for x in (W.T, reference.directions))
+        # ‖u − c_k‖²/2 without ‖u‖², with u the sample and c_k the means in the directions.
+        self.means = (means @ reference.directions).astype(dtype).T
+        points = reference.features - layer.offset - layer.moments.mean
+        offsets = 0.5 * np.sum(self.means.astype(float) ** 2, axis=0)
+        self.nearness = (offsets - points @ reference.directions @ self.means).astype(dtype)
+        # Errors of the logits: those of the products, and those of the table.
+        largest, length = float(np.max(np.linalg.norm(W, axis=1))), W.shape[1] + 8
+        self.unit = length * float(np.finfo(dtype).eps) * largest
+        sizes = np.linalg.norm(reference.features, axis=1) + np.linalg.norm(layer.offset)
+        drifts = largest * sizes + (0.0 if b is None else np.max(np.abs(b)))
+        drifts *= length * float(np.finfo(float).eps)
+        self.tables = _Tables(reference.logits, reference.gradients, drifts, length**-0.5)
         # Blocks have one size, since every new size would be compiled.
-        delta, labels = np.zeros((size, dim), dtype), np.zeros(size, np.int32)
-        weights, roots = np.zeros(size), np.zeros((size, 1), dtype)
+        self.delta = np.zeros((rows, W.shape[1]), dtype)
+        self.labels, self.weights = np.zeros(rows, np.int32), np.zeros(rows)
 
-        def terms(start: int, rows: np.ndarray, y: np.ndarray, c: np.ndarray) -> Total:
-            count = len(rows)
-            labels[:count], weights[:count], weights[count:] = y, c, 0.0
-            np.take(stored, labels, axis=0, out=delta, mode="clip")
-            np.subtract(rows, delta[:count], out=delta[:count])
-            delta[count:] = 0.0
-            squares = np.einsum("ij,ij->i", delta, delta).astype(float)
-            products = delta @ stacked.T
-            logits, along = products[:, :classes], products[:, classes:]
-            near = along @ coordinates.T
-            drifts = unit * np.sqrt(squares)
-            sums, peaks, gamma = _losses(loss, tables, logits, near, drifts, labels, weights)
-            gamma = np.asarray(gamma)
-            narrow = gamma.astype(dtype)
-            if layer.samples.weights is not None:
-                roots[:, 0] = np.sqrt(weights)
-                narrow, delta_ = narrow * roots, delta * roots
-            else:
-                narrow[count:] = 0.0
-                delta_ = delta
-            return Total(
-                (
-                    *(np.asarray(x) for x in sums),
-                    class_sums(gamma, labels, weights, classes),
-                    (narrow.T @ delta_).astype(float),
-                    (narrow.T @ narrow).astype(float),
-                    weights @ squares,
-                    weights @ along.astype(float) ** 2,
-                ),
-                tuple(np.asarray(x) for x in peaks),
-            )
-
-        return terms
-
-    total = summed(layer.samples, size, begin, on_rows)
-    return Streamed(reference, GapSums(*total.sums), GapPeaks(*total.peaks), dtype)
+    def __call__(self, start: int, rows: np.ndarray, y: np.ndarray, c: np.ndarray) -> Total:
+        delta, labels, weights, count = self.delta, self.labels, self.weights, len(rows)
+        labels[:count], weights[:count], weights[count:] = y, c, 0.0
+        np.take(self.points, labels, axis=0, out=delta, mode="clip")
+        np.subtract(rows, delta[:count], out=delta[:count])
+        delta[count:] = 0.0
+        squares = np.einsum("ij,ij->i", delta, delta).astype(float)
+        products, along = delta @ self.W, delta @ self.directions
+        drifts = self.unit * np.sqrt(squares)
+        sums, drift, gamma = _losses(self.loss, self.tables, products, drifts, labels, weights)
+        gamma, logits = np.asarray(gamma), self.tables.logits.astype(delta.dtype)[labels]
+        nearest = np.argmin(self.nearness[labels] - along @ self.means, axis=1)
+        differ = np.argmax(logits + products, axis=1) != nearest
+        # Each of the two factors of a product has the root of the weight.
+        narrow, roots = gamma.astype(delta.dtype), np.sqrt(weights).astype(delta.dtype)
+        if self.weighted:
+            narrow, delta = narrow * roots[:, None], delta * roots[:, None]
+        else:
+            narrow[weights == 0.0] = 0.0
+        return Total(
+            (
+                *(np.asarray(x) for x in sums),
+                weights @ differ,
+                class_sums(gamma, labels, weights, len(self.points)),
+                (narrow.T @ delta).astype(float),
+                (narrow.T @ narrow).astype(float),
+                weights @ squares,
+                weights @ along.astype(float) ** 2,
+            ),
+            np.asarray(drift),
+        )
 
 
 class _Tables(NamedTuple):
-    """For each class: t_k, ∇L(t_k, k), the offsets of the squared distances, errors of t_k."""
+    """For each class: t_k, ∇L(t_k, k), and the errors of t_k."""
 
     logits: Any
     gradients: Any
-    nearness: Any
     drifts: Any
     #: Typical over largest error of a logit: errors of long sums behave as random walks.
     typical: Any
@@ -166,24 +164,17 @@ class _Tables(NamedTuple):
 
 @quick_jit
 def _losses(
-    loss: Loss,
-    tables: _Tables,
-    products: Any,
-    near: Any,
-    drifts: Any,
-    labels: Any,
-    weights: Any,
+    loss: Loss, tables: _Tables, products: Any, drifts: Any, labels: Any, weights: Any
 ) -> tuple[Any, Any, Float[Array, "m K"]]:
-    """The first sums of `GapSums`, the peaks, and γ as rows, from rows of products (m×K)."""
+    """The first sums of `GapSums`, the largest error of a logit, and γ, from rows of products."""
     classes, wide = products.shape[1], jnp.result_type(float)
     unit = float(jnp.finfo(wide).eps)
 
-    def sample(product: Any, near: Any, drift: Any, label: Any) -> tuple[Any, Any, Any]:
+    def sample(product: Any, drift: Any, label: Any) -> tuple[Any, Any, Any]:
         z = tables.logits[label] + product.astype(wide)
         error = drift + tables.drifts[label]
         value, gradient = loss.value(z, label), loss.gradient(z, label)
         typical = jnp.full_like(z, error * tables.typical / unit)
-        differ = jnp.argmax(z) != jnp.argmin(tables.nearness[label] - near.astype(wide))
         sums = (
             value,
             jnp.abs(value),
@@ -191,14 +182,9 @@ def _losses(
             jnp.sum(jnp.abs(gradient)) * error,
             classes * error**2,
             (unit * loss.gradient_rounding(z, label, typical)) ** 2,
-            differ.astype(wide),
         )
-        return sums, (error, jnp.max(z) - jnp.min(z)), gradient - tables.gradients[label]
+        return sums, error, gradient - tables.gradients[label]
 
-    sums, peaks, gamma = jax.vmap(sample)(products, near, drifts, labels)
-    counted = weights > 0
-    return (
-        tuple(jnp.sum(weights * x) for x in sums),
-        tuple(jnp.max(jnp.where(counted, x, 0.0)) for x in peaks),
-        gamma,
-    )
+    sums, errors, gamma = jax.vmap(sample)(products, drifts, labels)
+    largest = jnp.max(jnp.where(weights > 0, errors, 0.0))
+    return tuple(jnp.sum(weights * x) for x in sums), largest, gamma

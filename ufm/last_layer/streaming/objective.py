@@ -43,7 +43,7 @@ def value_of(layer: LargeLayer, found: Streamed) -> Measured:
     rounding += _EPS * ((classes + 16) * sums.evaluation + length * sums.size) / total
     rounding += _EPS * max(classes * dim, length + dim) * (penalty + 0.5 * lam_h * moments.terms)
     # First-order bounds are invalid once the error of a logit reaches a tenth.
-    valid = isinstance(problem.loss, MSE) or found.peaks.drift < 0.1
+    valid = isinstance(problem.loss, MSE) or found.drift < 0.1
     return Measured(float(value), float(rounding) if valid else math.inf)
 
 
