@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 from convex_oracle import convex_minimum, minimiser, wide_objective
 from points import (
     BIASES,
@@ -70,9 +72,68 @@ def test_gap_closes_in_step_with_the_distance(loss, lam_b):
     # The dual point θ∇g is first order in the distance, so the gap is too.
     problem = make(loss, SKEWED, lam_b)
     end = minimiser(problem)
-    points = [perturbed(end, 1, 10.0**-k) for k in (2, 4, 6)]
+    points = [perturbed(end, 1, 10.0**-k) for k in (3, 5, 7)]
     gaps = [float(found.gap) for found in certified(problem, points)]
     assert gaps[0] > 30 * gaps[1] > 900 * gaps[2] > 0
+
+
+def conjugate(loss, dual, labels):
+    """Σ of L* over columns in NumPy; ∞ outside its domain."""
+    on_label = np.eye(len(dual))[:, labels]
+    if isinstance(loss, MSE):
+        weight = np.where(on_label > 0, loss.scale, 1.0)
+        return (dual * (dual / (2 * weight) + loss.target * on_label)).sum(axis=0)
+    alpha = getattr(loss, "alpha", 0.0)
+    p = dual + (1 - alpha) * on_label + alpha / len(dual)
+    if p.min() < -1e-14:
+        return np.full(len(labels), np.inf)
+    return scipy.special.xlogy(np.maximum(p, 0.0), np.maximum(p, 0.0)).sum(axis=0)
+
+
+@pytest.mark.parametrize("mu", [1e-2, 0.3])
+@pytest.mark.parametrize("lam_b", [None, 1e-2])
+@pytest.mark.parametrize("loss", [CrossEntropy(), LabelSmoothing(0.1), MSE(5.0, 3.0)], ids=ids)
+def test_the_bound_is_the_best_multiple_of_the_class_averages(loss, lam_b, mu):
+    problem = make(loss, SKEWED, lam_b, mu)
+    shares, y = np.array(SKEWED) / sum(SKEWED), problem.labels
+    points = [gaussian(problem, seed, scale) for seed, scale in enumerate((0.1, 1.0, 3.0, 10.0))]
+    for point, found in zip(points, certified(problem, points), strict=True):
+        W, H = np.asarray(point.W), np.asarray(point.H)
+        V = W @ H + (0 if lam_b is None else np.asarray(point.b)[:, None])
+        gamma = np.asarray(jax.vmap(loss.gradient, (1, 0), 1)(jnp.asarray(V), jnp.asarray(y)))
+        averages = np.stack([gamma[:, y == k].mean(axis=1) for k in range(3)], axis=1)
+        r = averages @ shares
+
+        def bound(direction, labels, shares, theta, rest):
+            norm = np.linalg.norm(direction * np.sqrt(shares / sum(SKEWED)), 2)
+            if theta > problem.mu() / norm:
+                return -np.inf
+            bias = 0.0 if lam_b is None else theta**2 * (rest @ rest) / (2 * lam_b)
+            return -shares @ conjugate(loss, theta * direction, labels) - bias
+
+        def highest(direction, rest):
+            limit = float(problem.mu()) / np.linalg.norm(
+                direction * np.sqrt(shares / sum(SKEWED)), 2
+            )
+            with np.errstate(invalid="ignore"):  # inf − inf where θ is too large
+                best = scipy.optimize.minimize_scalar(
+                    lambda x: -bound(direction, range(3), shares, np.exp(x), rest),
+                    bounds=(np.log(limit) - 30, np.log(limit)),
+                    method="bounded",
+                    options={"xatol": 1e-9},
+                )
+            at_limit = bound(direction, range(3), shares, limit * (1 - 1e-15), rest)
+            return max(-best.fun, at_limit)
+
+        expected = highest(averages, r)
+        if lam_b is not None:
+            expected = max(expected, highest(averages - r[:, None], np.zeros(3)))
+        # By samples, and at θ = min(1, μ/‖G‖₂): never better.
+        theta = min(1.0, float(problem.mu()) / np.linalg.norm(gamma / 7, 2) * (1 - 1e-15))
+        plain = bound(gamma, y, np.full(7, 1 / 7), theta, gamma.mean(axis=1))
+        lower, value = float(found.lower_bound), float(found.value)
+        assert plain <= lower + 1e-14 * abs(lower)
+        assert expected - 1e-4 * (value - expected) <= lower <= expected + 1e-12 * abs(expected)
 
 
 def softmax_entropy(z, label):

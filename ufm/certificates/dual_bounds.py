@@ -5,7 +5,10 @@ is convex. Every dual point Γ (K×N) with ‖G‖₂ ≤ μ, G = Γ diag(1/√c
 
     f ≥ −g*(Γ) − ‖r‖²/(2λ_b),   r = Γ1,   g*(Γ) = Σ_i ω_i L*(Γ_i/ω_i).
 
-The dual point used is θ∇g(V), θ = min(1, μ/‖G‖₂). At a global minimum it is optimal. Other cases:
+Averaging the columns of a class is a projection, which raises neither g* (by Jensen's inequality)
+nor ‖G‖₂. The dual point used is θΓ̄: the class averages of ∇g(V), as columns of the K-column problem
+(`ufm.model.class_means`), times the θ ≤ μ/‖G‖₂ with the highest bound. At a global minimum it is
+optimal. Other cases:
 
 - no conjugate known, g convex, L ≥ ℓ₀:
   f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
@@ -21,14 +24,17 @@ Every number has a bound on its own rounding error (`ufm.model.rounding`), which
 Γ that a compiler computes with different digits. The dual norm is rounded up before it is used.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
+from ufm._support.convex_search import least_points
 from ufm._support.quick_jit import quick_jit
 from ufm.losses import CrossEntropy
+from ufm.model.class_means import reduced_problem, to_class_means
 from ufm.model.evaluation import Evaluated, evaluated
 from ufm.model.problem import (
     Params,
@@ -41,7 +47,6 @@ from ufm.model.problem import (
     penalty,
     per_column,
     scale_by_weights,
-    weighted_sum,
 )
 from ufm.model.rounding import (
     GradientVersions,
@@ -54,6 +59,9 @@ from ufm.model.rounding import (
 )
 
 Scalar = Float[Array, ""]
+
+#: Multiples of a dual point are searched for up to this number.
+_LARGEST_MULTIPLE = 1e6
 
 
 class DualState(NamedTuple):
@@ -144,118 +152,145 @@ def region_lower_bound(problem: Problem, state: DualState) -> Bound:
     return Bound(jnp.where(inside, bound.lower, -jnp.inf), bound.rounding)
 
 
-class _Dual(NamedTuple):
-    """A direction Γ of dual points, its dual norm, and an upper bound on that."""
+class _Duals(NamedTuple):
+    """Directions Γ of dual points θΓ of the K-column problem, and what their bounds depend on."""
 
-    gamma: Float[Array, "K N"]
-    sigma: Scalar
-    sigma_bound: Scalar
+    gamma: Float[Array, "m K K"]
+    #: Their dual norms, and upper bounds on those.
+    sigma: Float[Array, " m"]
+    sigma_bound: Float[Array, " m"]
+    #: r = Γ1, exactly 0 where Γ is centred, and a bound on its error.
+    row_sums: Float[Array, "m K"]
+    row_errors: Float[Array, "m K"]
+    centred: Bool[Array, " m"]
 
 
 def _conjugate_bound(problem: Problem, state: DualState) -> Bound:
-    duals = [_Dual(state.at.gamma, state.dual_norm, state.dual_norm_bound)]
-    if problem.has_bias:
-        duals.append(_centred(problem, state))
+    """The best bound from multiples of the class averages of Γ, and of those after centring."""
+    # By Jensen's inequality averages bound at least as well, and their dual norm is not larger.
+    small = reduced_problem(problem)
+    roots = jnp.sqrt(small.samples(state.value.dtype))
+    duals = _duals(small, state, to_class_means(problem, state.at.G) * roots[None, :])
     feasible = state.mu * (1.0 - 8 * machine_epsilon(state.mu))
-    # The largest θ that the upper bound on the dual norm allows.
-    thetas = jnp.stack(
-        [
-            jnp.minimum(1.0, feasible / jnp.where(x.sigma_bound > 0, x.sigma_bound, 1.0))
-            for x in duals
-        ]
-    )
-    points = thetas[:, None, None] * jnp.stack([_per_sample(problem, x.gamma) for x in duals])
-    sums = jax.vmap(lambda point: _conjugate_sums(problem, point))(points)
-    plain, *others = (
-        _bound_of(problem, state, dual, thetas[i], points[i] if i else None, sums[i])
-        for i, dual in enumerate(duals)
-    )
-    for other in others:
-        better = other.lower > plain.lower
-        plain = Bound(*(jnp.where(better, a, b) for a, b in zip(other, plain, strict=True)))
-    return plain
+    # The largest θ that the upper bounds on the dual norms allow.
+    limits = feasible / jnp.where(duals.sigma_bound > 0, duals.sigma_bound, feasible)
+    limits = jnp.minimum(limits, _LARGEST_MULTIPLE)
+    bias_range = _bias_range(problem, state) if problem.has_bias else None
+    best = least_points(lambda thetas: _costs(small, duals, thetas, bias_range), limits)
+    # θ = min(1, limit) is exact at a minimum.
+    thetas = jnp.stack([jnp.minimum(1.0, limits), best], axis=1).reshape(-1)
+    both = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), duals)
+    bounds = _bounds(small, state, both, thetas, jnp.repeat(limits, 2), bias_range)
+    highest = jnp.argmax(jnp.where(jnp.isnan(bounds.lower), -jnp.inf, bounds.lower))
+    return Bound(bounds.lower[highest], bounds.rounding[highest])
 
 
-def _centred(problem: Problem, state: DualState) -> _Dual:
-    """Γ − r ωᵀ, whose row sums are 0, so that the bias term vanishes.
+def _duals(problem: Problem, state: DualState, gamma: Float[Array, "K K"]) -> _Duals:
+    """Γ, and with a bias also Γ − r ωᵀ, whose row sums are 0, so that the bias term vanishes.
 
     At λ_b = 0 no other point is feasible for MSE. For the softmax losses this one is better to
     first order, unless a probability p − r becomes negative.
     """
-    gamma = state.at.gamma
+    entries, noise = jnp.linalg.norm(state.at.G), state.versions.norm
+    sums, errors = row_sums(gamma, state.versions)
+    sigma, bound, _ = bounded_spectral_norm(feature_gradient(problem, gamma), entries)
+    plain = _Duals(gamma, sigma, bound + noise, sums, errors, jnp.asarray(False))
+    if not problem.has_bias:
+        return jax.tree.map(lambda x: x[None], plain)
     share = scale_by_weights(problem, jnp.ones_like(gamma))
-    centred = gamma - jnp.sum(gamma, axis=1)[:, None] * share
+    moved = gamma - sums[:, None] * share
+    sigma, bound, _ = bounded_spectral_norm(feature_gradient(problem, moved), entries)
+    # For a free bias row sums must be exactly 0 (`_bias_terms`): add the distance to such a point.
+    way = jnp.linalg.norm(feature_gradient(problem, errors[:, None] * share))
+    bound += jnp.where(jnp.asarray(problem.lam_b, bound.dtype) == 0, way, 0.0)
     # Centring subtracts, which at most doubles the errors of the entries.
-    sigma, bound, _ = bounded_spectral_norm(
-        feature_gradient(problem, centred), jnp.linalg.norm(state.at.G)
-    )
-    bound += 2 * state.versions.norm
-    # For a free bias row sums must be exactly 0 (`_bias_term`): add the distance to such a point.
-    _, error = row_sums(gamma, state.versions)
-    way = feature_gradient(problem, error[:, None] * share)
-    free = jnp.asarray(problem.lam_b, sigma.dtype) == 0
-    return _Dual(centred, sigma, bound + jnp.where(free, jnp.linalg.norm(way), 0.0))
+    bound += 2 * noise
+    centred = _Duals(moved, sigma, bound, jnp.zeros_like(sums), errors, jnp.asarray(True))
+    return jax.tree.map(lambda *x: jnp.stack(x), plain, centred)
 
 
-def _conjugate_sums(problem: Problem, point: Float[Array, "K N"]) -> Float[Array, " 2"]:
-    """g* at a dual point in units of one sample, and the terms that bound its rounding error."""
-    loss = problem.loss
-    rows = per_column(
-        lambda dual, label: jnp.stack(
-            [loss.conjugate(dual, label), loss.conjugate_rounding(dual, label)]
-        ),
-        problem,
-        point,
-    )
-    return jax.vmap(lambda row: weighted_sum(problem, row))(rows)
+def _costs(
+    problem: Problem, duals: _Duals, thetas: Float[Array, "m p"], bias_range: Scalar | None
+) -> Float[Array, "m p"]:
+    """What the bounds from θΓ subtract, but for rounding: convex functions of θ."""
+    points = thetas[:, :, None, None] * duals.gamma[:, None]
+    conjugate = _sums(problem, problem.loss.conjugate, points)
+    if bias_range is None:
+        return conjugate
+    lam_b = jnp.asarray(problem.lam_b, thetas.dtype)
+    squares, sizes = jnp.sum(duals.row_sums**2, axis=1), jnp.sum(jnp.abs(duals.row_sums), axis=1)
+    decayed = thetas**2 * (0.5 * squares / jnp.where(lam_b > 0, lam_b, 1.0))[:, None]
+    # Without row sums the bias costs nothing, even if its range is infinite.
+    free = thetas * jnp.where(sizes > 0, 0.5 * sizes * bias_range, 0.0)[:, None]
+    return conjugate + jnp.where(lam_b > 0, decayed, free)
 
 
-def _bound_of(
+def _bounds(
     problem: Problem,
     state: DualState,
-    dual: _Dual,
-    theta: Scalar,
-    centred: Array | None,
-    sums: Float[Array, " 2"],
+    duals: _Duals,
+    thetas: Float[Array, " m"],
+    limits: Float[Array, " m"],
+    bias_range: Scalar | None,
 ) -> Bound:
-    """The bound from the dual point θΓ; `centred` is that point in units of one sample."""
-    conjugate, errors = sums
+    """The bounds from the dual points θΓ."""
+    points = thetas[:, None, None] * duals.gamma
+    conjugate = _sums(problem, problem.loss.conjugate, points)
+    errors = _sums(problem, problem.loss.conjugate_rounding, points)
     terms = problem.num_columns + problem.num_classes + 16
-    rounding = machine_epsilon(dual.gamma) * terms * errors + state.value_rounding
-    bias, bias_rounding = _bias_term(problem, state, theta, centred)
+    rounding = machine_epsilon(thetas) * terms * errors + state.value_rounding
+    bias, bias_rounding = _bias_terms(problem, duals, thetas, points, bias_range)
     lower = -conjugate - bias - rounding
     # The effect of rounding up the dual norm counts as rounding, although it is in the bound.
-    inflation = jnp.minimum(1.0, state.mu / jnp.where(dual.sigma > 0, dual.sigma, 1.0)) - theta
-    inner = jnp.abs(jnp.sum(dual.gamma * state.at.V)) + jnp.abs(state.value)
-    return Bound(lower, rounding + bias_rounding + jnp.maximum(inflation, 0.0) * inner)
+    exact = jnp.minimum(1.0, state.mu / jnp.where(duals.sigma > 0, duals.sigma, 1.0))
+    inflation = jnp.where(thetas < limits, 0.0, jnp.maximum(exact - thetas, 0.0))
+    inner = jnp.abs(jnp.sum(state.at.gamma * state.at.V)) + jnp.abs(state.value)
+    return Bound(lower, rounding + bias_rounding + inflation * inner)
 
 
-def _bias_term(
-    problem: Problem, state: DualState, theta: Scalar, centred: Array | None
-) -> tuple[Scalar, Scalar]:
-    """θ²‖r‖²/(2λ_b), or its replacement for a free bias, and the rounding part of it.
+def _sums(problem: Problem, method: Any, points: Float[Array, "*m K K"]) -> Float[Array, "*m"]:
+    """Σ_i ω_i method(Γ_i/ω_i, i) at many dual points Γ."""
+    samples = problem.samples(points.dtype)
+    shares = samples / jnp.sum(samples)
+    found = _per_class(problem, method, points)
+    return jnp.sum(found * jnp.broadcast_to(shares, found.shape), axis=-1)
 
-    `centred` is the dual point in units of one sample, if centring made r zero up to the rounding
-    of the row sums, which is still charged.
-    """
-    if not problem.has_bias:
-        return jnp.zeros_like(theta), jnp.zeros_like(theta)
-    lam_b = jnp.asarray(problem.lam_b, theta.dtype)
-    r, error = row_sums(state.at.gamma, state.versions)
-    if centred is not None:
-        r = jnp.zeros_like(r)
-    decayed, decayed_rounding = _decayed_bias(theta * r, theta * error, lam_b)
+
+def _per_class(
+    problem: Problem, method: Any, points: Float[Array, "*m K K"], *rest: Float[Array, "*m K K"]
+) -> Float[Array, "*m K"]:
+    """Map a method of the loss over the columns Γ_i/ω_i of many dual points Γ."""
+    samples, classes = problem.samples(points.dtype), problem.num_classes
+    units = points * jnp.broadcast_to(jnp.sum(samples) / samples, points.shape)
+    # One axis of columns, which takes a fraction of the time that nested maps take to trace.
+    columns = [jnp.swapaxes(x, -1, -2).reshape(-1, classes) for x in (units, *rest)]
+    labels = np.resize(problem.labels, len(columns[0]))
+    found = jax.vmap(method)(columns[0], jnp.asarray(labels), *columns[1:])
+    return found.reshape(points.shape[:-1])
+
+
+def _bias_terms(
+    problem: Problem,
+    duals: _Duals,
+    thetas: Float[Array, " m"],
+    points: Float[Array, "m K K"],
+    bias_range: Scalar | None,
+) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """θ²‖r‖²/(2λ_b), or its replacement for a free bias, and the rounding parts of both."""
+    if bias_range is None:
+        return jnp.zeros_like(thetas), jnp.zeros_like(thetas)
+    lam_b = jnp.asarray(problem.lam_b, thetas.dtype)
+    r, error = thetas[:, None] * duals.row_sums, thetas[:, None] * duals.row_errors
+    decayed, decayed_rounding = _decayed_bias(r, error, lam_b)
     # Sum before multiplying, because the range may be infinite and row sums may be 0.
-    half_range = 0.5 * theta * _bias_range(problem, state)
-    free = jnp.sum(jnp.abs(r) + error) * half_range
-    free_rounding = jnp.sum(error) * half_range
-    if centred is not None:
-        # A dual point with row sums of exactly 0 lies within their error. Moving there costs at
-        # most the slope of the conjugate, and needs no bound on the bias.
-        errors = jnp.broadcast_to(error[:, None], centred.shape)
-        slopes = per_column(problem.loss.conjugate_slope, problem, centred, errors)
-        free_rounding = jnp.minimum(free_rounding, theta * jnp.sum(error) * jnp.max(slopes))
-        free = free_rounding
+    free = 0.5 * jnp.sum(jnp.abs(r) + error, axis=-1) * bias_range
+    free_rounding = 0.5 * jnp.sum(error, axis=-1) * bias_range
+    # A dual point with row sums of exactly 0 lies within the error of a centred one. Moving there
+    # costs at most the slope of the conjugate, and needs no bound on the bias.
+    moves = jnp.broadcast_to(error[:, :, None], points.shape)
+    slopes = jnp.max(_per_class(problem, problem.loss.conjugate_slope, points, moves), axis=-1)
+    by_slope = jnp.minimum(free_rounding, jnp.sum(error, axis=-1) * slopes)
+    free, free_rounding = (jnp.where(duals.centred, by_slope, x) for x in (free, free_rounding))
     return (
         jnp.where(lam_b > 0, decayed, free),
         jnp.where(lam_b > 0, decayed_rounding, free_rounding),
@@ -274,10 +309,10 @@ def _bias_range(problem: Problem, state: DualState) -> Scalar:
     return spread + value / state.mu * (2.0 / smallest) ** 0.5
 
 
-def _decayed_bias(r: Array, error: Array, lam_b: Scalar) -> tuple[Scalar, Scalar]:
+def _decayed_bias(r: Array, error: Array, lam_b: Scalar) -> tuple[Array, Array]:
     """‖r‖²/(2λ_b) with r known to within `error`: an upper bound, and its rounding part."""
     safe = jnp.where(lam_b > 0, lam_b, 1.0)
-    size, slack = jnp.linalg.norm(r), jnp.linalg.norm(error)
+    size, slack = jnp.linalg.norm(r, axis=-1), jnp.linalg.norm(error, axis=-1)
     return 0.5 * (size + slack) ** 2 / safe, (size + slack) * slack / safe
 
 
@@ -308,14 +343,6 @@ def _tangent_bound(
     lower = tangent - bias - excess * radius - rounding
     inflation = state.dual_norm_bound - state.dual_norm + 8 * machine_epsilon(mu) * mu
     return Bound(lower, rounding + bias_rounding + inflation * radius)
-
-
-def _per_sample(problem: Problem, gamma: Array) -> Array:
-    """Γ_i/ω_i."""
-    if problem.column_weights is None:
-        return gamma * problem.num_columns
-    samples = problem.samples(gamma.dtype)
-    return gamma * (jnp.sum(samples) / samples)[None, :]
 
 
 def _smallest_class(problem: Problem, like: Array) -> Scalar:

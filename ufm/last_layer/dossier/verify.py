@@ -64,6 +64,8 @@ LEAST = 1e-15
 LEAST_DEPTH = 1e-3
 # A minimum whose value is that accurate counts as found, however small the depth.
 OF_MINIMUM = 1e-9
+# Multiples of a dual point are searched for up to this number.
+LARGEST_MULTIPLE = 1e6
 # A gradient below this fraction of mu max(1, |(W, H, b)|) belongs to a critical point.
 CRITICAL = 1e-6
 
@@ -150,15 +152,32 @@ class Problem:
         return np.repeat(np.arange(self.classes), self.counts)
 
     @property
+    def factors(self):
+        """a of each class."""
+        return np.ones(self.classes) if self.class_weights is None else np.array(self.class_weights)
+
+    @property
     def weights(self):
-        """a: the class weight of every sample."""
-        if self.class_weights is None:
-            return np.ones(self.samples)
-        return np.array(self.class_weights)[self.labels]
+        """a of each sample."""
+        return self.factors[self.labels]
 
     @property
     def onehot(self):
         return np.eye(self.classes)[:, self.labels]
+
+    @property
+    def targets(self):
+        """The (smoothed) label of each class, as columns."""
+        return (1.0 - self.alpha) * np.eye(self.classes) + self.alpha / self.classes
+
+    @property
+    def shares(self):
+        """The share of each class among the samples."""
+        return np.array(self.counts) / self.samples
+
+    def mean(self, terms):
+        """The average over the samples of a number for each class."""
+        return total(self.shares * terms)
 
 
 def read_json(path):
@@ -657,51 +676,84 @@ def lower_bound(problem, point):
     if problem.loss == "fl":
         balanced = len(set(problem.counts)) == 1 and problem.class_weights is None
         return focal_bound(problem, point) if balanced else NO_BOUND
-    plain = dual_bound(problem, point, point.gamma, centred=False)
+    # Averages over the samples of a class bound at least as well (Jensen), with K columns for N.
+    starts = np.cumsum((0, *problem.counts[:-1]))
+    sums = np.add.reduceat(point.gamma, starts, axis=1)
+    averages = sums / problem.shares
+    plain = dual_bound(problem, point, averages, centred=False)
     if not problem.has_bias:
         return plain
     # With row sums of 0 the bias term vanishes.
-    centred = point.gamma - point.gamma.mean(axis=1, keepdims=True)
+    centred = averages - sums.sum(axis=1, keepdims=True)
     return max(plain, dual_bound(problem, point, centred, centred=True), key=lambda b: b.lower)
 
 
-def dual_bound(problem, point, gamma, centred):
-    """-g*(theta Gamma) - bias term - rounding, with theta = min(1, mu / |Gamma|_2)."""
+def dual_bound(problem, point, direction, centred):
+    """-g*(theta Gamma) - bias term - rounding, with the best theta up to mu / |Gamma|_2.
+
+    `direction` has a column for each class: N Gamma at each of its samples.
+    """
     K, N = problem.classes, problem.samples
-    norm = float(np.linalg.svd(gamma, compute_uv=False)[0])
+    scales = np.sqrt(problem.counts) / N
+    norm = float(np.linalg.svd(direction * scales, compute_uv=False)[0])
     # Errors of the decomposition, and of the differences in centring.
     spectral_error = (K + 64) * EPS * length(point.gamma)
     if problem.loss != "mse":
-        spectral_error += length(distance_to_sums_of_zero(gamma))
+        spectral_error += length(distance_to_sums_of_zero(direction) * scales)
     if centred and problem.lam_b == 0:
         spectral_error += length(row_sum_errors(point)) / math.sqrt(N)  # the way in `bias_gain`
     largest = max(norm + spectral_error, 1e-300)
-    theta = min(1.0, problem.mu * (1.0 - 8 * EPS) / largest)
-    dual = theta * N * gamma
-    conjugate = (squared_conjugate if problem.loss == "mse" else softmax_conjugate)(problem, dual)
-    if conjugate is None:
-        return NO_BOUND
-    value, errors, outside = conjugate
-    bias, bias_rounding, bias_long_rounding = bias_gain(problem, point, theta, dual, centred)
-    # A dual norm too large by e costs e |Z|_* at a minimiser Z, and |Z|_* <= f / mu.
-    clipped = 0.0
-    if np.any(outside):
-        reach = (point.value + point.rounding) / problem.mu
-        clipped = 2.0 * length(outside) / N * reach + mean(outside) * (1.0 + math.log(K))
-    rounding = point.rounding + (K + 32) * EPS * errors + clipped
+    limit = min(problem.mu * (1.0 - 8 * EPS) / largest, LARGEST_MULTIPLE)
     # Another program may have to allow for a Gamma from the same point with another order of sums.
     share = min(1.0, (spectral_error + 8.0 * point.gamma_noise) / largest)
-    inner = abs(total(gamma * point.V)) + point.value
-    longer = point.long_rounding + (N + K + 32) * EPS * errors + clipped + share * inner
-    lower = -value - bias - rounding
-    if not lower > -math.inf:
-        return NO_BOUND
-    return Bound(lower, rounding + bias_rounding, longer + bias_long_rounding)
+    inner = abs(total(point.gamma * point.V)) + point.value
+
+    def bound(theta):
+        dual = theta * direction
+        conjugate = squared_conjugate if problem.loss == "mse" else softmax_conjugate
+        found = conjugate(problem, dual)
+        if found is None:
+            return NO_BOUND
+        value, errors, outside = found
+        bias, bias_rounding, bias_long = bias_gain(problem, point, theta, dual, centred)
+        # A dual norm too large by e costs e |Z|_* at a minimiser Z, and |Z|_* <= f / mu.
+        clipped = 0.0
+        if np.any(outside):
+            reach = (point.value + point.rounding) / problem.mu
+            clipped = 2.0 * length(outside * scales) * reach
+            clipped += problem.mean(outside) * (1.0 + math.log(K))
+        rounding = point.rounding + (K + 32) * EPS * errors + clipped
+        longer = point.long_rounding + (N + K + 32) * EPS * errors + clipped + share * inner
+        lower = -value - bias - rounding
+        if not lower > -math.inf:
+            return NO_BOUND
+        return Bound(lower, rounding + bias_rounding, longer + bias_long)
+
+    return best_multiple(bound, limit)
 
 
-def distance_to_sums_of_zero(gamma):
+def best_multiple(bound, limit):
+    """The best of the bounds for theta in (0, limit], a concave function of theta but for rounding.
+
+    Golden-section search for log theta. At a minimum of f, theta = min(1, limit) is the best.
+    """
+    low, high, ratio = math.log(limit) - 500.0, math.log(limit), (math.sqrt(5.0) - 1.0) / 2.0
+    while high - low > 1e-6:
+        inner, outer = high - ratio * (high - low), low + ratio * (high - low)
+        at_inner, at_outer = bound(math.exp(inner)).lower, bound(math.exp(outer)).lower
+        # The bound hardly depends on small theta, and is -inf from some theta on.
+        if at_inner > at_outer or at_outer == -math.inf:
+            high = outer
+        else:
+            low = inner
+    choices = (limit, min(1.0, limit), min(math.exp(low), limit))
+    return max((bound(theta) for theta in choices), key=lambda found: found.lower)
+
+
+def distance_to_sums_of_zero(direction):
     """The distance of each column from a column of sum 0, which a softmax conjugate needs."""
-    return np.abs(gamma.sum(axis=0)) + len(gamma) * EPS * np.abs(gamma).sum(axis=0)
+    size = np.abs(direction).sum(axis=0)
+    return np.abs(direction.sum(axis=0)) + len(direction) * EPS * size
 
 
 def squared_conjugate(problem, dual):
@@ -709,14 +761,13 @@ def squared_conjugate(problem, dual):
 
     L*(g) = sum_j g_j^2 / (2 weight_j) + target g_y, finite everywhere; (a L)*(g) = a L*(g / a).
     """
-    a = problem.weights
+    a, on_label = problem.factors, np.eye(problem.classes)
     dual = dual / a
-    on_label = problem.onehot
     weight = np.where(on_label > 0, problem.scale, 1.0)
     pull = problem.target * on_label
-    value = mean(a * np.sum(dual * (0.5 * dual / weight + pull), axis=0))
-    errors = mean(a * np.sum(np.abs(dual) * (np.abs(dual) / weight + pull), axis=0))
-    return value, errors, np.zeros(problem.samples)
+    value = problem.mean(a * np.sum(dual * (0.5 * dual / weight + pull), axis=0))
+    errors = problem.mean(a * np.sum(np.abs(dual) * (np.abs(dual) / weight + pull), axis=0))
+    return value, errors, np.zeros(problem.classes)
 
 
 def softmax_conjugate(problem, dual):
@@ -724,15 +775,14 @@ def softmax_conjugate(problem, dual):
 
     p must lie on the simplex, up to rounding errors below 0. None if it is farther outside.
     """
-    a = problem.weights
+    a, targets = problem.factors, problem.targets
     dual = dual / a
-    targets = (1.0 - problem.alpha) * problem.onehot + problem.alpha / problem.classes
     p = dual + targets
     if p.min() < -16 * EPS:
         return None
     log_p = np.log(np.maximum(p, 1e-300))
-    value = mean(a * np.sum(np.maximum(p, 0.0) * log_p, axis=0))
-    errors = mean(a * np.sum((np.abs(dual) + targets) * (1.0 - log_p), axis=0))
+    value = problem.mean(a * np.sum(np.maximum(p, 0.0) * log_p, axis=0))
+    errors = problem.mean(a * np.sum((np.abs(dual) + targets) * (1.0 - log_p), axis=0))
     return value, errors, a * np.sum(np.maximum(-p, 0.0), axis=0)
 
 
@@ -745,8 +795,9 @@ def row_sum_errors(point):
 def bias_gain(problem, point, theta, dual, centred):
     """Bound the bias term of the row sums of theta Gamma, and the rounding error in it.
 
-    Centring makes the row sums 0 up to rounding, which is still charged: `dual` is N theta Gamma
-    after it. The third number is the rounding error for a program that allows for another Gamma.
+    Centring makes the row sums 0 up to rounding, which is still charged: `dual` is theta times the
+    direction after it. The third number is the rounding error for a program that allows for another
+    Gamma.
     """
     if not problem.has_bias:
         return 0.0, 0.0, 0.0
@@ -764,7 +815,8 @@ def bias_gain(problem, point, theta, dual, centred):
         by_range = 0.5 * theta * total(r) * bias_range(problem, point)
         # If r is a rounding error, a dual point with row sums of exactly 0 is within distance r.
         # Moving there costs at most the slope of g*, and needs no bound on the bias.
-        by_slope = theta * total(r) * conjugate_slope(problem, dual, r) if centred else math.inf
+        slope = conjugate_slope(problem, dual, theta * r) if centred else math.inf
+        by_slope = theta * total(r) * slope
         return min(by_range, by_slope)
 
     exact, most, longest = gain(sums), gain(sums + errors), gain(sums + errors + others)
@@ -775,12 +827,11 @@ def bias_gain(problem, point, theta, dual, centred):
 
 def conjugate_slope(problem, dual, r):
     """Bound the entries of the gradient of (a L)* within r of dual; inf outside its domain."""
-    dual, r = dual / problem.weights, r[:, None] / problem.weights
+    dual, r = dual / problem.factors, r[:, None] / problem.factors
     if problem.loss == "mse":
-        weight = np.where(problem.onehot > 0, problem.scale, 1.0)
+        weight = np.where(np.eye(problem.classes) > 0, problem.scale, 1.0)
         return float(np.max((np.abs(dual) + r) / weight)) + problem.target
-    targets = (1.0 - problem.alpha) * problem.onehot + problem.alpha / problem.classes
-    least = float(np.min(dual + targets - r))
+    least = float(np.min(dual + problem.targets - r))
     return 1.0 - math.log(least) if least > 0 else math.inf
 
 
