@@ -115,10 +115,11 @@ class Certify:
         if self.centred:
             layer = self._centred(layer)
         folder = self.file.with_suffix(".certificate") if self.out is None else self.out
-        # JSON is that of a certificate: write_dossier raises the reason why there is none.
-        unwritten = None if self.json else why_unwritten(layer.problem)
+        unwritten = why_unwritten(layer.problem)
         if unwritten is None:
             check_target(folder)
+        elif self.json:
+            raise ValueError(unwritten)
         examination = examine(layer, self.gap_tol)
         said = write_dossier(examination, folder, self._source()) if unwritten is None else {}
         if self.json:
