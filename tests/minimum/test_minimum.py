@@ -22,6 +22,7 @@ from ufm import (
     CrossEntropy,
     CustomLoss,
     Focal,
+    LabelSmoothing,
     Problem,
     compare_geometry,
     global_minimum,
@@ -146,6 +147,17 @@ def test_too_few_dimensions_leave_only_the_bound():
         assert float(found.value) > full.value + 1e-3
         match = compare_geometry(problem, point, found)
         assert (match.kind, match.matches) == ("unknown", None)
+
+
+@pytest.mark.parametrize("loss", [LabelSmoothing(0.3), MSE(2.0, 3.0)], ids=lambda x: x.label())
+def test_the_minimiser_has_the_value_at_decays_that_hardly_count(loss):
+    # μ‖Z*‖_* is no part of f here, but Z* is.
+    problem = make(loss, (4, 2, 1), 1e-2, mu=1e-30, dim=3)
+    found = global_minimum(problem)
+    assert found.is_exact
+    attained = float(wide_objective(problem, found.params(jax.random.key(0))))
+    assert attained == pytest.approx(found.value, rel=1e-12)
+    assert attained < 0.9 * float(wide_objective(problem, origin(problem)))
 
 
 def test_fewer_dimensions_suffice_where_the_minimum_is_the_origin():

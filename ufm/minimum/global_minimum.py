@@ -49,7 +49,7 @@ from ufm.solvers import default_tol, solve
 #: Singular values of Z* below this fraction of the largest are zero: solvers reduce them to the
 #: square of their accuracy in W and H.
 _RANK_CUTOFF = 1e-7
-#: If ‖Z*‖_* is below this fraction of f*/μ, its upper bound, Z* is zero.
+#: Singular values of Z* that change f by less than this fraction are zero.
 _NOTHING = 1e-16
 #: Number of runs where only the best value found can be reported.
 _TRIES = 8
@@ -322,7 +322,11 @@ def _best_found(problem: Problem, bound: float, why: str) -> GlobalMinimum:
 def _from_reduced(problem: Problem, small: Problem, params: Params, value: float) -> GlobalMinimum:
     Z = np.asarray(params.W) @ np.asarray(params.H)
     sizes = np.linalg.svd(Z, compute_uv=False)
-    rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], _NOTHING * value / float(small.mu()))))
+    # Without σ f changes by less than μσ + Lσ²/(2N), L the largest curvature of the loss. At tiny μ
+    # the second term is the larger one.
+    curvature = float(small.loss.smoothness()[0]) / float(np.sum(np.asarray(small.column_weights)))
+    unseen = _NOTHING * value / float(small.mu()), (_NOTHING * value / curvature) ** 0.5
+    rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], min(unseen))))
     table = Z / np.sqrt(np.asarray(small.column_weights))
     bias = None if params.b is None else np.asarray(params.b)
     return GlobalMinimum(
