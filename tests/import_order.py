@@ -58,7 +58,7 @@ INSIDE = {
     ),
     "certificates": (
         ("verdicts", "dual_bounds"),
-        ("second_order",),
+        ("second_order", "gap"),
         ("certificate", "escape"),
     ),
     "minimum": (("global_minimum",), ("geometry_match",), ("nearest_minimiser",)),

@@ -35,32 +35,22 @@ from ufm._support.pytree import pytree, require
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.certificates.dual_bounds import (
-    Bound,
     DualState,
     dual_state,
-    duality_lower_bound,
     region_lower_bound,
 )
+from ufm.certificates.gap import missing_bound, proven_bound, tolerance
 from ufm.certificates.second_order import escape_direction, is_descent, is_local_minimum
 from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
 from ufm.certificates.verdicts import Verdict as Verdict
-from ufm.collapse import symmetric_solution as symmetric
 from ufm.losses import MSE, Refutation
 from ufm.model.params import finite_or_zero
-from ufm.model.problem import Params, Problem, check_shapes, data_loss, norm, per_column
+from ufm.model.problem import Params, Problem, check_shapes, norm, per_column
 from ufm.model.rounding import gradient_noise
 
 Scalar = Float[Array, ""]
 
-#: Default tolerance of the gap, relative to the depth.
-RELATIVE_TOLERANCE = 1e-6
-#: The depth is at least this fraction of f(0) − inf L, since f(0) = f* beyond the collapse
-#: threshold.
-LEAST_DEPTH = 1e-3
-#: The default tolerance is at most the first fraction of f − inf L, but at least the second
-#: fraction of f(0) − inf L, since f* = inf L is possible.
-VALUE_TOLERANCE, LEAST_TOLERANCE = 1e-3, 1e-15
 #: Hessians of a loss declared convex are tested at as many samples as take about this number of
 #: operations, and at least at the second number of samples.
 _HESSIAN_WORK, _FEWEST_HESSIANS = 2e8, 16
@@ -237,30 +227,6 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def tolerance(problem: Problem, value: Scalar, relative: Scalar) -> tuple[Scalar, Scalar]:
-    """The largest gap of a global minimum, and the depth to which it is relative."""
-    loss = problem.loss
-    infimum = loss.infimum() or 0.0
-    origin = _value_at_origin(problem, value.dtype)
-    # A declared bound may be far below the loss, so the scale is at most that of the loss itself.
-    height, excess = (
-        jnp.minimum(x - infimum, jnp.abs(x)) if loss.declared else x - infimum
-        for x in (origin, value)
-    )
-    if loss.declared:  # f(0) = f* = inf L is possible: there is nothing to be relative to
-        height = jnp.where(origin > infimum, height, 1.0)
-    depth = jnp.maximum(origin - value, LEAST_DEPTH * height)
-    # At tiny decays f* is tiny, and so are the differences between critical points.
-    small = jnp.maximum(VALUE_TOLERANCE * excess, LEAST_TOLERANCE * height)
-    by_default = jnp.minimum(RELATIVE_TOLERANCE * depth, small)
-    return jnp.where(jnp.isnan(relative), by_default, relative * depth), depth
-
-
-def _value_at_origin(problem: Problem, dtype: Any) -> Scalar:
-    """f(0) = g(0)."""
-    return data_loss(problem, jnp.zeros((problem.num_classes, problem.num_columns), dtype))
-
-
 def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
     """The column at which the loss contradicts its declarations; None for a loss without any."""
     loss, columns = problem.loss, problem.num_columns
@@ -279,42 +245,6 @@ def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | N
     return column, jax.tree.map(lambda x: x[worst], found)
 
 
-def proven_bound(problem: Problem, columns: Problem, state: DualState) -> Bound:
-    """The best proven bound: by duality if L has a conjugate, else by a scalar problem.
-
-    `columns` is the problem that the state belongs to: this one, or that of its class means.
-    """
-    bound = duality_lower_bound(columns, state)
-    if _scalar_side(problem):
-        dtype = state.value.dtype
-        scalar = jnp.asarray(symmetric.margin_lower_bound(problem), dtype)
-        # No term of the bound exceeds f(0), and the error of each is 1 + γ roundings.
-        size = jnp.abs(scalar) + _value_at_origin(columns, dtype)
-        steep = jnp.asarray(problem.loss.smoothness()[0], dtype)
-        slack = 64 * float(jnp.finfo(dtype).eps) * steep * size + state.value_rounding
-        bound = Bound(scalar - slack, slack)
-    known = (state.mu > 0) & ~jnp.isnan(bound.lower)
-    return Bound(jnp.where(known, bound.lower, -jnp.inf), bound.rounding)
-
-
-def _scalar_side(problem: Problem) -> bool:
-    loss = problem.loss
-    bounded_better = loss.is_convex() and loss.has_conjugate
-    return problem.per_class is not None and loss.contrastive and not bounded_better
-
-
-def _missing_bound(problem: Problem) -> Array:
-    """The reason why no lower bound is known; GAP_OPEN if one is known."""
-    loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
-    if _scalar_side(problem) or (loss.is_convex() and loss.has_conjugate):
-        return bounded
-    if not loss.is_convex() or loss.infimum() is None:
-        return jnp.int32(Reason.CONVEXITY_UNKNOWN)
-    if not problem.has_bias:
-        return bounded
-    return jnp.where(jnp.asarray(problem.lam_b) == 0, jnp.int32(Reason.BIAS_UNBOUNDED), bounded)
-
-
 class Facts(NamedTuple):
     """What a verdict depends on."""
 
@@ -330,7 +260,7 @@ class Facts(NamedTuple):
 
 def decide(problem: Problem, facts: Facts) -> tuple[Array, Array]:
     """Choose the verdict and reason of the first line that applies."""
-    undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
+    undecided, missing = Verdict.UNDECIDED, missing_bound(problem)
     lines = [
         (~facts.finite, undecided, Reason.NON_FINITE),
         (facts.refuted, undecided, Reason.DECLARATION_REFUTED),

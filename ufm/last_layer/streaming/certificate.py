@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
-from ufm.certificates.certificate import Certificate, Facts, decide, proven_bound, tolerance
+from ufm.certificates.certificate import Certificate, Facts, decide
 from ufm.certificates.dual_bounds import DualState, dual_state
+from ufm.certificates.gap import proven_bound, tolerance
 from ufm.certificates.verdicts import Reason, Verdict
 from ufm.last_layer.streaming.deviations import Deviations
 from ufm.last_layer.streaming.gap_sums import Streamed
