@@ -29,6 +29,7 @@ from ufm import (
     solve_many,
 )
 from ufm.certificates.dual_state import dual_state
+from ufm.minimum import global_minimum as minimum_module
 
 DECAYS = (1e-3, 2e-2, 0.1)
 
@@ -265,3 +266,47 @@ def test_minority_classes_collapse_under_strong_imbalance():
     assert (match.kind, match.matches) == ("imbalanced", True)
     assert match.nc2 > 0.1
     assert compare_geometry(problem, perturbed(point, 0, 0.1), found).matches is False
+
+
+def test_what_would_take_minutes_is_left_out_at_once():
+    def of(counts, dim, loss=None):
+        decays = {"lam_w": 1e-5, "lam_h": 1e-5, "lam_b": 1e-2}
+        loss = CrossEntropy() if loss is None else loss
+        return global_minimum(Problem(loss=loss, class_counts=counts, dim=dim, **decays))
+
+    unequal = tuple(range(1, 1001))
+    found = of(unequal, 2048)
+    assert not found.is_exact
+    assert found.kind == "unknown"
+    assert found.reason == "not computed: 1000 classes in 1000 dimensions would take minutes"
+    with pytest.raises(ValueError, match="no minimiser is known: not computed: 1000 classes in"):
+        found.params(None)
+    # In too few dimensions the bound of the balanced problem still holds: the value at collapse.
+    found, attained = of((5,) * 1000, 256), of((5,) * 1000, 999)
+    assert attained.is_exact
+    assert not found.is_exact
+    assert found.lower_bound == attained.lower_bound
+    assert found.reason == (
+        "the lower bound is attained only in dimension 999 or more, and dim=256; no value was "
+        "searched: 1000 classes in 256 dimensions would take minutes"
+    )
+    assert "no lower bound is known" in of(unequal, 256, Focal(2.0)).reason
+
+
+def test_runs_are_as_many_as_there_is_time_for(monkeypatch):
+    problem, work = make(CrossEntropy(), dim=1), 3**2 * 1
+    for runs, said in ((6, "6 runs"), (1, "1 run")):
+        monkeypatch.setattr(minimum_module, "_LARGEST", runs * work / 8)
+        reason = global_minimum(problem).reason
+        assert reason.endswith(f"dim=1; value is the best found in {said}")
+    monkeypatch.setattr(minimum_module, "_LARGEST", 0.9 * work / 8)
+    assert np.isnan(global_minimum(problem).value)
+
+
+def test_a_minimiser_without_a_key_lies_along_the_first_axes():
+    problem = make(CrossEntropy(), SKEWED, 1e-2)
+    found = global_minimum(problem)
+    point = found.params(None)
+    assert not np.any(point.W[:, found.rank :])
+    assert not np.any(point.H[found.rank :])
+    assert float(wide_objective(problem, point)) == pytest.approx(found.value, rel=1e-12)
