@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from ufm._support.convex_search import least_points
 from ufm.certificates.dual_state import Bound, DualState
-from ufm.model.class_means import reduced_problem, to_class_means
+from ufm.model.class_means import class_sizes, reduced_problem, to_class_means
 from ufm.model.problem import Problem, feature_gradient, scale_by_weights
 from ufm.model.rounding import bounded_spectral_norm, machine_epsilon, row_sums
 
@@ -189,6 +189,5 @@ def decayed_bias(r: Array, error: Array, lam_b: Scalar) -> tuple[Array, Array]:
 
 
 def smallest_class(problem: Problem, like: Array) -> Scalar:
-    samples = problem.samples(like.dtype)
-    labels = jnp.asarray(problem.labels)
-    return jnp.min(jax.ops.segment_sum(samples, labels, problem.num_classes))
+    """n_min, counting column weights."""
+    return jnp.min(class_sizes(problem, like.dtype))
