@@ -218,6 +218,28 @@ GOLDEN = {
         "W in layer.npz is an array of Python objects (a pickle), which is never loaded: save "
         "plain numbers",
     ),
+    "name": (
+        {},
+        ("--weight", "fc.weight"),
+        "layer.npz has no fc.weight (it has H, W, b, labels, lam_b, lam_h, lam_w, loss): correct "
+        "--weight",
+    ),
+    "two weights": (
+        {"W": None, "a.weight": np.ones((3, 4)), "c.weight": np.ones((3, 4))},
+        (),
+        "W may be a.weight (3 x 4) or c.weight (3 x 4): say which with --weight NAME",
+    ),
+    "temperature": (
+        {},
+        ("--temperature", "-1"),
+        "temperature must be positive and finite, got -1.0",
+    ),
+    "pixels": (
+        {"labels": np.array([0, 1, 2, 0, 1, 255])},
+        (),
+        "labels must lie in 0..2 (W has 3 classes), got 255 at sample 5: if the loss ignored these "
+        "1 of 6 samples, give --ignore-index 255",
+    ),
     "tolerance": ({}, ("--gap-tol", "2"), "tol must be in [0, 1), relative to f(0) − f*, got 2.0"),
     "overflow": (
         {"W": np.full((3, 4), 1e200)},

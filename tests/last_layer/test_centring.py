@@ -94,7 +94,7 @@ def test_the_centred_layer_is_the_same_classifier_in_the_problem_it_names():
         # The decay that was inferred for the layer as given is no more said of this one.
         inferred = [note for note in moved.notes if "is inferred" in note]
         assert inferred == ([] if lam_h else [f"lam_h = {expected:.6g} is inferred as lam_w "
-        "|W|^2 / |H|^2: the verdict concerns the problem with this decay"])  # fmt: skip
+        "|W|^2 / |H|^2: the verdict concerns the problem with this decay (`lam_h`)"])  # fmt: skip
 
 
 def test_nothing_is_centred_where_there_is_no_mean_or_nothing_else():

@@ -59,16 +59,19 @@ def test_true_certificates_pass(loss, lam_b, tmp_path):
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 def test_true_certificates_with_class_weights_pass(loss, lam_b, tmp_path):
     plain = make(loss, SKEWED, lam_b=lam_b)
-    # n_k a_k adds up to N, as it does for weights that were normalised.
-    weights = np.array([0.5, 1.0, 3.0])
+    weights = np.array([0.5, 1.0, 4.0])
     problem = dataclasses.replace(plain, loss=ClassWeighted(loss, weights))
     points = {"stopped": stopped(problem), "anywhere": gaussian(problem, 1, 1.0)}
     for name, params in points.items():
         found = examination(problem, params, lam_h=problem.lam_h)
         said = write_dossier(found, tmp_path / name)
         assert said["problem"]["class_weights"] == weights.tolist()
-        value, gradient = _weighted(plain, params, weights[problem.labels])
+        rng = np.random.default_rng(3)
+        step = rng.normal(size=(3, 4)), rng.normal(size=(4, 7))
+        value, gradient, bend = _weighted(plain, found.layer.params, weights[problem.labels], *step)
         point = SCRIPT.read(tmp_path / name).point
+        curved, noise = SCRIPT.curvature(SCRIPT.read(tmp_path / name).problem, point, *step)
+        assert abs(curved - bend) < noise < 1e-10
         assert point.value == pytest.approx(value, rel=1e-13)
         assert point.grad_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-9, abs=1e-13)
         if name == "stopped" and not isinstance(loss, Focal):
@@ -77,19 +80,36 @@ def test_true_certificates_with_class_weights_pass(loss, lam_b, tmp_path):
         assert (code, "0 failed" in said) == (0, True), said
 
 
-def _weighted(plain: Problem, params: Params, weights) -> tuple[float, np.ndarray]:
-    """f and ∇f with the loss of column i times weights[i], by 50 digits."""
+def test_the_bias_of_a_light_class_is_within_the_range_that_the_script_allows(tmp_path):
+    """At W = H = 0 softmax(b) is the share of each class; beyond μ = G's norm that is optimal."""
+    weights = np.array([1e-6, 1.0, 1.0])
+    problem = make(ClassWeighted(CrossEntropy(), weights), SKEWED, 0.0, mu=0.6)
+    shares = weights * np.array(SKEWED)
+    b = np.log(shares / shares.sum())
+    write_dossier(examination(problem, origin(problem, b), lam_h=problem.lam_h), tmp_path / "x")
+    assert not failed(tmp_path / "x")
+    case = SCRIPT.read(tmp_path / "x")
+    assert case.claims["verdict"] == "GLOBAL_MINIMUM"
+    assert SCRIPT.bias_range(case.problem, case.point) >= b.max() - b.min()
+
+
+def _weighted(plain: Problem, params: Params, weights, dW, dH) -> tuple[float, np.ndarray, float]:
+    """f, ∇f and the curvature along (dW, dH), the loss of column i times weights[i]: 50 digits."""
     W, H = np.asarray(params.W), np.asarray(params.H)
     value, gradient = objective_and_gradient(plain, params)
     of_w, of_h = np.zeros_like(W), np.zeros_like(H)
     of_b = np.zeros(len(W))
+    bend = float(plain.lam_w) * np.sum(dW**2) + float(plain.lam_h) * np.sum(dH**2)
     for i, (omega, _, exact) in enumerate(columns(plain, params)):
         more = omega * (weights[i] - 1.0)
         g = more * exact.gradient.astype(float)
         value += more * float(exact.value)
+        q, full = dW @ H[:, i] + W @ dH[:, i], omega * weights[i]
+        bend += full * (q @ exact.hessian.astype(float) @ q)
+        bend += 2 * full * (exact.gradient.astype(float) @ dW @ dH[:, i])
         of_w, of_b, of_h[:, i] = of_w + np.outer(g, H[:, i]), of_b + g, W.T @ g
     parts = [of_w.ravel(), of_h.ravel()] + ([] if params.b is None else [of_b])
-    return value, gradient + np.concatenate(parts)
+    return value, gradient + np.concatenate(parts), bend
 
 
 #: Losses as far from ordinary as the library accepts them.

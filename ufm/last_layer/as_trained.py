@@ -77,7 +77,9 @@ def as_trained(
     of_class = [s[y == k] for k in range(classes)]
     if all(np.all(x == x[0]) for x in of_class):
         if objective.sample_weights is not None:
-            notes.append("sample weights are equal within classes: they are class weights")
+            notes.append(
+                "sample weights are equal within classes: they are class weights (`sample_weights`)"
+            )
         w, s = w * np.array([x[0] for x in of_class]), np.ones(len(y))
     c = s / np.mean(s[kept])
     a = w * np.sum(kept) / np.sum(c[kept] * w[y[kept]])
@@ -86,13 +88,15 @@ def as_trained(
         loss = ClassWeighted(loss, jnp.asarray(a, jnp.result_type(float)))
         notes.append(
             "class weights: f averages w_y L over samples and divides by the average of w_y, as "
-            "PyTorch does; the penalty of the features is lam_h/2 |H|^2 without weights"
+            "PyTorch does; the penalty of the features is lam_h/2 |H|^2 without weights "
+            "(`class_weights`)"
         )
     if np.any(c[kept] != 1.0):
         column_weights = c
         notes.append(
             "sample weights c_i, scaled to mean 1: f averages c_i L_i, and sample i counts as c_i "
-            "samples in the penalty of the features, too, lam_h/2 sum_i c_i |h_i|^2"
+            "samples in the penalty of the features, too, lam_h/2 sum_i c_i |h_i|^2 "
+            "(`sample_weights`)"
         )
     size, T = _scale(objective, u, classes), objective.temperature
     if size != 1.0:

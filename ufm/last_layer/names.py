@@ -140,7 +140,7 @@ class Finder:
         fitting = [array for array in matrices if _inputs(array) in lengths]
         if len(fitting) > 1:
             heads = [array for array in fitting if _parent(array.name) in _HEADS]
-            fitting = heads if len(heads) == 1 else fitting
+            fitting = heads or fitting
         return fitting or matrices
 
     def _bias(self, weight: StoredArray) -> StoredArray | None:

@@ -17,6 +17,7 @@ _EXAMPLES = {
     "certify": (
         ("ufm certify last_layer.npz", "with lam_w and loss in the file"),
         ("ufm certify last_layer.npz --loss ls:0.1 --lam-w 5e-4", "options that the file lacks"),
+        ("ufm certify head.pt feats y.npy --loss ce --lam-w 5e-4 --lam-b 5e-4", "several files"),
         ("ufm certify last_layer.npz --centred", "features after a ReLU"),
         ("ufm certify run/ce.npz --out proof", "a stored solution; writes the folder proof"),
         ("ufm certify last_layer.npz --json", "for a script"),

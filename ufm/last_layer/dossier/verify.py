@@ -9,8 +9,8 @@ has the point. The model has K classes, N samples with labels y_i, features of d
     f(W, H, b) = g(V) + lam_w/2 |W|^2 + lam_h/2 |H|^2 + lam_b/2 |b|^2,
     V = W H + b 1',     g(V) = (1/N) sum_i a_i L(v_i, y_i),
 
-with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h). If
-the problem has class weights w, then a_i = N w_{y_i} / sum_j w_{y_j}, else a_i = 1.
+with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h).
+The factor a_i is the class weight of y_i, or 1 if the problem has no class weights.
 
 A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
 Gamma with largest singular value at most mu gives a lower bound,
@@ -153,9 +153,8 @@ class Problem:
 
     @property
     def factors(self):
-        """a of each class: the factor of its loss, 1 on average over the samples."""
-        weights = np.ones(self.classes) if self.class_weights is None else self.class_weights
-        return np.array(weights) / self.mean(np.array(weights))
+        """a of each class."""
+        return np.ones(self.classes) if self.class_weights is None else np.array(self.class_weights)
 
     @property
     def weights(self):
@@ -500,9 +499,8 @@ def losses_at(problem, V, sizes):
         value=a * plain.value,
         gradient=a * plain.gradient,
         hessian=lambda q: a * plain.hessian(q),
-        # The weights themselves have rounding errors.
-        value_error=a * (plain.value_error + np.abs(plain.value)),
-        gradient_error=a * (plain.gradient_error + 4.0 * columns(plain.gradient)),
+        value_error=a * plain.value_error,
+        gradient_error=a * plain.gradient_error,
         surprise=plain.surprise,
     )
 
