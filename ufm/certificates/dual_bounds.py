@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float
 from ufm._support.convex_search import least_points
 from ufm._support.quick_jit import quick_jit
 from ufm.losses import CrossEntropy
-from ufm.model.class_means import reduced_problem, to_class_means
+from ufm.model.class_means import class_sizes, reduced_problem, to_class_means
 from ufm.model.evaluation import Evaluated, evaluated
 from ufm.model.problem import (
     Params,
@@ -346,6 +346,4 @@ def _tangent_bound(
 
 
 def _smallest_class(problem: Problem, like: Array) -> Scalar:
-    samples = problem.samples(like.dtype)
-    labels = jnp.asarray(problem.labels)
-    return jnp.min(jax.ops.segment_sum(samples, labels, problem.num_classes))
+    return jnp.min(class_sizes(problem, like.dtype))
