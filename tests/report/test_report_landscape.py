@@ -24,7 +24,7 @@ from ufm.report._lines import Line, draw_lines
 from ufm.report.landscape import census as drawn
 from ufm.report.landscape.flow import flow_table, lingering, plot_flow_gradient
 from ufm.report.landscape.graph import edges, offsets
-from ufm.report.landscape.pages import landscape_files
+from ufm.report.landscape.pages import flow_page, landscape_files
 from ufm.report.landscape.table import landscape_table, point_table
 
 mpl.use("Agg")
@@ -260,6 +260,20 @@ def test_files_of_a_census(census):
         d.source != d.target for d in census.descents
     )
     assert set(dict(landscape_files([census, census, census]))) == names_of(*names[:3])
+
+
+def test_flows_side_by_side_share_one_ordinate(census):
+    # The second has no saddle as low as the first's, so that its own axis would end elsewhere.
+    high = [x for x in census.points if x.value - census.points[0].value > 0.1] + [census.points[0]]
+    other = dataclasses.replace(census, points=tuple(sorted(high, key=lambda x: x.value)))
+    assert len(other.points) < len(census.points)
+    figure, _ = flow_page([(census, FLOW), (other, FLOW)])
+    left, right = figure.axes[:2]
+    assert left.get_ylim() == right.get_ylim()
+    at = np.array([0.0, 1e-3, 0.1, 1.0])
+    np.testing.assert_allclose(
+        *(axes.yaxis.get_transform().transform(at) for axes in (left, right))
+    )
 
 
 def test_a_minimum_alone_can_be_drawn(census):

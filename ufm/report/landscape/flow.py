@@ -5,6 +5,8 @@ the logarithm of the inverse distance from the saddle, so that small starts with
 scales (`ufm.landscape.small_start`) show plateaus best.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -36,13 +38,13 @@ def flow_table(label: str, flow: Flow) -> Table:
     }
 
 
-def plot_flow(census: Census, flow: Flow, axes: Axes) -> Axes:
+def plot_flow(census: Census, flow: Flow, axes: Axes, beside: Sequence[Census] = ()) -> Axes:
     """Draw f − f* against the logarithm of time, and a named line at the lowest f of every rank.
 
-    The ordinate is that of the connection graph.
+    The ordinate is that of the connection graph, or one for this census and those `beside` it.
     """
     height = flow.value - lowest(census)
-    excess_axis(axes, excess(census), vertical=True)
+    excess_axis(axes, np.concatenate([*map(excess, (census, *beside))]), vertical=True)
     axes.set_ylim(top=max(axes.get_ylim()[1], 1.3 * float(np.max(height))))
     _draw(axes, flow, height)
     rungs = [Line(f"rank {rank}", value - lowest(census)) for rank, value in census.ladder.items()]

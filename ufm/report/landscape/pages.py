@@ -116,13 +116,14 @@ def flow_page(followed: Sequence[Followed]) -> Page:
     figure = Figure(figsize=(COLUMN if count == 1 else TWO_COLUMNS, 3.2))
     grid = figure.subplots(2, count, sharex="col", squeeze=False, height_ratios=(3, 2))
     for (above, below), (census, flow) in zip(grid.T, followed, strict=True):
-        plot_flow(census, flow, above)
+        plot_flow(census, flow, above, [other for other, _ in followed])
         plot_flow_gradient(flow, below)
         above.set_title(census.problem.loss.label(), pad=2)
-    limits = [axes.get_ylim() for axes in grid[1]]
-    for axes in grid[1]:  # to compare the losses
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.label_outer()
+    for row in grid:  # to compare the losses
+        limits = [axes.get_ylim() for axes in row]
+        for axes in row:
+            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+            axes.label_outer()
     return figure, [flow_table(c.problem.loss.label(), flow) for c, flow in followed]
 
 
