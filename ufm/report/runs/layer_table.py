@@ -27,12 +27,7 @@ def layer_table(examination: Examination) -> str:
 
 
 def _cells(view: Examination) -> list[tuple[str, str]]:
-    found, minimum, nearest, metrics = (
-        view.certificate,
-        view.minimum,
-        view.nearest,
-        view.metrics,
-    )
+    found, minimum, nearest = view.certificate, view.minimum, view.nearest
     nan = float("nan")
     numbers = {
         "$f$": found.value,
@@ -41,7 +36,7 @@ def _cells(view: Examination) -> list[tuple[str, str]]:
         r"$\|\nabla f\|$": found.grad_norm,
         r"$\|G\|_2/\mu$": found.dual_norm / found.threshold,
         "distance": nan if nearest is None else nearest.distance,
-        **{rf"$\mathcal{{NC}}_{i}$": getattr(metrics, f"nc{i}") for i in (1, 2, 3, 4)},
+        **{rf"$\mathcal{{NC}}_{i}$": getattr(view.metrics, f"nc{i}") for i in (1, 2, 3, 4)},
     }
     verdict = Verdict(int(found.verdict)).name.lower().replace("_", " ")
     shown = ((name, number_in_tex(float(x), _DECIMALS)) for name, x in numbers.items())
