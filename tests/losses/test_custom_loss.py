@@ -64,8 +64,8 @@ def test_true_declarations_are_accepted_everywhere():
     rng = np.random.default_rng(0)
     for fn, bound in ((entropy, 0.0), (hinge, 0.0), (shifted, -5.0)):
         loss = CustomLoss(fn, convex=True, lower_bound=bound)
-        loss.probe(2)
-        loss.probe(10)
+        loss.probe(2, 2)
+        loss.probe(10, 10)
         z = jnp.asarray(10.0 ** rng.uniform(-8, 4, (500, 1)) * rng.standard_normal((500, 3)))
         found = jax.vmap(loss.refutation)(z, jnp.arange(500, dtype=jnp.int32) % 3)
         assert not np.any(found.refuted)

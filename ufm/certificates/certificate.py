@@ -41,7 +41,7 @@ from ufm.certificates.second_order import escape_direction, is_descent, is_local
 from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
 from ufm.certificates.verdicts import Verdict as Verdict
-from ufm.losses import MSE, Refutation
+from ufm.losses import Refutation
 from ufm.model.params import finite_or_zero
 from ufm.model.problem import Params, Problem, check_shapes, norm, per_column
 from ufm.model.rounding import gradient_noise
@@ -165,11 +165,12 @@ _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 
 def _no_spurious_minima(problem: Problem) -> bool:
     """Whether a theorem excludes local minima that are not global."""
-    loss, needed = problem.loss, problem.num_classes
+    loss = problem.loss
     free_bias = problem.lam_b is not None and float(problem.lam_b) == 0
-    if loss.shift_invariant or (isinstance(loss, MSE) and free_bias):
-        needed -= 1
-    return bool(loss.is_convex()) and problem.dim >= needed
+    # The largest rank of the logits of a critical point, without the bias.
+    rows = problem.num_outputs - loss.shift_invariant
+    columns = problem.num_classes - (loss.quadratic and free_bias)
+    return bool(loss.is_convex()) and problem.dim >= min(rows, columns)
 
 
 @quick_jit
@@ -231,7 +232,7 @@ def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | N
         return None
     V = finite_or_zero(state.at.V)
     every = per_column(functools.partial(loss.refutation, curved=False), problem, V)
-    affordable = max(_FEWEST_HESSIANS, int(_HESSIAN_WORK / problem.num_classes**3))
+    affordable = max(_FEWEST_HESSIANS, int(_HESSIAN_WORK / problem.num_outputs**3))
     chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))
     some = jax.lax.map(
         lambda sample: loss.refutation(*sample), (V.T[chosen], jnp.asarray(problem.labels[chosen]))

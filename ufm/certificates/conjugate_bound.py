@@ -2,7 +2,7 @@ r"""The lower bound from a conjugate: the best multiple of the class averages of
 
     f ≥ −g*(θΓ) − θ²‖Γ1‖²/(2λ_b),   θ ≤ μ/‖G‖₂,   g*(Γ) = Σ_i ω_i L*(Γ_i/ω_i),
 
-with the K columns of the problem of class means (`ufm.certificates.dual_bounds`).
+with the columns of the problem of class means (`ufm.certificates.dual_bounds`).
 """
 
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ _LARGEST_MULTIPLE = 1e6
 class _Duals(NamedTuple):
     """Directions Γ of dual points θΓ of the K-column problem, and what their bounds depend on."""
 
-    gamma: Float[Array, "m K K"]
+    gamma: Float[Array, "m K n"]
     #: Their dual norms, and upper bounds on those.
     sigma: Float[Array, " m"]
     sigma_bound: Float[Array, " m"]
@@ -57,7 +57,7 @@ def conjugate_bound(problem: Problem, state: DualState) -> Bound:
     return Bound(bounds.lower[highest], bounds.rounding[highest])
 
 
-def _duals(problem: Problem, state: DualState, gamma: Float[Array, "K K"]) -> _Duals:
+def _duals(problem: Problem, state: DualState, gamma: Float[Array, "K n"]) -> _Duals:
     """Γ, and with a bias also Γ − r ωᵀ, whose row sums are 0, so that the bias term vanishes.
 
     At λ_b = 0 no other point is feasible for MSE. For the softmax losses this one is better to
@@ -109,7 +109,7 @@ def _bounds(
     points = thetas[:, None, None] * duals.gamma
     conjugate = _sums(problem, problem.loss.conjugate, points)
     errors = _sums(problem, problem.loss.conjugate_rounding, points)
-    terms = problem.num_columns + problem.num_classes + 16
+    terms = problem.num_columns + problem.num_outputs + 16
     rounding = machine_epsilon(thetas) * terms * errors + state.value_rounding
     bias, bias_rounding = _bias_terms(problem, duals, thetas, points, bias_range)
     lower = -conjugate - bias - rounding
@@ -120,7 +120,7 @@ def _bounds(
     return Bound(lower, rounding + bias_rounding + inflation * inner)
 
 
-def _sums(problem: Problem, method: Any, points: Float[Array, "*m K K"]) -> Float[Array, "*m"]:
+def _sums(problem: Problem, method: Any, points: Float[Array, "*m K n"]) -> Float[Array, "*m"]:
     """Σ_i ω_i method(Γ_i/ω_i, i) at many dual points Γ."""
     samples = problem.samples(points.dtype)
     shares = samples / jnp.sum(samples)
@@ -129,23 +129,23 @@ def _sums(problem: Problem, method: Any, points: Float[Array, "*m K K"]) -> Floa
 
 
 def _per_class(
-    problem: Problem, method: Any, points: Float[Array, "*m K K"], *rest: Float[Array, "*m K K"]
-) -> Float[Array, "*m K"]:
+    problem: Problem, method: Any, points: Float[Array, "*m K n"], *rest: Float[Array, "*m K n"]
+) -> Float[Array, "*m n"]:
     """Map a method of the loss over the columns Γ_i/ω_i of many dual points Γ."""
-    samples, classes = problem.samples(points.dtype), problem.num_classes
+    samples, outputs = problem.samples(points.dtype), problem.num_outputs
     units = points * jnp.broadcast_to(jnp.sum(samples) / samples, points.shape)
     # One axis of columns, which takes a fraction of the time that nested maps take to trace.
-    columns = [jnp.swapaxes(x, -1, -2).reshape(-1, classes) for x in (units, *rest)]
+    columns = [jnp.swapaxes(x, -1, -2).reshape(-1, outputs) for x in (units, *rest)]
     labels = np.resize(problem.labels, len(columns[0]))
     found = jax.vmap(method)(columns[0], jnp.asarray(labels), *columns[1:])
-    return found.reshape(points.shape[:-1])
+    return found.reshape(*points.shape[:-2], points.shape[-1])
 
 
 def _bias_terms(
     problem: Problem,
     duals: _Duals,
     thetas: Float[Array, " m"],
-    points: Float[Array, "m K K"],
+    points: Float[Array, "m K n"],
     bias_range: Scalar | None,
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """θ²‖r‖²/(2λ_b), or its replacement for a free bias, and the rounding parts of both."""

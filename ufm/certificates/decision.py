@@ -44,7 +44,7 @@ def tolerance(problem: Problem, value: Scalar, relative: Scalar) -> tuple[Scalar
 
 def _value_at_origin(problem: Problem, dtype: Any) -> Scalar:
     """f(0) = g(0)."""
-    return data_loss(problem, jnp.zeros((problem.num_classes, problem.num_columns), dtype))
+    return data_loss(problem, jnp.zeros((problem.num_outputs, problem.num_columns), dtype))
 
 
 def proven_bound(problem: Problem, columns: Problem, state: DualState) -> Bound:

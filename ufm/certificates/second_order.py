@@ -135,7 +135,7 @@ def _is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> boo
         found = means_spectrum(problem, means)
         if found is not None:
             return all_positive(found, margin + shift)
-    border = problem.num_classes * (problem.dim + 1)
+    border = problem.num_outputs * (problem.dim + 1)
     work = float(problem.num_columns) * border**2
     if border > _LARGEST_BORDER or work > _LARGEST_WORK:
         return False
@@ -158,8 +158,8 @@ def means_spectrum(problem: Problem, means: Params) -> Spectrum | None:
     K), otherwise a matrix of 2Kr + K rows.
     """
     found = class_symmetric_spectrum(problem, means)
-    classes = problem.num_classes
-    if found is None and classes * (2 * max(rank_of(means), 1) + 1) <= _LARGEST_MEANS:
+    outputs, rank = problem.num_outputs, max(rank_of(means), 1)
+    if found is None and (outputs + problem.num_classes) * rank + outputs <= _LARGEST_MEANS:
         found = spectrum_of_means(problem, means)
     return found
 

@@ -34,12 +34,17 @@ from ufm._support.random_numbers import generator
 from ufm._support.shown import Shown
 from ufm.model.problem import Params, Problem, check_shapes, features, matmul, without_loss
 
+#: Means of m groups have rank K at most. A solver leaves this fraction in other directions.
+_TARGETS_CUTOFF = 1e-6
 _Number = Float[np.ndarray | Array, "*batch"]
 
 
 @pytree()
 class NCMetrics(Shown):
-    """NC1–NC4 and trace Σ_W / trace Σ_B by the module's formulas; NaN where undefined."""
+    """NC1–NC4 and trace Σ_W / trace Σ_B by the module's formulas; NaN where undefined.
+
+    With targets, NC1 and NC2 are those of the groups and outputs, and NC3 and NC4 are undefined.
+    """
 
     nc1: _Number
     nc2: _Number
@@ -168,16 +173,20 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     global_mean = h @ share[:, None]
     centred = means - global_mean
     deviations = h - means @ _membership(problem, dtype).T
-    directions, inverse = mean_directions(centred)
-    decided, differ = decisions(V, h - global_mean, centred)
+    directions, inverse = mean_directions(centred, _TARGETS_CUTOFF if problem.has_targets else None)
+    nc4 = xp.nan
+    if not problem.has_targets:
+        decided, differ = decisions(V, h - global_mean, centred)
+        nc4 = xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan)
     return metrics_of_means(
         params.W,
         centred,
+        labelled=not problem.has_targets,
         distinct=are_distinct(centred, xp.max(xp.linalg.norm(h, axis=0))),
         within=xp.sum(deviations**2 * share[None, :]),
         variance=xp.sum((directions.T @ deviations) ** 2 * share[None, :], axis=1),
         inverse=inverse,
-        nc4=xp.where(decided, xp.sum(xp.where(differ, share, 0.0)), xp.nan),
+        nc4=nc4,
     )
 
 
@@ -198,11 +207,13 @@ def metrics_of_means(
     variance: Any,
     inverse: Any,
     nc4: Any,
+    labelled: bool = True,
 ) -> NCMetrics:
     """Compute the module's formulas from moments, in NumPy or in JAX.
 
     `centred` is H̃ (d×K), `within` is trace Σ_W, and `variance` the diagonal of UᵀΣ_W U with U and
-    `inverse` from `mean_directions`. What depends on the means is NaN unless they are `distinct`.
+    `inverse` from `mean_directions`. What depends on the means is NaN unless they are `distinct`,
+    and NC3 unless rows of W belong to classes (`labelled`).
     """
     xp, W, classes = namespace(W), _scaled(W), centred.shape[1]
     between = xp.sum(centred**2) / classes
@@ -210,21 +221,25 @@ def metrics_of_means(
         # (1/K) trace(Σ_W Σ_B^†) = Σ_j (variance along u_j) / σ_j²: every term is non-negative.
         nc1=xp.where(distinct, xp.sum(variance * inverse**2), xp.nan),
         nc2=distance_from_frame(W @ W.T),
-        nc3=xp.where(distinct, distance_from_frame(W @ centred), xp.nan),
+        nc3=xp.where(distinct, distance_from_frame(W @ centred) if labelled else xp.nan, xp.nan),
         nc4=xp.where(distinct, nc4, xp.nan),
         within_between_ratio=xp.where(distinct, within / between, xp.nan),
     )
 
 
-def mean_directions(centred: Any) -> tuple[Any, Any]:
-    """Left singular vectors u_j of H̃ (d×r) and 1/σ_j, 0 if rounding hides σ_j; r = min(d, K−1)."""
+def mean_directions(centred: Any, cutoff: float | None = None) -> tuple[Any, Any]:
+    """Left singular vectors u_j of H̃ (d×r) and 1/σ_j, 0 if rounding hides σ_j; r = min(d, K−1).
+
+    They are hidden below `cutoff` times the largest, by default the rounding of a decomposition.
+    """
     xp, (dim, classes) = namespace(centred), centred.shape
     # LAPACK never returns if an entry is infinite; the caller sets the result to NaN.
     finite = xp.all(xp.isfinite(centred))
     directions, sizes, _ = xp.linalg.svd(xp.where(finite, centred, 0.0), full_matrices=False)
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
-    resolved = sizes > sizes[0] * (float(np.finfo(sizes.dtype).eps) * max(dim, classes))
+    rounding = float(np.finfo(sizes.dtype).eps) * max(dim, classes)
+    resolved = sizes > sizes[0] * (cutoff or rounding)
     return directions, xp.where(resolved, 1.0 / xp.where(resolved, sizes, 1.0), 0.0)
 
 

@@ -41,7 +41,7 @@ def origin(problem: Problem) -> Params:
     """
     dtype = jnp.result_type(float)
     return Params(
-        jnp.zeros((problem.num_classes, problem.dim), dtype),
+        jnp.zeros((problem.num_outputs, problem.dim), dtype),
         jnp.zeros((problem.dim, problem.num_columns), dtype),
         origin_bias(problem) if problem.has_bias else None,
     )
@@ -52,7 +52,7 @@ def origin_bias(problem: Problem) -> Float[Array, " K"]:
 
     Raises `ValueError` if Newton's steps do not converge.
     """
-    b = np.zeros(problem.num_classes)
+    b = np.zeros(problem.num_outputs)
     value, gradient, curvature = _derivatives(problem, b)
     for _ in range(_MOST_STEPS):
         size = float(np.linalg.norm(gradient))
@@ -122,10 +122,9 @@ def _at(
         terms = (loss.value(b, label), loss.gradient(b, label), loss.hessian(b, label))
         return jax.tree.map(lambda x, y: x + share * y, total, terms), None
 
-    classes = problem.num_classes
     start = (
         0.5 * lam_b * jnp.sum(b**2),
         lam_b * b,
-        lam_b * jnp.eye(classes, dtype=b.dtype),
+        lam_b * jnp.eye(problem.num_outputs, dtype=b.dtype),
     )
-    return jax.lax.scan(add, start, (shares, jnp.arange(classes)))[0]
+    return jax.lax.scan(add, start, (shares, jnp.arange(problem.num_classes)))[0]

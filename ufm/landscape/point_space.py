@@ -41,8 +41,7 @@ class PointSpace:
     @property
     def max_rank(self) -> int:
         """The largest rank of critical points, one less for shift-invariant losses (1ᵀG = 0)."""
-        K = self.problem.num_classes
-        return min(self.small.dim, K - 1 if self.problem.loss.shift_invariant else K)
+        return min(self.small.dim, self.problem.num_outputs - self.problem.loss.shift_invariant)
 
     @property
     def means(self) -> Problem:
@@ -70,7 +69,7 @@ def search_space(problem: Problem) -> PointSpace:
     """
     if not float(problem.mu()) > 0:
         raise ValueError("a search for critical points needs lam_w > 0 and lam_h > 0")
-    dim = min(problem.dim, problem.num_classes)
+    dim = min(problem.dim, problem.num_classes, problem.num_outputs)
     few = problem.num_columns * dim <= _MOST_FEATURES
     if problem.loss.is_convex() or not few:
         space = PointSpace(problem, reduced_problem(problem, dim), True)

@@ -46,8 +46,11 @@ def partition_cases(
     """(blocks, rank) for every partition and rank; the numbers of partitions searched and in total.
 
     If there are more than `limit` partitions, that many are drawn at random. The rank is at most
-    the number of blocks, less one for shift-invariant losses; a single block gives the origin.
+    the number of blocks, less one for shift-invariant losses; a single block gives the origin. With
+    targets there are none.
     """
+    if space.problem.has_targets:  # rows of W are not those of groups, which could merge
+        return [], 0, 0
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     sizes = np.asarray(class_sizes(space.problem)).tolist()
     if not space.problem.loss.equivariant:  # no two classes are alike

@@ -16,6 +16,8 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     TemperatureCE, LogitNorm                            of rescaled logits (`_scaled`)
     CustomLoss(fn)          any differentiable function
     ClassWeighted(loss, weights)                        one of these, times a number for each class
+    VectorScaling(scale, shift, margin)                 CE of Δz + ι − m_k e_k (`_vector_scaling`)
+    SoftmaxTargets, LogisticTargets, SquaredTargets     against vectors (`_targets`)
 
     >>> loss = LabelSmoothing(0.1)
     >>> round(float(loss.value(jnp.array([2.0, 0.0, 0.0]), 0)), 6)
@@ -58,3 +60,10 @@ from ufm.losses._softmax import Focal as Focal
 from ufm.losses._softmax import LabelSmoothing as LabelSmoothing
 from ufm.losses._softmax import SoftmaxLoss as SoftmaxLoss
 from ufm.losses._squared import MSE as MSE
+from ufm.losses._targets import GroupedLoss as GroupedLoss
+from ufm.losses._targets import LogisticTargets as LogisticTargets
+from ufm.losses._targets import SoftmaxTargets as SoftmaxTargets
+from ufm.losses._targets import SquaredTargets as SquaredTargets
+from ufm.losses._targets import TargetLoss as TargetLoss
+from ufm.losses._targets import against as against
+from ufm.losses._vector_scaling import VectorScaling as VectorScaling

@@ -82,6 +82,8 @@ class Loss(abc.ABC):
     declared: ClassVar[bool] = False
     #: Equivariance: L(Πz, π(k)) = L(z, k) for every permutation π of the classes.
     equivariant: ClassVar[bool] = True
+    #: Whether L is a quadratic function of the logits.
+    quadratic: ClassVar[bool] = False
     #: Numbers of axes of the array fields, by name; all other fields are scalars.
     ranks: ClassVar[Mapping[str, int]] = {}
 
@@ -136,8 +138,17 @@ class Loss(abc.ABC):
         """Test the declarations of L at z; the Hessian is tested only if `curved`."""
         raise NotImplementedError(f"nothing is declared of {self.label()}")
 
-    def probe(self, num_classes: int) -> None:  # noqa: B027  # most losses declare nothing
-        """Raise `ValueError` if a declaration of this loss is found to be false."""
+    def without_targets(self) -> "tuple[Loss, np.ndarray | None]":
+        """The loss of class labels that was given with targets, and those (m, K), or None."""
+        return self, None
+
+    @property
+    def num_outputs(self) -> int | None:
+        """K if the loss determines it (it has targets); None if it is the number of classes."""
+        return None
+
+    def probe(self, num_groups: int, num_outputs: int) -> None:  # noqa: B027
+        """Raise `ValueError` for a false declaration, or arrays of other sizes."""
 
     def hessian(self, z: Logits, label: Label) -> Float[Array, "K K"]:
         """∇²L(z, k), shape (K, K)."""

@@ -101,7 +101,7 @@ class CustomLoss(AutodiffLoss):
                 above = jnp.fmax(above, excess)
         return Refutation(jnp.asarray(below), bent, value, least, above)
 
-    def probe(self, num_classes: int) -> None:
+    def probe(self, num_groups: int, num_outputs: int) -> None:
         """Raise `ValueError` if a declaration is false at one of a few random logits."""
         numbers = tuple(self.params.values())
         undeclared = not self.convex and self.lower_bound is None
@@ -110,15 +110,15 @@ class CustomLoss(AutodiffLoss):
         if within_a_trace():
             return  # made within a function that is being traced
         kind = (self.fn, tuple(self.params), numbers, self.convex, self.lower_bound)
-        key = (kind, num_classes, jnp.result_type(float))
+        key = (kind, num_outputs, jnp.result_type(float))
         if key in _PASSED:
             return
-        affordable = int(_PROBE_WORK / num_classes**3)
+        affordable = int(_PROBE_WORK / num_outputs**3)
         count = min(_PROBES, max(_FEWEST_PROBES, affordable))
         rng = np.random.default_rng(0)
         sizes = np.geomspace(0.03, 30.0, count)[:, None]
-        z = sizes * rng.standard_normal((count, num_classes))
-        labels = rng.permutation(np.linspace(0, num_classes - 1, count).astype(np.int32))
+        z = sizes * rng.standard_normal((count, num_outputs))
+        labels = rng.permutation(np.linspace(0, num_outputs - 1, count).astype(np.int32))
         found = _refutations(self, jnp.asarray(z, jnp.result_type(float)), jnp.asarray(labels))
         for i in np.flatnonzero(found.refuted):
             witness = Refutation(*(x[i] for x in found))

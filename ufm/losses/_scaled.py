@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from ufm._support.pytree import hyperparameter, pytree, require
+from ufm.losses._affine import AffineLoss, Image
 from ufm.losses._base import AutodiffLoss, Hyper, Label, Logits, Loss, Scalar, show
 from ufm.losses._softmax import CrossEntropy
 
@@ -18,7 +19,7 @@ def _positive_temperature(loss: Any) -> None:
 
 
 @pytree(eq=True)
-class TemperatureCE(Loss):
+class TemperatureCE(AffineLoss):
     """Cross-entropy at temperature τ (Hinton et al., 2015): L = −log softmax(z/τ)_k.
 
     Raises `ValueError` unless `temperature`, τ, is in (0, 10].
@@ -28,29 +29,13 @@ class TemperatureCE(Loss):
     name: ClassVar[str] = "CE/τ"
     shift_invariant: ClassVar[bool] = True
     contrastive: ClassVar[bool] = True
-    has_conjugate: ClassVar[bool] = True
+    loss: ClassVar[Loss] = _CE  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         _positive_temperature(self)
 
-    def _tau(self, z: Logits) -> Scalar:
-        return jnp.asarray(self.temperature, z.dtype)
-
-    def is_convex(self) -> bool:
-        return True
-
-    def value(self, z: Logits, label: Label) -> Scalar:
-        return _CE.value(z / self._tau(z), label)
-
-    def gradient(self, z: Logits, label: Label) -> Logits:
-        return _CE.gradient(z / self._tau(z), label) / self._tau(z)
-
-    def curvature(self, z: Logits, label: Label) -> Any:
-        return *_CE.curvature(z / self._tau(z), label), self._tau(z) ** -2
-
-    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
-        *inner, scale = curvature
-        return scale * _CE.curvature_product(tuple(inner), x)
+    def _image(self, z: Logits, label: Label) -> Image:
+        return Image(_CE, label, scale=1.0 / jnp.asarray(self.temperature, z.dtype))
 
     def profile(self, s: Any, num_classes: int) -> Any:
         return _CE.profile(s / self.temperature, num_classes)
@@ -60,24 +45,6 @@ class TemperatureCE(Loss):
 
     def profile_convex_above(self, num_classes: int) -> float:
         return 0.0
-
-    def rounding(self, z: Logits, label: Label) -> Scalar:
-        return _CE.rounding(z / self._tau(z), label)
-
-    def gradient_rounding(self, z: Logits, label: Label, size: Logits) -> Scalar:
-        tau = self._tau(z)
-        return _CE.gradient_rounding(z / tau, label, size / tau) / tau
-
-    def conjugate(self, dual: Logits, label: Label) -> Scalar:
-        """L*(γ) = CE*(τγ)."""
-        return _CE.conjugate(self._tau(dual) * dual, label)
-
-    def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
-        return _CE.conjugate_rounding(self._tau(dual) * dual, label)
-
-    def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
-        tau = self._tau(dual)
-        return tau * _CE.conjugate_slope(tau * dual, label, tau * error)
 
     def margin_slope(self) -> Scalar | float:
         return 1.0 / self.temperature

@@ -41,13 +41,13 @@ def log_odds(z: Logits, label: Label) -> tuple[Scalar, Logits]:
     return (top - z_label) + jnp.log(size), weights / size
 
 
-def _largest(p: Logits) -> Logits:
+def largest_entry(p: Logits) -> Logits:
     """The indicator of the largest entry."""
     largest = jnp.arange(p.shape[0], dtype=jnp.int32) == jnp.argmax(p).astype(jnp.int32)
     return largest.astype(p.dtype)
 
 
-def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
+def softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
     """(diag p − p pᵀ) x, accurate relative to its own size, even for p close to a corner.
 
     The matrix annihilates constants, so x may be shifted by its entry at the largest
@@ -57,21 +57,21 @@ def _softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
     return p * (shifted - total(p * shifted))
 
 
-def _negative_entropy(dual: Logits, target: Logits) -> Scalar:
+def negative_entropy(dual: Logits, target: Logits) -> Scalar:
     p = dual + target
     outside = jnp.any(p < -16 * float(jnp.finfo(p.dtype).eps))
     p = jnp.maximum(p, 0.0)  # rounding at the boundary of the simplex
     return jnp.where(outside, jnp.inf, jnp.sum(xlogy(p, p)))
 
 
-def _entropy_slope(dual: Logits, target: Logits, error: Logits) -> Scalar:
+def entropy_slope(dual: Logits, target: Logits, error: Logits) -> Scalar:
     """max_j |1 + log p_j| over all p within `error` of γ + target, ∞ if one may be negative."""
     least = dual + target - error
     inside = jnp.min(least) > 0
     return jnp.where(inside, 1.0 - jnp.log(jnp.where(inside, jnp.min(least), 1.0)), jnp.inf)
 
 
-def _entropy_rounding(dual: Logits, target: Logits) -> Scalar:
+def entropy_rounding(dual: Logits, target: Logits) -> Scalar:
     smallest = float(jnp.finfo(dual.dtype).tiny)
     log_p = jnp.log(jnp.maximum(dual + target, smallest))
     return jnp.sum((jnp.abs(dual) + target) * (1.0 + jnp.abs(log_p)))
@@ -139,11 +139,11 @@ class SoftmaxLoss(Loss):
     def curvature(self, z: Logits, label: Label) -> Any:
         t, q = log_odds(z, label)
         away = q - label_mask(z, label).astype(z.dtype)
-        return q, _largest(q), self.log_odds_slope(t), self.log_odds_curvature(t), away
+        return q, largest_entry(q), self.log_odds_slope(t), self.log_odds_curvature(t), away
 
     def curvature_product(self, curvature: Any, x: Logits) -> Logits:
         q, largest, first, second, away = curvature
-        return first * _softmax_product(q, largest, x) + second * away * total(away * x)
+        return first * softmax_product(q, largest, x) + second * away * total(away * x)
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         t, _ = log_odds(z, label)
@@ -175,21 +175,21 @@ class _SmoothedCrossEntropy(SoftmaxLoss):
         # ∇²L = diag p − ppᵀ takes half the arithmetic of the general form.
         t, q = log_odds(z, label)
         p = jnp.where(label_mask(z, label), sigmoid(-t), sigmoid(t) * q)
-        return p, _largest(p)
+        return p, largest_entry(p)
 
     def curvature_product(self, curvature: Any, x: Logits) -> Logits:
         p, largest = curvature
-        return _softmax_product(p, largest, x)
+        return softmax_product(p, largest, x)
 
     def conjugate(self, dual: Logits, label: Label) -> Scalar:
         """L*(γ) = Σ_j p_j log p_j with p = γ + ŷ on the simplex."""
-        return _negative_entropy(dual, self._target(dual, label))
+        return negative_entropy(dual, self._target(dual, label))
 
     def conjugate_rounding(self, dual: Logits, label: Label) -> Scalar:
-        return _entropy_rounding(dual, self._target(dual, label))
+        return entropy_rounding(dual, self._target(dual, label))
 
     def conjugate_slope(self, dual: Logits, label: Label, error: Logits) -> Scalar:
-        return _entropy_slope(dual, self._target(dual, label), error)
+        return entropy_slope(dual, self._target(dual, label), error)
 
     def _target(self, z: Logits, label: Label) -> Logits:
         on_label, a = label_mask(z, label).astype(z.dtype), self.tilt(z.shape[0])

@@ -20,6 +20,7 @@ class MSE(Loss):
     target: Hyper = 1.0
     name: ClassVar[str] = "MSE"
     has_conjugate: ClassVar[bool] = True
+    quadratic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("scale", "target"):

@@ -28,11 +28,14 @@ def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:
 
 
 def reduced_problem(problem: Problem, dim: int | None = None) -> Problem:
-    """The K-column problem with the class sizes as weights, in `dim` dimensions (None: K)."""
+    """The K-column problem with the class sizes as weights, in `dim` dimensions.
+
+    None is the largest rank of the logits.
+    """
     return Problem(
         loss=problem.loss,
         class_counts=(1,) * problem.num_classes,
-        dim=dim or problem.num_classes,
+        dim=dim or min(problem.num_classes, problem.num_outputs),
         lam_w=problem.lam_w,
         lam_h=problem.lam_h,
         lam_b=problem.lam_b,

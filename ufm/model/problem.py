@@ -46,7 +46,7 @@ from ufm._support.namespace import namespace
 from ufm._support.pytree import hyperparameter, pytree, require, static, whole_number
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
-from ufm.losses import CrossEntropy, Hyper, Loss
+from ufm.losses import CrossEntropy, GroupedLoss, Hyper, Loss, against
 from ufm.model.params import Params as Params
 from ufm.model.params import dot as dot
 from ufm.model.params import norm as norm
@@ -73,55 +73,61 @@ class Problem(Shown):
 
     `class_counts` (n_1, …, n_K) and `dim` (d) are static; the loss's hyperparameters and the
     decays are traced. `lam_b=None` means no bias, `lam_b=0.0` a free one. `column_weights` (N,)
-    makes column i stand for that many samples. Raises `ValueError` or `TypeError`, naming the
-    field, if an argument is invalid.
+    makes column i stand for that many samples.
+
+    With `targets` (m, K), class_counts (n_1, …, n_m) are the sizes of m groups of samples, and row
+    i is the target of group i: a distribution or the indicator of a set of labels for CE and LS,
+    numbers in [0, 1] for BCE, any numbers for MSE (regression), one-hot for other losses. `loss` is
+    then the loss against them; targets that are the labels in order change nothing.
+
+    Raises `ValueError` or `TypeError`, naming the field, if an argument is invalid.
     """
 
     loss: Loss
-    class_counts: Counts = static()
-    dim: Whole = static()
+    class_counts: tuple[int, ...] = static()
+    dim: int = static()
     lam_w: Hyper
     lam_h: Hyper
     lam_b: Hyper | None
-    column_weights: Weights | None = None
+    column_weights: Array | None = None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.loss, Loss):
+    def __init__(
+        self,
+        loss: Loss,
+        class_counts: Counts,
+        dim: Whole,
+        lam_w: Hyper,
+        lam_h: Hyper,
+        lam_b: Hyper | None,
+        column_weights: Weights | None = None,
+        targets: Any = None,
+    ) -> None:
+        if not isinstance(loss, Loss):
+            raise TypeError(f"loss must be a ufm loss such as ufm.CrossEntropy(), got {loss!r}")
+        if isinstance(class_counts, str) or not isinstance(class_counts, Iterable):
             raise TypeError(
-                f"loss must be a ufm loss such as ufm.CrossEntropy(), got {self.loss!r}"
+                f"class_counts must list the samples of each class, got {class_counts!r}"
             )
-        if isinstance(self.class_counts, str) or not isinstance(self.class_counts, Iterable):
-            raise TypeError(
-                f"class_counts must list the samples of each class, got {self.class_counts!r}"
-            )
-        counts = tuple(whole_number("class_counts", n) for n in self.class_counts)
-        if len(counts) < 2:
+        counts = tuple(whole_number("class_counts", n) for n in class_counts)
+        if targets is not None:
+            loss = against(loss, targets, len(counts))
+        if len(counts) < 2 and loss.num_outputs is None:
             raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
-        self.loss.probe(len(counts))
-        object.__setattr__(self, "class_counts", counts)
-        object.__setattr__(self, "dim", whole_number("dim", self.dim))
-        for name in ("lam_w", "lam_h", "lam_b"):
-            if name == "lam_b" and self.lam_b is None:
-                continue
-            decay = hyperparameter(name, getattr(self, name))
-            require(name, decay, lambda x: x >= 0, "non-negative and finite")
-            object.__setattr__(self, name, decay)
-        if self.column_weights is not None:
-            try:
-                weights = jnp.asarray(self.column_weights, jnp.result_type(float))
-            except (TypeError, ValueError):
-                raise TypeError(
-                    f"column_weights must be an array of numbers, got {self.column_weights!r}"
-                ) from None
-            if weights.shape[-1:] != (sum(counts),):
-                raise ValueError(
-                    f"column_weights needs one weight for each of the {sum(counts)} columns, "
-                    f"got shape {weights.shape}"
-                )
-            largest = float(jnp.finfo(weights.dtype).max) / sum(counts)
-            wanted = "positive, with a sum that is a finite number"
-            require("column_weights", weights, lambda x: (x > 0) & (x <= largest), wanted)
-            object.__setattr__(self, "column_weights", weights)
+        loss.probe(len(counts), loss.num_outputs or len(counts))
+        decays = {"lam_w": lam_w, "lam_h": lam_h} | ({} if lam_b is None else {"lam_b": lam_b})
+        for name, decay in decays.items():
+            decays[name] = hyperparameter(name, decay)
+            require(name, decays[name], lambda x: x >= 0, "non-negative and finite")
+        fields = {
+            "loss": loss,
+            "class_counts": counts,
+            "dim": whole_number("dim", dim),
+            "lam_b": None,
+            **decays,
+            "column_weights": _checked_weights(column_weights, sum(counts)),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def balanced(
@@ -141,8 +147,23 @@ class Problem(Shown):
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number of classes, or of groups of samples with the same target."""
         return len(self.class_counts)
+
+    @property
+    def num_outputs(self) -> int:
+        """K, the number of logits: that of classes, unless there are targets."""
+        return self.loss.num_outputs or self.num_classes
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether classes are groups of samples with a target each, which need not be a label."""
+        return self.loss.num_outputs is not None
+
+    @property
+    def targets(self) -> Float[np.ndarray, "*batch m K"] | None:
+        """The target of each group, as a row; None for class labels."""
+        return self.loss.without_targets()[1]
 
     @property
     def num_columns(self) -> int:
@@ -167,8 +188,8 @@ class Problem(Shown):
     @property
     def num_parameters(self) -> int:
         """Kd + dN (+ K)."""
-        classes, columns = self.num_classes, self.num_columns
-        return self.dim * (classes + columns) + (classes if self.has_bias else 0)
+        outputs, columns = self.num_outputs, self.num_columns
+        return self.dim * (outputs + columns) + (outputs if self.has_bias else 0)
 
     def mu(self, dtype: Any = None) -> Any:
         """μ = √(λ_W λ_H), a NumPy number if the decays are Python or NumPy numbers."""
@@ -184,20 +205,41 @@ class Problem(Shown):
         return jnp.asarray(self.column_weights, dtype)
 
 
+def _checked_weights(given: Weights | None, columns: int) -> Array | None:
+    if given is None:
+        return None
+    try:
+        weights = jnp.asarray(given, jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise TypeError(f"column_weights must be an array of numbers, got {given!r}") from None
+    if weights.shape[-1:] != (columns,):
+        raise ValueError(
+            f"column_weights needs one weight for each of the {columns} columns, got shape "
+            f"{weights.shape}"
+        )
+    largest = float(jnp.finfo(weights.dtype).max) / columns
+    wanted = "positive, with a sum that is a finite number"
+    require("column_weights", weights, lambda x: (x > 0) & (x <= largest), wanted)
+    return weights
+
+
 def without_loss(problem: Problem) -> Problem:
     """The same problem with a loss that has no parameters.
 
     Functions that do not use the loss are then compiled once for all losses.
     """
-    return dataclasses.replace(problem, loss=CrossEntropy())
+    plain = CrossEntropy()
+    if problem.has_targets:
+        plain = GroupedLoss(plain, (0,) * problem.num_classes, problem.num_outputs)
+    return dataclasses.replace(problem, loss=plain)
 
 
 def check_shapes(problem: Problem, params: Params) -> None:
     """Raise `ValueError` for wrong shapes, `TypeError` unless all are float32 or float64."""
-    classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
-    expected: dict[str, tuple[int, ...]] = {"W": (classes, dim), "H": (dim, columns)}
+    outputs, dim, columns = problem.num_outputs, problem.dim, problem.num_columns
+    expected: dict[str, tuple[int, ...]] = {"W": (outputs, dim), "H": (dim, columns)}
     if problem.has_bias:
-        expected["b"] = (classes,)
+        expected["b"] = (outputs,)
     elif params.b is not None:
         raise ValueError("params.b is given but the problem has no bias: set lam_b, or b=None")
     for name, shape in expected.items():

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ufm.losses import MSE, Loss
 from ufm.model.evaluation import Evaluated
 from ufm.model.params import Params
 from ufm.model.problem import (
@@ -70,7 +69,7 @@ def gradient_noise(problem: Problem, at: Evaluated) -> Scalar:
     errors = per_column(problem.loss.gradient_rounding, problem, at.V, sizes)
     gamma_error = jnp.linalg.norm(scale_by_weights(problem, errors[None, :]))
     size_w, size_h = jnp.linalg.norm(params.W), jnp.linalg.norm(params.H)
-    longest = max(problem.num_columns, problem.dim, problem.num_classes) ** 0.5
+    longest = max(problem.num_columns, problem.dim, problem.num_outputs) ** 0.5
     terms = jnp.linalg.norm(at.G) * (size_h + size_w)
     terms += jnp.asarray(problem.lam_w, dtype) * size_w + jnp.asarray(problem.lam_h, dtype) * size_h
     own = size_h + size_w
@@ -165,7 +164,7 @@ def bounded_spectral_norm(
 def value_rounding(problem: Problem, params: Params, sums: ColumnSums) -> Scalar:
     """Bound the error of the computed f at exactly these parameters."""
     eps, loss = machine_epsilon(sums.value), problem.loss
-    K, N, d = problem.num_classes, problem.num_columns, problem.dim
+    K, N, d = problem.num_outputs, problem.num_columns, problem.dim
     # Logits: inner products of length d, then the loss's response to their error.
     unit = (d + 8) * eps
     second = jnp.asarray(loss.smoothness()[0], sums.value.dtype)
@@ -176,8 +175,4 @@ def value_rounding(problem: Problem, params: Params, sums: ColumnSums) -> Scalar
         (K + 16) * sums.evaluation + (N + 8) * sums.size + longest * penalty(problem, params)
     )
     # First-order bounds are invalid once the error of a logit reaches a tenth.
-    return jnp.where(_quadratic(loss) | (unit * sums.largest < 0.1), total, jnp.inf)
-
-
-def _quadratic(loss: Loss) -> bool:
-    return isinstance(loss, MSE)
+    return jnp.where(loss.quadratic | (unit * sums.largest < 0.1), total, jnp.inf)

@@ -70,11 +70,11 @@ def _program(problem: Problem, size: Scalar, key: Any, *, num_starts: int | None
 
 def _draw(problem: Problem, size: Any, random: Any, key: Any) -> tuple[Any, Any, Any]:
     """Draw W, H and b of a start, by `jax.random` or its equivalent on the host."""
-    dtype, xp, classes = size.dtype, namespace(size), problem.num_classes
+    dtype, xp, outputs = size.dtype, namespace(size), problem.num_outputs
     key_w, key_h, key_b = random.split(key, 3)
-    W = size * random.normal(key_w, (classes, problem.dim), dtype)
+    W = size * random.normal(key_w, (outputs, problem.dim), dtype)
     H = size * random.normal(key_h, (problem.dim, problem.num_columns), dtype)
     if problem.column_weights is not None:
         H = H * xp.sqrt(xp.asarray(problem.column_weights, dtype))[None, :]
-    b = size * random.normal(key_b, (classes,), dtype) if problem.has_bias else None
+    b = size * random.normal(key_b, (outputs,), dtype) if problem.has_bias else None
     return W, H, b

@@ -14,6 +14,7 @@ from jaxtyping import Array, Key
 from ufm._support.pytree import entry, require, stacked
 from ufm._support.quick_jit import QuickJit, is_traced, quick_jit
 from ufm._support.threads import in_order
+from ufm.losses import Loss
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.start import init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
@@ -315,9 +316,11 @@ def _is_batched(problem: Problem, path: Any, leaf: Any) -> bool:
     # Column weights have one axis in a single problem, and a loss may have arrays; other
     # hyperparameters are scalars.
     names = [getattr(key, "name", "") for key in path]
-    by_nature = 1 if names[0] == "column_weights" else 0
-    if names[0] == "loss" and len(names) > 1:
-        by_nature = problem.loss.ranks.get(names[1], 0)
+    by_nature, part = int(names[0] == "column_weights"), problem
+    for name in names:  # a loss may contain another one
+        if isinstance(part, Loss):
+            by_nature = part.ranks.get(name, 0)
+        part = getattr(part, name, None)
     return jnp.ndim(leaf) > by_nature
 
 

@@ -44,7 +44,8 @@ class Sweep(AnySweep):
     @property
     def columns(self) -> Columns:
         """The table of a sweep of these losses."""
-        return columns_for({loss_family(cell.spec.loss) for cell in self.cells})
+        targets = self.config.problem.targets is not None
+        return columns_for({loss_family(cell.spec.loss) for cell in self.cells}, targets)
 
     @property
     def work(self) -> Solving:

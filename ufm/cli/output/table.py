@@ -51,9 +51,10 @@ def headline(problem: "Problem") -> str:
     """Describe sizes and decays of a problem on one line."""
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
+    groups = f"{problem.num_classes} groups of samples, " if problem.has_targets else ""
     bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"
     return (
-        f"K={problem.num_classes}, d={problem.dim}, {counts}, "
+        f"K={problem.num_outputs}, d={problem.dim}, {groups}{counts}, "
         f"λ_W={problem.lam_w:g}, λ_H={problem.lam_h:g}, {bias}"
     )
 

@@ -75,6 +75,10 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
         tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: n in each)")
     ] = ()
     """Numbers of samples of unequal classes: --counts 100 100 20 5. Replaces K and n."""
+    targets: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """File .npz with `targets`, a row for each group of samples: probabilities or 0/1 for ce and
+    ls, numbers in [0, 1] for bce, any for mse (regression), one-hot for other losses. The sizes of
+    the groups are `class_counts` in the file, --counts, or n. Replaces K."""
     lam_w: float = 5e-4
     """Weight decay of the classifier W."""
     lam_h: float = 5e-4
@@ -95,12 +99,28 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
         with self.refusing():
             self.at_least(num_classes=1, per_class=1)
             losses = distinct_losses(self.losses)
-            counts = self.counts or (self.per_class,) * self.num_classes
+            counts, targets = self._groups()
             found = {
                 text: ProblemSpec(
-                    loss, counts, self.dim, lam_w=self.lam_w, lam_h=self.lam_h, lam_b=self.lam_b
+                    loss,
+                    counts,
+                    self.dim,
+                    lam_w=self.lam_w,
+                    lam_h=self.lam_h,
+                    lam_b=self.lam_b,
+                    targets=targets,
                 ).problem()
                 for text, loss in losses.items()
             }
             check(found)
         return found
+
+    def _groups(self) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...] | None]:
+        """The numbers of samples, and a target for each; None for class labels."""
+        if self.targets is None:
+            return self.counts or (self.per_class,) * self.num_classes, None
+        from ufm.model.targets_file import read_targets
+
+        table, counts = read_targets(Path(self.targets))
+        rows = tuple(tuple(map(float, row)) for row in table)
+        return self.counts or counts or (self.per_class,) * len(rows), rows

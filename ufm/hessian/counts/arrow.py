@@ -68,7 +68,7 @@ class Arrow(NamedTuple):
         """Count as `eigenvalue_counts` does."""
         problem, blocks = self.point.problem, self.blocks
         border = border_size(problem)
-        lone, lam_h = problem.dim - min(problem.num_classes, problem.dim), float(problem.lam_h)
+        lone, lam_h = problem.dim - min(problem.num_outputs, problem.dim), float(problem.lam_h)
         forbidden = np.insert(blocks, np.searchsorted(blocks, lam_h), lam_h) if lone else blocks
         eps = float(np.finfo(blocks.dtype).eps)
         ways = np.broadcast_to(away, shifts.shape)
@@ -121,7 +121,7 @@ def arrow(problem: Problem, params: Params, modulo_rotations: bool = False) -> A
 
 def border_size(problem: Problem) -> int:
     """Size of the border: Kd, plus K with a bias."""
-    return problem.num_classes * (problem.dim + problem.has_bias)
+    return problem.num_outputs * (problem.dim + problem.has_bias)
 
 
 def eigenvalue_counts(

@@ -58,11 +58,11 @@ def flat(product: Product, point: Any) -> Callable[[Array], Array]:
 
 def unflatten(problem: Problem, x: Array) -> Params:
     """Flatten to a vector, or to a batch along leading axes, in the order (W row by row, H, b)."""
-    classes, dim, columns = problem.num_classes, problem.dim, problem.num_columns
+    outputs, dim, columns = problem.num_outputs, problem.dim, problem.num_columns
     batch = x.shape[:-1]
-    W, H, b = jnp.split(x, (classes * dim, dim * (classes + columns)), axis=-1)
+    W, H, b = jnp.split(x, (outputs * dim, dim * (outputs + columns)), axis=-1)
     return Params(
-        W.reshape(*batch, classes, dim),
+        W.reshape(*batch, outputs, dim),
         H.reshape(*batch, dim, columns),
         b if problem.has_bias else None,
     )

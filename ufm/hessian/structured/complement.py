@@ -9,6 +9,8 @@ decoupled from all other directions. With σ_j the singular values of G the eige
 
     (λ_W+λ_H)/2 ± √(((λ_W−λ_H)/2)² + σ_j²)   each ×(d−r), j = 1..K,    λ_H ×(N−K)(d−r),
 
+with m < K groups of samples j = 1..m and λ_W ×(K−m)(d−r),
+
 and the rest of the spectrum is that of the same point in r dimensions. (For critical points: Zhou
 et al., 2022, whose escape direction belongs to the pair of a σ_j > μ. The formula above shows that
 the point need not be critical.)
@@ -22,17 +24,18 @@ from ufm.model.problem import Problem
 
 
 def complement_parts(
-    problem: Problem, sizes: Float[np.ndarray, " K"], rank: int, residual: float
+    problem: Problem, sizes: Float[np.ndarray, " q"], rank: int, residual: float
 ) -> list[Part]:
-    """The eigenvalues above, from the K singular values of G and the rank of the point."""
+    """The eigenvalues above, from the singular values of G and the rank of the point."""
     lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
     extra = problem.dim - rank
     lower, upper = complement_pairs(lam_w, lam_h, sizes)
-    unmoved = (problem.num_columns - problem.num_classes) * extra
+    rows, columns = problem.num_outputs - len(sizes), problem.num_columns - len(sizes)
     return [
         Part("outside the row space: −", lower, extra, residual),
         Part("outside the row space: +", upper, extra, residual),
-        Part("outside the row space: λ_H", np.array([lam_h]), unmoved, 0.0),
+        Part("outside the row space: λ_W", np.array([lam_w]), rows * extra, 0.0),
+        Part("outside the row space: λ_H", np.array([lam_h]), columns * extra, 0.0),
     ]
 
 

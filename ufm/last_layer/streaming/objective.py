@@ -16,7 +16,6 @@ from ufm.last_layer.streaming.deviations import Deviations
 from ufm.last_layer.streaming.gap_sums import Streamed
 from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.last_layer.streaming.passes import block_rows
-from ufm.losses import MSE
 
 _EPS = float(np.finfo(float).eps)
 
@@ -43,7 +42,7 @@ def value_of(layer: LargeLayer, found: Streamed) -> Measured:
     rounding += _EPS * ((classes + 16) * sums.evaluation + length * sums.size) / total
     rounding += _EPS * max(classes * dim, length + dim) * (penalty + 0.5 * lam_h * moments.terms)
     # First-order bounds are invalid once the error of a logit reaches a tenth.
-    valid = isinstance(problem.loss, MSE) or found.drift < 0.1
+    valid = problem.loss.quadratic or found.drift < 0.1
     return Measured(float(value), float(rounding) if valid else math.inf)
 
 

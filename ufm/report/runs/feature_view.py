@@ -73,7 +73,9 @@ def moments(path: Trajectory, count: int = 4) -> list[int]:
     closest, in ratio, to equal factors from the start down to the limit of visibility.
     """
     metrics = path.metrics
-    disorder = np.sqrt(np.asarray(metrics.within_between_ratio)) + np.asarray(metrics.nc3)
+    # NC3 is undefined with targets.
+    alignment = np.nan_to_num(np.asarray(metrics.nc3))
+    disorder = np.sqrt(np.asarray(metrics.within_between_ratio)) + alignment
     logs = np.log(np.maximum(np.nan_to_num(disorder, nan=1.0), 1e-300))
     levels = np.linspace(max(logs[0], np.log(_INVISIBLE)), np.log(_INVISIBLE), count)[1:-1]
     chosen = {0, len(logs) - 1}
@@ -93,7 +95,10 @@ def feature_table(problem: Problem, path: Trajectory, moment: int, basis: Basis)
     """Tabulate one panel; classes are numbered from 0, coordinates are x, y (and z)."""
     coordinates = view(problem, path.point(moment), basis)
     classes = np.arange(problem.num_classes)
-    labels = {"feature": problem.labels, "class mean": classes, "classifier": classes}
+    rows = np.arange(problem.num_outputs)
+    if problem.has_targets:  # rows of W do not belong to groups: they have colours of their own
+        rows += problem.num_classes
+    labels = {"feature": problem.labels, "class mean": classes, "classifier": rows}
     points = np.concatenate(list(coordinates.values()))
     return {
         "loss": problem.loss.label(),

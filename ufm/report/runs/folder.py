@@ -81,10 +81,12 @@ def _convergence(records: Sequence[LossRecord]) -> Page:
 
 
 def _collapse(records: Sequence[LossRecord]) -> Page:
-    figure = Figure(figsize=(COLUMN, 4.2))
-    axes = figure.subplots(3, 1, sharex=True)
+    # NC3 compares rows of W with classes, which targets do not have.
+    metrics = list(collapse.METRICS)[: 2 if records[0].problem.has_targets else 3]
+    figure = Figure(figsize=(COLUMN, 1.4 * len(metrics)))
+    axes = figure.subplots(len(metrics), 1, sharex=True)
     paths = [(record.label, record.shown) for record in records]
-    for ax, metric in zip(axes, collapse.METRICS, strict=True):
+    for ax, metric in zip(axes, metrics, strict=True):
         collapse.plot_collapse(paths, metric, ax)
     for ax in axes[:-1]:
         ax.set_xlabel("")

@@ -37,8 +37,10 @@ def gram_matrices(problem: Problem, params: Params) -> dict[str, Matrix]:
 def predicted_grams(minimum: GlobalMinimum) -> dict[str, Matrix]:
     """The Gram matrices of the minimiser, NaN if it is the origin or unknown."""
     if not minimum.is_exact or not minimum.rank:
-        classes = minimum.problem.num_classes
-        return {name: np.full((classes, classes), np.nan) for name in NAMES}
+        sizes = (minimum.problem.num_outputs, minimum.problem.num_classes)
+        return {
+            name: np.full((size, size), np.nan) for name, size in zip(NAMES, sizes, strict=True)
+        }
     return gram_matrices(minimum.problem, minimum.params(jax.random.key(0)))
 
 
@@ -64,19 +66,27 @@ def _normalised(gram: Matrix) -> Matrix:
 def gram_table(problem: Problem, minimum: GlobalMinimum, params: Params | None) -> Table:
     """Tabulate all entries of the matrices and of the minimiser's; classes are numbered from 0.
 
+    With targets the matrices may differ in size; entries that one does not have are NaN.
+
     If `params` is None, the point has collapsed to the origin, and its angles are NaN.
     """
     predicted = predicted_grams(minimum)
     blank = {name: np.full_like(gram, np.nan) for name, gram in predicted.items()}
     found = blank if params is None else gram_matrices(problem, params)
-    rows, columns = np.indices((problem.num_classes,) * 2)
+    size = max(problem.num_classes, problem.num_outputs)
+    rows, columns = np.indices((size, size))
     return {
         "loss": problem.loss.label(),
         "row": rows.ravel(),
         "column": columns.ravel(),
-        **{name: found[name].ravel() for name in NAMES},
-        **{f"{name} of the minimiser": predicted[name].ravel() for name in NAMES},
+        **{name: _padded(found[name], size) for name in NAMES},
+        **{f"{name} of the minimiser": _padded(predicted[name], size) for name in NAMES},
     }
+
+
+def _padded(gram: Matrix, size: int) -> Float[np.ndarray, " _"]:
+    missing = size - len(gram)
+    return np.pad(gram, (0, missing), constant_values=np.nan).ravel()
 
 
 def plot_grams(

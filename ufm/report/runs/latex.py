@@ -67,7 +67,7 @@ def described(problem: Problem) -> str:
     counts = f"n={n}" if n is not None else f"n_k={','.join(map(str, problem.class_counts))}"
     bias = "no bias" if problem.lam_b is None else f"lambda_b={float(problem.lam_b):g}"
     return (
-        f"K={problem.num_classes}, d={problem.dim}, {counts}, lambda_W={float(problem.lam_w):g}, "
+        f"K={problem.num_outputs}, d={problem.dim}, {counts}, lambda_W={float(problem.lam_w):g}, "
         f"lambda_H={float(problem.lam_h):g}, {bias}"
     )
 
@@ -86,7 +86,7 @@ def described_in_tex(problem: Problem) -> str:
         if value is not None
     ]
     bias = [] if problem.has_bias else ["no bias"]
-    return ", ".join([f"$K={problem.num_classes}$", f"$d={problem.dim}$", counts, *said, *bias])
+    return ", ".join([f"$K={problem.num_outputs}$", f"$d={problem.dim}$", counts, *said, *bias])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -34,10 +34,12 @@ def gradient_singular_values(problem: Problem, params: Params) -> Values:
 
 def predicted_singular_values(minimum: GlobalMinimum) -> Values:
     """σ_j(Z*) of the minimiser, NaN if unknown."""
+    count = min(minimum.problem.num_outputs, minimum.problem.num_columns)
     if not minimum.is_exact:
-        return np.full(minimum.problem.num_classes, np.nan)
+        return np.full(count, np.nan)
     sizes = np.asarray(class_sizes(minimum.problem))
-    return _singular_values(np.asarray(minimum.logits) * np.sqrt(sizes)[None, :])
+    found = _singular_values(np.asarray(minimum.logits) * np.sqrt(sizes)[None, :])
+    return np.pad(found, (0, count - len(found)))
 
 
 def _singular_values(matrix: object) -> Values:

@@ -72,6 +72,8 @@ class Ratios:
 def ratios(store: SweepStore) -> Iterator[Ratios]:
     """Make one for each loss with stored arrays whose problems differ only in class counts."""
     table = store.table()
+    if "targets" in table:  # rows of W are not those of the groups
+        return
     for loss in dict.fromkeys(table["loss"].tolist()):
         rows = {name: column[table["loss"] == loss] for name, column in table.items()}
         specs = [

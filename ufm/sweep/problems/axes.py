@@ -52,10 +52,10 @@ def size_axes(config: SweepConfig) -> list[Axis]:
     """The sizes of the classes."""
     problem = config.problem
     if problem.class_counts is None:
-        assert problem.num_classes is not None  # as the schema checks
-        assert problem.per_class is not None
+        assert problem.per_class is not None  # as the schema checks
+        classes = problem.num_classes if problem.targets is None else len(problem.targets)
         return [
-            axis(config, "problem.num_classes", problem.num_classes, whole=True),
+            axis(config, "problem.num_classes", classes, whole=True),
             axis(config, "problem.per_class", problem.per_class, whole=True),
         ]
     lists = [entry for entry in problem.class_counts if isinstance(entry, list)]

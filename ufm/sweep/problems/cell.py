@@ -225,8 +225,10 @@ def _sizes(problem: Problem, point: Params) -> dict[str, float]:
     They use einsum, because BLAS's order of sums depends on its threads.
     """
     W, H = np.asarray(point.W), np.asarray(point.H)
-    own = (W - W.mean(axis=0))[problem.labels]
-    margin = np.einsum("nd,dn->", own, H) / problem.num_columns
+    margin = math.nan
+    if not problem.has_targets:
+        own = (W - W.mean(axis=0))[problem.labels]
+        margin = np.einsum("nd,dn->", own, H) / problem.num_columns
     b = np.zeros(0) if point.b is None else np.asarray(point.b)
     norms = {f"norm_{name}": _norm(x) for name, x in (("w", W), ("h", H), ("b", b))}
     classes = problem.num_classes

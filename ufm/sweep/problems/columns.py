@@ -61,10 +61,13 @@ COLUMNS: dict[str, str] = {
 }
 
 
-def columns_for(families: Iterable[str]) -> dict[str, str]:
+def columns_for(families: Iterable[str], targets: bool = False) -> dict[str, str]:
     """`COLUMNS`, and those of the hyperparameters that only these families of losses have.
+
+    With `targets` there is a column of them.
 
     A sweep of the paper's losses therefore has the same table, however many losses are added.
     """
     used = {name for family in families for name in FAMILIES[family][1]}
-    return COLUMNS | {name: "real" for name in HYPERPARAMETERS if name in used - set(COLUMNS)}
+    more = {name: "real" for name in HYPERPARAMETERS if name in used - set(COLUMNS)}
+    return COLUMNS | more | ({"targets": "text"} if targets else {})

@@ -24,6 +24,9 @@ whole numbers the values are rounded. `times = "threshold"` makes numbers multip
 threshold μ_c (`collapse_threshold`): λ_W = x μ_c and λ_H = y μ_c have μ/μ_c = √(xy). Losses may
 also be listed in short form:
 loss = ["ce", "ls:0.1", "fl:3", "mse"].
+
+`targets = [[0.5, 0.5, 0.0], …]` in [problem], or the name of an .npz file with them, gives each
+group of samples a target, and replaces num_classes.
 """
 
 import math
@@ -35,6 +38,7 @@ import numpy as np
 
 from ufm._support import settings
 from ufm.losses import FAMILIES
+from ufm.model.targets_file import read_targets
 
 #: Most numbers of one range.
 MAX_NUMBERS = 1_000_000
@@ -128,11 +132,14 @@ class ProblemTable(_Table, frozen=True, kw_only=True):
     lam_w: Real
     lam_h: float | Literal["lam_w"] | list[float] | Range
     lam_b: float | Literal["none"] | list[float | Literal["none"]] | Range = 1e-2
+    targets: list[list[float]] | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.num_classes, self.per_class)
+        if self.targets is not None and self.num_classes is not None:
+            raise ValueError("targets has a row for each group of samples: leave out num_classes")
         if self.class_counts is None:
-            if None in sizes:
+            if self.per_class is None or (self.num_classes is None and self.targets is None):
                 raise ValueError("give num_classes and per_class, or class_counts")
             return
         if sizes != (None, None):
@@ -212,7 +219,20 @@ def read_config(path: Path) -> SweepConfig:
     Raises `ValueError` that names file and field, and `OSError` if the file cannot be read.
     """
     try:
-        return settings.convert(settings.read(path), SweepConfig)
+        given = settings.read(path)
+        problem = given.get("problem")
+        if isinstance(problem, dict) and isinstance(problem.get("targets"), str):
+            problem |= _from_file(path.parent / problem["targets"], problem)
+        return settings.convert(given, SweepConfig)
     except ValueError as error:
         prefix = "" if str(error).startswith(str(path)) else f"{path}: "
         raise ValueError(f"{prefix}{error}") from None
+
+
+def _from_file(path: Path, problem: dict[str, Any]) -> dict[str, Any]:
+    """The targets, which a folder of results then contains, and class counts unless given."""
+    targets, counts = read_targets(path)
+    found: dict[str, Any] = {"targets": targets.astype(float).tolist()}
+    if counts is not None and not {"class_counts", "per_class"} & set(problem):
+        found["class_counts"] = list(counts)
+    return found

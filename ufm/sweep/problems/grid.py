@@ -55,7 +55,8 @@ class Cell:
         """The program of the cell: all settings that are not traced."""
         spec = self.spec
         family, has_bias = loss_family(spec.loss), spec.lam_b is not None
-        return Program(family, spec.class_counts, spec.dim, has_bias, self.method)
+        outputs = len(spec.targets[0]) if spec.targets else len(spec.class_counts)
+        return Program(family, spec.class_counts, outputs, spec.dim, has_bias, self.method)
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
@@ -68,6 +69,7 @@ class Program(NamedTuple):
 
     loss: str
     class_counts: tuple[int, ...]
+    num_outputs: int
     dim: int
     has_bias: bool
     method: str
@@ -75,16 +77,14 @@ class Program(NamedTuple):
     @property
     def size(self) -> int:
         """K d N, the cost of a Hessian product up to a factor."""
-        return len(self.class_counts) * self.dim * sum(self.class_counts)
+        return self.num_outputs * self.dim * sum(self.class_counts)
 
     def describe(self) -> str:
         """Describe the program in words."""
         counts = set(self.class_counts)
         sizes = f"n={counts.pop()}" if len(counts) == 1 else f"counts {list(self.class_counts)}"
         bias = "" if self.has_bias else ", no bias"
-        return (
-            f"{self.loss}, K={len(self.class_counts)}, d={self.dim}, {sizes}{bias}, {self.method}"
-        )
+        return f"{self.loss}, K={self.num_outputs}, d={self.dim}, {sizes}{bias}, {self.method}"
 
 
 def expand(config: SweepConfig) -> list[Cell]:
@@ -144,6 +144,7 @@ class _Block:
         self._config = config
         self._losses = loss_axes(config, position)
         problem, solver = config.problem, config.solver
+        self._targets = problem.targets
         self._axes = [
             *self._losses,
             *size_axes(config),
@@ -197,6 +198,7 @@ class _Block:
             lam_w=1.0,
             lam_h=1.0,
             lam_b=None if lam_b == "none" else lam_b,
+            targets=None if self._targets is None else tuple(map(tuple, self._targets)),
         )
         return chosen | {"spec": _with_decays(spec, chosen.pop("lam_w"), chosen.pop("lam_h"))}
 
