@@ -64,7 +64,13 @@ INSIDE = {
         ("second_order",),
         ("certificate", "escape"),
     ),
-    "minimum": (("global_minimum",), ("geometry_match",), ("nearest_minimiser",)),
+    "minimum": (
+        ("minimiser",),
+        ("searched", "squared_error_minimum", "symmetric_targets"),
+        ("global_minimum",),
+        ("geometry_match",),
+        ("nearest_minimiser",),
+    ),
     "runs": (
         ("compilation_cache", "many_starts", "trajectory"),
         ("loss_result",),

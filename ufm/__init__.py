@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ufm.collapse.origin import origin as origin
     from ufm.collapse.symmetric_solution import collapse_threshold as collapse_threshold
     from ufm.collapse.symmetric_solution import symmetric_minimum as symmetric_minimum
+    from ufm.collapse.target_metrics import TargetMetrics as TargetMetrics
+    from ufm.collapse.target_metrics import target_metrics as target_metrics
     from ufm.collapse.tracker import CollapseTracker as CollapseTracker
     from ufm.counterexamples.hunt import Hunt as Hunt
     from ufm.counterexamples.hunt import SpuriousMinimum as SpuriousMinimum
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from ufm.losses import SymmetricCE as SymmetricCE
     from ufm.losses import TaylorCE as TaylorCE
     from ufm.losses import TemperatureCE as TemperatureCE
+    from ufm.losses import VectorScaling as VectorScaling
     from ufm.losses import WestonWatkins as WestonWatkins
     from ufm.losses import parse_loss as parse_loss
     from ufm.minimum.geometry_match import GeometryMatch as GeometryMatch
@@ -126,6 +129,7 @@ _NAMES = {
     "ufm.collapse.metrics": ("NCMetrics", "nc_metrics", "simplex_etf"),
     "ufm.collapse.origin": ("origin",),
     "ufm.collapse.symmetric_solution": ("collapse_threshold", "symmetric_minimum"),
+    "ufm.collapse.target_metrics": ("TargetMetrics", "target_metrics"),
     "ufm.collapse.tracker": ("CollapseTracker",),
     "ufm.counterexamples.hunt": ("Hunt", "SpuriousMinimum", "hunt"),
     "ufm.counterexamples.interval": ("spurious_interval",),
@@ -175,6 +179,7 @@ _NAMES = {
         "SymmetricCE",
         "TaylorCE",
         "TemperatureCE",
+        "VectorScaling",
         "WestonWatkins",
         "parse_loss",
     ),

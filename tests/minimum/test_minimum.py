@@ -29,7 +29,7 @@ from ufm import (
     solve_many,
 )
 from ufm.certificates.dual_state import dual_state
-from ufm.minimum import global_minimum as minimum_module
+from ufm.minimum import searched
 
 DECAYS = (1e-3, 2e-2, 0.1)
 
@@ -296,10 +296,10 @@ def test_what_would_take_minutes_is_left_out_at_once():
 def test_runs_are_as_many_as_there_is_time_for(monkeypatch):
     problem, work = make(CrossEntropy(), dim=1), 3**2 * 1
     for runs, said in ((6, "6 runs"), (1, "1 run")):
-        monkeypatch.setattr(minimum_module, "_LARGEST", runs * work / 8)
+        monkeypatch.setattr(searched, "_LARGEST", runs * work / 8)
         reason = global_minimum(problem).reason
         assert reason.endswith(f"dim=1; value is the best found in {said}")
-    monkeypatch.setattr(minimum_module, "_LARGEST", 0.9 * work / 8)
+    monkeypatch.setattr(searched, "_LARGEST", 0.9 * work / 8)
     assert np.isnan(global_minimum(problem).value)
 
 

@@ -26,6 +26,7 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     LabelSmoothing(alpha=0.1)
 """
 
+from ufm.losses._against import against as against
 from ufm.losses._base import AutodiffLoss as AutodiffLoss
 from ufm.losses._base import Hyper as Hyper
 from ufm.losses._base import Loss as Loss
@@ -65,5 +66,4 @@ from ufm.losses._targets import LogisticTargets as LogisticTargets
 from ufm.losses._targets import SoftmaxTargets as SoftmaxTargets
 from ufm.losses._targets import SquaredTargets as SquaredTargets
 from ufm.losses._targets import TargetLoss as TargetLoss
-from ufm.losses._targets import against as against
 from ufm.losses._vector_scaling import VectorScaling as VectorScaling

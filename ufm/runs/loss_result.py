@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from ufm._support.pytree import entry
 from ufm.certificates.certificate import Reason, Verdict
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.collapse.target_metrics import target_metrics
 from ufm.model.problem import Params
 from ufm.runs.many_starts import Verification
 from ufm.solvers import Status
@@ -63,7 +65,18 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
         "geometry_matches": verification.num_matching,
         "seconds": seconds,
         "runs": runs,
+        **_of_targets(verification),
     }
+
+
+def _of_targets(verification: Verification) -> dict[str, Any]:
+    """The largest target metrics of all runs, where there are targets."""
+    problem, points = verification.problem, verification.solutions.params
+    if not problem.has_targets:
+        return {}
+    found = [target_metrics(problem, entry(points, i)) for i in range(verification.num_starts)]
+    names = ("nrc1", "nrc2", "nrc3", "tag_average")
+    return {"target_metrics": {name: max(getattr(x, name) for x in found) for name in names}}
 
 
 def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:

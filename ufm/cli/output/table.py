@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ufm.model.problem import Problem
     from ufm.runs.loss_result import LossResult
 
+#: Names of the fields of `TargetMetrics`.
+_TARGETS = ("NRC1", "NRC2", "NRC3", "distance from tag-wise averages")
+
 
 def show(
     problem: "Problem", results: "list[LossResult]", folder: Path, *, drawn: bool = False
@@ -87,6 +90,10 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
             "NC1–NC3 are undefined."
         )
     for result in results:
+        if targets := result.get("target_metrics"):
+            named = zip(_TARGETS, targets.values(), strict=True)
+            said = [f"{name} {number_or_dash(x)}" for name, x in named if x == x]
+            lines += [f"{result['label']}: {', '.join(said)}"] if said else []
         others = {
             name: count
             for name, count in result["verdicts"].items()
