@@ -1,0 +1,342 @@
+"""Problems with targets: oracles are dense Hessians, a convex solver, and closed forms."""
+
+import itertools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from ufm import (
+    MSE,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Focal,
+    LabelSmoothing,
+    Params,
+    Problem,
+    VectorScaling,
+    Verdict,
+    certify,
+    explore,
+    global_minimum,
+    hvp,
+    inertia,
+    init_params,
+    nc_metrics,
+    objective,
+    origin,
+    solve,
+    spectrum,
+    target_metrics,
+)
+from ufm.losses import ClassWeighted
+from ufm.minimum.searched import solved
+from ufm.minimum.squared_error_minimum import squared_error_minimum
+from ufm.minimum.symmetric_targets import is_symmetric
+
+with warnings.catch_warnings():
+    # CVXPY's imports are not ours to fix.
+    warnings.simplefilter("ignore")
+    import cvxpy as cp
+
+RNG = np.random.default_rng(0)
+COUNTS = (3, 1, 2, 4)
+SOFT = RNG.dirichlet(np.ones(3), 4)
+TAGS = np.array([[1.0, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 0]])
+REAL = RNG.standard_normal((2, 3))
+#: More groups than outputs, and fewer.
+CASES = {
+    "soft": (CrossEntropy(), SOFT, COUNTS),
+    "tags": (BinaryCrossEntropy(), TAGS, COUNTS),
+    "regression": (MSE(), REAL, (5, 2)),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def make(case, lam_b=1e-2, mu=2e-2, dim=4):
+    loss, targets, counts = CASES[case]
+    return Problem(loss, counts, dim, mu / 2, 2 * mu, lam_b, targets=targets)
+
+
+def plain_objective(problem, targets, case):
+    """f from its definition, of one vector, and the way back to `Params`."""
+    point = init_params(problem, jax.random.key(0))
+    _, unravel = ravel_pytree(point)
+    y = jnp.asarray(targets)[problem.labels].T
+
+    def f(x):
+        p = unravel(x)
+        V = p.W @ p.H + p.b[:, None]
+        losses = {
+            "soft": lambda: jnp.sum(-y * jax.nn.log_softmax(V, axis=0), axis=0),
+            "tags": lambda: jnp.sum(jnp.logaddexp(0.0, V) - y * V, axis=0),
+            "regression": lambda: 0.5 * jnp.sum((V - y) ** 2, axis=0),
+        }[case]()
+        decays = zip((p.W, p.H, p.b), (problem.lam_w, problem.lam_h, problem.lam_b), strict=True)
+        return jnp.mean(losses) + sum(0.5 * lam * jnp.sum(x**2) for x, lam in decays)
+
+    return f, unravel
+
+
+@every_case
+def test_objective_and_hessian_are_those_of_the_definition(case):
+    problem = make(case)
+    f, unravel = plain_objective(problem, CASES[case][1], case)
+    random = init_params(problem, jax.random.key(1), scale=0.5)
+    minimum = solve(problem, random).params
+    for point in (random, minimum):
+        x, _ = ravel_pytree(point)
+        assert float(objective(problem, point)) == pytest.approx(float(f(x)), rel=1e-13)
+        dense = np.asarray(jax.hessian(f)(x))
+        direction = jnp.asarray(RNG.standard_normal(x.shape))
+        found, _ = ravel_pytree(hvp(problem, point, unravel(direction)))
+        np.testing.assert_allclose(found, dense @ direction, atol=1e-12)
+        exact = np.linalg.eigvalsh(dense)
+        every = spectrum(problem, point, "dense")
+        np.testing.assert_allclose(
+            np.repeat(every.eigenvalues, every.multiplicities), exact, atol=1e-9
+        )
+    # At the minimum also from the means of the groups, and by counts.
+    collapsed = spectrum(problem, minimum, "collapsed")
+    listed = np.sort(np.repeat(collapsed.eigenvalues, collapsed.multiplicities))
+    assert collapsed.complete
+    np.testing.assert_allclose(listed, exact, atol=1e-9)
+    counts = inertia(problem, minimum)
+    signs = [np.sum(exact < -1e-8), np.sum(abs(exact) <= 1e-8), np.sum(exact > 1e-8)]
+    assert [counts.negative, counts.zero, counts.positive] == signs
+    assert counts.negative == 0
+
+
+def convex_value(problem, targets, mu):
+    """f* of a problem with a softmax loss and column weights n_k, by an interior-point method."""
+    sizes = np.array(problem.class_counts, float)
+    outputs, share = targets.shape[1], sizes / sizes.sum()
+    Z = cp.Variable((outputs, len(sizes)))
+    V = Z @ np.diag(1 / np.sqrt(sizes))
+    cost = mu * cp.normNuc(Z) - cp.sum(cp.multiply(targets.T * share, V))
+    b = None
+    if problem.lam_b is not None:
+        b = cp.Variable((outputs, 1))
+        V = V + b @ np.ones((1, len(sizes)))
+        cost = mu * cp.normNuc(Z) - cp.sum(cp.multiply(targets.T * share, V))
+        cost += float(problem.lam_b) / 2 * cp.sum_squares(b)
+    mass = targets.sum(axis=1)
+    cost += cp.sum(cp.multiply(share * mass, cp.log_sum_exp(V, axis=0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        accuracy = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
+        return cp.Problem(cp.Minimize(cost)).solve(solver=cp.CLARABEL, **accuracy)
+
+
+@pytest.mark.parametrize("lam_b", [None, 0.0, 1e-2], ids=str)
+def test_soft_targets_have_the_minimum_of_a_convex_solver(lam_b):
+    rng = np.random.default_rng(3)
+    for _ in range(7):
+        targets = rng.dirichlet(np.full(3, rng.choice([0.3, 1.0, 5.0])), 4)
+        counts, mu = tuple(rng.integers(1, 9, 4).tolist()), float(10 ** rng.uniform(-3, -1.5))
+        problem = Problem(CrossEntropy(), counts, 4, mu, mu, lam_b, targets=targets)
+        found = global_minimum(problem)
+        assert found.is_exact
+        assert found.value - found.lower_bound <= 1e-7 * found.value
+        exact = convex_value(problem, targets, mu)
+        # 2e-9 is the accuracy of the convex solver (see `convex_oracle`).
+        assert found.value == pytest.approx(exact, abs=1e-8)
+        assert found.lower_bound <= exact + 2e-9
+
+
+def label_sets(num_outputs, samples):
+    """The indicators of all sets of each size, and their numbers of samples."""
+    rows, counts = [], []
+    for size, count in samples.items():
+        for labels in itertools.combinations(range(num_outputs), size):
+            rows.append(np.isin(np.arange(num_outputs), labels).astype(float))
+            counts.append(count)
+    return np.array(rows), tuple(counts)
+
+
+@pytest.mark.parametrize("lam_b", [None, 0.0, 1e-2], ids=str)
+@pytest.mark.parametrize(
+    ("num_outputs", "samples", "mu", "value", "levels"),
+    [
+        (3, {1: 2, 2: 3}, 0.02, 1.160285463315, (2.907632883, 2.447909795)),
+        (4, {1: 5, 2: 2}, 0.01, 0.906316695432, (3.472196681, 2.973342441)),
+    ],
+)
+def test_label_sets_have_the_minimum_of_one_scalar(num_outputs, samples, mu, value, levels, lam_b):
+    targets, counts = label_sets(num_outputs, samples)
+    problem = Problem(CrossEntropy(), counts, 5, mu, mu, lam_b, targets=targets)
+    found = global_minimum(problem)
+    assert found.is_exact
+    assert "no permutation" in found.reason
+    assert found.value == pytest.approx(value, abs=1e-12)
+    for row, z in zip(targets, found.logits.T, strict=True):
+        level = levels[int(row.sum()) - 1]
+        np.testing.assert_allclose(z, level * (row - row.mean()), atol=1e-9)
+    # The scalar κ of both sizes is one.
+    sizes = np.array([1, 2])
+    kappa = np.array(levels) * (sizes * np.exp(levels) + num_outputs - sizes)
+    assert kappa[0] == pytest.approx(kappa[1], rel=1e-8)
+    # A run agrees, and its features are tag-wise averages; elsewhere they are not.
+    again = solved(problem)
+    assert again.value == pytest.approx(found.value, rel=1e-12)
+    point = again.params(jax.random.key(0))
+    assert target_metrics(problem, point).tag_average <= 1e-7
+    moved = Params(point.W, point.H.at[:, -counts[-1] :].multiply(-1.0), point.b)
+    assert target_metrics(problem, moved).tag_average > 0.1
+    assert np.isnan(target_metrics(problem, point).nrc3)
+
+
+def test_mixup_has_the_minimum_of_the_theory():
+    K, t = 4, 0.3
+    pairs = list(itertools.permutations(np.eye(K), 2))
+    targets = np.array([*np.eye(K), *((1 - t) * a + t * b for a, b in pairs)])
+    counts = (2,) * K + (1,) * len(pairs)
+    problem = Problem(CrossEntropy(), counts, 5, 0.01, 0.01, None, targets=targets)
+    found = global_minimum(problem)
+    assert found.value == pytest.approx(0.658612513518, abs=1e-12)
+    own, (alpha, beta) = found.logits[:, 0], (2.940354, 2.082696)
+    np.testing.assert_allclose(own, 3.616508 * (np.eye(K)[0] - 1 / K), atol=1e-6)
+    mixed = alpha * np.eye(K)[0] + beta * np.eye(K)[1]
+    np.testing.assert_allclose(found.logits[:, K], mixed - mixed.mean(), atol=1e-6)
+
+
+def test_symmetric_targets_vanish_at_their_threshold():
+    targets, counts = label_sets(3, {1: 2, 2: 3})
+    threshold = (2 * 1 + 3 * 1) ** 0.5 / 15  # √(Σ n_m C(K−2, m−1))/N
+    for factor, rank in ((1 - 1e-9, 2), (1 + 1e-9, 0)):
+        mu = factor * threshold
+        problem = Problem(CrossEntropy(), counts, 3, mu, mu, None, targets=targets)
+        assert global_minimum(problem).rank == rank
+
+
+def test_symmetry_of_targets_needs_every_permutation_and_equal_sizes():
+    targets, _ = label_sets(3, {1: 1, 2: 1})
+    assert is_symmetric(targets, np.array([2.0, 2, 2, 5, 5, 5]))
+    assert not is_symmetric(targets, np.array([2.0, 2, 3, 5, 5, 5]))
+    assert not is_symmetric(targets[:-1], np.ones(5))
+    # A target that is listed twice counts with both sizes.
+    assert is_symmetric(targets[[0, 0, 1, 2]], np.array([1.0, 1, 2, 2]))
+
+
+@pytest.mark.repeats
+@pytest.mark.parametrize("lam_b", [None, 0.0], ids=str)
+@pytest.mark.parametrize("mu", [0.05, 1e-3, 0.2])
+def test_regression_has_the_minimum_of_the_formula(lam_b, mu):
+    rng = np.random.default_rng(7)
+    targets, counts = rng.standard_normal((6, 3)) @ np.diag([2.0, 1.0, 0.3]), (4, 1, 2, 3, 1, 5)
+    problem = Problem(MSE(), counts, 5, mu, 2 * mu, lam_b, targets=targets)
+    found = global_minimum(problem)
+    assert "closed form" in found.reason
+    # From the eigenvalues of the target covariance: √eig against μ√N.
+    N, rate = sum(counts), 2**0.5 * mu
+    mean = np.zeros(3) if lam_b is None else np.average(targets, axis=0, weights=counts)
+    covariance = np.cov((targets - mean).T, fweights=counts, ddof=0)
+    if lam_b is None:
+        covariance = (targets.T * counts) @ targets / N
+    roots = np.sqrt(np.linalg.eigvalsh(covariance))
+    alive = roots > rate * N**0.5
+    value = np.sum(np.where(alive, rate * N**0.5 * (roots - rate * N**0.5 / 2), roots**2 / 2))
+    assert found.value == pytest.approx(value, rel=1e-13)
+    assert found.rank == alive.sum()
+    # A run finds it, and it is collapsed; a random point is not.
+    run = solve(problem, init_params(problem, jax.random.key(0)))
+    assert float(run.value) == pytest.approx(value, rel=1e-11)
+    assert Verdict(int(certify(problem, run.params).verdict)) is Verdict.GLOBAL_MINIMUM
+    if alive.any():
+        metrics = target_metrics(problem, run.params)
+        assert max(metrics.nrc1, metrics.nrc2, metrics.nrc3) <= 1e-9
+        elsewhere = target_metrics(problem, init_params(problem, jax.random.key(1)))
+        assert min(elsewhere.nrc1, elsewhere.nrc2, elsewhere.nrc3) > 1e-3
+
+
+def test_squared_error_in_few_dimensions_and_for_any_counts():
+    """Von Neumann's inequality gives the minimum also where the width limits the rank."""
+    for counts, lam_b in (((9, 4, 1), None), ((9, 4, 1), 0.0), ((4, 4, 4), None)):
+        problem = Problem(MSE(), counts, 1, 1e-2, 1e-2, lam_b)
+        found = global_minimum(problem)
+        assert found.is_exact
+        starts = [init_params(problem, jax.random.key(i)) for i in range(6)]
+        best = min(float(solve(problem, start).value) for start in starts)
+        assert best == pytest.approx(found.value, rel=1e-10)
+        point = found.params(jax.random.key(0))
+        assert float(objective(problem, point)) == pytest.approx(found.value, rel=1e-13)
+    # With a decayed bias the mean of the targets is not aligned with them.
+    skewed = Problem(MSE(), (9, 4, 1), 3, 1e-2, 1e-2, 1e-2)
+    assert squared_error_minimum(skewed) is None
+    assert "certified by duality" in global_minimum(skewed).reason
+
+
+@pytest.mark.repeats
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (LabelSmoothing(0.1), SOFT),
+        (ClassWeighted(CrossEntropy(), np.array([1.0, 2.0, 0.5, 1.0])), SOFT),
+        (VectorScaling(shift=np.array([0.0, 1.0, -1.0])), SOFT),
+        (VectorScaling.ldam((1, 3, 6)), np.eye(3)[[0, 1, 1, 2]]),
+        (BinaryCrossEntropy(), TAGS),
+    ],
+)
+@pytest.mark.parametrize("lam_b", [None, 0.0], ids=str)
+def test_every_convex_loss_on_targets_is_certified(loss, targets, lam_b):
+    problem = Problem(loss, COUNTS, 4, 1e-2, 1e-2, lam_b, targets=targets)
+    run = solve(problem, init_params(problem, jax.random.key(0)))
+    found = certify(problem, run.params)
+    assert Verdict(int(found.verdict)) is Verdict.GLOBAL_MINIMUM
+    # Nothing lies below the bound: the origin and random points are above.
+    for point in (origin(problem), init_params(problem, jax.random.key(1), scale=1.0)):
+        assert float(objective(problem, point)) >= float(found.lower_bound)
+        bound = certify(problem, point)
+        assert float(bound.lower_bound) <= float(run.value) + 1e-12
+
+
+def test_groups_of_one_class_are_the_class():
+    """One-hot targets with several groups in a class give the numbers of class labels."""
+    labelled = Problem(CrossEntropy(), (5, 4), 3, 1e-2, 1e-2, 1e-2)
+    grouped = Problem(CrossEntropy(), (2, 3, 4), 3, 1e-2, 1e-2, 1e-2, targets=np.eye(2)[[0, 0, 1]])
+    point = init_params(labelled, jax.random.key(0))
+    assert float(objective(grouped, point)) == float(objective(labelled, point))
+    one, other = solve(labelled, point), solve(grouped, point)
+    assert float(one.value) == pytest.approx(float(other.value), rel=1e-13)
+    in_order = Problem(CrossEntropy(), (5, 4), 3, 1e-2, 1e-2, 1e-2, targets=np.eye(2))
+    assert not in_order.has_targets
+    for x, y in zip(jax.tree.leaves(solve(in_order, point)), jax.tree.leaves(one), strict=True):
+        np.testing.assert_array_equal(x, y)
+    # Focal loss of such groups has no bound, and says so.
+    focal = Problem(Focal(2.0), (2, 3, 4), 3, 1e-2, 1e-2, None, targets=np.eye(2)[[0, 0, 1]])
+    end = solve(focal, init_params(focal, jax.random.key(0)))
+    found = certify(focal, end.params)
+    assert float(found.lower_bound) == -np.inf
+    assert found.verdict is Verdict.LOCAL_MINIMUM
+
+
+def test_outputs_and_groups_are_two_things():
+    problem = make("soft", lam_b=None)
+    assert (problem.num_classes, problem.num_outputs) == (4, 3)
+    assert problem.has_targets
+    np.testing.assert_array_equal(problem.targets, SOFT)
+    point = init_params(problem, jax.random.key(0))
+    assert point.W.shape == (3, 4)
+    metrics = nc_metrics(problem, point)
+    assert np.isfinite(metrics.nc1)
+    assert np.isnan(metrics.nc3)
+    assert np.isnan(metrics.nc4)
+    with pytest.raises(ValueError, match="class labels, not targets"):
+        target_metrics(Problem(CrossEntropy(), (2, 2), 2, 0.1, 0.1, None), None or origin(
+            Problem(CrossEntropy(), (2, 2), 2, 0.1, 0.1, None)
+        ))  # fmt: skip
+
+
+def test_the_landscape_of_regression_is_that_of_its_singular_values():
+    problem = make("regression", lam_b=0.0)
+    census = explore(problem, jax.random.key(0))
+    sizes, N = np.array(problem.class_counts, float), 7
+    centred = (REAL - sizes @ REAL / N).T * np.sqrt(sizes)
+    sigma = np.linalg.svd(centred, compute_uv=False)[0]
+    # Two groups and a free bias leave one direction: the origin and the minimum.
+    mu = float(problem.mu())
+    values = [sigma**2 / (2 * N) - (sigma - N * mu) ** 2 / (2 * N), sigma**2 / (2 * N)]
+    np.testing.assert_allclose([point.value for point in census.points], values, rtol=1e-9)
