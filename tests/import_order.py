@@ -64,7 +64,11 @@ INSIDE = {
         ("second_order",),
         ("certificate", "escape"),
     ),
-    "minimum": (("global_minimum",), ("geometry_match",), ("nearest_minimiser",)),
+    "minimum": (
+        ("global_minimum", "size_geometry"),
+        ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),
+        ("nearest_minimiser",),
+    ),
     "runs": (
         ("compilation_cache", "many_starts", "trajectory"),
         ("loss_result",),
