@@ -31,7 +31,7 @@ small ones iff (R + 1) K √n_min μ ≥ 2. (Fang et al., PNAS 2021: existence; 
       event    merge
       mu       0.004545454545
       low      0.004545454545
-      how      exact, for any bias and any other classes
+      how      √100/2200, exact for any bias and any other classes
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ from ufm.model.problem import Problem, feature_gradient, logit_gradient
 
 #: Halvings of a bracket whose ends are within a factor of a few.
 _HALVINGS = 10
-_EXACT = "exact, for any bias and any other classes"
+_MERGE = "exact for any bias and any other classes"
 _DIAGONAL = "exact: without bias the classes of MSE decouple"
 _ORIGIN = "exact: no class is alive beyond it, and the origin is the minimum"
 
@@ -104,6 +104,17 @@ class MinorityThresholds(Shown):
     def explain(self) -> str:
         """Say for each size what has happened at the problem's decay, a line for each threshold."""
         return "\n".join(self._line(row) for row in self.rows) or self.reason
+
+    def sentence(self) -> str:
+        """What holds at the problem's decay in one line; empty if no threshold is known."""
+        known = [row for row in self.rows if not np.isnan(row.mu)]
+        vanished = [row.size for row in known if row.event == "vanish" and self.mu >= row.mu]
+        past = [
+            row
+            for row in known
+            if self.mu >= row.mu and (row.event == "vanish" or row.size not in vanished)
+        ]
+        return "; ".join(self._line(row) for row in past or known[:1])
 
     def _line(self, row: MinorityThreshold) -> str:
         count = len(row.classes)
@@ -197,8 +208,8 @@ def _merging(
         return None
     size, force = float(sizes[group[0]]), swap_force(problem.loss, group[0])
     if force is not None:
-        mu = force * size**0.5 / float(sizes.sum())
-        return MinorityThreshold(size, group, "merge", mu, mu, _EXACT)
+        mu, rule = _rule(force, size, float(sizes.sum()))
+        return MinorityThreshold(size, group, "merge", mu, mu, f"{rule}, {_MERGE}")
     if exact_only:
         return None
     difference = np.zeros((len(sizes), 1))
@@ -219,14 +230,20 @@ def _vanishing(
         assert isinstance(inner, MSE)
         pull = float(inner.scale) * float(inner.target)
         pull *= 1.0 if weights is None else float(weights[group[0]])
-        mu = pull * size**0.5 / float(sizes.sum())
-        return MinorityThreshold(size, group, "vanish", mu, mu, _DIAGONAL)
+        mu, rule = _rule(pull, size, float(sizes.sum()))
+        return MinorityThreshold(size, group, "vanish", mu, mu, f"{rule}, {_DIAGONAL}")
     if between is None:
         return None
     mu, low, how = between
     if merge is not None and merge.low >= mu:  # the last to go is its own difference
         mu, low, how = merge.mu, merge.low, merge.how
     return MinorityThreshold(size, group, "vanish", mu, low, how)
+
+
+def _rule(pull: float, size: float, samples: float) -> tuple[float, str]:
+    """c√n/N, and how it is written."""
+    factor = "" if pull == 1.0 else f"{pull:g}·"
+    return pull * size**0.5 / samples, f"{factor}√{size:g}/{samples:g}"
 
 
 def _is_diagonal(problem: Problem) -> bool:
@@ -244,7 +261,7 @@ def _between(
     at_origin = float(np.linalg.norm(frame.T @ _origin_gradient(problem) @ frame, 2))
     forces = [swap_force(problem.loss, group[0]) for group in groups]
     alive = [
-        None if force is None else force * float(sizes[group[0]]) ** 0.5 / float(sizes.sum())
+        None if force is None else _rule(force, float(sizes[group[0]]), float(sizes.sum()))[0]
         for force, group in zip(forces, groups, strict=True)
         if len(group) > 1
     ]

@@ -85,6 +85,9 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
             f"{', '.join(collapsed)}: collapsed to the origin, the predicted minimum, where "
             "NC1–NC3 are undefined."
         )
+    lines += [
+        f"{result['label']}: {said}." for result in results if (said := result.get("minority"))
+    ]
     for result in results:
         others = {
             name: count
