@@ -69,7 +69,7 @@ def ratios(store: SweepStore) -> Iterator[Ratios]:
             runs = [
                 (_ratio(spec.class_counts), measured(spec.problem(), params))
                 for spec, cell in zip(specs, rows["cell"].tolist(), strict=True)
-                if (params := _stored(store, cell)) is not None
+                if (params := stored_point(store, cell)) is not None
             ]
             if runs:
                 label = specs[0].loss.label()
@@ -80,7 +80,8 @@ def _ratio(counts: tuple[int, ...]) -> float:
     return max(counts) / min(counts)
 
 
-def _stored(store: SweepStore, cell: int) -> Params | None:
+def stored_point(store: SweepStore, cell: int) -> Params | None:
+    """The end point of a cell; None if its arrays were not kept."""
     arrays = store.arrays(cell)
     if "W" not in arrays:
         return None
@@ -170,6 +171,6 @@ def ratio_files(found: Ratios, suffix: str = "") -> list[tuple[str, bytes]]:
     return page_files(f"imbalance{suffix}", ratio_page, found, CAPTION)
 
 
-def file_suffix(found: Ratios) -> str:
+def file_suffix(label: str) -> str:
     """Write the loss as a part of a file name."""
-    return "-" + slug(found.label.lower())
+    return "-" + slug(label.lower())
