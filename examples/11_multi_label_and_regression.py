@@ -17,8 +17,10 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 import ufm
+from ufm.report import style
 
 DECAY = 5e-3
 
@@ -88,6 +90,12 @@ def regression_problem(targets: np.ndarray, decay: float) -> ufm.Problem:
 def draw(
     spread: np.ndarray, decays: np.ndarray, sizes: list[np.ndarray], samples: int, path: Path
 ) -> None:
+    with style():
+        _draw(spread, decays, sizes, samples).savefig(path)
+    print(f"Figure: {path}")
+
+
+def _draw(spread: np.ndarray, decays: np.ndarray, sizes: list[np.ndarray], samples: int) -> Figure:
     figure, axes = plt.subplots(figsize=(4.4, 3.3), layout="constrained")
     for j, (style, variance) in enumerate(zip(("-", "--", "-."), spread, strict=True)):
         label = f"variance {variance:.2g}"
@@ -96,11 +104,9 @@ def draw(
         axes.plot([dead], [0], "o", color=f"C{j}", clip_on=False, zorder=3)
     axes.set(xscale="log", xlabel=r"decay $\mu$", ylabel="singular values of $W$", ylim=(0, None))
     # Dots: μ = √(variance/N), where the direction dies.
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False
-    )
-    figure.savefig(path)
-    print(f"Figure: {path}")
+    handles = axes.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 # Soft targets -------------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ INSIDE = {
     "minimum": (
         ("minimiser",),
         ("searched", "squared_error_minimum", "symmetric_targets"),
-        ("global_minimum",),
-        ("geometry_match",),
+        ("global_minimum", "size_geometry"),
+        ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),
         ("nearest_minimiser",),
     ),
     "runs": (

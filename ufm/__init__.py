@@ -90,12 +90,19 @@ if TYPE_CHECKING:
     from ufm.losses import VectorScaling as VectorScaling
     from ufm.losses import WestonWatkins as WestonWatkins
     from ufm.losses import parse_loss as parse_loss
+    from ufm.minimum.decay_path import DecayPath as DecayPath
+    from ufm.minimum.decay_path import decay_path as decay_path
     from ufm.minimum.geometry_match import GeometryMatch as GeometryMatch
     from ufm.minimum.geometry_match import compare_geometry as compare_geometry
     from ufm.minimum.global_minimum import GlobalMinimum as GlobalMinimum
     from ufm.minimum.global_minimum import global_minimum as global_minimum
+    from ufm.minimum.minority_thresholds import MinorityThreshold as MinorityThreshold
+    from ufm.minimum.minority_thresholds import MinorityThresholds as MinorityThresholds
+    from ufm.minimum.minority_thresholds import minority_thresholds as minority_thresholds
     from ufm.minimum.nearest_minimiser import NearestMinimiser as NearestMinimiser
     from ufm.minimum.nearest_minimiser import nearest_minimiser as nearest_minimiser
+    from ufm.minimum.zero_decay_limit import ZeroDecayLimit as ZeroDecayLimit
+    from ufm.minimum.zero_decay_limit import zero_decay_limit as zero_decay_limit
     from ufm.model.problem import Params as Params
     from ufm.model.problem import Problem as Problem
     from ufm.model.problem import objective as objective
@@ -183,9 +190,16 @@ _NAMES = {
         "WestonWatkins",
         "parse_loss",
     ),
+    "ufm.minimum.decay_path": ("DecayPath", "decay_path"),
     "ufm.minimum.geometry_match": ("GeometryMatch", "compare_geometry"),
     "ufm.minimum.global_minimum": ("GlobalMinimum", "global_minimum"),
+    "ufm.minimum.minority_thresholds": (
+        "MinorityThreshold",
+        "MinorityThresholds",
+        "minority_thresholds",
+    ),
     "ufm.minimum.nearest_minimiser": ("NearestMinimiser", "nearest_minimiser"),
+    "ufm.minimum.zero_decay_limit": ("ZeroDecayLimit", "zero_decay_limit"),
     "ufm.model.problem": ("Params", "Problem", "objective"),
     "ufm.model.sharding": ("init_sharded", "sample_mesh", "shard_samples"),
     "ufm.model.start": ("init_params",),

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from sweeps import loaded
 from ufm import CrossEntropy, Params, Problem
+from ufm.minimum.size_geometry import measured
 from ufm.report import style
-from ufm.report.sweep.imbalance import measured, plot_ratio, ratio_page, ratios
+from ufm.report.sweep.imbalance import plot_ratio, ratio_page, ratios
 from ufm.sweep import open_store, run_sweep
 
 TEXT = """

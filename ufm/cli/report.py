@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -29,9 +29,10 @@ class Report:
     figures: bool = False
     """Also figures as files beside the page, and table.tex. Of networks those of the page; of
     problems collapse-threshold, where decays cross the threshold: size and height of the runs, with
-    theory; and imbalance, where class counts alone differ and arrays were kept: angles and norms
-    of large and small classes, with the certified minimum. Each with its data as CSV, its caption,
-    and PNG, PDF and SVG."""
+    theory; imbalance, where class counts alone differ and arrays were kept: angles and norms
+    of large and small classes, with the certified minimum; and minority-phases, where decays differ
+    too: which classes have merged, with the exact thresholds. Each with its data as CSV, its
+    caption, and PNG, PDF and SVG."""
 
     def run(self) -> int:
         """Read, draw, write."""
@@ -91,12 +92,16 @@ def _of_networks(store: "SweepStore") -> dict[str, bytes]:
 
 
 def _of_problems(store: "SweepStore") -> dict[str, bytes]:
+    from ufm.report.phase.minority import phase_files
     from ufm.report.sweep.imbalance import file_suffix, ratio_files, ratios
+    from ufm.report.sweep.minority import phases
     from ufm.report.sweep.table import sweep_table
     from ufm.report.sweep.threshold import crossings, threshold_files
 
     files = {"table.tex": sweep_table(store).encode()}
-    crossing, unequal = crossings(store.table()), list(ratios(store))
-    for each in unequal:
-        files |= dict(ratio_files(each, file_suffix(each) if len(unequal) > 1 else ""))
+    crossing = crossings(store.table())
+    unequal: Any = (list(ratios(store)), ratio_files), (list(phases(store)), phase_files)
+    for found, make in unequal:
+        for each in found:
+            files |= dict(make(each, file_suffix(each.label) if len(found) > 1 else ""))
     return files | dict(threshold_files(crossing) if crossing else [])

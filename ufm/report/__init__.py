@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ufm.report.networks.grid import plot_accuracy_gap as plot_accuracy_gap
     from ufm.report.networks.grid import plot_forest as plot_forest
     from ufm.report.networks.pages import network_files as network_files
+    from ufm.report.phase.decay import decay_files as decay_files
+    from ufm.report.phase.decay import plot_decay as plot_decay
     from ufm.report.phase.diagram import diagram as diagram
     from ufm.report.phase.focal import phases_files as phases_files
     from ufm.report.phase.focal import plot_phases as plot_phases
@@ -58,6 +60,7 @@ _NAMES = {
     "ufm.report.networks.curves": ("plot_network_curve",),
     "ufm.report.networks.grid": ("plot_accuracy_gap", "plot_forest"),
     "ufm.report.networks.pages": ("network_files",),
+    "ufm.report.phase.decay": ("decay_files", "plot_decay"),
     "ufm.report.phase.diagram": ("diagram",),
     "ufm.report.phase.focal": ("phases_files", "plot_phases"),
     "ufm.report.phase.view": ("plot_phase",),

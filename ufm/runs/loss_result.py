@@ -10,7 +10,9 @@ from ufm._support.pytree import entry
 from ufm.certificates.certificate import Reason, Verdict
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
 from ufm.collapse.target_metrics import target_metrics
-from ufm.model.problem import Params
+from ufm.minimum.global_minimum import GlobalMinimum
+from ufm.minimum.minority_thresholds import minority_thresholds
+from ufm.model.problem import Params, Problem
 from ufm.runs.many_starts import Verification
 from ufm.solvers import Status
 
@@ -59,6 +61,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
         "threshold": float(np.asarray(certificates.threshold)[0]),
         "collapse_threshold": None if threshold is None else float(threshold.mu),
         "collapse_jumps": None if threshold is None else bool(threshold.jumps),
+        "minority": minority(problem, minimum),
         "dtype": str(certificates.dtype),
         "starts": verification.num_starts,
         "verdicts": {v.name: verification.verdicts.count(v) for v in Verdict},
@@ -77,6 +80,14 @@ def _of_targets(verification: Verification) -> dict[str, Any]:
     found = [target_metrics(problem, entry(points, i)) for i in range(verification.num_starts)]
     names = ("nrc1", "nrc2", "nrc3", "tag_average")
     return {"target_metrics": {name: max(getattr(x, name) for x in found) for name in names}}
+
+
+def minority(problem: Problem, minimum: GlobalMinimum) -> str:
+    """Which classes of an imbalanced problem have merged or vanished at its minimum, and why."""
+    if problem.per_class is not None or not minimum.is_exact:
+        return ""
+    found = minority_thresholds(problem, exact_only=True).sentence()
+    return found and f"{found}; the minimum has rank {minimum.rank}"
 
 
 def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:

@@ -89,6 +89,9 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
             f"{', '.join(collapsed)}: collapsed to the origin, the predicted minimum, where "
             "NC1–NC3 are undefined."
         )
+    lines += [
+        f"{result['label']}: {said}." for result in results if (said := result.get("minority"))
+    ]
     for result in results:
         if targets := result.get("target_metrics"):
             named = zip(_TARGETS, targets.values(), strict=True)

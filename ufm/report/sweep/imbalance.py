@@ -11,20 +11,18 @@ certified.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ufm.collapse.metrics import class_means
 from ufm.minimum.global_minimum import global_minimum
+from ufm.minimum.size_geometry import PAIRS, SIZES, SizeGeometry, measured
 from ufm.model.params import Params
-from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.report._figure import Page, page_files
 from ufm.report._style import TWO_COLUMNS, looks
@@ -33,11 +31,6 @@ from ufm.report.runs.captions import OBJECTIVE
 from ufm.runs.run_folder import slug
 from ufm.sweep.store import SweepStore
 
-#: A vector below this norm, relative to the longest, has no direction.
-_NO_DIRECTION = 1e-6
-#: Groups of classes, and of pairs of them.
-SIZES = ("large", "small")
-PAIRS = ("large, large", "large, small", "small, small")
 _VECTORS = {"w": "classifier", "h": "class means"}
 _NAMES = {"w": "$w_k$", "h": r"$\bar h_k$"}
 _RUN = {"linestyle": "", "markerfacecolor": "none", "markersize": 4, "markeredgewidth": 0.8}
@@ -51,22 +44,13 @@ CAPTION = (
 )
 
 
-class Point(NamedTuple):
-    """The numbers of one point: norms by `SIZES`, cosines by `PAIRS`, of w_k and of h̄_k."""
-
-    norm_w: Float[np.ndarray, " 2"]
-    cosine_w: Float[np.ndarray, " 3"]
-    norm_h: Float[np.ndarray, " 2"]
-    cosine_h: Float[np.ndarray, " 3"]
-
-
 @dataclasses.dataclass(frozen=True)
 class Ratios:
     """Ratios of class sizes for one loss, with the certified minimum and each stored run."""
 
     label: str
-    theory: tuple[tuple[float, Point], ...]
-    runs: tuple[tuple[float, Point], ...]
+    theory: tuple[tuple[float, SizeGeometry], ...]
+    runs: tuple[tuple[float, SizeGeometry], ...]
 
 
 def ratios(store: SweepStore) -> Iterator[Ratios]:
@@ -87,7 +71,7 @@ def ratios(store: SweepStore) -> Iterator[Ratios]:
             runs = [
                 (_ratio(spec.class_counts), measured(spec.problem(), params))
                 for spec, cell in zip(specs, rows["cell"].tolist(), strict=True)
-                if (params := _stored(store, cell)) is not None
+                if (params := stored_point(store, cell)) is not None
             ]
             if runs:
                 label = specs[0].loss.label()
@@ -98,7 +82,8 @@ def _ratio(counts: tuple[int, ...]) -> float:
     return max(counts) / min(counts)
 
 
-def _stored(store: SweepStore, cell: int) -> Params | None:
+def stored_point(store: SweepStore, cell: int) -> Params | None:
+    """The end point of a cell; None if its arrays were not kept."""
     arrays = store.arrays(cell)
     if "W" not in arrays:
         return None
@@ -106,7 +91,7 @@ def _stored(store: SweepStore, cell: int) -> Params | None:
     return Params(jnp.asarray(arrays["W"]), jnp.asarray(arrays["H"]), b)
 
 
-def _certified(specs: Any) -> Iterator[tuple[float, Point]]:
+def _certified(specs: Any) -> Iterator[tuple[float, SizeGeometry]]:
     """The certified minima in the order of the ratios, without uncertified ones."""
     for spec in sorted(specs, key=lambda spec: _ratio(spec.class_counts)):
         problem = spec.problem()
@@ -116,30 +101,8 @@ def _certified(specs: Any) -> Iterator[tuple[float, Point]]:
             yield _ratio(spec.class_counts), measured(problem, params)
 
 
-def measured(problem: Problem, params: Params) -> Point:
-    """Norms and cosines; NaN for a cosine without a pair, or of a zero vector."""
-    counts = np.asarray(problem.class_counts)
-    groups = [counts == counts.max(), counts == counts.min()]
-    W = np.asarray(params.W)
-    means = np.asarray(class_means(problem, params)).T
-    return Point(*_norms(W, groups), *_norms(means, groups))
-
-
-def _norms(vectors: Float[np.ndarray, "K d"], groups: list[Any]) -> tuple[Any, Any]:
-    sizes = np.linalg.norm(vectors, axis=1)
-    norms = np.array([np.mean(sizes[group]) for group in groups])
-    known = sizes > _NO_DIRECTION * max(float(sizes.max()), np.finfo(float).tiny)
-    unit = vectors / np.where(known, sizes, np.nan)[:, None]
-    cosines, other = unit @ unit.T, ~np.eye(len(sizes), dtype=bool)
-    large, small = groups
-    pairs = [
-        cosines[np.outer(a, b) & other] for a, b in ((large, large), (large, small), (small, small))
-    ]
-    return norms, np.array([np.mean(x) if x.size else np.nan for x in pairs])
-
-
 def plot_ratio(found: Ratios, what: str, axes: Axes) -> Axes:
-    """Draw one field of `Point`, with lines for theory and a ring for every run."""
+    """Draw one field of `SizeGeometry`, with lines for theory and a ring for every run."""
     names = _groups(what)
     for i, (place, _) in enumerate(names):
         look = looks(place)
@@ -198,7 +161,7 @@ def _tables(found: Ratios) -> Iterator[Table]:
         columns: dict[str, Any] = {
             "loss": found.label, "what": what, "ratio": np.array([x for x, _ in points])
         }  # fmt: skip
-        for field in Point._fields:
+        for field in SizeGeometry._fields:
             for i, (_, name) in enumerate(_groups(field)):
                 key = f"{field}_{name.replace(', ', '_')}"
                 columns[key] = np.array([getattr(point, field)[i] for _, point in points])
@@ -210,6 +173,6 @@ def ratio_files(found: Ratios, suffix: str = "") -> list[tuple[str, bytes]]:
     return page_files(f"imbalance{suffix}", ratio_page, found, CAPTION)
 
 
-def file_suffix(found: Ratios) -> str:
+def file_suffix(label: str) -> str:
     """Write the loss as a part of a file name."""
-    return "-" + slug(found.label.lower())
+    return "-" + slug(label.lower())
