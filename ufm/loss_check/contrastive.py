@@ -8,7 +8,6 @@ rivals −s + u, Σu = 0, L(z) − φ(s) is minimised over (s, u).
 """
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.function import sampled
@@ -49,6 +48,8 @@ def contrastive(
 
 def worst_violation(loss: Loss, num_classes: int, seed: int) -> tuple[float, np.ndarray]:
     """The least L(z) − φ(s) found, and its z, with z_k = 0 and label 0."""
+    from scipy.optimize import minimize  # half a second, which most losses need not wait for
+
     starts = _starts(num_classes, seed)
     rivals = num_classes - 1
 

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ufm._support.pytree import stacked
 from ufm.collapse.live_classes import live_classes
 from ufm.loss_check.profile import Profile
 from ufm.losses import Loss
@@ -95,16 +94,14 @@ def run(
 ) -> Outcome:
     """Solve from random starts of many sizes, with one sample per class and d = K."""
     problem = _problem(loss, num_classes, decay, lam_b)
-    keys = jax.random.split(jax.random.key(seed), num_starts)
+    drawn = init_params(problem, jax.random.key(seed), 1.0, num_starts)
     scales = np.geomspace(*_SCALES, num_starts)
-    starts = [
-        init_params(problem, key, scale=float(x)) for key, x in zip(keys, scales, strict=True)
-    ]
-    found = solve_many(problem, starts=stacked(starts))
+    starts = jax.tree.map(lambda x: np.asarray(x).T * scales, drawn)
+    found = solve_many(problem, starts=jax.tree.map(lambda x: jax.device_put(x.T), starts))
     values = np.asarray(found.value)
     usable = np.where(np.isfinite(values), values, np.inf)
     best = int(np.argmin(usable))
-    Z = np.asarray(found.params.W[best] @ found.params.H[best])
+    Z = np.asarray(found.params.W)[best] @ np.asarray(found.params.H)[best]
     return Outcome(
         decay=decay,
         values=tuple(float(x) for x in np.sort(usable)),

@@ -272,7 +272,7 @@ def _batch_size(problem: Problem, batch: int | None, starts: Params) -> int:
     size = lengths.pop()
     if batch is not None and batch != size:
         raise ValueError(f"the problem has {batch} entries but there are {size} starts")
-    check_shapes(problem, jax.tree.map(lambda x: x[0], starts))
+    check_shapes(problem, entry(starts, 0))
     return size
 
 
