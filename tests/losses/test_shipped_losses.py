@@ -190,8 +190,8 @@ def test_the_profile_is_the_loss_at_equal_margins(spec):
     np.testing.assert_allclose(
         loss.profile_slope(s, K), gradients[:, LABEL], rtol=1e-12, atol=1e-15
     )
-    p = 1.0 / (1.0 + (K - 1) * np.exp(-s))
-    above = p > float(loss.profile_convex_above(K))
+    edge = np.float64(loss.profile_convex_above(K))
+    above = s > (loss.margin_at(edge, K) if edge > 0 else -np.inf)
     assert np.all(bends[above] >= 0)
     assert np.all(bends[~above] <= 1e-15)
     # −φ' decreases towards its limit at −∞, where φ is concave.

@@ -11,7 +11,7 @@ import numpy as np
 
 from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.function import sampled
-from ufm.losses import BiTempered, LabelSmoothing, Loss, SoftmaxLoss
+from ufm.losses import LabelSmoothing, Loss, SoftmaxLoss
 
 #: Number of starts of L-BFGS.
 _FOLLOWED = 6
@@ -25,8 +25,6 @@ def contrastive(
     loss: Loss, num_classes: int, seed: int, *, equivariant: Answer, shift_invariant: Answer
 ) -> Answer:
     """Return a proof, a witness, or the least L − φ found."""
-    if isinstance(loss, BiTempered):
-        return yes("proof (iii): convex in the rivals' tempered probabilities at fixed p_k")
     if loss.contrastive:
         if loss.is_convex() or isinstance(loss, LabelSmoothing):
             return yes("proof (i): symmetric and convex in the rivals' logits")

@@ -27,7 +27,7 @@ from ufm.loss_check.symmetry import (
     of_label_probability,
     shift_invariant,
 )
-from ufm.losses import BiTempered, CustomLoss, LabelSmoothing, Loss
+from ufm.losses import CustomLoss, LabelSmoothing, Loss
 
 #: Fractions of the collapse threshold at which the model is solved; decays without a threshold.
 _SHARES, _DECAYS = (0.5, 0.9), (0.1, 0.3)
@@ -91,6 +91,8 @@ class LossReport(Shown):
     @property
     def collapse(self) -> str:
         """Describe the threshold and the jump."""
+        if np.isnan(self.threshold):
+            return "threshold not found"
         if not np.isfinite(self.threshold):
             return "no threshold: the loss falls at once from equal logits"
         text = f"until K√nμ = {self.threshold:.4f}"
@@ -280,7 +282,7 @@ def _minimisation(loss: Loss, profile: Profile, applies: bool) -> Answer:
             decay=face.slope * profile.unit,
             margins=[face.low, face.high],
         )
-    known = not isinstance(loss, CustomLoss | BiTempered)
+    known = not isinstance(loss, CustomLoss)
     if known and loss.is_convex():
         return yes("proof: the profile is strictly convex where it falls")
     if known and loss.contrastive:

@@ -250,10 +250,14 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
 
 
 def _not_proven(problem: Problem, found: GlobalMinimum) -> GlobalMinimum:
-    """The best of collapse and of points with dead classes: a bias is trained, φ is not convex."""
+    """The best of collapse and, with a bias and φ not convex, of points with dead classes."""
     why = "the scalar lower bound does not reach it (a loss that is not convex, a trained bias)"
+    live = None
+    if problem.lam_b is None:
+        why = "the loss may fall beyond the largest margin that is searched"
+    elif problem.num_classes > 2:
+        live = live_classes(problem)
     found = dataclasses.replace(found, is_exact=False, tied=False)
-    live = live_classes(problem) if problem.num_classes > 2 else None
     if live is None or not live.value < found.value or problem.dim < live.num_live - 1:
         return dataclasses.replace(found, reason=f"value of the symmetric point: {why}")
     count, classes = live.num_live, problem.num_classes
