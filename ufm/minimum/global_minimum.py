@@ -6,6 +6,7 @@ minimum of a K-column problem with the class sizes as column weights. It is
 - in closed form (or one bisection) for balanced classes and CE, LS, FL or MSE;
 - computed by a solver and certified by duality for any class counts and a convex loss (minority
   collapse and SELI geometry: Fang et al., 2021; Thrampoulidis et al., 2022);
+- the best of several runs, where duality certifies it, for other losses with a conjugate;
 - unknown otherwise: `is_exact` is False, `value` is the best value found, and `reason` says why.
 
 It is attained when d ≥ rank Z*; for smaller d only the bound holds.
@@ -320,6 +321,12 @@ def _best_found(problem: Problem, bound: float, why: str) -> GlobalMinimum:
     runs = [solve(small, start) for start in starts]
     best = min(runs, key=lambda run: float(run.value))
     found = _from_reduced(problem, small, best.params, float(best.value))
+    if problem.loss.has_conjugate:  # its dual points bound f whether or not the loss is convex
+        certificate = certify(small, best.params)
+        bound = max(bound, float(certificate.lower_bound))
+        if certificate.verdict is Verdict.GLOBAL_MINIMUM:
+            reason = "best of the runs on the reduced problem, certified by duality"
+            return dataclasses.replace(found, lower_bound=bound, reason=reason)
     return dataclasses.replace(found, lower_bound=bound, is_exact=False, reason=reason)
 
 
