@@ -12,7 +12,7 @@ CLASSES = (2, 1000)
 
 
 def exact(spec: str, s, classes: int):
-    """φ(s) from the definition: λ from Σ_j p_j = 1 by bisection, at 40 digits."""
+    """φ(s) and p_k from the definition: λ from Σ_j p_j = 1 by bisection."""
     a, b = (mp.mpf(float(x)) for x in spec.partition(":")[2].split(","))
     others = classes - 1
 
@@ -26,7 +26,7 @@ def exact(spec: str, s, classes: int):
         low, high = (level, high) if too_low else (low, level)
     p, q = tail(level - s), tail(level)
     log_p = mp.log(p) if a == 1 else (p ** (1 - a) - 1) / (1 - a)
-    return -log_p - (1 - p ** (2 - a) - others * q ** (2 - a)) / (2 - a)
+    return -log_p - (1 - p ** (2 - a) - others * q ** (2 - a)) / (2 - a), p
 
 
 @pytest.mark.repeats
@@ -37,15 +37,22 @@ def test_profile_and_slope_far_out_and_near_zero(spec):
     for classes in CLASSES:
         with mp.workdps(50):
             margins = [mp.mpf(float(x)) for x in s]
-            values = [exact(spec, x, classes) for x in margins]
+            values, p = zip(*(exact(spec, x, classes) for x in margins), strict=True)
             step = mp.mpf(10) ** -15
             slopes = [
-                (exact(spec, x + step, classes) - exact(spec, x - step, classes)) / (2 * step)
+                (exact(spec, x + step, classes)[0] - exact(spec, x - step, classes)[0]) / (2 * step)
                 for x in margins
             ]
         np.testing.assert_allclose(
             loss.profile(s, classes), np.array(values, float), rtol=1e-14, atol=1e-15
         )
+        found = loss.probability_at(s, classes)
+        np.testing.assert_allclose(found, np.array(p, float), rtol=1e-13)
+        inside = (found > 0) & (found < 0.999)  # elsewhere p has lost the margin
+        again = loss.margin_at(found[inside], classes)
+        # An error ε of p moves the margin by up to ε K^(t₂−1) near s = 0.
+        atol = 1e-14 * classes ** (float(loss.t2) - 1.0)
+        np.testing.assert_allclose(again, s[inside], rtol=1e-9, atol=atol)
         # Differences of 50 digits over 1e-15 keep fifteen of them.
         np.testing.assert_allclose(
             loss.profile_slope(s, classes), np.array(slopes, float), rtol=3e-13, atol=1e-18
@@ -71,7 +78,7 @@ def test_one_inflection_at_random_temperatures():
 @pytest.mark.parametrize("spec", SPECS)
 def test_collapse_is_proven_at_any_decay_without_bias(spec, classes):
     loss = ufm.parse_loss(spec)
-    s = np.concatenate([[0.0], np.geomspace(1e-6, 1e9, 100_001)])
+    s = np.concatenate([[0.0], np.geomspace(1e-6, 1e9, 250_001)])
     values = loss.profile(s, classes)
     rates = (values[0] - values[1:]) / s[1:]
     unit = ufm.Problem.balanced(

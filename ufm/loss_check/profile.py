@@ -166,8 +166,8 @@ class Profile:
         return float(self.s[bent[-1] + 1]) if len(bent) and bent[-1] + 1 < len(self.s) else 0.0
 
     def probability(self, s: Any) -> Any:
-        """The label's softmax probability at margin s."""
-        return 1.0 / (1.0 + (self.num_classes - 1) * np.exp(-s))
+        """The label's probability at margin s, by softmax unless the loss has its own."""
+        return self.loss.probability_at(np.asarray(s, float), self.num_classes)
 
     def minimum(self, c: float) -> tuple[float, float]:
         """The minimiser s ≥ 0 of φ(s) + cs and its value, refined from the grid."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ufm._support.namespace import namespace
+from ufm._support.namespace import namespace, sigmoid
 
 if TYPE_CHECKING:
     Hyper = float | Array
@@ -121,8 +121,12 @@ class Loss(abc.ABC):
         """
         raise NotImplementedError(f"no profile is known for {self.label()}")
 
+    def probability_at(self, s: Any, num_classes: int) -> Any:
+        """The label's probability at equal rivals and margin s."""
+        return sigmoid(s - math.log(num_classes - 1.0))
+
     def margin_at(self, p: Any, num_classes: int) -> Any:
-        """The margin at equal rivals where the label has the probability p in (0, 1)."""
+        """The margin s at equal rivals where the label's probability is p in (0, 1)."""
         xp = namespace(p)
         return math.log(num_classes - 1.0) + xp.log(p) - xp.log1p(-p)
 

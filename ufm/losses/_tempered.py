@@ -110,6 +110,9 @@ class BiTempered(AutodiffLoss):
         low = xp.minimum(others + xp.log((b - a) / (1.0 + b - a)), 0.0)
         return sigmoid(bisect(falling, low, others + 0.0 * low) - others)
 
+    def probability_at(self, s: Any, num_classes: int) -> Any:
+        return sigmoid(self._log_odds(s, num_classes) - math.log(num_classes - 1))
+
     def margin_at(self, p: Any, num_classes: int) -> Any:
         xp, others = namespace(p), math.log(num_classes - 1)
         x = others + xp.log(p) - xp.log1p(-p)
@@ -128,8 +131,8 @@ class BiTempered(AutodiffLoss):
         start = xp.where(s < 0, -xp.log1p(scaled), above) / rate
 
         def step(x: Any) -> Any:
-            margin, elasticity = _margin(x, rate, others)
-            return x * xp.exp(xp.log(size / xp.abs(margin)) / elasticity)
+            margin, slope = _margin(x, rate, others)
+            return x * xp.exp(xp.log(size / xp.abs(margin)) * margin / (x * slope))
 
         if xp is jnp:
             found = jax.lax.fori_loop(0, _STEPS, lambda _, x: step(x), start)
@@ -168,10 +171,10 @@ def _log_tempered(z: Logits, t: Scalar) -> Logits:
 
 
 def _margin(x: Any, rate: Any, others: float) -> tuple[Any, Any]:
-    """s and d log|s| / d log|x| at x, where b = 1 + rate and L = `others`."""
+    """s and ds/dx at x, where b = 1 + rate and M = exp(others)."""
     xp = namespace(x)
     power = xp.exp(rate * xp.logaddexp(others, x))
     margin = power * (-xp.expm1(-rate * x) / rate)
-    # ds/dx = M q p^{1−b} + p q^{1−b}, q^{1−b} = `power`.
+    # M q p^{1−b} + p q^{1−b}, and q^{1−b} is `power`.
     slope = power * (sigmoid(others - x) * xp.exp(-rate * x) + sigmoid(x - others))
-    return margin, x * slope / margin
+    return margin, slope
