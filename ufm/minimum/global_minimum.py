@@ -57,6 +57,7 @@ _TRIES = 8
 #: Largest K²d of a problem that is solved, d ≤ K. Measured on two cores: half a minute, with 4,000
 #: Hessian products of 6K²d operations to the accuracy of a proof; other runs take a fifth of them.
 _LARGEST = 1e7
+_CERTIFIED = "reduced problem, certified by duality"
 #: Scalars that only a symmetric solution has.
 _SCALARS = ("rho", "tau", "bias_level")
 
@@ -253,11 +254,9 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
 def _not_proven(problem: Problem, found: GlobalMinimum) -> GlobalMinimum:
     """The best of collapse and, with a bias and φ not convex, of points with dead classes."""
     why = "the scalar lower bound does not reach it (a loss that is not convex, a trained bias)"
-    live = None
-    if problem.lam_b is None:
+    if not problem.has_bias:
         why = "the loss may fall beyond the largest margin that is searched"
-    elif problem.num_classes > 2:
-        live = live_classes(problem)
+    live = live_classes(problem) if problem.has_bias and problem.num_classes > 2 else None
     found = dataclasses.replace(found, is_exact=False, tied=False)
     if live is None or not live.value < found.value or problem.dim < live.num_live - 1:
         return dataclasses.replace(found, reason=f"value of the symmetric point: {why}")
@@ -295,9 +294,7 @@ def _solved(problem: Problem) -> GlobalMinimum:
         return dataclasses.replace(found, lower_bound=bound, is_exact=False, reason=why)
     if problem.dim < found.rank:
         return _too_few_dimensions(problem, found.rank, bound)
-    return dataclasses.replace(
-        found, lower_bound=bound, reason="reduced problem, certified by duality"
-    )
+    return dataclasses.replace(found, lower_bound=bound, reason=_CERTIFIED)
 
 
 def _too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinimum:
@@ -325,8 +322,7 @@ def _best_found(problem: Problem, bound: float, why: str) -> GlobalMinimum:
         certificate = certify(small, best.params)
         bound = max(bound, float(certificate.lower_bound))
         if certificate.verdict is Verdict.GLOBAL_MINIMUM:
-            reason = "best of the runs on the reduced problem, certified by duality"
-            return dataclasses.replace(found, lower_bound=bound, reason=reason)
+            return dataclasses.replace(found, lower_bound=bound, reason=_CERTIFIED)
     return dataclasses.replace(found, lower_bound=bound, is_exact=False, reason=reason)
 
 
