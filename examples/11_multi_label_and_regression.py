@@ -97,9 +97,9 @@ def draw(
 
 def _draw(spread: np.ndarray, decays: np.ndarray, sizes: list[np.ndarray], samples: int) -> Figure:
     figure, axes = plt.subplots(figsize=(4.4, 3.3), layout="constrained")
-    for j, (style, variance) in enumerate(zip(("-", "--", "-."), spread, strict=True)):
+    for j, (line, variance) in enumerate(zip(("-", "--", "-."), spread, strict=True)):
         label = f"variance {variance:.2g}"
-        axes.plot(decays, [x[j] for x in sizes], style, color=f"C{j}", label=label)
+        axes.plot(decays, [x[j] for x in sizes], line, color=f"C{j}", label=label)
         dead = variance**0.5 / samples**0.5
         axes.plot([dead], [0], "o", color=f"C{j}", clip_on=False, zorder=3)
     axes.set(xscale="log", xlabel=r"decay $\mu$", ylabel="singular values of $W$", ylim=(0, None))

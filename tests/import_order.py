@@ -79,7 +79,7 @@ INSIDE = {
     "loss_check": (
         ("answers",),
         ("function",),
-        ("symmetry", "contrastive", "convexity", "profile"),
+        ("symmetry", "contrastive", "convexity", "profile", "levels"),
         ("experiment", "conclusion"),
     ),
     "spectra": (("at_points", "along_run"),),

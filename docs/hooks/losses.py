@@ -62,9 +62,9 @@ def row(spec: str, source: str) -> tuple[str, ...]:
     region = re.search(r"p_k ≥ ([\d.]+)", found.convex.how)
     convex = f"p ≥ {region[1]}" if region else found.convex.word
     threshold = found.threshold
-    known = (
-        "–" if math.isnan(threshold) else "none" if math.isinf(threshold) else f"{threshold:.4f}"
-    )
+    known = "none" if math.isinf(threshold) else f"{threshold:.4f}"
+    if found.origin_threshold > threshold:
+        known += f"; origin from {found.origin_threshold:.4f}"
     jump = f"{found.jump_probability:.3f}" if found.jumps else "no"
     return (
         f"`{spec}`",

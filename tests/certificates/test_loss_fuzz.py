@@ -11,7 +11,10 @@ from loss_fuzz import check, random_problem
 import ufm
 
 #: Losses for which the scalar bound, or duality without a conjugate or with a new one, decides.
-CASES = [("gce", False, True), ("brier", False, False), ("ww", True, True), ("bce", True, True)]
+CASES = [
+    *(("gce", False, True), ("brier", False, False), ("ww", True, True), ("bce", True, True)),
+    *(("bitempered", False, True), ("poly", True, True), ("sce", True, False)),
+]
 
 
 @pytest.mark.repeats
@@ -41,3 +44,23 @@ def test_collapse_is_not_proven_where_dead_classes_are_better(spec):
     assert best.value < float(ufm.symmetric_minimum(free).value)
     lower = best.params(jax.random.key(1))
     assert float(ufm.objective(free, lower)) == pytest.approx(best.value, abs=1e-12)
+
+
+@pytest.mark.repeats
+@pytest.mark.parametrize(
+    ("spec", "lam_b"),
+    [("poly:2", 0.1), ("poly:0.5", 0.0), ("sce:6,0.1,-4", None), ("poly:-1", 0.0)],
+)
+def test_minima_with_unequal_classes_are_proven_by_the_conjugate_of_the_odds(spec, lam_b):
+    """Also for ε = 2, where the loss is not convex but equals its envelope at the minimum."""
+    problem = ufm.Problem(
+        loss=ufm.parse_loss(spec), class_counts=(3, 2, 2, 1), dim=4,
+        lam_w=0.04, lam_h=0.04, lam_b=lam_b,
+    )  # fmt: skip
+    best = ufm.global_minimum(problem)
+    assert best.is_exact
+    run = ufm.solve(problem, ufm.init_params(problem, jax.random.key(3), scale=1.0))
+    assert float(run.value) == pytest.approx(best.value, abs=1e-12)
+    found = ufm.certify(problem, run.params)
+    assert found.verdict is ufm.Verdict.GLOBAL_MINIMUM
+    assert float(found.lower_bound) <= best.value

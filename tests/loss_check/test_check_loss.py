@@ -196,8 +196,8 @@ def test_losses_that_are_not_shift_invariant_are_left_to_duality(spec):
     assert float(report.loss.value(jnp.asarray(z + 1), 0)) == witness["value_of_z_plus_1"]
     assert report.contrastive.holds is None
     assert "duality" in report.theorem
-    # MSE without bias: K√nμ* = 1.
-    assert report.threshold == pytest.approx(1.0) if spec == "mse" else np.isnan(report.threshold)
+    # Without bias, and for both losses, collapse ends at K√nμ = 1.
+    assert report.threshold == pytest.approx(1.0)
 
 
 def test_logit_norm_has_no_minimiser():

@@ -190,8 +190,8 @@ def test_the_profile_is_the_loss_at_equal_margins(spec):
     np.testing.assert_allclose(
         loss.profile_slope(s, K), gradients[:, LABEL], rtol=1e-12, atol=1e-15
     )
-    p = 1.0 / (1.0 + (K - 1) * np.exp(-s))
-    above = p > float(loss.profile_convex_above(K))
+    edge = np.float64(loss.profile_convex_above(K))
+    above = s > (loss.margin_at(edge, K) if edge > 0 else -np.inf)
     assert np.all(bends[above] >= 0)
     assert np.all(bends[~above] <= 1e-15)
     # −φ' decreases towards its limit at −∞, where φ is concave.
@@ -242,7 +242,13 @@ def test_the_table_of_the_site_has_every_loss():
     assert cells == ("`gce:0.7`", "GCE(q=0.7)", "yes", "no", "p ≥ 0.4118", "0.3049", "0.614", "")
 
 
-@pytest.mark.parametrize("spec", ["bce", "temperature:0.5", "temperature:3"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("bce", "temperature:0.5", "temperature:3", "poly:0.5", "poly:1", "poly:-1"),
+        "sce:6,0.1,-4",
+    ],
+)
 def test_fenchel_young(spec):
     loss, rng = parse_loss(spec), np.random.default_rng(6)
     Z = np.concatenate([scale * rng.normal(size=(8, K)) for scale in (0.3, 2.0, 8.0)])
@@ -264,3 +270,27 @@ def test_fenchel_young(spec):
     ]
     spread = np.ptp(Z[:8], axis=1) / 2 if loss.shift_invariant else np.abs(Z[:8]).max(axis=1)
     assert np.all(np.array(slopes) >= spread * (1 - 1e-9))
+
+
+@pytest.mark.parametrize("spec", ["poly:0.5", "poly:-1", "poly:2", "sce:6,0.1,-4", "sce:0.1,1,-4"])
+def test_conjugates_of_odds_by_brute_force(spec):
+    """sup_z γᵀz − L(z) over a grid of two rivals, whether or not L is convex."""
+    name, _, rest = spec.partition(":")
+    numbers = [float(x) for x in rest.split(",")]
+    first, second = (1.0, numbers[0]) if name == "poly" else (numbers[0], -numbers[1] * numbers[2])
+    loss, line = parse_loss(spec), np.linspace(-14.0, 14.0, 1401)
+    a, b = line[:, None], line[None, :]
+    cross_entropy = np.log1p(np.exp(a) + np.exp(b))
+    values = first * cross_entropy + second * -np.expm1(-cross_entropy)
+    shares = np.array([[0.3, 0.2], [0.6, 0.05], [0.02, 0.01], [0.45, 0.5]]) * first
+    duals = np.stack([shares[:, 0], -shares.sum(axis=1), shares[:, 1]], axis=1)
+    found = quick_jit(jax.vmap(lambda dual: loss.conjugate(dual, LABEL)))(jnp.asarray(duals))
+    highest = [np.max(x * a + y * b - values) for x, y in shares]
+    # The grid's mesh is .02, and second derivatives are at most 2.5 (first + second).
+    mesh = 2.5 * (first + abs(second)) * 0.01**2
+    assert np.all(np.asarray(found) >= highest)
+    assert np.all(np.asarray(found) <= np.array(highest) + mesh)
+    steep = jnp.asarray([first, -1.2 * first, 0.2 * first])  # beyond ℓ'(∞)
+    assert float(loss.conjugate(steep, LABEL)) == np.inf
+    negative = jnp.asarray([-0.1 * first, -0.2 * first, 0.3 * first])
+    assert float(loss.conjugate(negative, LABEL)) == np.inf

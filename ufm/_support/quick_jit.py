@@ -115,9 +115,8 @@ class QuickJit(Generic[P, R]):
         small = numbers <= _LARGE and work <= self._host_work
         if small and not _always.get() and _on_this_host((args, kwargs)):
             uses = self._uses_for(work, self._plain.trace(*args, **kwargs))
-        compiled = self._tuned if _understood() else self._plain
         if uses is None:
-            return compiled, True
+            return self._compiled, True
 
         def on_host(*args: P.args, **kwargs: P.kwargs) -> R:
             dynamic = {name: x for name, x in kwargs.items() if name not in self._static}
@@ -126,9 +125,14 @@ class QuickJit(Generic[P, R]):
                     return uses((args, dynamic))
                 except TooLongError:
                     uses.refused = True
-            return compiled(*args, **kwargs)
+            return self._compiled(*args, **kwargs)
 
         return on_host, False
+
+    @property
+    def _compiled(self) -> Any:
+        """The program for XLA; asking whether it knows the options takes a quarter of a second."""
+        return self._tuned if _understood() else self._plain
 
     def _uses_for(self, work: int, traced: Any) -> "_Uses | None":
         """The program, with this work added to its record; None once compiling it pays."""

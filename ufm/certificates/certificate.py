@@ -2,10 +2,10 @@ r"""Classify a point: global minimum, strict saddle, local minimum, or undecided
 
     gap = f(point) − (lower bound on f*)        at any point, critical or not; allows for rounding
 
-GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The lower bound comes from convex
-duality (`ufm.certificates.dual_bounds`) for convex losses, and from the scalar bound of
-`ufm.collapse.symmetric_solution` for contrastive losses with balanced classes. The tolerance is
-relative to the depth
+GLOBAL_MINIMUM means gap ≤ tol and no descent direction found. The lower bound comes from duality
+(`ufm.certificates.dual_bounds`) for convex losses and for others with a conjugate, and from the
+scalar bound of `ufm.collapse.symmetric_solution` for contrastive losses with balanced classes. The
+tolerance is relative to the depth
 
     D = max(f(0) − f(point), s/1000),    s = min(f(0) − inf L, |f(0)|)
 

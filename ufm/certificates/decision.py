@@ -48,7 +48,7 @@ def _value_at_origin(problem: Problem, dtype: Any) -> Scalar:
 
 
 def proven_bound(problem: Problem, columns: Problem, state: DualState) -> Bound:
-    """The best proven bound: by duality if L has a conjugate, else by a scalar problem.
+    """The best proven bound: by duality, or by a scalar problem where that may be better.
 
     `columns` is the problem that the state belongs to: this one, or that of its class means.
     """
@@ -60,7 +60,10 @@ def proven_bound(problem: Problem, columns: Problem, state: DualState) -> Bound:
         size = jnp.abs(scalar) + _value_at_origin(columns, dtype)
         steep = jnp.asarray(problem.loss.smoothness()[0], dtype)
         slack = 64 * float(jnp.finfo(dtype).eps) * steep * size + state.value_rounding
-        bound = Bound(scalar - slack, slack)
+        best = ~(bound.lower >= scalar - slack)
+        bound = Bound(
+            *(jnp.where(best, x, y) for x, y in zip((scalar - slack, slack), bound, strict=True))
+        )
     known = (state.mu > 0) & ~jnp.isnan(bound.lower)
     return Bound(jnp.where(known, bound.lower, -jnp.inf), bound.rounding)
 
@@ -74,7 +77,7 @@ def _scalar_side(problem: Problem) -> bool:
 def _missing_bound(problem: Problem) -> Array:
     """The reason why no lower bound is known; GAP_OPEN if one is known."""
     loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
-    if _scalar_side(problem) or (loss.is_convex() and loss.has_conjugate):
+    if _scalar_side(problem) or loss.has_conjugate:
         return bounded
     if not loss.is_convex() or loss.infimum() is None:
         return jnp.int32(Reason.CONVEXITY_UNKNOWN)

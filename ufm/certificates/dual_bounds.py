@@ -10,10 +10,12 @@ nor ‖G‖₂. The dual point used is θΓ̄: the class averages of ∇g(V), as
 (`ufm.model.class_means`), times the θ ≤ μ/‖G‖₂ with the highest bound. At a global minimum it is
 optimal. Other cases:
 
+- L not convex but with a conjugate (Poly-1, SCE): the bound holds as it stands, since
+  L(z) ≥ γᵀz − L*(γ), and is exact where L equals its convex envelope at the minimum;
 - no conjugate known, g convex, L ≥ ℓ₀:
   f ≥ g(V) − ⟨Γ,V⟩ − ‖r‖²/(2λ_b) − (‖G‖₂−μ)₊ (f−ℓ₀)/μ;
-- free bias (λ_b = 0), CE and LS: −‖r‖²/(2λ_b) becomes −θ ½‖r‖₁ B with B a bound on the range of an
-  optimal bias, B = f/(ω_min (1−α)) + (f/μ) √(2/n_min);
+- free bias (λ_b = 0), L ≥ σ (max_j z_j − z_k) with σ = 1 − α for LS: −‖r‖²/(2λ_b) becomes
+  −θ ½‖r‖₁ B with B a bound on the range of an optimal bias, B = f/(ω_min σ) + (f/μ) √(2/n_min);
 - Γ − r ωᵀ has row sums 0, so that its bias term vanishes for every λ_b ≥ 0. It is always feasible
   for MSE, and for CE and LS unless a probability becomes negative. The better of the two bounds is
   used;
@@ -38,12 +40,10 @@ Scalar = Float[Array, ""]
 
 def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
     """A lower bound on f everywhere; −∞ if no bound is known."""
-    if not problem.loss.is_convex():
-        return no_bound(state)
-    if problem.loss.has_conjugate:
+    if problem.loss.has_conjugate:  # L(z) ≥ ⟨γ, z⟩ − L*(γ) for losses that are not convex, too
         return conjugate_bound(problem, state)
     lowest = problem.loss.infimum()
-    if lowest is None:
+    if lowest is None or not problem.loss.is_convex():
         return no_bound(state)
     return _tangent_bound(problem, state, lowest, free_bias=None)
 

@@ -8,7 +8,6 @@ All functions are elementwise, in NumPy on the host and in JAX within a program.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from ufm._support.bisection import bisect
 from ufm._support.namespace import namespace
 from ufm.losses import Loss
 
-#: End of every bracket, at which φ has reached its limits.
-_FAR = 1e4
+#: End of every bracket, at which φ has reached its limits, unless its tails are heavy.
+LARGEST_MARGIN = 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +38,16 @@ class MarginLoss:
     def inflection(self, like: Any) -> Any:
         """s_c: φ is convex on [s_c, ∞) and concave on (−∞, s_c]; −1e4 if φ is convex everywhere."""
         if self.loss.is_convex():
-            return namespace(like).full_like(like, -_FAR)
+            return namespace(like).full_like(like, -LARGEST_MARGIN)
         p = self.loss.profile_convex_above(self.num_classes)
         xp = namespace(p, like)
         safe = xp.where(p > 0, p, 0.5)
-        margin = math.log(self.num_classes - 1.0) + xp.log(safe) - xp.log1p(-safe)
-        return xp.where(p > 0, margin, -_FAR) + xp.zeros_like(like)
+        margin = xp.minimum(self.loss.margin_at(safe, self.num_classes), LARGEST_MARGIN)
+        return xp.where(p > 0, margin, -LARGEST_MARGIN) + xp.zeros_like(like)
 
     def stationary(self, slope: Any, low: Any) -> Any:
         """The s ≥ low with φ'(s) = −slope, for φ convex on [low, ∞); `low` if φ'(low) > −slope."""
-        far = namespace(low).full_like(low, _FAR)
+        far = namespace(low).full_like(low, LARGEST_MARGIN)
         return bisect(lambda s: self.slope(s) + slope >= 0.0, low, far)
 
     def argmin(self, slope: Any, low: Any) -> Any:
@@ -72,7 +71,7 @@ class MarginLoss:
         def beyond(s: Any) -> Any:
             return self.value(s) - (s - zero) * self.slope(s) <= self.value(zero)
 
-        found = bisect(beyond, xp.maximum(bend, zero), xp.full_like(bend, _FAR))
+        found = bisect(beyond, xp.maximum(bend, zero), xp.full_like(bend, LARGEST_MARGIN))
         return xp.where(bend > zero, found, zero)
 
 
@@ -92,7 +91,15 @@ def margin_bound(phi: MarginLoss, c: Any, lam_b: Any) -> Any:
     far = xp.asarray(phi.loss.far_slope(), c.dtype)
     if lam_b is None:
         s = phi.argmin(c, zero)
-        return phi.value(s) + c * s
+        bound = phi.value(s) + c * s
+        if not phi.loss.heavy_tailed:
+            return bound
+        # Beyond the bracket φ + cs may still fall, but not below c times its end plus inf L.
+        end = zero + LARGEST_MARGIN
+        inside = (phi.slope(end) + c >= 0) & (phi.inflection(zero) < LARGEST_MARGIN)
+        return xp.where(
+            inside, bound, xp.minimum(bound, c * LARGEST_MARGIN + (phi.loss.infimum() or 0.0))
+        )
     a = xp.asarray(lam_b, c.dtype) * ((phi.num_classes - 1) ** 2 / (2 * phi.num_classes))
     special = xp.stack([c, xp.minimum(c, far), xp.minimum(c, -phi.slope(zero))])
     bound = xp.max(_bounds_at(phi, c, a, special[None, :]))
@@ -118,21 +125,24 @@ def _bounds_at(phi: MarginLoss, c: Any, a: Any, nu: Any) -> Any:
         return phi.slope(s) + xp.clip(nu + 2 * a * s, -c, c) >= 0.0
 
     bend = phi.inflection(c)
-    top = bisect(rising, xp.full_like(nu, bend), xp.full_like(nu, _FAR))
+    top = bisect(rising, xp.full_like(nu, bend), xp.full_like(nu, LARGEST_MARGIN))
     convex_part = phi.value(top) + m(top)
+    if phi.loss.heavy_tailed:
+        end = xp.full_like(nu, LARGEST_MARGIN)
+        convex_part = xp.where(rising(end) & (bend < LARGEST_MARGIN), convex_part, -xp.inf)
     if phi.loss.is_convex():
         return convex_part
     # Below s_c, φ decreases, so on [s, t] the sum is at least φ(t) + min m. Left of both −1e4 and
     # `lower` the slope of m is −c, so that the sum decreases.
     shares = np.linspace(1.0, 0.0, 4097)[:, None] ** 3
-    nodes = bend - (bend + _FAR) * xp.asarray(shares, c.dtype)
+    nodes = bend - (bend + LARGEST_MARGIN) * xp.asarray(shares, c.dtype)
     vertex = xp.where(free, xp.inf, -nu / (2 * safe))
     smallest = m(xp.clip(vertex, nodes[:-1], nodes[1:]))
     interval_part = xp.min(phi.value(nodes[1:]) + smallest, axis=0, keepdims=True)
-    interval_part = xp.where(free | (lower < -_FAR), -xp.inf, interval_part)
+    interval_part = xp.where(free | (lower < -LARGEST_MARGIN), -xp.inf, interval_part)
     # For ν ≤ s∞ no intervals are needed: m_ν(s) ≥ νs, and the slope of φ, concave below s_c, falls
     # from −s∞ at −∞, so that φ + νs decreases up to s_c.
     far = xp.asarray(phi.loss.far_slope(), c.dtype)
     sloped_part = xp.where(nu <= far, phi.value(bend) + nu * bend, -xp.inf)
     left_part = xp.maximum(interval_part, sloped_part)
-    return xp.where(bend <= -_FAR, convex_part, xp.minimum(convex_part, left_part))
+    return xp.where(bend <= -LARGEST_MARGIN, convex_part, xp.minimum(convex_part, left_part))

@@ -34,13 +34,15 @@ from jaxtyping import Array, Float
 from ufm._support.namespace import namespace, settled
 from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
-from ufm.collapse.margin_loss import MarginLoss, margin_bound
+from ufm.collapse.margin_loss import LARGEST_MARGIN, MarginLoss, margin_bound
 from ufm.collapse.squared_error import SquaredError
 from ufm.losses import MSE
 from ufm.model.problem import Problem
 
 #: A profile that is straight from the margin 0 to this one is that of a hinge.
 _STRAIGHT = 1e-3
+#: An inflection below this margin is one at 0 to rounding.
+_AT_ZERO = 1e-12
 
 _Number = Float[np.ndarray | Array, "*batch"]
 
@@ -163,9 +165,15 @@ def collapse_threshold(problem: Problem) -> CollapseThreshold:
             _array(_squared(problem, _rate(problem)).threshold() / root), np.asarray(False)
         )
     phi, zero = _margin_loss(problem), 0.0 * _rate(problem)
-    slope = -phi.slope(phi.tie(zero))
+    tie = phi.tie(zero)
+    if phi.loss.heavy_tailed and namespace(tie) is np and np.any(tie >= LARGEST_MARGIN):
+        raise ValueError(
+            f"the threshold of {problem.loss.label()} with {problem.num_classes} classes is not "
+            f"known: its minimiser jumps beyond the margin {LARGEST_MARGIN:g}"
+        )
+    slope = -phi.slope(tie)
     # From a concave start, or along a straight one, as of a plain hinge.
-    jumps = (phi.inflection(zero) > 0) | (phi.slope(zero + _STRAIGHT) <= phi.slope(zero))
+    jumps = (phi.inflection(zero) > _AT_ZERO) | (phi.slope(zero + _STRAIGHT) <= phi.slope(zero))
     return CollapseThreshold(_array(slope / ((problem.num_classes - 1) * root)), _array(jumps))
 
 

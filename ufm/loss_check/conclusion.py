@@ -35,8 +35,14 @@ def conclusion(
     if shift.holds is False:
         if convex.holds is True:
             return (
-                "Convex but not shift-invariant: the minimum is symmetric, in three scalars (ρ, τ, "
-                "b₀), and certificates come from duality; the contrastive argument does not apply"
+                "Convex but not shift-invariant: for d ≥ K a global minimum is symmetric at every "
+                "decay, Z = (ρP + (τ/K)11ᵀ)⊗1ᵀ and b = b₀1, and certificates come from duality; "
+                "the contrastive argument does not apply"
+            )
+        if loss.is_convex():
+            return (
+                "Undecided: not shift-invariant, but declared convex; if it is, and the classes "
+                "are alike, for d ≥ K a global minimum is symmetric at every decay"
             )
         return "No statement: not shift-invariant, and not known to be convex"
     if contrastive.holds is False:

@@ -24,11 +24,7 @@ def convex(loss: Loss, num_classes: int, seed: int) -> Answer:
     shipped = not isinstance(loss, CustomLoss)
     if shipped and loss.is_convex():
         return yes("by its formula")
-    region = None
-    if isinstance(loss, SoftmaxLoss):
-        region = float(loss.convex_above())
-        if region == 0.0:
-            return yes("proof: ℓ'' ≥ 0 in the log-odds, for every p_k")
+    region = float(loss.convex_above()) if isinstance(loss, SoftmaxLoss) else None
     least, z = least_curvature(loss, num_classes, seed, region)
     if least < 0.0:
         how = "its Hessian has a negative eigenvalue"

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ufm._support.pytree import stacked
 from ufm.collapse.live_classes import live_classes
+from ufm.loss_check.levels import Levels
 from ufm.loss_check.profile import Profile
 from ufm.losses import Loss
 from ufm.model.problem import Problem
@@ -20,6 +20,8 @@ REACHED = 1e-7
 _SCALES = (0.05, 2.0)
 #: Columns of Z below this norm, relative to the longest, are dead.
 _DEAD = 1e-3
+#: Kinds of symmetric points with τ ≠ 0: with ρ = 0, and with ρ ≠ 0, of rank K.
+_EQUAL, _SHIFTED = "all features equal", "shifted frame"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Prediction:
     #: The best point with dead classes, which needs a bias; NaN without one.
     live_value: float
     num_live: int
+    #: τ of the symmetric point, whose ρ is `margin`; 0 for shift-invariant losses.
+    level: float = 0.0
 
     @property
     def value(self) -> float:
@@ -47,7 +51,9 @@ class Prediction:
     def kind(self) -> str:
         if self.live_value < self.nc_value - 1e-12 * (1.0 + abs(self.nc_value)):
             return f"{self.num_live} live classes"
-        return "origin" if self.margin == 0.0 else "simplex ETF"
+        if self.margin == 0.0:
+            return "origin" if self.level == 0.0 else _EQUAL
+        return "simplex ETF" if self.level == 0.0 else _SHIFTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +75,24 @@ class Outcome:
 
 
 def predict(
-    loss: Loss, profile: Profile, decay: float, share: float, lam_b: float | None, falls: bool
+    loss: Loss,
+    profile: Profile,
+    decay: float,
+    share: float,
+    lam_b: float | None,
+    *,
+    falls: bool,
+    levels: Levels | None,
 ) -> Prediction:
-    """Predict at K√nμ = `decay`; `falls` says that the profile is known to be nonincreasing."""
+    """Predict at K√nμ = `decay`; `falls` says that the profile is known to be nonincreasing.
+
+    `levels` is given for a convex loss that is not shift-invariant.
+    """
+    if levels is not None:
+        point, origin = levels.minimum(decay), levels.origin
+        return Prediction(
+            decay, share, point.value, point.rho, -np.inf, origin, np.nan, 0, point.tau
+        )
     c = decay / profile.unit
     margin, value = profile.minimum(c)
     bound = profile.bounded_minimum(c).lower if falls else -np.inf
@@ -95,16 +116,14 @@ def run(
 ) -> Outcome:
     """Solve from random starts of many sizes, with one sample per class and d = K."""
     problem = _problem(loss, num_classes, decay, lam_b)
-    keys = jax.random.split(jax.random.key(seed), num_starts)
+    drawn = init_params(problem, jax.random.key(seed), 1.0, num_starts)
     scales = np.geomspace(*_SCALES, num_starts)
-    starts = [
-        init_params(problem, key, scale=float(x)) for key, x in zip(keys, scales, strict=True)
-    ]
-    found = solve_many(problem, starts=stacked(starts))
+    starts = jax.tree.map(lambda x: np.asarray(x).T * scales, drawn)
+    found = solve_many(problem, starts=jax.tree.map(lambda x: jax.device_put(x.T), starts))
     values = np.asarray(found.value)
     usable = np.where(np.isfinite(values), values, np.inf)
     best = int(np.argmin(usable))
-    Z = np.asarray(found.params.W[best] @ found.params.H[best])
+    Z = np.asarray(found.params.W)[best] @ np.asarray(found.params.H)[best]
     return Outcome(
         decay=decay,
         values=tuple(float(x) for x in np.sort(usable)),
@@ -120,12 +139,20 @@ def _kind(Z: np.ndarray) -> str:
         return "origin"
     alive = sizes > _DEAD * np.max(sizes)
     count = int(np.sum(alive))
-    block = Z[:, alive]
-    values = np.linalg.svd(block, compute_uv=False)[: max(count - 1, 1)]
-    even = values[-1] > 0.99 * values[0]
-    if count == Z.shape[1]:
-        return "simplex ETF" if even else f"rank {np.sum(values > _DEAD * values[0])}, no ETF"
-    return f"{count} live classes" if even else f"{count} live classes, no ETF"
+    if count < Z.shape[1]:
+        values = np.linalg.svd(Z[:, alive], compute_uv=False)[: max(count - 1, 1)]
+        even = values[-1] > 0.99 * values[0]
+        return f"{count} live classes" if even else f"{count} live classes, no ETF"
+    level, rest = Z.mean(), Z - Z.mean()
+    values = np.linalg.svd(rest, compute_uv=False)
+    if values[0] < _DEAD * np.max(sizes):
+        return _EQUAL
+    # ρP, which 1 is a null vector of, and (τ/K) 11ᵀ.
+    centred = np.max(np.abs([rest.sum(axis=0), rest.sum(axis=1)])) < _DEAD * values[0]
+    if centred and values[-2] > 0.99 * values[0]:
+        return "simplex ETF" if abs(level) * count < _DEAD * values[0] else _SHIFTED
+    values = np.linalg.svd(Z, compute_uv=False)
+    return f"rank {np.sum(values > _DEAD * values[0])}, no ETF"
 
 
 def _problem(loss: Loss, num_classes: int, decay: float, lam_b: float | None) -> Problem:

@@ -88,7 +88,7 @@ class Profile:
 
     @functools.cached_property
     def threshold(self) -> tuple[float, float]:
-        """c* and the margin of the minimiser there; inf without a threshold."""
+        """c* and the margin of the minimiser there; inf without a threshold, NaN if not found."""
         if self.discontinuous:
             return np.inf, np.nan
 
@@ -99,6 +99,8 @@ class Profile:
             return np.where(s > 1e-4, found, -self.slope[0])
 
         top, best = _zoomed(rate, self.s)
+        if top >= _GRID[-1]:
+            return np.nan, np.nan  # the chord is longer, and steeper, than the grid reaches
         at_zero = float(-self.slope[0])
         return (best, top) if best > at_zero * (1.0 + 1e-10) else (at_zero, 0.0)
 
@@ -164,8 +166,8 @@ class Profile:
         return float(self.s[bent[-1] + 1]) if len(bent) and bent[-1] + 1 < len(self.s) else 0.0
 
     def probability(self, s: Any) -> Any:
-        """The label's softmax probability at margin s."""
-        return 1.0 / (1.0 + (self.num_classes - 1) * np.exp(-s))
+        """The label's probability at margin s, by softmax unless the loss has its own."""
+        return self.loss.probability_at(np.asarray(s, float), self.num_classes)
 
     def minimum(self, c: float) -> tuple[float, float]:
         """The minimiser s ≥ 0 of φ(s) + cs and its value, refined from the grid."""

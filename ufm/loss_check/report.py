@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ufm._support.shown import Shown
-from ufm.collapse.symmetric_solution import collapse_threshold
 from ufm.loss_check.answers import Answer, no, undecided, yes
 from ufm.loss_check.conclusion import conclusion
 from ufm.loss_check.contrastive import contrastive
 from ufm.loss_check.convexity import convex
 from ufm.loss_check.experiment import REACHED, Outcome, Prediction, predict, run
 from ufm.loss_check.function import as_loss
+from ufm.loss_check.levels import Levels
 from ufm.loss_check.profile import Profile
 from ufm.loss_check.symmetry import (
     bounded_below,
@@ -27,8 +27,7 @@ from ufm.loss_check.symmetry import (
     of_label_probability,
     shift_invariant,
 )
-from ufm.losses import MSE, BiTempered, CustomLoss, LabelSmoothing, Loss
-from ufm.model.problem import Problem
+from ufm.losses import CustomLoss, LabelSmoothing, Loss
 
 #: Fractions of the collapse threshold at which the model is solved; decays without a threshold.
 _SHARES, _DECAYS = (0.5, 0.9), (0.1, 0.3)
@@ -39,8 +38,11 @@ class LossReport(Shown):
     """The properties of a loss at K classes, their evidence, and the results of runs.
 
     `threshold` is the decay K√nμ at which collapse ends, inf if every decay allows collapse;
-    `local_threshold` is that of the origin's stability. `jumps` says that two minimisers tie at the
-    threshold; `jump_probability` is the label's probability at the one beyond the origin.
+    `local_threshold` is that of the origin's stability. From `origin_threshold` on the origin is
+    the minimum. It is larger than `threshold` only for some losses that are not shift-invariant,
+    for which all features are equal in between; `levels` is their problem of three scalars. `jumps`
+    says that two minimisers tie at the threshold; `jump_probability` is the label's probability at
+    the one beyond the origin.
     `predictions` and `outcomes` correspond; without runs there are no outcomes.
     """
 
@@ -57,12 +59,14 @@ class LossReport(Shown):
     convex: Answer
     threshold: float
     local_threshold: float
+    origin_threshold: float
     jumps: bool
     jump_probability: float
     theorem: str
     predictions: tuple[Prediction, ...]
     outcomes: tuple[Outcome, ...]
     profile: Profile
+    levels: Levels | None
 
     _printed = ("name", "family", "convexity", "collapse", "theorem", "runs")
 
@@ -87,9 +91,13 @@ class LossReport(Shown):
     @property
     def collapse(self) -> str:
         """Describe the threshold and the jump."""
+        if np.isnan(self.threshold):
+            return "threshold not found"
         if not np.isfinite(self.threshold):
             return "no threshold: the loss falls at once from equal logits"
         text = f"until K√nμ = {self.threshold:.4f}"
+        if self.origin_threshold > self.threshold:
+            return f"{text}, and all features are equal from there to {self.origin_threshold:.4f}"
         if self.jumps:
             return f"{text}, where the minimiser jumps to p = {self.jump_probability:.3f}"
         return f"{text}, which the minimiser approaches continuously"
@@ -115,7 +123,10 @@ class LossReport(Shown):
         lines += [f"{name.replace('_', ' ')}: {answer}" for name, answer in self.answers.items()]
         lines += [f"collapse: {self.collapse}", "", self.theorem]
         for p in self.predictions:
-            text = f"K√nμ = {p.decay:.4g}: NC value {p.nc_value:.8g} at margin {p.margin:.5g}"
+            name = "NC value" if self.levels is None else "symmetric value"
+            text = f"K√nμ = {p.decay:.4g}: {name} {p.nc_value:.8g} at margin {p.margin:.5g}"
+            if self.levels is not None:
+                text += f", τ = {p.level:.5g}"
             if np.isfinite(p.nc_lower_bound):
                 text += f" (branch and bound: at least {p.nc_lower_bound:.8g})"
             if np.isfinite(p.live_value):
@@ -129,7 +140,10 @@ class LossReport(Shown):
             dataclasses.asdict(p) | {"value": p.value, "kind": p.kind} for p in self.predictions
         ]
         outcomes = [dataclasses.asdict(o) | {"best": o.best} for o in self.outcomes]
-        numbers = ("threshold", "local_threshold", "jumps", "jump_probability", "theorem")
+        numbers = (
+            "threshold", "local_threshold", "origin_threshold", "jumps", "jump_probability",
+            "theorem",
+        )  # fmt: skip
         return {
             "loss": self.loss.label(),
             "num_classes": self.num_classes,
@@ -159,7 +173,8 @@ def check_loss(
         loss: A loss, its text ("gce:0.7"), or a JAX function of (logits (K,), label).
         num_classes: K, at least 2; 10 by default.
         lam_b: Weight decay of the bias in the runs, 0 for a free bias, None for no bias.
-        decays: K√nμ of the runs; None is half and nine tenths of the threshold.
+        decays: K√nμ of the runs; None is half and nine tenths of the threshold, and one between it
+            and `origin_threshold` if that is larger.
         num_starts: Number of runs at each decay, 0 for none; 20 by default.
         seed: Seed of all samples and starts.
 
@@ -184,27 +199,31 @@ def check_loss(
     same = equivariant(checked, num_classes, seed)
     shift = shift_invariant(checked, num_classes, seed)
     profile = Profile.of(checked, num_classes)
+    bent = convex(checked, num_classes, seed)
     # Equal margins are the symmetric points only for equivariant, shift-invariant losses.
     applies = same.holds is not False and shift.holds is not False
+    levels = None
+    if same.holds is not False and shift.holds is False and checked.is_convex():
+        levels = Levels(checked, num_classes, lam_b)
     property_one = contrastive(checked, num_classes, seed, equivariant=same, shift_invariant=shift)
     threshold, after = profile.threshold if applies or profile.discontinuous else (np.nan, 0.0)
     threshold *= profile.unit
-    if isinstance(checked, MSE):
-        threshold = num_classes * _decay_of_collapse(checked, num_classes, lam_b)
+    origin_threshold = threshold
+    if levels is not None:
+        threshold, origin_threshold = levels.thresholds
     attained = not profile.discontinuous and profile.far_fall < 1e-6
-    places = _places(decays, threshold)
+    places = _places(decays, threshold, origin_threshold)
     falls = property_one.holds is True and not isinstance(checked, LabelSmoothing)
     predictions = tuple(
-        predict(checked, profile, decay, share, lam_b, falls)
+        predict(checked, profile, decay, share, lam_b, falls=falls, levels=levels)
         for decay, share in places
-        if applies and attained
+        if (applies or levels is not None) and attained
     )
     outcomes = tuple(
         run(checked, num_classes, decay, lam_b, num_starts, seed)
         for decay, _ in places
         if num_starts and profile.far_fall < 1e-6
     )
-    bent = convex(checked, num_classes, seed)
     minimisation = _minimisation(checked, profile, applies)
     jumps = applies and profile.jumps
     return LossReport(
@@ -221,6 +240,7 @@ def check_loss(
         convex=bent,
         threshold=float(threshold),
         local_threshold=float(-profile.slope[0] * profile.unit),
+        origin_threshold=float(origin_threshold),
         jumps=jumps,
         jump_probability=float(profile.probability(max(after, profile.landing)))
         if jumps
@@ -231,23 +251,20 @@ def check_loss(
         predictions=predictions,
         outcomes=outcomes,
         profile=profile,
+        levels=levels,
     )
 
 
-def _places(decays: tuple[float, ...] | None, threshold: float) -> list[tuple[float, float]]:
+def _places(
+    decays: tuple[float, ...] | None, threshold: float, origin: float
+) -> list[tuple[float, float]]:
     """Decays K√nμ and their ratios to the threshold."""
     there = np.isfinite(threshold) and threshold > 0
     if decays is None:
         decays = tuple(x * threshold for x in _SHARES) if there else _DECAYS
+        if there and origin > threshold:  # and where all features are equal
+            decays += ((threshold * origin) ** 0.5,)
     return [(float(x), float(x / threshold) if there else np.nan) for x in decays]
-
-
-def _decay_of_collapse(loss: MSE, num_classes: int, lam_b: float | None) -> float:
-    problem = Problem.balanced(
-        loss=loss, num_classes=num_classes, per_class=1, dim=num_classes,
-        lam_w=1.0, lam_h=1.0, lam_b=lam_b,
-    )  # fmt: skip
-    return float(collapse_threshold(problem).mu)
 
 
 def _minimisation(loss: Loss, profile: Profile, applies: bool) -> Answer:
@@ -265,7 +282,7 @@ def _minimisation(loss: Loss, profile: Profile, applies: bool) -> Answer:
             decay=face.slope * profile.unit,
             margins=[face.low, face.high],
         )
-    known = not isinstance(loss, CustomLoss | BiTempered)
+    known = not isinstance(loss, CustomLoss)
     if known and loss.is_convex():
         return yes("proof: the profile is strictly convex where it falls")
     if known and loss.contrastive:

@@ -11,7 +11,8 @@ With $p = \mathrm{softmax}(z)$ and $\ell = -\log p_k$:
     Focal(gamma)            (1 − p_k)^γ ℓ
     MSE(scale, target)      ½ [κ (z_k − M)² + Σ_{j≠k} z_j²]
     Poly1, GeneralizedCE, SymmetricCE, TaylorCE, MAE    of p_k alone (`_probability`)
-    Brier, NegativeLearning, ComplementCE, ComplementObjective, BiTempered    of all p (`_simplex`)
+    Brier, NegativeLearning, ComplementCE, ComplementObjective    of all p (`_simplex`)
+    BiTempered(t1, t2)      of heavy-tailed p (`_tempered`)
     CrammerSinger, WestonWatkins, BinaryCrossEntropy    of margins (`_margins`)
     TemperatureCE, LogitNorm                            of rescaled logits (`_scaled`)
     CustomLoss(fn)          any differentiable function
@@ -51,7 +52,6 @@ from ufm.losses._probability import SymmetricCE as SymmetricCE
 from ufm.losses._probability import TaylorCE as TaylorCE
 from ufm.losses._scaled import LogitNorm as LogitNorm
 from ufm.losses._scaled import TemperatureCE as TemperatureCE
-from ufm.losses._simplex import BiTempered as BiTempered
 from ufm.losses._simplex import Brier as Brier
 from ufm.losses._simplex import ComplementCE as ComplementCE
 from ufm.losses._simplex import ComplementObjective as ComplementObjective
@@ -66,4 +66,5 @@ from ufm.losses._targets import LogisticTargets as LogisticTargets
 from ufm.losses._targets import SoftmaxTargets as SoftmaxTargets
 from ufm.losses._targets import SquaredTargets as SquaredTargets
 from ufm.losses._targets import TargetLoss as TargetLoss
+from ufm.losses._tempered import BiTempered as BiTempered
 from ufm.losses._vector_scaling import VectorScaling as VectorScaling

@@ -1,6 +1,7 @@
 """The interface of a loss for the rest of the library."""
 
 import abc
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from ufm._support.namespace import namespace, sigmoid
 
 if TYPE_CHECKING:
     Hyper = float | Array
@@ -76,6 +79,8 @@ class Loss(abc.ABC):
     #: with it has a `profile`. The minimisation property, one minimiser for each decay, is
     #: stronger: bounded losses lack it, as does the focal loss if 1/K < p*(γ).
     contrastive: ClassVar[bool] = False
+    #: Whether φ may still fall at margins of 1e4, as with probabilities of polynomial tails.
+    heavy_tailed: ClassVar[bool] = False
     #: Whether `conjugate` is available.
     has_conjugate: ClassVar[bool] = False
     #: Whether convexity and lower bound are declared by the user, so that samples can refute them.
@@ -117,6 +122,15 @@ class Loss(abc.ABC):
         φ is nonincreasing on its concave part.
         """
         raise NotImplementedError(f"no profile is known for {self.label()}")
+
+    def probability_at(self, s: Any, num_classes: int) -> Any:
+        """The label's probability at equal rivals and margin s."""
+        return sigmoid(s - math.log(num_classes - 1.0))
+
+    def margin_at(self, p: Any, num_classes: int) -> Any:
+        """The margin s at equal rivals where the label's probability is p in (0, 1)."""
+        xp = namespace(p)
+        return math.log(num_classes - 1.0) + xp.log(p) - xp.log1p(-p)
 
     def far_slope(self) -> Any:
         """A lower bound on −φ' over the concave part of φ: its limit as s → −∞."""

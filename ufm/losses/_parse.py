@@ -9,7 +9,6 @@ from ufm.losses._margins import BinaryCrossEntropy, CrammerSinger, WestonWatkins
 from ufm.losses._probability import MAE, GeneralizedCE, Poly1, SymmetricCE, TaylorCE
 from ufm.losses._scaled import LogitNorm, TemperatureCE
 from ufm.losses._simplex import (
-    BiTempered,
     Brier,
     ComplementCE,
     ComplementObjective,
@@ -17,6 +16,7 @@ from ufm.losses._simplex import (
 )
 from ufm.losses._softmax import CrossEntropy, Focal, LabelSmoothing
 from ufm.losses._squared import MSE
+from ufm.losses._tempered import BiTempered
 
 #: Name of a loss → its class and its hyperparameters in order, with the defaults of the papers.
 FAMILIES: Mapping[str, tuple[type[Loss], Mapping[str, float]]] = {

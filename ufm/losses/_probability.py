@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from ufm._support.namespace import log_sigmoid, namespace, sigmoid, softplus
 from ufm._support.pytree import hyperparameter, pytree, require
 from ufm.losses._base import Hyper, Label, Logits, Scalar, show
+from ufm.losses._odds_conjugate import OddsConjugate
 from ufm.losses._softmax import SoftmaxLoss, log_odds
 
 #: Largest number of terms of a Taylor series.
@@ -35,7 +36,7 @@ def _poly_convex_above(epsilon: Any) -> Any:
 
 
 @pytree(eq=True)
-class Poly1(SoftmaxLoss):
+class Poly1(OddsConjugate):
     """Poly-1 (Leng et al., 2022): L = −log p_k + ε (1 − p_k).
 
     Raises `ValueError` for epsilon < −1, where L would increase in p_k.
@@ -71,6 +72,10 @@ class Poly1(SoftmaxLoss):
 
     def convex_above(self) -> Any:
         return _poly_convex_above(namespace(self.epsilon).asarray(self.epsilon))
+
+    def margin_slope(self) -> Any:
+        # softplus(t) ≥ t, and softplus(t) − σ(t) ≥ t/2, with the least difference .08 at t = .88.
+        return namespace(self.epsilon).where(self.epsilon >= 0, 1.0, 0.5)
 
     def smoothness(self) -> tuple[Scalar | float, Scalar | float]:
         size = 1.0 + abs(self.epsilon)
@@ -118,7 +123,7 @@ class GeneralizedCE(SoftmaxLoss):
 
 
 @pytree(eq=True)
-class SymmetricCE(SoftmaxLoss):
+class SymmetricCE(OddsConjugate):
     """Symmetric cross-entropy (Wang et al., 2019): L = −α log p_k − β A (1 − p_k).
 
     `ce_weight` is α > 0, `rce_weight` β ≥ 0, and `log_zero` A ≤ 0 replaces log 0. Raises
@@ -160,8 +165,11 @@ class SymmetricCE(SoftmaxLoss):
     def far_slope(self) -> Any:
         return self.ce_weight
 
+    def margin_slope(self) -> Any:
+        return self.ce_weight
+
     def convex_above(self) -> Any:
-        epsilon = -self.rce_weight * self.log_zero / self.ce_weight
+        epsilon = -(self.rce_weight * self.log_zero) / self.ce_weight
         return _poly_convex_above(namespace(epsilon).asarray(epsilon))
 
     def smoothness(self) -> tuple[Scalar | float, Scalar | float]:

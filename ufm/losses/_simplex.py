@@ -1,4 +1,4 @@
-r"""Losses of all probabilities: Brier, negative learning, complement entropies, bi-tempered.
+r"""Losses of all probabilities: Brier score, negative learning, complement entropies.
 
 With u = 1 − p_k and q the distribution over the rivals, p_j = u q_j. At equal rivals L is φ:
 
@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from ufm._support.namespace import namespace, sigmoid, softplus
-from ufm._support.pytree import hyperparameter, pytree, require
-from ufm.losses._base import AutodiffLoss, Hyper, Label, Logits, Scalar, label_mask, show
+from ufm._support.pytree import pytree
+from ufm.losses._base import AutodiffLoss, Label, Logits, Scalar, label_mask
 from ufm.losses._softmax import log_odds
 
 
@@ -146,50 +146,6 @@ class ComplementObjective(_SimplexLoss):
         return 0.0  # Poly-1 with ε = −log(K−1)/(K−1), which is at least −1/e
 
 
-@pytree(eq=True)
-class BiTempered(AutodiffLoss):
-    """Bi-tempered logistic loss (Amid et al., 2019) with one-hot targets.
-
-    L = −log_{t₁} p_k − (1 − Σ_j p_j^{2−t₁})/(2 − t₁) with p_j = exp_{t₂}(z_j − λ(z)), Σ p_j = 1;
-    log_t x = (x^{1−t} − 1)/(1 − t), exp_t its inverse. `t1` in [0, 1] bounds the loss, `t2` > 1
-    gives p heavy tails. Raises `ValueError` for other values.
-    """
-
-    t1: Hyper = 0.8
-    t2: Hyper = 1.2
-    name: ClassVar[str] = "BiTempered"
-    shift_invariant: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks = {
-            "t1": (lambda t: (t >= 0) & (t <= 1), "in [0, 1]"),
-            "t2": (lambda t: (t > 1) & (t <= 4), "in (1, 4]"),
-        }
-        for name, (holds, what) in checks.items():
-            number = hyperparameter(name, getattr(self, name))
-            require(name, number, holds, what)
-            object.__setattr__(self, name, number)
-
-    def is_convex(self) -> bool:
-        return False
-
-    def smoothness(self) -> tuple[float, float]:
-        return 8.0, 32.0
-
-    def value(self, z: Logits, label: Label) -> Scalar:
-        t1, t2 = (jnp.asarray(t, z.dtype) for t in (self.t1, self.t2))
-        log_p = _log_tempered(z, t2)
-        gap = 1.0 - t1
-        bounded = gap > 0
-        log_label = jnp.sum(jnp.where(label_mask(z, label), log_p, 0.0))
-        power = jnp.expm1(gap * log_label) / jnp.where(bounded, gap, 1.0)
-        entropy = (1.0 - jnp.sum(jnp.exp((2.0 - t1) * log_p))) / (2.0 - t1)
-        return -jnp.where(bounded, power, log_label) - entropy
-
-    def label(self) -> str:
-        return f"BiTempered(t₁={show(self.t1)}, t₂={show(self.t2)})"
-
-
 def _entropy(z: Logits, label: Label, q: Logits) -> Scalar:
     """H(q) of the distribution over the rivals."""
     on_label = label_mask(z, label)
@@ -198,27 +154,3 @@ def _entropy(z: Logits, label: Label, q: Logits) -> Scalar:
     weights = jnp.where(on_label, 0.0, jnp.exp(jnp.where(on_label, 0.0, z - top)))
     log_q = jnp.where(on_label, 0.0, z - top) - jnp.log(jnp.sum(weights))
     return -jnp.sum(q * log_q)
-
-
-def _log_tempered(z: Logits, t: Scalar) -> Logits:
-    """log p of the tempered softmax, with λ by Newton's method.
-
-    The method is applied to S^(1−t), S = Σ_j p_j, which is linear in λ for equal logits. From
-    λ = max z it takes a few steps. Two more, differentiated, give derivatives up to the third.
-    """
-    rate = t - 1.0
-
-    def log_p(level: Scalar, logits: Logits) -> Logits:
-        return -jnp.log1p(rate * (level - logits)) / rate
-
-    def step(level: Scalar, logits: Logits) -> Scalar:
-        logs = log_p(level, logits)
-        size = jnp.sum(jnp.exp(logs))
-        return level + (size**t - size) / (rate * jnp.sum(jnp.exp(t * logs)))
-
-    fixed, fixed_rate = jax.lax.stop_gradient(z), jax.lax.stop_gradient
-    level = jax.lax.fori_loop(0, 12, lambda _, x: fixed_rate(step(x, fixed)), jnp.max(fixed))
-    level = jax.lax.stop_gradient(level)
-    for _ in range(2):
-        level = step(level, z)
-    return log_p(level, z)

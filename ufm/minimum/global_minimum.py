@@ -6,6 +6,9 @@ minimum of a K-column problem with the class sizes as column weights. It is
 - in closed form (or one bisection) for balanced classes and CE, LS, FL or MSE;
 - computed by a solver and certified by duality for any class counts and a convex loss (minority
   collapse and SELI geometry: Fang et al., 2021; Thrampoulidis et al., 2022);
+- in closed form for MSE with any class counts or targets, without a bias or with a free one, and
+  for targets of CE and LS that no permutation of the outputs changes;
+- the best of several runs, where duality certifies it, for other losses with a conjugate;
 - unknown otherwise: `is_exact` is False, `value` is the best value found, and `reason` says why.
 
 It is attained when d ≥ rank Z*; for smaller d only the bound holds.
@@ -131,10 +134,12 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
 
 
 def _not_proven(problem: Problem, found: GlobalMinimum) -> GlobalMinimum:
-    """The best of collapse and of points with dead classes: a bias is trained, φ is not convex."""
+    """The best of collapse and, with a bias and φ not convex, of points with dead classes."""
     why = "the scalar lower bound does not reach it (a loss that is not convex, a trained bias)"
+    if not problem.has_bias:
+        why = "the loss may fall beyond the largest margin that is searched"
+    live = live_classes(problem) if problem.has_bias and problem.num_classes > 2 else None
     found = dataclasses.replace(found, is_exact=False, tied=False)
-    live = live_classes(problem) if problem.num_classes > 2 else None
     if live is None or not live.value < found.value or problem.dim < live.num_live - 1:
         return dataclasses.replace(found, reason=f"value of the symmetric point: {why}")
     count, classes = live.num_live, problem.num_classes

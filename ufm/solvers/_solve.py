@@ -273,7 +273,8 @@ def _batch_size(problem: Problem, batch: int | None, starts: Params) -> int:
     size = lengths.pop()
     if batch is not None and batch != size:
         raise ValueError(f"the problem has {batch} entries but there are {size} starts")
-    check_shapes(problem, jax.tree.map(lambda x: x[0], starts))
+    single = (jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in jax.tree.leaves(starts))
+    check_shapes(problem, jax.tree.unflatten(jax.tree.structure(starts), single))
     return size
 
 

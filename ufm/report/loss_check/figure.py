@@ -27,12 +27,14 @@ def loss_files(report: LossReport) -> list[tuple[str, bytes]]:
         r"is concave where shaded.",
     ]
     if np.isfinite(report.threshold) and report.predictions:
-        live = (
-            "" if report.lam_b is None else ", of the best point with dead classes (their number)"
-        )
+        best, live = "at neural collapse", ""
+        if report.levels is not None:
+            best = "at the best symmetric point"
+        elif report.lam_b is not None:
+            live = ", of the best point with dead classes (their number)"
         parts.append(
-            rf"Right: $f$ over $K\sqrt n\,\mu$, $\mu=\sqrt{{\lambda_W\lambda_H}}$: at neural "
-            rf"collapse{live}, at the origin, and where runs ended. Vertical: the threshold."
+            rf"Right: $f$ over $K\sqrt n\,\mu$, $\mu=\sqrt{{\lambda_W\lambda_H}}$: "
+            rf"{best}{live}, at the origin, and where runs ended. Vertical: the threshold."
         )
     return page_files("loss", _page, report, " ".join(parts))
 
@@ -97,8 +99,9 @@ def _draw_phases(report: LossReport, axes: Axes) -> None:
     line = _LINE if report.lam_b is None else np.linspace(_LINE[0], _LINE[-1], _FEW_WITH_BIAS)
     found = [_at(report, float(x)) for x in line]
     decays = [p.decay for p in found]
-    axes.plot(decays, [p.nc_value for p in found], label="NC")
-    if report.lam_b is not None:
+    symmetric = report.levels is not None
+    axes.plot(decays, [p.nc_value for p in found], label="symmetric" if symmetric else "NC")
+    if report.lam_b is not None and not symmetric:
         axes.plot(decays, [p.live_value for p in found], "--", label="live classes")
         for p in found:
             if p.kind.endswith("live classes"):
@@ -116,4 +119,6 @@ def _draw_phases(report: LossReport, axes: Axes) -> None:
 
 def _at(report: LossReport, share: float) -> Prediction:
     decay = share * report.threshold
-    return predict(report.loss, report.profile, decay, share, report.lam_b, falls=False)
+    return predict(
+        report.loss, report.profile, decay, share, report.lam_b, falls=False, levels=report.levels
+    )

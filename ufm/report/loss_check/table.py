@@ -45,6 +45,8 @@ def _threshold(report: LossReport) -> Iterator[tuple[str, str]]:
         yield r"collapse up to $K\sqrt n\,\mu=$", "any"
         return
     yield r"collapse up to $K\sqrt n\,\mu=$", number_in_tex(report.threshold, 4)
+    if report.origin_threshold > report.threshold:
+        yield "all features equal from there to", number_in_tex(report.origin_threshold, 4)
     jump = f"to $p_k={report.jump_probability:.3f}$" if report.jumps else "no"
     yield "jump of the minimiser there", jump
 
