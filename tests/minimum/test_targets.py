@@ -20,17 +20,20 @@ from ufm import (
     VectorScaling,
     Verdict,
     certify,
+    decay_path,
     explore,
     global_minimum,
     hvp,
     inertia,
     init_params,
+    minority_thresholds,
     nc_metrics,
     objective,
     origin,
     solve,
     spectrum,
     target_metrics,
+    zero_decay_limit,
 )
 from ufm.losses import ClassWeighted
 from ufm.minimum.searched import solved
@@ -340,3 +343,35 @@ def test_the_landscape_of_regression_is_that_of_its_singular_values():
     mu = float(problem.mu())
     values = [sigma**2 / (2 * N) - (sigma - N * mu) ** 2 / (2 * N), sigma**2 / (2 * N)]
     np.testing.assert_allclose([point.value for point in census.points], values, rtol=1e-9)
+
+
+@pytest.mark.parametrize("lam_b", [None, 0.0], ids=str)
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (CrossEntropy(), 0.5 * SOFT + 0.5 / 3),
+        (LabelSmoothing(0.3), TAGS[[0, 1, 2, 1]]),
+        (BinaryCrossEntropy(), 0.8 * TAGS + 0.1),
+        (MSE(), RNG.standard_normal((4, 3))),
+    ],
+)
+def test_targets_without_zeros_have_a_finite_limit_at_zero_decay(loss, targets, lam_b):
+    """The first-order formula is off by O(μ³) in f, and the distance falls as μ."""
+    problem = Problem(loss, COUNTS, 3, 1e-3, 1e-3, lam_b, targets=targets)
+    limit = zero_decay_limit(problem)
+    decays = np.array([1e-4, 1e-5])
+    path = decay_path(problem, decays)
+    assert all(path.exact)
+    distances = [limit.distance(logits) for logits in path.logits]
+    assert distances[1] == pytest.approx(distances[0] / 10, rel=0.1)
+    for mu, value, logits in zip(decays, path.values, path.logits, strict=True):
+        formula = limit.first_order(float(mu))
+        assert abs(formula.value - value) <= 1e5 * mu**3 + 1e-14
+        np.testing.assert_allclose(formula.logits, logits, atol=1e6 * mu**2 + 1e-9)
+
+
+def test_limits_and_thresholds_that_targets_do_not_have_are_refused():
+    problem = Problem(CrossEntropy(), (2, 2), 3, 1e-3, 1e-3, None, targets=TAGS[[0, 1]])
+    with pytest.raises(ValueError, match="targets without zeros"):
+        zero_decay_limit(problem)
+    assert "with targets" in minority_thresholds(problem).explain()

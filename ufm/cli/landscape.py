@@ -85,6 +85,8 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
 
         self.at_least(**dict.fromkeys(_EFFORT, 0))
         self.check_seed()
+        if self.save_points and self.targets:
+            raise ValueError("`save_points` writes classifiers of class labels: not with `targets`")
         for problem in problems.values():
             search_space(problem)
 

@@ -47,8 +47,9 @@ ARRAYS = ("W", "H", "b", "direction_W", "direction_H", "direction_b")
 def census_entry(census: Census, seconds: float) -> dict[str, Any]:
     """The JSON entry, without arrays; `seconds` is the time of the search."""
     problem, minimum = census.problem, census.minimum
+    loss, targets = problem.loss.without_targets()
     return {
-        "loss": loss_spec(problem.loss),
+        "loss": loss_spec(loss),
         "label": problem.loss.label(),
         "problem": {
             "class_counts": list(problem.class_counts),
@@ -57,6 +58,7 @@ def census_entry(census: Census, seconds: float) -> dict[str, Any]:
             "lam_h": float(problem.lam_h),
             "lam_b": None if problem.lam_b is None else float(problem.lam_b),
             "num_parameters": problem.num_parameters,
+            **({} if targets is None else {"targets": targets.tolist()}),
         },
         "minimum": {
             name: getattr(minimum, name)

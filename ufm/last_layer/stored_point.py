@@ -25,6 +25,11 @@ def load_solution(path: Path) -> Classifier | LargeLayer:
     stored = ("lam_w", "lam_h", "lam_b")
     if not (isinstance(config, dict) and all(name in config for name in stored)):
         return load_classifier(path, in_memory=True)
+    if config.get("targets"):
+        raise ValueError(
+            f"{path} is a point of a problem with targets, not a classifier: give the problem "
+            f"itself, ufm spectrum --config {marker}"
+        )
     arrays, _ = read_arrays(path, ("W", "H", "b", "labels"))
     if "W" not in arrays:
         raise ValueError(

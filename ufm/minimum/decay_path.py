@@ -173,7 +173,8 @@ def _predicted(problem: Problem, params: Params, before: float, mu: float) -> Pa
     """The tangent step in Z from one decay to the next, factored with least decay."""
     small = reduced_problem(at_decay(problem, before))
     W, H = np.asarray(params.W), np.asarray(params.H)
-    pull = gradient_at(small, params, jnp.zeros_like(params.W))  # that of the decays alone
+    nothing = jnp.zeros((len(params.W), small.num_columns))
+    pull = gradient_at(small, params, nothing)  # that of the decays alone
     change = _solved(small, params, pull)
     delta = np.log(before / mu)
     Z = W @ H + delta * (np.asarray(change.W) @ H + W @ np.asarray(change.H))

@@ -154,6 +154,9 @@ def minority_thresholds(problem: Problem, exact_only: bool = False) -> MinorityT
     sizes = np.asarray(class_sizes(problem), float)
     mu, samples = float(problem.mu()), float(sizes.sum())
     inner, _ = _unweighted(problem.loss)
+    if problem.has_targets:
+        why = "nothing is decided: no theorem says which groups of samples with targets merge"
+        return MinorityThresholds(mu, samples, (), why)
     if not (problem.loss.is_convex() and problem.loss.has_conjugate and inner.equivariant):
         why = f"nothing is decided: {problem.loss.label()} is not known to be convex with a dual"
         return MinorityThresholds(mu, samples, (), why)

@@ -19,8 +19,9 @@ and Z̄ has the columns −m_jk without their mean, centred over the samples if 
 the limit as slowly as 1/log(1/μ), which is why the first correction matters. With λ_b > 0 there is
 no such formula: the limit is far until log(1/μ) exceeds √N μ/λ_b.
 
-**Target logits** (LS, MSE). L(·, k) has a minimiser: V̄ tends to T, the logarithms of the smoothed
-labels without their mean (LS), or the targets (MSE), and to first order
+**Target logits** (LS, MSE; CE and BCE with targets that have no zeros). L(·, k) has a minimiser:
+V̄ tends to T, the logarithms of the smoothed labels or of the target probabilities without their
+mean (LS, CE), the log-odds of the target tags (BCE), or the targets (MSE), and to first order
 
     v̄_k = t_k + (Nμ/√n_k) S_k^† (−u_k),   S_k = ∇²L(t_k, k),  u_k the columns of UVᵀ,
     f ≈ Σ_k (n_k/N) L(t_k, k) + μ‖Z̄D^½‖_* − (μ²N/2) Σ_k u_kᵀ S_k^† u_k,
@@ -38,7 +39,16 @@ from jaxtyping import Float
 
 from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
-from ufm.losses import MSE, ClassWeighted, CrossEntropy, LabelSmoothing, TemperatureCE
+from ufm.losses import (
+    MSE,
+    ClassWeighted,
+    CrossEntropy,
+    LabelSmoothing,
+    LogisticTargets,
+    SoftmaxTargets,
+    SquaredTargets,
+    TemperatureCE,
+)
 from ufm.minimum.size_geometry import SizeGeometry, geometry_of
 from ufm.model.class_means import class_sizes
 from ufm.model.problem import Problem
@@ -194,14 +204,24 @@ def _margin_scale(problem: Problem) -> tuple[float, Float[np.ndarray, " K"]]:
             return float(temperature), weights
     raise ValueError(
         f"the limit of {problem.loss.label()} at zero decay is not covered: CE (with temperature), "
-        "LS and MSE are, with or without class weights"
+        "LS and MSE are, with or without class weights, and targets without zeros"
     )
 
 
 def _target_logits(problem: Problem) -> Float[np.ndarray, "K m"] | None:
     """T, a minimiser of L(·, k) for each class; None for a loss without one."""
     loss, classes = problem.loss, problem.num_classes
-    match loss.loss if isinstance(loss, ClassWeighted) else loss:
+    loss = loss.loss if isinstance(loss, ClassWeighted) else loss
+    match loss:
+        case SquaredTargets(targets=targets):
+            return np.asarray(targets, float).T
+        case SoftmaxTargets():
+            y = np.stack([loss.target(jnp.zeros(loss.num_outputs), k) for k in range(classes)])
+            logs = np.log(y, where=y > 0, out=np.full(y.shape, np.nan)).T
+            return None if np.isnan(logs).any() else logs - logs.mean(axis=0)
+        case LogisticTargets(targets=targets) if np.all(abs(np.asarray(targets) - 0.5) < 0.5):
+            y = np.asarray(targets, float).T
+            return np.log(y) - np.log1p(-y)
         case LabelSmoothing(alpha=alpha) if alpha > 0:
             share = float(alpha) / classes
             gap = np.log(1.0 - float(alpha) + share) - np.log(share)

@@ -94,8 +94,12 @@ def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
     """The arrays to store: histories, and W, H, b of the "best" run, of "all", or of "none"."""
     solutions = verification.solutions
     history = {f"history_{field}": getattr(solutions.history, field) for field in HISTORY}
+    problem = verification.problem
+    groups = {"labels": problem.labels}
+    if problem.has_targets:  # no file of a classifier
+        groups = {"groups": problem.labels, "targets": problem.targets}
     arrays: dict[str, Any] = {
-        "labels": verification.problem.labels,
+        **groups,
         "value": solutions.value,
         "verdict": verification.certificates.verdict,
         "gap": verification.certificates.gap,

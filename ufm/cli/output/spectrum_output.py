@@ -240,7 +240,8 @@ def _repeated(counts: "list[tuple[Problem, int]]") -> Any:
 
     from ufm.losses import loss_spec
 
-    return np.concatenate([np.full(count, loss_spec(problem.loss)) for problem, count in counts])
+    specs = ((loss_spec(problem.loss.without_targets()[0]), count) for problem, count in counts)
+    return np.concatenate([np.full(count, spec) for spec, count in specs])
 
 
 def _files(
