@@ -7,7 +7,8 @@ z̄_k = W h̄_k for each class) with Z̄ diag(√n_k) = U S Vᵀ have the factor
 
 so that WWᵀ ∝ (Z̄DZ̄ᵀ)^½ and H̄ᵀH̄ ∝ D^{−½}(D^½Z̄ᵀZ̄D^½)^½D^{−½}, D = diag(n_k).
 
-    >>> measured(problem, solution.params).cosine_w        # large–large, large–small, small–small
+    >>> measured(problem, solution.params).cosine_w.round(4)     # of a simplex ETF
+    array([-0.3333, -0.3333, -0.3333])
 """
 
 from typing import Any, NamedTuple
