@@ -321,5 +321,6 @@ def _proven_zero(problem: Problem, frame: Float[np.ndarray, "K g"], mu: float) -
 
 
 def _with_decay(problem: Problem, mu: float) -> Problem:
-    """The problem at √(λ_W λ_H) = μ, with its λ_b."""
-    return dataclasses.replace(problem, lam_w=mu, lam_h=mu)
+    """The problem at √(λ_W λ_H) = μ, with its λ_b, in dimensions enough for any Z*."""
+    dim = max(problem.dim, problem.num_classes)
+    return dataclasses.replace(problem, lam_w=mu, lam_h=mu, dim=dim)
