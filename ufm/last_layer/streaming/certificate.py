@@ -4,7 +4,7 @@ The lower bound needs only the class averages of a dual point (`ufm.certificates
 is one of the K-column problem of the class means, and holds whatever errors the averages have.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from ufm.certificates.certificate import Certificate
 from ufm.certificates.decision import Facts, decide, proven_bound, tolerance
 from ufm.certificates.dual_state import DualState, dual_state
 from ufm.certificates.verdicts import Reason, Verdict
+from ufm.collapse.metrics import NCMetrics
 from ufm.last_layer.streaming.deviations import Deviations
 from ufm.last_layer.streaming.gap_sums import Streamed
 from ufm.last_layer.streaming.layer import LargeLayer
@@ -23,6 +24,17 @@ from ufm.model.problem import Problem
 from ufm.model.rounding import bounded_spectral_norm
 
 Scalar = Float[Array, ""]
+
+
+class Blocks(NamedTuple):
+    """What a certificate on file has of a layer that is read in blocks.
+
+    `dual` has the averages of N∇g(V) over classes as columns, and `metrics` are those of the
+    features even where the layer has collapsed to the origin.
+    """
+
+    dual: Float[np.ndarray, "K K"]
+    metrics: NCMetrics
 
 
 def certificate_of(
