@@ -101,8 +101,8 @@ class _Terms:
         W, b, means = layer.W, layer.b, layer.moments.means - layer.moments.mean
         self.loss, self.weighted = layer.problem.loss, layer.samples.weights is not None
         self.points = reference.features.astype(dtype)
-        # Columns in memory order, for products whose rows are contiguous.
-        self.W, self.directions = (np.asarray(x, dtype) for x in (W.T, reference.directions))
+        # One product for both, with Wᵀ in front.
+        self.factors = np.concatenate([W.T, reference.directions], axis=1).astype(dtype)
         # ‖u − c_k‖²/2 without ‖u‖², with u the sample and c_k the means in the directions.
         self.means = (means @ reference.directions).astype(dtype).T
         points = reference.features - layer.offset - layer.moments.mean
@@ -126,7 +126,8 @@ class _Terms:
         np.subtract(rows, delta[:count], out=delta[:count])
         delta[count:] = 0.0
         squares = np.einsum("ij,ij->i", delta, delta).astype(float)
-        products, along = delta @ self.W, delta @ self.directions
+        both = delta @ self.factors
+        products, along = np.split(both, [len(self.points)], axis=1)
         drifts = self.unit * np.sqrt(squares)
         sums, drift, gamma = _losses(self.loss, self.tables, products, drifts, labels, weights)
         gamma, logits = np.asarray(gamma), self.tables.logits.astype(delta.dtype)[labels]
