@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
+from ufm.collapse.class_moments import class_sums
 from ufm.collapse.metrics import mean_directions
 from ufm.last_layer.streaming.layer import LargeLayer
-from ufm.last_layer.streaming.moments import class_sums
 from ufm.last_layer.streaming.passes import OnRows, Total, block_rows, summed
 from ufm.losses import Loss
 
