@@ -9,7 +9,7 @@ from dossiers import SCRIPT, failed, forge, minimiser, write_streamed
 from model_oracle import objective_and_gradient
 from points import SKEWED, gaussian, make, perturbed
 
-from ufm import MSE, CrossEntropy, Focal, LabelSmoothing
+from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Verdict, solve
 from ufm.last_layer.streaming import passes
 
 LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(2.0), MSE(5.0, 3.0))
@@ -43,12 +43,30 @@ def test_true_certificates_pass_with_features_and_without(loss, lam_b, tmp_path)
         assert view.value == pytest.approx(wide_objective(layer.problem, layer.params), rel=1e-13)
         gradient = np.linalg.norm(objective_and_gradient(layer.problem, layer.params)[1])
         assert view.grad_norm == pytest.approx(gradient, rel=1e-9, abs=1e-13)
+        if not isinstance(loss, MSE):
+            W, H, b = layer.params.W, layer.params.H, layer.params.b
+            V = np.asarray(W) @ np.asarray(H)
+            V += 0.0 if b is None else np.asarray(b)[:, None]
+            y = layer.problem.labels
+            surprise = np.logaddexp.reduce(V, axis=0) - V[y, np.arange(len(y))]
+            assert view.surprise == pytest.approx(surprise.max(), rel=1e-12)
         (folder / "H_1.npy").unlink()
         for path in proofs:
             told = {line.name: line.outcome for line in SCRIPT.check(path)}
             assert "FAILED" not in told.values()
             assert told["lower bound"] == "ok"
             assert {told["f"], told["features"]} == {"not checkable"}
+
+
+def test_a_minimum_on_the_convex_region_is_not_called_ok(tmp_path):
+    problem = make(Focal(3.0), SKEWED, 1e-2)
+    best = solve(problem, gaussian(problem, 0, 0.3)).params
+    found = write_streamed(tmp_path / "x", problem, best, np.float64)
+    assert found.certificate.verdict is Verdict.MINIMUM_ON_CONVEX_REGION
+    told = {line.name: line for line in SCRIPT.check(tmp_path / "x" / "given")}
+    assert told["verdict"].outcome == "not checkable"
+    assert "all samples where L is convex" in told["verdict"].text
+    assert {line.outcome for name, line in told.items() if name != "verdict"} == {"ok"}
 
 
 # Forgeries ---------------------------------------------------------------------------------------

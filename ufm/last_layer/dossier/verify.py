@@ -346,8 +346,7 @@ def check_features(problem, told):
         count, dim = map(functools.partial(whole, "shape of a shard"), in_rows(features, shape))
         demand(dim == problem.dim, "shape of a shard does not match dim")
         rows.append(count)
-    allowed = ("GLOBAL_MINIMUM", "NOT_CRITICAL", "UNDECIDED")
-    sought = told["claims"]["verdict"] in allowed
+    sought = told["claims"]["verdict"] not in ("STRICT_SADDLE", "LOCAL_MINIMUM")
     demand(sought, "verdict is one that reading in blocks does not give")
     return rows
 
@@ -611,6 +610,8 @@ class Point:
     grad_noise: float
     # The further error of f for a writer that read the features in blocks.
     narrow: float
+    # The largest -log p_y of a softmax loss.
+    surprise: float
 
 
 def one_block(problem, H):
@@ -641,7 +642,7 @@ def evaluate(problem, W, b, blocks, writer=None):
     shift = np.zeros(K) if b is None else b
     lam_b, (second, _) = problem.lam_b or 0.0, derivative_bounds(problem)
     sums, products, gram, row_sizes = np.zeros((K, K)), np.zeros((K, d)), np.zeros((K, K)), 0.0
-    scalars = []
+    scalars, surprise = [], 0.0
     for H, labels, c in blocks:
         roots = np.sqrt(c)
         V = W @ H + shift[:, None]
@@ -652,6 +653,7 @@ def evaluate(problem, W, b, blocks, writer=None):
         gamma = losses.gradient * (c / N)
         demand(np.all(np.isfinite(gamma)), "the gradient of the loss overflows at a point")
         G = gamma / roots
+        surprise = surprise if losses.surprise is None else max(surprise, *losses.surprise)
         sums += by_class(gamma, labels, K)
         products += gamma @ H.T
         gram += G @ G.T
@@ -717,6 +719,7 @@ def evaluate(problem, W, b, blocks, writer=None):
         gamma_noise=gamma_noise,
         grad_noise=grad_noise,
         narrow=lost / N + (d + N) * EPS * problem.lam_h * moved,
+        surprise=float(surprise),
     )
 
 
@@ -1449,11 +1452,13 @@ def criticality(case):
 
 
 def in_convex_region(case):
-    """The focal loss is convex where 1 + 2 gamma - gamma l + gamma^2 l p / (1 - p) >= 0."""
-    gamma = case.problem.gamma
-    ell = np.maximum(losses_of(case.problem, case.point).surprise, 1e-12)
-    odds = 1.0 / np.expm1(np.minimum(ell, 700.0))
-    return bool(np.all(1.0 + 2.0 * gamma - gamma * ell + gamma * gamma * odds * ell >= 0.0))
+    """The focal loss is convex where 1 + 2 gamma - gamma l + gamma^2 l p / (1 - p) >= 0.
+
+    This decreases with l, so that the largest one decides.
+    """
+    gamma, ell = case.problem.gamma, max(case.point.surprise, 1e-12)
+    odds = 1.0 / math.expm1(min(ell, 700.0))
+    return 1.0 + 2.0 * gamma - gamma * ell + gamma * gamma * odds * ell >= 0.0
 
 
 @dataclass(frozen=True)
