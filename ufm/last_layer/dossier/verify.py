@@ -78,7 +78,7 @@ CRITICAL = 1e-6
 # The distance from 1 to the next larger number of the types that features are read as.
 PRECISIONS = {"float32": 2.0**-23, "float64": EPS}
 # Numbers of features that are in memory at a time.
-BLOCK = 2**21
+BLOCK = 2**19
 UNREAD = "not recomputed without the features"
 
 
@@ -660,19 +660,20 @@ def evaluate(problem, W, b, blocks, writer=None):
         row_sizes = row_sizes + np.abs(gamma).sum(axis=1)
         own = by_logits(losses, second, (d + 8) * EPS * sizes)
         own += (K + 16) * EPS * losses.value_error
+        features = roots * columns(H)
         scalars.append(
             (
                 total(c * losses.value),
                 total(c * np.abs(losses.value)),
                 total(c * own),
                 total(c * by_logits(losses, second, unit * spread)),
-                total(gamma * V),
-                total((roots * H) ** 2),
+                total(np.sum(gamma * V, axis=0)),
+                total(features**2),
                 # Norms.
-                length(roots * H),
+                length(features),
                 length(roots * spread),
-                length(W.T @ G + problem.lam_h * roots * H),
-                length(G),
+                length(columns(W.T @ G + problem.lam_h * roots * H)),
+                length(columns(G)),
                 length(roots * losses.gradient_error),
             )
         )
@@ -687,7 +688,7 @@ def evaluate(problem, W, b, blocks, writer=None):
     finite = math.isfinite(value) and math.isfinite(grad_norm)
     demand(finite, "f or its gradient overflows at a point")
     # The error of a sum of m terms is at most m EPS times the sum of their absolute values.
-    rounding = own / N + 8 * EPS * (loss_size / N + penalty)
+    rounding = own / N + EPS * (8 * loss_size / N + (d + 8) * penalty)
     longer = EPS * ((N + 8) * loss_size / N + (max(K, N) * d + 8) * penalty)
     gamma_noise = EPS * error / N
     apart = math.sqrt(max(size**2 - length(sums / np.sqrt(problem.counts)) ** 2, 0.0))
@@ -1510,7 +1511,7 @@ def collapse_of(problem, W, b, blocks, found):
     for H, labels, c in blocks:
         h, V = H / scale, W @ H + shift
         deviations = h - means[:, labels]
-        within.append(total(c * deviations**2))
+        within.append(total(np.sum(c * deviations**2, axis=0)))
         along += np.sum(c * (directions.T @ deviations) ** 2, axis=1)
         h = h - overall
         squares = np.sum(centred**2, axis=0)[:, None] - 2.0 * centred.T @ h
