@@ -422,9 +422,10 @@ def check_labels(problem, arrays):
     """
     if "order" not in arrays:
         labels = arrays["labels"]
+        inside = labels.min() >= -1 and labels.max() < problem.classes
+        demand(inside, "labels are not classes, or -1")
         numbers = np.bincount(labels[labels >= 0], minlength=problem.classes)
-        fits = labels.min() >= -1 and tuple(numbers.tolist()) == problem.counts
-        demand(fits, "labels do not match class_counts")
+        demand(tuple(numbers.tolist()) == problem.counts, "labels do not match class_counts")
         return
     ordered = np.array_equal(arrays["labels"], problem.labels)
     demand(ordered, "labels do not match class_counts, ordered by class")
@@ -691,7 +692,9 @@ def evaluate(problem, W, b, blocks, writer=None):
     rounding = own / N + EPS * (8 * loss_size / N + (d + 8) * penalty)
     longer = EPS * ((N + 8) * loss_size / N + (max(K, N) * d + 8) * penalty)
     gamma_noise = EPS * error / N
-    apart = math.sqrt(max(size**2 - length(sums / np.sqrt(problem.counts)) ** 2, 0.0))
+    # Products overflow to infinity, and powers raise an error.
+    of_means = length(sums / np.sqrt(problem.counts))
+    apart = math.sqrt(max(size * size - of_means * of_means, 0.0))
     grad_noise = gradient_rounding(problem, W, feature_size, b, size, gamma_noise)
     grad_noise += product_rounding(problem, length(W), apart, spread, grad_norm, eps)
     dual = Dual(
@@ -735,7 +738,8 @@ def product_rounding(problem, size_w, size_gamma, size_delta, grad_norm, eps):
     The sizes are |W|, and those of the deviations of Gamma and H.
     """
     eps = math.sqrt(max(problem.samples, problem.dim, problem.classes)) * eps
-    lost = eps * (size_w * size_gamma + problem.lam_h * size_delta) ** 2
+    terms = size_w * size_gamma + problem.lam_h * size_delta
+    lost = eps * terms * terms
     return eps * size_gamma * size_delta + min(math.sqrt(lost), lost / max(grad_norm, 1e-300))
 
 
