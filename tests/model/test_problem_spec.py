@@ -93,7 +93,7 @@ def test_targets_are_part_of_a_problem():
         parse_loss("ls:0.3"), **SIZES, lam_b=None, targets=((0.5, 0.5), (0.0, 1.0), (0.1, 0.9))
     )
     row, problem = spec.row(), spec.problem()
-    assert set(row) <= set(columns_for(["ls"], targets=True))
+    assert set(row) <= set(columns_for(FAMILIES, targets=True))
     assert "targets" not in columns_for(["ls"])
     assert ProblemSpec.from_row({name: row[name] for name in decisive(row)}) == spec
     assert ProblemSpec.of(problem) == spec
