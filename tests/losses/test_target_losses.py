@@ -226,6 +226,12 @@ def test_temperature_is_a_scale():
         assert float(plain.value(z, 0)) == float(scale.value(z, 0))
         dual = plain.gradient(z, 0)
         assert float(plain.conjugate(dual, 0)) == float(scale.conjugate(dual, 0))
+    # L*(γ) = CE*(γ/4): the chain rule, where the dual point is well inside.
+    inside, error = jnp.asarray([-0.4, 0.3, 0.1]), jnp.full(3, 1e-3)
+    for factor in (4.0, 0.25):
+        slope = VectorScaling(factor).conjugate_slope(factor * inside, 0, factor * error)
+        inner = CrossEntropy().conjugate_slope(inside, 0, error)
+        assert float(slope) == pytest.approx(float(inner) / factor, rel=1e-12)
 
 
 @pytest.mark.parametrize(
