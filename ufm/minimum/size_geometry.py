@@ -32,7 +32,8 @@ PAIRS = ("large, large", "large, small", "small, small")
 class SizeGeometry(NamedTuple):
     """Norms by `SIZES` and cosines by `PAIRS`, averaged, of the rows w_k of W and of h̄_k.
 
-    NaN for a cosine without a pair, or of a zero vector.
+    NaN for a cosine without a pair, or of a zero vector, and for W with targets, where its rows do
+    not belong to groups of samples.
     """
 
     norm_w: Float[np.ndarray, " 2"]
@@ -79,7 +80,8 @@ def _grouped(
 ) -> SizeGeometry:
     sizes = np.asarray(class_sizes(problem))
     groups = [sizes == sizes.max(), sizes == sizes.min()]
-    return SizeGeometry(*_norms(W, groups), *_norms(means, groups))
+    rows = np.full((len(sizes), 1), np.nan) if problem.has_targets else W
+    return SizeGeometry(*_norms(rows, groups), *_norms(means, groups))
 
 
 def _norms(vectors: Float[np.ndarray, "K d"], groups: list[Any]) -> tuple[Any, Any]:

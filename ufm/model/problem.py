@@ -111,8 +111,10 @@ class Problem(Shown):
         counts = tuple(whole_number("class_counts", n) for n in class_counts)
         if targets is not None:
             loss = against(loss, targets, len(counts))
-        if len(counts) < 2 and loss.num_outputs is None:
-            raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
+        least = 2 if loss.num_outputs is None else 1
+        if len(counts) < least:
+            what = "classes" if least == 2 else "group of samples"
+            raise ValueError(f"class_counts needs at least {least} {what}, got {len(counts)}")
         loss.probe(len(counts), loss.num_outputs or len(counts))
         decays = {"lam_w": lam_w, "lam_h": lam_h} | ({} if lam_b is None else {"lam_b": lam_b})
         for name, decay in decays.items():
