@@ -10,6 +10,7 @@ the decay. Training sees neither end, but the path between.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -37,6 +38,7 @@ def main() -> None:
         lam_b=None,
     )
     merging(problem, exact_only=options.quick)
+    corrections(problem)
     path = follow(problem, 9 if options.quick else 17)
     compare(path)
     if options.figure:
@@ -49,6 +51,30 @@ def merging(problem: ufm.Problem, exact_only: bool) -> None:
     for row in found.rows:
         print(f"classes of {row.size:g} samples {row.event} at {row.mu:.6g} ({row.how})")
     print(found.explain())
+
+
+def corrections(problem: ufm.Problem) -> None:
+    """What weights, margins and shifted logits make of the geometry, beside cross-entropy."""
+    counts = problem.class_counts
+    scaling, small = ufm.VectorScaling, counts.index(min(counts))
+    losses = {
+        "plain": ufm.CrossEntropy(),
+        "class weights 1/n": ufm.ClassWeighted(
+            ufm.CrossEntropy(), sum(counts) / len(counts) / np.array(counts, float)
+        ),
+        "logit adjustment": scaling.logit_adjustment(counts),
+        "LDAM margins": scaling.ldam(counts),
+        "CDT scales": scaling.cdt(counts),
+    }
+    for name, loss in losses.items():
+        found = ufm.global_minimum(dataclasses.replace(problem, loss=loss))
+        W = np.asarray(found.params(None).W)
+        sizes = np.linalg.norm(W, axis=1)
+        cosine = W[small] @ W[small + 1] / (sizes[small] * sizes[small + 1])
+        print(
+            f"{name}: norms of classifiers large/small {sizes[0] / sizes[small]:.3f}, cosine of "
+            f"small ones {cosine:+.3f} (proven: {found.is_exact})"
+        )
 
 
 def follow(problem: ufm.Problem, count: int) -> ufm.DecayPath:

@@ -120,6 +120,29 @@ def minimiser(problem: Problem) -> Params:
     return global_minimum(problem).params(jax.random.key(3))
 
 
+def write_streamed(
+    folder: Path, problem: Problem, params: Params, dtype: Any = np.float32, layout: str = "rows"
+) -> Any:
+    """The features in two shards on disk, one not counted; certificates as given and centred."""
+    order = np.random.default_rng(7).permutation(problem.num_columns)
+    rows, labels = np.asarray(params.H).T[order], problem.labels[order].astype(int)
+    rows, labels = np.insert(rows, 1, 9.0, axis=0), np.insert(labels, 1, -100)
+    folder.mkdir(exist_ok=True)
+    shards = []
+    for i, part in enumerate(np.split(rows.astype(dtype), [4])):
+        np.save(folder / f"H_{i}.npy", part if layout == "rows" else part.T)
+        shards.append(np.load(folder / f"H_{i}.npy", mmap_mode="r"))
+    layer = as_classifier(
+        np.asarray(params.W), shards, labels, loss=problem.loss, lam_w=problem.lam_w, b=params.b,
+        lam_b=problem.lam_b, features=layout, classifier="rows", in_memory=False,
+    )  # fmt: skip
+    found = examine(layer)
+    for name, view in (("given", found), ("centred", found.centred)):
+        if view is not None:
+            write_dossier(view, folder / name)
+    return found
+
+
 def write_three(folder: Path) -> Path:
     """A minimum, a saddle, and a point that is neither, with class weights, in such folders."""
     problem = make(LabelSmoothing(0.1), lam_b=1e-2)

@@ -41,7 +41,7 @@ ALLOWED["networks"] = {
 #: The same inside a folder: its modules and subfolders in layers, each importing earlier ones only.
 #: Those that share a layer do not know each other, and what is not named comes last of all.
 INSIDE = {
-    "model": (("params",), ("problem",), ("evaluation", "start")),
+    "model": (("params", "checks"), ("problem",), ("evaluation", "start")),
     "collapse": (
         ("margin_loss", "squared_error", "feature_batch", "mean_geometry"),
         ("metrics", "symmetric_solution", "origin", "live_classes"),

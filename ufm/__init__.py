@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from ufm.losses import BinaryCrossEntropy as BinaryCrossEntropy
     from ufm.losses import BiTempered as BiTempered
     from ufm.losses import Brier as Brier
+    from ufm.losses import ClassWeighted as ClassWeighted
     from ufm.losses import ComplementCE as ComplementCE
     from ufm.losses import ComplementObjective as ComplementObjective
     from ufm.losses import CrammerSinger as CrammerSinger
@@ -169,6 +170,7 @@ _NAMES = {
         "BiTempered",
         "BinaryCrossEntropy",
         "Brier",
+        "ClassWeighted",
         "ComplementCE",
         "ComplementObjective",
         "CrammerSinger",

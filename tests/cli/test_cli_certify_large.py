@@ -1,12 +1,14 @@
 """`ufm certify` on layers that are read in blocks."""
 
+import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import complaint
-from dossiers import minimiser
+from dossiers import minimiser, verify
 from points import gaussian, make
 
 from ufm import LabelSmoothing, as_classifier, examine
@@ -47,9 +49,10 @@ def test_the_summary_of_a_large_layer(capsys):
     assert float(shown) == pytest.approx(float(found.certificate.value), rel=1e-6)
     assert "verdict  NOT_CRITICAL" in printed
     assert "read in blocks (products of float32 and sums of float64)" in printed
-    assert "No certificate is written: arrays.npz would hold all features" in printed
-    assert not os.path.exists("head.certificate")
     assert "The same layer with centred features" in printed
+    [(code, said)] = verify(Path("head.certificate"))
+    assert (code, "0 failed, 0 not checkable" in said) == (0, True), said
+    assert "value recomputed" in said
 
 
 def test_a_large_minimum_is_proven(capsys):
@@ -57,6 +60,17 @@ def test_a_large_minimum_is_proven(capsys):
     assert re.search(r"^verdict +GLOBAL_MINIMUM ", capsys.readouterr().out, flags=re.MULTILINE)
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_the_examination(capsys):
-    said = complaint(capsys, "certify", *save(gaussian(PROBLEM, 1, 1.0)), "--json")
-    assert "arrays.npz would hold all features" in said
+def test_weights_that_differ_are_said_before_the_examination(capsys):
+    files = save(gaussian(PROBLEM, 1, 1.0))
+    np.save("sample_weights.npy", np.arange(1.0, 7.0))
+    said = complaint(capsys, "certify", *files, "sample_weights.npy", "--json")
+    assert "verify.py checks certificates of samples without weights" in said
+    assert not os.path.exists("head.certificate")
+
+
+def test_json_of_a_large_layer(capsys):
+    assert main(["certify", *save(minimiser(PROBLEM)), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["claims"]["verdict"] == "GLOBAL_MINIMUM"
+    files = [shard["file"] for shard in said["features"]["shards"]]
+    assert files == ["../features_0.npy", "../features_1.npy"]

@@ -13,6 +13,11 @@ def test_it_goes_from_merged_classes_to_the_limit(tmp_path, monkeypatch, capsys)
     assert "classes of 2 samples merge at 0.0321412 (√2/44, exact" in printed
     assert "classes of 20 samples merge at 0.101639 (√20/44, exact" in printed
     assert "the 2 classes of 2 samples have not merged: μ = 0.001 < 0.0321412" in printed
+    # Every correction opens the angle between small classes, and none reaches the simplex's −1/3.
+    angles = dict(re.findall(r"(.+): norms .* small ones (\S+) \(proven", printed))
+    assert len(angles) == 5
+    assert all(-1 / 3 < float(x) <= float(angles["plain"]) for x in angles.values())
+    assert printed.count("(proven: True)") == 5
     assert "9 of 9 points are proven global minima" in printed
     steps, warm = map(int, re.search(r"steps: (\d+), from plain .* (\d+)\n", printed).groups())
     assert 0 < 2 * steps <= warm

@@ -90,7 +90,7 @@ def test_the_bias_of_a_light_class_is_within_the_range_that_the_script_allows(tm
     assert not failed(tmp_path / "x")
     case = SCRIPT.read(tmp_path / "x")
     assert case.claims["verdict"] == "GLOBAL_MINIMUM"
-    assert SCRIPT.bias_range(case.problem, case.point) >= b.max() - b.min()
+    assert SCRIPT.bias_range(case.problem, case.point.dual) >= b.max() - b.min()
 
 
 def _weighted(plain: Problem, params: Params, weights, dW, dH) -> tuple[float, np.ndarray, float]:

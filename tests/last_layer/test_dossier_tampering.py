@@ -94,12 +94,15 @@ def an_open_minimum(said, arrays):
     arrays["minimum_W"] = 0.9 * arrays["minimum_W"]
     counts = tuple(said["problem"]["class_counts"])
     problem = SCRIPT.read_problem(said["problem"] | {"class_counts": list(counts)})
-    H = arrays["minimum_H"][:, problem.labels]
-    star = SCRIPT.evaluate(problem, arrays["minimum_W"], H, arrays["minimum_b"])
-    x = SCRIPT.evaluate(problem, arrays["W"], arrays["H"], arrays["b"])
-    case = SCRIPT.Case(said, said["claims"], problem, arrays, x, None, star, None)
+    features = arrays["minimum_H"], np.arange(3), np.array(counts)
+    star = SCRIPT.evaluate(problem, arrays["minimum_W"], arrays["minimum_b"], [features])
+    blocks = SCRIPT.one_block(problem, arrays["H"])
+    x = SCRIPT.evaluate(problem, arrays["W"], arrays["b"], blocks)
+    spread = arrays["W"], arrays["b"], blocks, SCRIPT.class_means(problem, blocks)
+    apart = SCRIPT.collapse_of(problem, *spread)
+    case = SCRIPT.Case(said, said["claims"], problem, arrays, x, None, star, None, apart)
     distance = SCRIPT.distance_to_rotations(case)
-    size = SCRIPT.length([SCRIPT.length(star.W), SCRIPT.length(star.H)])
+    size = SCRIPT.length([SCRIPT.length(star.W), star.feature_size])
     said["claims"] |= {"minimum": star.value, "distance": distance}
     said["claims"]["relative_distance"] = distance / size
 

@@ -10,8 +10,8 @@ from mpmath import mp
 from points import make
 
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, decay_path, zero_decay_limit
-from ufm.minimum.decay_path import _predicted, at_decay
-from ufm.minimum.size_geometry import least_factors
+from ufm.minimum.decay_path import _predicted
+from ufm.minimum.minimiser import least_factors
 from ufm.model.params import Params
 
 RATIO_10 = (1000, 1000, 100, 100)
@@ -106,7 +106,8 @@ def test_points_are_the_minima_of_a_convex_solver(loss, lam_b):
     path = decay_path(problem, decays)
     assert path.exact.all()
     for i, mu in enumerate(decays):
-        oracle = convex_minimum(at_decay(problem, mu))
+        ratio = mu / 1e-2  # all decays are in the ratio of the problem's, λ_b too
+        oracle = convex_minimum(make(loss, (4, 4, 1, 1), lam_b and ratio * lam_b, mu))
         assert path.values[i] == pytest.approx(oracle.value, abs=oracle.accuracy)
         assert path.gaps[i] <= 1e-8
         np.testing.assert_allclose(path.logits[i], oracle.Z[:, [0, 4, 8, 9]], atol=2e-3)

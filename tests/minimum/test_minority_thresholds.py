@@ -98,6 +98,12 @@ def test_squared_error_drops_the_singular_values_of_its_targets(monkeypatch):
     for loss, size in ((MSE(), 1.0), (MSE(5.0, 3.0), 15.0)):
         found = rows(make(loss, counts), "vanish")  # no bias: the targets are diagonal
         assert found == {n: (pytest.approx(size * n**0.5 / samples),) * 2 for n in (1, 4)}
+    weighted = make(ClassWeighted(MSE(), jnp.asarray([1.0, 1.0, 3.0, 3.0])), counts)
+    found = rows(weighted, "vanish")
+    assert found == {4: (pytest.approx(0.2),) * 2, 1: (pytest.approx(0.3),) * 2}
+    for mu, rank in ((0.19, 4), (0.21, 2), (0.31, 0)):
+        at = dataclasses.replace(weighted, lam_w=mu, lam_h=mu)
+        assert global_minimum(at).rank == rank
     # A free bias centres them: two differences, and one singular value between the groups.
     centred = np.diag(roots) @ (np.eye(4) - np.outer(roots, roots) / samples)
     values = np.linalg.svd(centred, compute_uv=False) / samples
@@ -112,14 +118,25 @@ def test_squared_error_drops_the_singular_values_of_its_targets(monkeypatch):
 def test_between_the_ends_of_its_bracket_a_group_vanishes(lam_b, monkeypatch):
     monkeypatch.setattr(thresholds_module, "_HALVINGS", 6)
     problem = make(CrossEntropy(), (4, 4, 1, 1), lam_b)
-    mu, low = rows(problem, "vanish")[1]
+    found = minority_thresholds(problem)
+    mu, low = found.rows[1].mu, found.rows[1].low
     assert 0.0 < mu - low < 0.1 * mu
+    assert [(row.event, row.size, row.holds) for row in found.rows[:2]] == [
+        ("merge", 1.0, False), ("vanish", 1.0, False)
+    ]  # fmt: skip
+    assert found.explain().splitlines()[1] == (
+        f"the 2 classes of 1 samples have not provably vanished at μ = 0.01, from {low:.4g}–"
+        f"{mu:.4g} on (bisection, proven at the upper end)"
+    )
     small = []
     for at in (0.97 * low, 1.03 * mu):
         Z = convex_minimum(dataclasses.replace(problem, lam_w=at, lam_h=at)).Z
         small.append(np.max(np.abs(Z[:, 8:])))
         assert np.max(np.abs(Z[:, :8])) > 0.1  # the large classes are alive
     assert small[0] > 0.01 > 1e-4 > small[1]
+    beyond = dataclasses.replace(problem, lam_w=1.03 * mu, lam_h=1.03 * mu)
+    row = minority_thresholds(beyond).rows[1]
+    assert (row.event, row.holds, row.mu, row.low) == ("vanish", True, mu, low)
 
 
 def test_classes_of_unique_sizes_vanish_with_the_origin():

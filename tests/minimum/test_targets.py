@@ -1,15 +1,12 @@
 """Problems with targets: oracles are dense Hessians, a convex solver, and closed forms."""
 
-import itertools
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.linalg
 from jax.flatten_util import ravel_pytree
-from mpmath import mp
 
 from ufm import (
     MSE,
@@ -17,7 +14,6 @@ from ufm import (
     CrossEntropy,
     Focal,
     LabelSmoothing,
-    Params,
     Problem,
     VectorScaling,
     Verdict,
@@ -38,9 +34,6 @@ from ufm import (
     zero_decay_limit,
 )
 from ufm.losses import ClassWeighted
-from ufm.minimum.searched import solved
-from ufm.minimum.squared_error_minimum import squared_error_minimum
-from ufm.minimum.symmetric_targets import is_symmetric
 
 with warnings.catch_warnings():
     # CVXPY's imports are not ours to fix.
@@ -152,186 +145,6 @@ def test_soft_targets_have_the_minimum_of_a_convex_solver(lam_b):
         assert found.lower_bound <= exact + 2e-9
 
 
-def label_sets(num_outputs, samples):
-    """The indicators of all sets of each size, and their numbers of samples."""
-    rows, counts = [], []
-    for size, count in samples.items():
-        for labels in itertools.combinations(range(num_outputs), size):
-            rows.append(np.isin(np.arange(num_outputs), labels).astype(float))
-            counts.append(count)
-    return np.array(rows), tuple(counts)
-
-
-@pytest.mark.parametrize("lam_b", [None, 0.0, 1e-2], ids=str)
-@pytest.mark.parametrize(
-    ("num_outputs", "samples", "mu", "value", "levels"),
-    [
-        (3, {1: 2, 2: 3}, 0.02, 1.160285463315, (2.907632883, 2.447909795)),
-        (4, {1: 5, 2: 2}, 0.01, 0.906316695432, (3.472196681, 2.973342441)),
-    ],
-)
-def test_label_sets_have_the_minimum_of_one_scalar(num_outputs, samples, mu, value, levels, lam_b):
-    targets, counts = label_sets(num_outputs, samples)
-    problem = Problem(CrossEntropy(), counts, 5, mu, mu, lam_b, targets=targets)
-    found = global_minimum(problem)
-    assert found.is_exact
-    assert "no permutation" in found.reason
-    assert found.value == pytest.approx(value, abs=1e-12)
-    for row, z in zip(targets, found.logits.T, strict=True):
-        level = levels[int(row.sum()) - 1]
-        np.testing.assert_allclose(z, level * (row - row.mean()), atol=1e-9)
-    # The scalar κ of both sizes is one.
-    sizes = np.array([1, 2])
-    kappa = np.array(levels) * (sizes * np.exp(levels) + num_outputs - sizes)
-    assert kappa[0] == pytest.approx(kappa[1], rel=1e-8)
-    # A run agrees, and its features are tag-wise averages; elsewhere they are not.
-    again = solved(problem)
-    assert again.value == pytest.approx(found.value, rel=1e-12)
-    point = again.params(jax.random.key(0))
-    assert target_metrics(problem, point).tag_average <= 1e-7
-    moved = Params(point.W, point.H.at[:, -counts[-1] :].multiply(-1.0), point.b)
-    assert target_metrics(problem, moved).tag_average > 0.1
-    assert np.isnan(target_metrics(problem, point).nrc3)
-
-
-def test_mixup_has_the_minimum_of_the_theory():
-    K, t = 4, 0.3
-    pairs = list(itertools.permutations(np.eye(K), 2))
-    targets = np.array([*np.eye(K), *((1 - t) * a + t * b for a, b in pairs)])
-    counts = (2,) * K + (1,) * len(pairs)
-    problem = Problem(CrossEntropy(), counts, 5, 0.01, 0.01, None, targets=targets)
-    found = global_minimum(problem)
-    assert found.value == pytest.approx(0.658612513518, abs=1e-12)
-    own, (alpha, beta) = found.logits[:, 0], (2.940354, 2.082696)
-    np.testing.assert_allclose(own, 3.616508 * (np.eye(K)[0] - 1 / K), atol=1e-6)
-    mixed = alpha * np.eye(K)[0] + beta * np.eye(K)[1]
-    np.testing.assert_allclose(found.logits[:, K], mixed - mixed.mean(), atol=1e-6)
-
-
-def test_symmetric_targets_vanish_at_their_threshold():
-    targets, counts = label_sets(3, {1: 2, 2: 3})
-    threshold = (2 * 1 + 3 * 1) ** 0.5 / 15  # √(Σ n_m C(K−2, m−1))/N
-    for factor, rank in ((1 - 1e-9, 2), (1 + 1e-9, 0)):
-        mu = factor * threshold
-        problem = Problem(CrossEntropy(), counts, 3, mu, mu, None, targets=targets)
-        assert global_minimum(problem).rank == rank
-
-
-@pytest.mark.parametrize("mu", [1e-6, 1e-15, 1e-40])
-def test_the_formula_bounds_its_own_error_or_leaves_tiny_decays_to_duality(mu):
-    rest = 1e-9  # f* is as small as its logarithm times this
-    targets = rest + (1.0 - 4 * rest) * np.eye(4)
-    problem = Problem(CrossEntropy(), (1,) * 4, 4, mu, mu, None, targets=targets)
-    found = global_minimum(problem)
-    assert found.is_exact
-    # One level a: logits a P, −log p = log1p(3 e^{−a}), and the nuclear norm 3a.
-    with mp.workdps(50):
-        top, y, weight = mp.mpf(float(targets[0, 0])), mp.mpf(float(targets[0, 1])), mp.mpf(mu)
-        others = (3 * y + 3 * weight) / (top + 3 * y)  # the probability of the other three
-        level = mp.log(3 * (1 - others) / others)
-        odds = mp.log1p(3 * mp.exp(-level))
-        exact = top * odds + 3 * y * (level + odds) + 3 * weight * level
-    assert found.lower_bound <= exact
-    assert found.value == pytest.approx(float(exact), rel=1e-9)
-    point = found.params(jax.random.key(0))
-    assert found.lower_bound <= float(objective(problem, point))
-
-
-def test_symmetry_of_targets_needs_every_permutation_and_equal_sizes():
-    targets, _ = label_sets(3, {1: 1, 2: 1})
-    assert is_symmetric(targets, np.array([2.0, 2, 2, 5, 5, 5]))
-    assert not is_symmetric(targets, np.array([2.0, 2, 3, 5, 5, 5]))
-    assert not is_symmetric(targets[:-1], np.ones(5))
-    # A target that is listed twice counts with both sizes.
-    assert is_symmetric(targets[[0, 0, 1, 2]], np.array([1.0, 1, 2, 2]))
-
-
-@pytest.mark.repeats
-@pytest.mark.parametrize("lam_b", [None, 0.0], ids=str)
-@pytest.mark.parametrize("mu", [0.05, 1e-3, 0.2])
-def test_regression_has_the_minimum_of_the_formula(lam_b, mu):
-    rng = np.random.default_rng(7)
-    targets, counts = rng.standard_normal((6, 3)) @ np.diag([2.0, 1.0, 0.3]), (4, 1, 2, 3, 1, 5)
-    problem = Problem(MSE(), counts, 5, mu, 2 * mu, lam_b, targets=targets)
-    found = global_minimum(problem)
-    assert "closed form" in found.reason
-    # From the eigenvalues of the target covariance: √eig against μ√N.
-    N, rate = sum(counts), 2**0.5 * mu
-    mean = np.zeros(3) if lam_b is None else np.average(targets, axis=0, weights=counts)
-    covariance = np.cov((targets - mean).T, fweights=counts, ddof=0)
-    if lam_b is None:
-        covariance = (targets.T * counts) @ targets / N
-    roots = np.sqrt(np.linalg.eigvalsh(covariance))
-    alive = roots > rate * N**0.5
-    value = np.sum(np.where(alive, rate * N**0.5 * (roots - rate * N**0.5 / 2), roots**2 / 2))
-    assert found.value == pytest.approx(value, rel=1e-13)
-    assert found.rank == alive.sum()
-    # A run finds it, and it is collapsed; a random point is not.
-    run = solve(problem, init_params(problem, jax.random.key(0)))
-    assert float(run.value) == pytest.approx(value, rel=1e-11)
-    assert Verdict(int(certify(problem, run.params).verdict)) is Verdict.GLOBAL_MINIMUM
-    if alive.any():
-        metrics = target_metrics(problem, run.params)
-        assert max(metrics.nrc1, metrics.nrc2, metrics.nrc3) <= 1e-9
-        elsewhere = target_metrics(problem, init_params(problem, jax.random.key(1)))
-        assert min(elsewhere.nrc1, elsewhere.nrc2, elsewhere.nrc3) > 1e-3
-
-
-def test_regression_metrics_leave_out_what_has_no_direction():
-    # The third target is the mean: its centred feature is 0, up to rounding that differs by run.
-    targets = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 0, 0]])
-    problem = Problem(MSE(), (3, 3, 1), 4, 1e-3, 1e-3, 0.0, targets=targets)
-    run = solve(problem, init_params(problem, jax.random.key(0)))
-    for point in (run.params, global_minimum(problem).params(jax.random.key(0))):
-        metrics = target_metrics(problem, point)
-        assert max(metrics.nrc1, metrics.nrc2, metrics.nrc3) <= 1e-9
-    # NRC3 belongs to ½‖z − y‖² with a free bias or none.
-    others = [
-        Problem(MSE(), (3, 3, 1), 4, 1e-3, 1e-3, 1e-2, targets=targets),
-        Problem(
-            ClassWeighted(MSE(), np.array([1.0, 2, 3])), (3, 3, 1), 4, 1e-3, 1e-3, 0.0,
-            targets=targets,
-        ),
-        Problem(MSE(2.0, 3.0), (3, 3, 1), 4, 1e-3, 1e-3, 0.0, targets=np.eye(3)[[1, 0, 2]]),
-    ]  # fmt: skip
-    for other in others:
-        assert np.isnan(target_metrics(other, run.params).nrc3)
-
-
-def test_one_group_has_metrics_and_the_limit_has_a_geometry():
-    one = Problem(CrossEntropy(), (7,), 4, 1e-3, 1e-3, 1e-2, targets=SOFT[:1])
-    run = solve(one, init_params(one, jax.random.key(0)))
-    assert np.isnan(nc_metrics(one, run.params).nc1)  # there is nothing between classes
-    assert np.isnan(target_metrics(one, run.params).nrc1)  # and all features are the mean
-    few = Problem(
-        BinaryCrossEntropy(), (5, 2), 4, 1e-3, 1e-3, None, targets=0.8 * TAGS[[0, 2]] + 0.1
-    )
-    limit = zero_decay_limit(few)
-    found = limit.geometry()
-    assert np.isnan(found.norm_w).all()  # rows of W are those of 3 outputs, not of 2 groups
-    root = scipy.linalg.sqrtm(np.diag([5.0, 2]) ** 0.5 @ limit.logits.T @ limit.logits @ np.diag(
-        [5.0, 2]) ** 0.5).real  # fmt: skip
-    norms = np.sqrt(np.diag(root) / [5.0, 2])
-    np.testing.assert_allclose(found.norm_h, norms, rtol=1e-12)
-
-
-def test_squared_error_in_few_dimensions_and_for_any_counts():
-    """Von Neumann's inequality gives the minimum also where the width limits the rank."""
-    for counts, lam_b in (((9, 4, 1), None), ((9, 4, 1), 0.0), ((4, 4, 4), None)):
-        problem = Problem(MSE(), counts, 1, 1e-2, 1e-2, lam_b)
-        found = global_minimum(problem)
-        assert found.is_exact
-        starts = [init_params(problem, jax.random.key(i)) for i in range(6)]
-        best = min(float(solve(problem, start).value) for start in starts)
-        assert best == pytest.approx(found.value, rel=1e-10)
-        point = found.params(jax.random.key(0))
-        assert float(objective(problem, point)) == pytest.approx(found.value, rel=1e-13)
-    # With a decayed bias the mean of the targets is not aligned with them.
-    skewed = Problem(MSE(), (9, 4, 1), 3, 1e-2, 1e-2, 1e-2)
-    assert squared_error_minimum(skewed) is None
-    assert "certified by duality" in global_minimum(skewed).reason
-
-
 @pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "targets"),
@@ -430,24 +243,8 @@ def test_targets_without_zeros_have_a_finite_limit_at_zero_decay(loss, targets, 
         np.testing.assert_allclose(formula.logits, logits, atol=1e6 * mu**2 + 1e-9)
 
 
-def test_tiny_probabilities_are_in_the_first_order_formula():
-    targets = np.array([[0.7 - 2e-11, 0.3, 2e-11], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
-    mu = 1e-14
-    problem = Problem(CrossEntropy(), (2, 2, 2), 3, mu, mu, None, targets=targets)
-    limit, found = zero_decay_limit(problem), global_minimum(problem)
-    # The logit of 2e-11 moves by 1e-3, and by its square beyond the first order.
-    assert np.abs(limit.logits - found.logits).max() > 5e-4
-    np.testing.assert_allclose(limit.first_order(mu).logits, found.logits, atol=5e-5)
-
-
 def test_limits_and_thresholds_that_targets_do_not_have_are_refused():
     problem = Problem(CrossEntropy(), (2, 2), 3, 1e-3, 1e-3, None, targets=TAGS[[0, 1]])
     with pytest.raises(ValueError, match="targets without zeros"):
         zero_decay_limit(problem)
-    regression = make("regression", lam_b=None)
-    with pytest.raises(ValueError, match="mu=1 is too large"):
-        zero_decay_limit(regression).first_order(1.0)
-    wide = Problem(MSE(), (1, 1), 3, 1e-3, 1e-3, None, targets=np.ones((2, 2000)))
-    with pytest.raises(ValueError, match="got 2 with 2000 outputs"):
-        decay_path(wide, [1e-2])
     assert "with targets" in minority_thresholds(problem).explain()

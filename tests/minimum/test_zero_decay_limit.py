@@ -55,14 +55,14 @@ def test_ratio_10_of_four_classes():
 
 def test_geometry_is_that_of_matrix_square_roots():
     counts = (7, 3, 3, 1)
-    limit = zero_decay_limit(make(CrossEntropy(), counts, ratio=1.0))
+    limit = zero_decay_limit(make(CrossEntropy(), counts))  # λ_W = 4 λ_H
     P, root = np.eye(4) - 0.25, np.diag(np.sqrt(counts))
     gram_w, inner = (scipy.linalg.sqrtm(x).real for x in (P @ root**2 @ P, root @ P @ root))
     gram_h = np.linalg.solve(root, np.linalg.solve(root, inner.T).T)
     found = limit.geometry()
     for norms, cosines, gram in (
-        (found.norm_w, found.cosine_w, gram_w),
-        (found.norm_h, found.cosine_h, gram_h),
+        (found.norm_w, found.cosine_w, gram_w / 2.0),
+        (found.norm_h, found.cosine_h, gram_h * 2.0),
     ):
         sizes = np.sqrt(np.diag(gram))
         np.testing.assert_allclose(norms, sizes[[0, 3]], rtol=1e-7)

@@ -11,7 +11,7 @@ from sweeps import loaded
 from ufm.cli import parse
 from ufm.losses import FAMILIES, HYPERPARAMETERS, loss_family, loss_spec, make_loss, parse_loss
 from ufm.model.problem import Problem
-from ufm.model.problem_spec import DECISIVE, ProblemSpec, decisive
+from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.sweep.problems.columns import COLUMNS, columns_for
 
 LOSSES = ("ce", "ls:0.3", "fl:2.5", "mse:4,2")
@@ -24,7 +24,7 @@ def test_a_row_says_what_the_problem_is(text, lam_b):
     spec = ProblemSpec(parse_loss(text), **SIZES, lam_b=lam_b)
     row = spec.row()
     assert set(row) <= set(columns_for(FAMILIES))
-    assert ProblemSpec.from_row({name: row[name] for name in DECISIVE}) == spec
+    assert ProblemSpec.from_row({name: row[name] for name in decisive(row)}) == spec
     # As SQL has it: NULL where there is nothing.
     assert ProblemSpec.from_row({k: None if x != x else x for k, x in row.items()}) == spec
     assert (row["num_classes"], row["per_class"], row["class_counts"]) == (3, -1, "5 5 2")
@@ -86,3 +86,17 @@ def test_a_table_has_the_hyperparameters_of_its_losses_only():
     assert "epsilon" not in decisive(more)
     found = ProblemSpec.from_row({name: row[name] for name in decisive(columns_for(["gce"]))})
     assert found.loss == parse_loss("gce:0.4")
+
+
+def test_targets_are_part_of_a_problem():
+    spec = ProblemSpec(
+        parse_loss("ls:0.3"), **SIZES, lam_b=None, targets=((0.5, 0.5), (0.0, 1.0), (0.1, 0.9))
+    )
+    row, problem = spec.row(), spec.problem()
+    assert set(row) <= set(columns_for(FAMILIES, targets=True))
+    assert "targets" not in columns_for(["ls"])
+    assert ProblemSpec.from_row({name: row[name] for name in decisive(row)}) == spec
+    assert ProblemSpec.of(problem) == spec
+    assert problem.num_outputs == 2
+    assert spec.named()["targets"] == spec.targets
+    assert "targets" not in ProblemSpec(parse_loss("ce"), **SIZES, lam_b=None).named()

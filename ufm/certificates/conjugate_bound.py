@@ -82,18 +82,18 @@ def _duals(problem: Problem, state: DualState, gamma: Float[Array, "K n"]) -> _D
 
 
 def _costs(
-    problem: Problem, duals: _Duals, thetas: Float[Array, "m p"], bias_range: Scalar | None
-) -> Float[Array, "m p"]:
+    problem: Problem, duals: _Duals, thetas: Float[Array, " m"], bias_range: Scalar | None
+) -> Float[Array, " m"]:
     """What the bounds from θΓ subtract, but for rounding: convex functions of θ."""
-    points = thetas[:, :, None, None] * duals.gamma[:, None]
+    points = thetas[:, None, None] * duals.gamma
     conjugate = _sums(problem, problem.loss.conjugate, points)
     if bias_range is None:
         return conjugate
     lam_b = jnp.asarray(problem.lam_b, thetas.dtype)
     squares, sizes = jnp.sum(duals.row_sums**2, axis=1), jnp.sum(jnp.abs(duals.row_sums), axis=1)
-    decayed = thetas**2 * (0.5 * squares / jnp.where(lam_b > 0, lam_b, 1.0))[:, None]
+    decayed = thetas**2 * (0.5 * squares / jnp.where(lam_b > 0, lam_b, 1.0))
     # Without row sums the bias costs nothing, even if its range is infinite.
-    free = thetas * jnp.where(sizes > 0, 0.5 * sizes * bias_range, 0.0)[:, None]
+    free = thetas * jnp.where(sizes > 0, 0.5 * sizes * bias_range, 0.0)
     return conjugate + jnp.where(lam_b > 0, decayed, free)
 
 

@@ -31,7 +31,7 @@ from jaxtyping import Array, Float
 
 from ufm.certificates.conjugate_bound import conjugate_bound, decayed_bias, smallest_class
 from ufm.certificates.dual_state import Bound, DualState, no_bound
-from ufm.losses import CrossEntropy
+from ufm.losses import CrossEntropy, Loss
 from ufm.model.problem import Problem, data_loss, matmul, per_column
 from ufm.model.rounding import machine_epsilon, row_sums
 
@@ -48,16 +48,23 @@ def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
     return _tangent_bound(problem, state, lowest, free_bias=None)
 
 
-def region_lower_bound(problem: Problem, state: DualState) -> Bound:
+def has_convex_region(loss: Loss) -> bool:
+    """Whether L is a softmax loss with a known region of convexity (the focal loss)."""
+    return not loss.is_convex() and loss.convex_above() is not None and loss.contrastive
+
+
+def region_lower_bound(problem: Problem, state: DualState, worst: Scalar | None = None) -> Bound:
     """A bound on f over {p_y ≥ p* for every sample}, for points inside; −∞ elsewhere.
 
-    This needs a softmax loss with a known region of convexity (the focal loss).
+    `worst` is the largest −log p_y of the point if the state is that of its class means, which are
+    inside, too; None: of the state itself. This needs `has_convex_region`.
     """
     threshold = problem.loss.convex_above()
-    if problem.loss.is_convex() or threshold is None or not problem.loss.contrastive:
+    if not has_convex_region(problem.loss):
         return no_bound(state)
     limit = -jnp.log(jnp.asarray(threshold, state.at.V.dtype))
-    worst = jnp.max(per_column(CrossEntropy().value, problem, state.at.V))
+    if worst is None:
+        worst = jnp.max(per_column(CrossEntropy().value, problem, state.at.V))
     # Inside, with a margin for the rounding of the logits and of p*.
     room = 1e-6 + 1e3 * machine_epsilon(worst) * (1.0 + jnp.max(jnp.abs(state.at.V)))
     # In the region max_j v_j − v_k ≤ ℓ ≤ −log p*, so an optimal bias there has bounded range.

@@ -18,8 +18,9 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     """Solve the model from many random starts and certify the end point of each run.
 
     Prints for every loss the number of runs that ended at a proven global minimum, the largest gap
-    f - (lower bound on f*), the largest |f - f*|, NC1-NC3, and the time. Writes a folder with
-    results.json, one .npz of arrays per loss, table.tex and, with --figures, figures.
+    f - (lower bound on f*), the largest |f - f*|, NC1-NC3, and the time; for imbalanced classes
+    also which have merged, and why. Writes a folder with results.json, one .npz of arrays per loss,
+    table.tex and, with --figures, figures.
     """
 
     starts: int = 20

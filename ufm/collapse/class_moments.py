@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float, Int
 
 from ufm.collapse.metrics import are_distinct
@@ -50,15 +51,14 @@ class ClassMoments:
 
     def add(self, rows: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]) -> None:
         """Include m ≥ 1 samples."""
-        order = np.argsort(labels, kind="stable")
-        classes, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
-        rows = rows[order]
+        counts = np.bincount(labels, minlength=len(self.means))
+        sums = class_sums(rows, labels, np.ones(len(rows)), len(counts))
+        means, seen = sums / np.maximum(counts, 1)[:, None], np.flatnonzero(counts)
         self.largest = max(self.largest, float(np.linalg.norm(rows, axis=1).max()))
-        means = np.add.reduceat(rows, first) / counts[:, None]
-        rows -= np.repeat(means, counts, axis=0)
-        squares = np.add.reduceat(np.einsum("ij,ij->i", rows, rows), first)
+        rows = rows - means[labels]
+        squares = np.bincount(labels, np.einsum("ij,ij->i", rows, rows), len(counts))
         self.scatter += rows.T @ rows
-        self._merge(classes, counts, means, squares)
+        self._merge(seen, counts[seen], means[seen], squares[seen])
 
     def merge(self, other: "ClassMoments") -> None:
         """Include the samples of other moments."""
@@ -90,3 +90,16 @@ class ClassMoments:
         moments.means[:], moments.squares[:] = state["means"], state["squares"]
         moments.scatter[:], moments.largest = state["scatter"], float(state["largest"])
         return moments
+
+
+def class_sums(
+    rows: Float[np.ndarray, "m p"],
+    labels: Int[np.ndarray, " m"],
+    weights: Float[np.ndarray, " m"],
+    classes: int,
+) -> Float[np.ndarray, "K p"]:
+    """Σ_{i∈k} c_i x_i, without sorting the rows."""
+    membership = scipy.sparse.csc_array(
+        (weights, labels, np.arange(len(rows) + 1, dtype=np.int32)), shape=(classes, len(rows))
+    )
+    return membership @ rows

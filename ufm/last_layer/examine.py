@@ -22,7 +22,7 @@ from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.last_layer.centring import centred_layer
 from ufm.last_layer.read import Classifier
-from ufm.last_layer.streaming.certificate import certificate_of, is_hidden
+from ufm.last_layer.streaming.certificate import Blocks, certificate_of, is_hidden
 from ufm.last_layer.streaming.deviations import deviations, metrics_of
 from ufm.last_layer.streaming.gap_sums import Streamed, gap_sums, precision
 from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
@@ -44,6 +44,8 @@ class Examination(Shown):
     its features moved into a free bias, which changes no logit and no NC metric
     (`ufm.last_layer.centring`). It is None if the mean is zero, or all features are equal. For a
     layer on top of a ReLU it is the relevant one.
+
+    `blocks` is what `write_dossier` needs of a layer that was read in blocks, else None.
     """
 
     layer: Classifier | LargeLayer
@@ -53,6 +55,7 @@ class Examination(Shown):
     minimum: GlobalMinimum
     nearest: NearestMinimiser | None
     centred: "Examination | None" = None
+    blocks: Blocks | None = None
 
     _printed = ("certificate", "metrics", "minimum", "nearest", "centred", "layer")
 
@@ -132,6 +135,7 @@ def _large_view(
 ) -> Examination:
     apart, (small, means) = deviations(layer, sums), layer.columns()
     certificate = certificate_of(layer, sums, apart, tol)
+    blocks = Blocks(apart.mean_gradients, metrics)
     _check_value(float(certificate.value))
     minimum = global_minimum(layer.problem)
     reduced = dataclasses.replace(minimum, problem=small)
@@ -141,4 +145,4 @@ def _large_view(
         if match.is_origin and penalty <= 1e-3 * minimum.value:
             metrics = undefined(metrics)
     nearest = nearest_minimiser(small, means, reduced, apart.within)
-    return Examination(layer, tol, certificate, metrics, minimum, nearest)
+    return Examination(layer, tol, certificate, metrics, minimum, nearest, blocks=blocks)

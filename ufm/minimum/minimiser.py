@@ -10,7 +10,11 @@ from jaxtyping import Array, Float, Key
 from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
 from ufm.collapse.metrics import orthonormal_columns
+from ufm.model.class_means import class_sizes
 from ufm.model.problem import Params, Problem
+
+#: Singular values of logits below this fraction of the largest are rounding.
+_ROUNDING = 1e-13
 
 
 @pytree()
@@ -81,19 +85,32 @@ def factorise(
     """Factor Z* with the logits `table` into balanced W and H, oriented as in `params`."""
     weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
     sizes = np.bincount(problem.labels, weights)
-    U, S, Vt = np.linalg.svd(table * np.sqrt(sizes))
-    roots = np.sqrt(S[:rank])
+    left, right = least_factors(problem, table)
     turn = np.eye(problem.dim, rank)
     if key is not None:
         turn = orthonormal_columns(key, problem.dim, rank)
-    balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
-    W = balance * (U[:, :rank] * roots) @ turn.T
+    W = left[:, :rank] @ turn.T
     share = np.sqrt((1.0 if weights is None else weights) / sizes[problem.labels])
-    H = (turn @ (roots[:, None] * Vt[:rank]) / balance)[:, problem.labels] * share
+    H = (turn @ right[:rank])[:, problem.labels] * share
     arrays = (
         None if x is None else x.astype(dtype or jnp.result_type(float)) for x in (W, H, bias)
     )
     return Params(*jax.device_put(tuple(arrays)))
+
+
+def least_factors(
+    problem: Problem, logits: Float[np.ndarray, "K m"]
+) -> tuple[Float[np.ndarray, "K r"], Float[np.ndarray, "r m"]]:
+    """The W and Ĥ of least decay with the logits Z̄ of the classes, r = min(K, m).
+
+    With Z̄ diag(√n_k) = U S Vᵀ: W = (λ_H/λ_W)^¼ U S^½ and Ĥ = (λ_W/λ_H)^¼ S^½ Vᵀ, whose columns are
+    √n_k h̄_k, so that WWᵀ ∝ (Z̄DZ̄ᵀ)^½ and H̄ᵀH̄ ∝ D^{−½}(D^½Z̄ᵀZ̄D^½)^½D^{−½}, D = diag(n_k).
+    """
+    roots = np.sqrt(np.asarray(class_sizes(problem), float))
+    U, S, Vt = np.linalg.svd(logits * roots, full_matrices=False)
+    sizes = np.sqrt(np.where(_ROUNDING * S[0] < S, S, 0.0))
+    balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
+    return balance * U * sizes, sizes[:, None] * Vt / balance
 
 
 def nothing_known(problem: Problem, reason: str, bound: float | None = None) -> GlobalMinimum:

@@ -21,10 +21,12 @@ if no group is alive there, and its threshold the block of G at the origin. If a
 bisection finds it: at a certified minimum with gap ε a convex L with second derivatives ≤ ℓ has
 ‖G − G*‖_F ≤ √(2ℓε/N), so that a block of G below μ by more than this proves its block of Z* zero.
 
-With q = Nμ/√n_min, ratio R = n_maj/n_min and as many small classes as large ones, CE merges the
-small ones iff (R + 1) K √n_min μ ≥ 2. (Fang et al., PNAS 2021: existence; Hong & Ling, 2023.)
+With as many small classes as large ones, R times as large, CE merges the small ones iff
+(R + 1) K √n_min μ ≥ 2. (Fang et al., PNAS 2021: existence; Hong & Ling, 2023.)
 
-    >>> minority_thresholds(problem).rows[0]
+    >>> skewed = Problem(loss=CrossEntropy(), class_counts=(1000, 1000, 100, 100), dim=4,
+    ...                  lam_w=5e-3, lam_h=5e-3, lam_b=None)
+    >>> minority_thresholds(skewed, exact_only=True).rows[0]
     MinorityThreshold
       size     100
       classes  (2, 3)
@@ -32,11 +34,12 @@ small ones iff (R + 1) K √n_min μ ≥ 2. (Fang et al., PNAS 2021: existence; 
       mu       0.004545454545
       low      0.004545454545
       how      √100/2200, exact for any bias and any other classes
+      holds    True
 """
 
 import dataclasses
 import functools
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,14 +66,25 @@ _HALVINGS = 10
 _MERGE = "exact for any bias and any other classes"
 _DIAGONAL = "exact: without bias the classes of MSE decouple"
 _ORIGIN = "exact: no class is alive beyond it, and the origin is the minimum"
+_BRACKET = "bisection, proven at the upper end"
+
+
+class _Found(NamedTuple):
+    """The last fields of a `MinorityThreshold`."""
+
+    mu: float
+    low: float
+    how: str
+    holds: bool
 
 
 @pytree()
 class MinorityThreshold(Shown):
-    """The decay μ = √(λ_W λ_H) from which on classes of `size` samples "merge" or "vanish".
+    """The decay μ = √(λ_W λ_H) at and above which classes of `size` samples "merge" or "vanish".
 
-    It is `mu` if low = mu; else it lies between `low`, where they were found not to, and `mu`,
-    where they are proven to. NaN if nothing was decided; `how` says why.
+    It is `mu` if low = mu. Otherwise they are proven to at `mu`, and were not found to at `low`;
+    that they do at all larger decays is not proven. NaN if nothing was decided. `holds` says
+    whether they are proven to at the problem's own decay.
     """
 
     size: float
@@ -79,6 +93,7 @@ class MinorityThreshold(Shown):
     mu: float
     low: float
     how: str = static()
+    holds: bool = static()
 
     @property
     def is_exact(self) -> bool:
@@ -107,30 +122,25 @@ class MinorityThresholds(Shown):
 
     def sentence(self) -> str:
         """What holds at the problem's decay in one line; empty if no threshold is known."""
-        known = [row for row in self.rows if not np.isnan(row.mu)]
-        vanished = [row.size for row in known if row.event == "vanish" and self.mu >= row.mu]
+        vanished = [row.size for row in self.rows if row.holds and row.event == "vanish"]
         past = [
             row
-            for row in known
-            if self.mu >= row.mu and (row.event == "vanish" or row.size not in vanished)
+            for row in self.rows
+            if row.holds and (row.event == "vanish" or row.size not in vanished)
         ]
-        return "; ".join(self._line(row) for row in past or known[:1])
+        return "; ".join(self._line(row) for row in past or self.rows[:1])
 
     def _line(self, row: MinorityThreshold) -> str:
         count = len(row.classes)
         who = f"the {count} classes" if count > 1 else f"class {row.classes[0]}"
-        subject = f"{who} of {row.size:g} samples"
-        if np.isnan(row.mu):
-            return f"{subject} {row.event}: not decided, {row.how}"
         past = {"merge": "merged", "vanish": "vanished"}[row.event]
-        verb = "have" if count > 1 else "has"
-        done = f"{verb} {past}" if self.mu >= row.mu else f"{verb} not {past}"
-        relation = "≥" if self.mu >= row.mu else "<"
-        place = f"{row.mu:.6g}" if row.is_exact else f"{row.mu:.4g}"
-        if row.low < self.mu < row.mu:
-            done = f"may have {past}: the threshold is in ({row.low:.6g}, {row.mu:.6g}]"
-            return f"{subject} {done}, μ = {self.mu:.6g} ({row.how})"
-        return f"{subject} {done}: μ = {self.mu:.6g} {relation} {place} ({row.how})"
+        have, here = "have" if count > 1 else "has", f"μ = {self.mu:.6g}"
+        subject = f"{who} of {row.size:g} samples {have}"
+        if row.is_exact:
+            done, relation = ("", "≥") if row.holds else ("not ", "<")
+            return f"{subject} {done}{past}: {here} {relation} {row.mu:.6g} ({row.how})"
+        done = "" if row.holds else "not provably "
+        return f"{subject} {done}{past} at {here}, from {row.low:.4g}–{row.mu:.4g} on ({row.how})"
 
 
 def minority_thresholds(problem: Problem, exact_only: bool = False) -> MinorityThresholds:
@@ -160,17 +170,12 @@ def minority_thresholds(problem: Problem, exact_only: bool = False) -> MinorityT
     if not (problem.loss.is_convex() and problem.loss.has_conjugate and inner.equivariant):
         why = f"nothing is decided: {problem.loss.label()} is not known to be convex with a dual"
         return MinorityThresholds(mu, samples, (), why)
+    between = None if _is_diagonal(problem) else _between(problem, sizes, exact_only)
     rows = []
-    between: Any = None
     for group in _groups(problem, sizes):
         merge = _merging(problem, sizes, group, exact_only)
-        if merge is not None:
-            rows.append(merge)
-        if between is None:
-            between = _between(problem, sizes, exact_only)
         vanish = _vanishing(problem, sizes, group, merge, between)
-        if vanish is not None:
-            rows.append(vanish)
+        rows += [row for row in (merge, vanish) if row is not None]
     return MinorityThresholds(mu, samples, tuple(rows))
 
 
@@ -212,7 +217,8 @@ def _merging(
     size, force = float(sizes[group[0]]), swap_force(problem.loss, group[0])
     if force is not None:
         mu, rule = _rule(force, size, float(sizes.sum()))
-        return MinorityThreshold(size, group, "merge", mu, mu, f"{rule}, {_MERGE}")
+        found = _exactly(problem, mu, f"{rule}, {_MERGE}")
+        return MinorityThreshold(size, group, "merge", *found)
     if exact_only:
         return None
     difference = np.zeros((len(sizes), 1))
@@ -225,7 +231,7 @@ def _vanishing(
     sizes: Float[np.ndarray, " K"],
     group: tuple[int, ...],
     merge: MinorityThreshold | None,
-    between: tuple[float, float, str] | None,
+    between: _Found | None,
 ) -> MinorityThreshold | None:
     size = float(sizes[group[0]])
     if _is_diagonal(problem):
@@ -234,13 +240,17 @@ def _vanishing(
         pull = float(inner.scale) * float(inner.target)
         pull *= 1.0 if weights is None else float(weights[group[0]])
         mu, rule = _rule(pull, size, float(sizes.sum()))
-        return MinorityThreshold(size, group, "vanish", mu, mu, f"{rule}, {_DIAGONAL}")
+        found = _exactly(problem, mu, f"{rule}, {_DIAGONAL}")
+        return MinorityThreshold(size, group, "vanish", *found)
     if between is None:
         return None
-    mu, low, how = between
-    if merge is not None and merge.low >= mu:  # the last to go is its own difference
-        mu, low, how = merge.mu, merge.low, merge.how
-    return MinorityThreshold(size, group, "vanish", mu, low, how)
+    if merge is not None and merge.low >= between.mu:  # the last to go is its own difference
+        return dataclasses.replace(merge, event="vanish")
+    return MinorityThreshold(size, group, "vanish", *between)
+
+
+def _exactly(problem: Problem, mu: float, how: str) -> _Found:
+    return _Found(mu, mu, how, bool(float(problem.mu()) >= mu))
 
 
 def _rule(pull: float, size: float, samples: float) -> tuple[float, str]:
@@ -253,10 +263,8 @@ def _is_diagonal(problem: Problem) -> bool:
     return isinstance(_unweighted(problem.loss)[0], MSE) and not problem.has_bias
 
 
-def _between(
-    problem: Problem, sizes: Float[np.ndarray, " K"], exact_only: bool
-) -> tuple[float, float, str] | None:
-    """(mu, low, how) of the block between groups; None if it is not sought."""
+def _between(problem: Problem, sizes: Float[np.ndarray, " K"], exact_only: bool) -> _Found | None:
+    """The block between groups; None if it is not sought."""
     groups = _groups(problem, sizes)
     frame = np.zeros((len(sizes), len(groups)))
     for column, group in enumerate(groups):
@@ -269,7 +277,7 @@ def _between(
         if len(group) > 1
     ]
     if all(mu is not None and mu <= at_origin for mu in alive):
-        return at_origin, at_origin, _ORIGIN
+        return _exactly(problem, at_origin, _ORIGIN)
     return None if exact_only else _bisected(problem, frame)
 
 
@@ -284,17 +292,17 @@ def _gradient(small: Problem, V: Float[np.ndarray, "K m"]) -> Float[np.ndarray, 
     return np.asarray(feature_gradient(small, logit_gradient(small, jnp.asarray(V))))
 
 
-def _bisected(problem: Problem, frame: Float[np.ndarray, "K g"]) -> tuple[float, float, str]:
-    """(mu, low, how): Z* has no part FFᵀZ*FFᵀ at `mu`, proven, and one was found at `low`."""
+def _bisected(problem: Problem, frame: Float[np.ndarray, "K g"]) -> _Found:
+    """Where Z* has no part FFᵀZ*FFᵀ, and whether it is proven to have none at its own decay."""
     top = float(np.linalg.norm(_origin_gradient(problem), 2))  # the origin is the minimum there
     zero_at = functools.partial(_proven_zero, problem, frame)
     if not zero_at(top * (1.0 + 1e-3)):
-        return np.nan, np.nan, "no certified minimum at this size"
+        return _Found(np.nan, np.nan, "no certified minimum at this size", False)
     low, high = 0.0, top
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if zero_at(middle) else (middle, high)
-    return high, low, "bisection: proven at the upper end, found not so at the lower"
+    return _Found(high, low, _BRACKET, zero_at(float(problem.mu())))
 
 
 def _proven_zero(problem: Problem, frame: Float[np.ndarray, "K g"], mu: float) -> bool:
@@ -316,5 +324,6 @@ def _proven_zero(problem: Problem, frame: Float[np.ndarray, "K g"], mu: float) -
 
 
 def _with_decay(problem: Problem, mu: float) -> Problem:
-    """The problem at √(λ_W λ_H) = μ, with its λ_b."""
-    return dataclasses.replace(problem, lam_w=mu, lam_h=mu)
+    """The problem at √(λ_W λ_H) = μ, with its λ_b, in dimensions enough for any Z*."""
+    dim = max(problem.dim, problem.num_classes)
+    return dataclasses.replace(problem, lam_w=mu, lam_h=mu, dim=dim)

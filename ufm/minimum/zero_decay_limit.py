@@ -23,14 +23,19 @@ no such formula: the limit is far until log(1/μ) exceeds √N μ/λ_b.
 V̄ tends to T, the logarithms of the smoothed labels or of the target probabilities without their
 mean (LS, CE), the log-odds of the target tags (BCE), or the targets (MSE), and to first order
 
-    v̄_k = t_k + (Nμ/√n_k) S_k^† (−u_k),   S_k = ∇²L(t_k, k),  u_k the columns of UVᵀ,
+    v̄_k = t_k − (Nμ/√n_k) S_k^† u_k,   S_k = ∇²L(t_k, k),  u_k the columns of UVᵀ,
     f ≈ Σ_k (n_k/N) L(t_k, k) + μ‖Z̄D^½‖_* − (μ²N/2) Σ_k u_kᵀ S_k^† u_k,
 
 Z̄ = T without bias, T centred over the samples with a free one. MSE without bias is so at every μ
 below its thresholds, not only to first order. With λ_b > 0 these losses are not covered.
 
-    >>> limit = zero_decay_limit(problem)
-    >>> limit.geometry().cosine_w
+    >>> skewed = Problem(loss=CrossEntropy(), class_counts=(1000, 1000, 100, 100), dim=4,
+    ...                  lam_w=5e-3, lam_h=5e-3, lam_b=None)
+    >>> limit = zero_decay_limit(skewed)
+    >>> limit.geometry().cosine_w.round(4)       # large–large, large–small, small–small
+    array([-0.459 , -0.3821,  0.0794])
+    >>> limit.first_order(1e-8).geometry().cosine_w.round(4)
+    array([-0.4907, -0.3753,  0.1062])
 """
 
 import numpy as np

@@ -34,34 +34,24 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from ufm._support.namespace import namespace
-from ufm._support.pytree import hyperparameter, pytree, require, static, whole_number
+from ufm._support.pytree import pytree, static, whole_number
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, GroupedLoss, Hyper, Loss, against
+from ufm.model.checks import Counts, Weights, Whole, checked_counts, checked_decays, checked_weights
 from ufm.model.params import Params as Params
 from ufm.model.params import dot as dot
 from ufm.model.params import norm as norm
 
 Scalar = Float[Array, ""]
-
-if TYPE_CHECKING:
-    Whole = int
-    Counts = tuple[int, ...]
-    Weights = Array
-else:
-    # The constructor accepts these types, and converts to the types above.
-    Whole = int | np.integer
-    Counts = tuple[Whole, ...] | list[Whole] | Int[np.ndarray, " K"]
-    Weights = Float[Array, "*batch N"] | Shaped[np.ndarray, "*batch N"] | list
 
 #: By default accelerators multiply float32 matrices in reduced precision.
 matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -104,11 +94,7 @@ class Problem(Shown):
     ) -> None:
         if not isinstance(loss, Loss):
             raise TypeError(f"loss must be a ufm loss such as ufm.CrossEntropy(), got {loss!r}")
-        if isinstance(class_counts, str) or not isinstance(class_counts, Iterable):
-            raise TypeError(
-                f"class_counts must list the samples of each class, got {class_counts!r}"
-            )
-        counts = tuple(whole_number("class_counts", n) for n in class_counts)
+        counts = checked_counts(class_counts)
         if targets is not None:
             loss = against(loss, targets, len(counts))
         least = 2 if loss.num_outputs is None else 1
@@ -116,17 +102,12 @@ class Problem(Shown):
             what = "classes" if least == 2 else "group of samples"
             raise ValueError(f"class_counts needs at least {least} {what}, got {len(counts)}")
         loss.probe(len(counts), loss.num_outputs or len(counts))
-        decays = {"lam_w": lam_w, "lam_h": lam_h} | ({} if lam_b is None else {"lam_b": lam_b})
-        for name, decay in decays.items():
-            decays[name] = hyperparameter(name, decay)
-            require(name, decays[name], lambda x: x >= 0, "non-negative and finite")
         fields = {
             "loss": loss,
             "class_counts": counts,
             "dim": whole_number("dim", dim),
-            "lam_b": None,
-            **decays,
-            "column_weights": _checked_weights(column_weights, sum(counts)),
+            **checked_decays(lam_w=lam_w, lam_h=lam_h, lam_b=lam_b),
+            "column_weights": checked_weights(column_weights, sum(counts)),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -205,24 +186,6 @@ class Problem(Shown):
         if self.column_weights is None:
             return jnp.ones(self.num_columns, dtype)
         return jnp.asarray(self.column_weights, dtype)
-
-
-def _checked_weights(given: Weights | None, columns: int) -> Array | None:
-    if given is None:
-        return None
-    try:
-        weights = jnp.asarray(given, jnp.result_type(float))
-    except (TypeError, ValueError):
-        raise TypeError(f"column_weights must be an array of numbers, got {given!r}") from None
-    if weights.shape[-1:] != (columns,):
-        raise ValueError(
-            f"column_weights needs one weight for each of the {columns} columns, got shape "
-            f"{weights.shape}"
-        )
-    largest = float(jnp.finfo(weights.dtype).max) / columns
-    wanted = "positive, with a sum that is a finite number"
-    require("column_weights", weights, lambda x: (x > 0) & (x <= largest), wanted)
-    return weights
 
 
 def without_loss(problem: Problem) -> Problem:

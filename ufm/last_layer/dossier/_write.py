@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ufm._support.atomic_files import unwritable
 from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import REASONS, Reason, Verdict
 from ufm.collapse.metrics import nc_metrics
+from ufm.last_layer.dossier._features import features_entry
 from ufm.last_layer.examine import Examination
 from ufm.last_layer.read import Classifier
 from ufm.last_layer.streaming.layer import LargeLayer
@@ -51,6 +53,9 @@ def write_dossier(
 ) -> dict[str, Any]:
     """Write certificate.json, arrays.npz and verify.py, which checks them with NumPy alone.
 
+    Features that are read in blocks stay where they are. certificate.json has their SHA-256, and
+    arrays.npz the dual point that proves the lower bound without them.
+
     The folder is written under another name and renamed, so that it appears whole or not at all.
     An older certificate there is replaced.
 
@@ -76,6 +81,8 @@ def write_dossier(
         "source": dict(source or {}),
         "arrays_sha256": hashlib.sha256(content).hexdigest(),
     }
+    if isinstance(examination.layer, LargeLayer):
+        said["features"] = features_entry(examination.layer.samples.features, path)
     script = importlib.resources.files("ufm.last_layer.dossier").joinpath("verify.py").read_bytes()
     files = {
         "arrays.npz": content,
@@ -115,7 +122,8 @@ def dossier(examination: Examination) -> dict[str, Any]:
     problem = layer.problem
     _check_written(examination)
     # The metrics of the arrays, even at the origin: verify.py computes them from the arrays alone.
-    metrics = nc_metrics(problem, layer.params)
+    blocks = examination.blocks
+    metrics = nc_metrics(problem, layer.params) if blocks is None else blocks.metrics
     verdict, reason = Verdict(int(certificate.verdict)), Reason(int(certificate.reason))
     claims: dict[str, Any] = {
         name: float(getattr(certificate, name))
@@ -125,8 +133,7 @@ def dossier(examination: Examination) -> dict[str, Any]:
         )
     }  # fmt: skip
     saddle = verdict is Verdict.STRICT_SADDLE
-    curvature = certificate.escape.curvature
-    claims["escape_curvature"] = float(curvature) if saddle else None
+    claims["escape_curvature"] = float(certificate.escape.curvature) if saddle else None
     claims |= {
         field.name: float(getattr(metrics, field.name)) for field in dataclasses.fields(metrics)
     }
@@ -164,8 +171,6 @@ def dossier(examination: Examination) -> dict[str, Any]:
 def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     """Why verify.py could not check a certificate of this layer; None if it can."""
     problem, loss = layer.problem, _unweighted(layer.problem.loss)
-    if isinstance(layer, LargeLayer):
-        return "arrays.npz would hold all features, which are too large for it"
     if problem.column_weights is not None:
         return "verify.py checks certificates of samples without weights"
     if loss_family(loss) not in _CHECKED:
@@ -193,8 +198,10 @@ def _class_weights(loss: Loss) -> dict[str, list[float]]:
 def _check_written(examination: Examination) -> None:
     """Raise `ValueError` for numbers that a certificate cannot represent."""
     layer, certificate = examination.layer, examination.certificate
-    problem, params = layer.problem, layer.params
-    arrays = [x for x in (certificate.value, params.W, params.H, params.b) if x is not None]
+    problem = layer.problem
+    arrays = [certificate.value]
+    if not isinstance(layer, LargeLayer):  # which has this precision
+        arrays += [x for x in jax.tree.leaves(layer.params) if x is not None]
     if any(x.dtype != np.float64 for x in arrays):
         raise ValueError(
             'a certificate needs double precision: jax.config.update("jax_enable_x64", True), then '
@@ -219,20 +226,28 @@ def _check_written(examination: Examination) -> None:
 
 
 def _arrays(examination: Examination) -> dict[str, np.ndarray]:
-    layer, certificate = examination.layer, examination.certificate
+    layer, certificate, blocks = examination.layer, examination.certificate, examination.blocks
     labels = layer.problem.labels
-    # The positions among the samples that were not left out.
-    order = np.argsort(np.argsort(layer.order))
-    arrays: dict[str, Any] = {"labels": labels, "order": order, "W": layer.params.W}
-    arrays |= {"H": layer.params.H, "b": layer.params.b}
+    arrays: dict[str, Any]
+    if isinstance(layer, LargeLayer) and blocks is not None:
+        arrays = {"labels": layer.stored.labels.astype(np.int32), "W": layer.W, "b": layer.b}
+        arrays |= {"dual": blocks.dual, "offset": layer.offset}
+    else:
+        # The positions among the samples that were not left out.
+        order = np.argsort(np.argsort(layer.order))
+        arrays = {"labels": labels, "order": order, "W": layer.params.W}
+        arrays |= {"H": layer.params.H, "b": layer.params.b}
     if certificate.verdict is Verdict.STRICT_SADDLE:
         direction = certificate.escape.direction
         arrays |= {"escape_W": direction.W, "escape_H": direction.H}
     if examination.nearest is not None:
         minimiser = examination.nearest.params
         # The features of a class are equal, so that one column of each is enough.
-        firsts = np.unique(labels, return_index=True)[1]
-        arrays |= {"minimum_W": minimiser.W, "minimum_H": minimiser.H[:, firsts]}
+        if blocks is None:
+            features = minimiser.H[:, np.unique(labels, return_index=True)[1]]
+        else:  # the columns of the problem of class means
+            features = np.asarray(minimiser.H) / np.sqrt(layer.problem.class_counts)
+        arrays |= {"minimum_W": minimiser.W, "minimum_H": features}
         # The nearest one may be shifted by a number so large that rounding erases b*.
         arrays["minimum_b"] = examination.minimum.bias
     return {name: np.asarray(array) for name, array in arrays.items() if array is not None}

@@ -4,7 +4,7 @@ The lower bound needs only the class averages of a dual point (`ufm.certificates
 is one of the K-column problem of the class means, and holds whatever errors the averages have.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 from ufm._support.quick_jit import quick_jit
 from ufm.certificates.certificate import Certificate
 from ufm.certificates.decision import Facts, decide, proven_bound, tolerance
+from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.dual_state import DualState, dual_state
 from ufm.certificates.verdicts import Reason, Verdict
+from ufm.collapse.metrics import NCMetrics
 from ufm.last_layer.streaming.deviations import Deviations
 from ufm.last_layer.streaming.gap_sums import Streamed
 from ufm.last_layer.streaming.layer import LargeLayer
@@ -23,6 +25,17 @@ from ufm.model.problem import Problem
 from ufm.model.rounding import bounded_spectral_norm
 
 Scalar = Float[Array, ""]
+
+
+class Blocks(NamedTuple):
+    """What a certificate on file has of a layer that is read in blocks.
+
+    `dual` has the averages of N∇g(V) over classes as columns, and `metrics` are those of the
+    features even where the layer has collapsed to the origin.
+    """
+
+    dual: Float[np.ndarray, "K K"]
+    metrics: NCMetrics
 
 
 def certificate_of(
@@ -36,7 +49,8 @@ def certificate_of(
     grad_norm, noise = gradient_of(layer, found, apart, G)
     critical_tol = max(_critical_floor(layer), 4.0 * noise)
     small, _ = layer.columns()
-    numbers = (value, rounding, grad_norm, critical_tol, np.nan if tol is None else tol)
+    relative = np.nan if tol is None else tol
+    numbers = (value, rounding, grad_norm, critical_tol, found.surprise, relative)
     decided = _decided(
         layer.problem, small, _state(layer, G, value, rounding), *map(jnp.asarray, numbers)
     )
@@ -52,7 +66,6 @@ def certificate_of(
         dual_norm=jnp.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-1], 0.0))),
         threshold=jnp.asarray(mu),
         **fields,
-        region_gap=jnp.asarray(np.inf),
         critical_tol=jnp.asarray(critical_tol),
         escape=None,
         witness=None,
@@ -64,8 +77,10 @@ def is_hidden(layer: LargeLayer, certificate: Certificate) -> bool:
     undecided = certificate.verdict is Verdict.UNDECIDED
     if undecided and certificate.critical_tol > _critical_floor(layer):
         return True
-    minimum = certificate.verdict is Verdict.GLOBAL_MINIMUM
-    return not minimum and bool(certificate.gap - certificate.rounding <= certificate.tol)
+    if certificate.verdict in (Verdict.GLOBAL_MINIMUM, Verdict.MINIMUM_ON_CONVEX_REGION):
+        return False
+    gap = min(float(certificate.gap), float(certificate.region_gap))
+    return gap - float(certificate.rounding) <= float(certificate.tol)
 
 
 def _critical_floor(layer: LargeLayer) -> float:
@@ -105,12 +120,17 @@ def _decided(
     rounding: Scalar,
     grad_norm: Scalar,
     critical_tol: Scalar,
+    surprise: Scalar,
     relative: Scalar,
 ) -> tuple[dict[str, Any], Array, Array]:
     """The fields of the certificate that concern the gap, the verdict and the reason."""
     lower, slack = proven_bound(problem, small, state)
-    gap = value - lower
-    slack = jnp.maximum(jnp.minimum(slack, jnp.abs(gap)), rounding)
+    region = region_lower_bound(small, state, surprise)
+    gap, region_gap = value - lower, value - region.lower
+    slack, region_slack = (
+        jnp.maximum(jnp.minimum(bound, jnp.abs(apart)), rounding)
+        for bound, apart in ((slack, gap), (region.rounding, region_gap))
+    )
     tol, depth = tolerance(small, value, relative)
     facts = Facts(
         finite=jnp.isfinite(value) & jnp.isfinite(grad_norm),
@@ -119,8 +139,9 @@ def _decided(
         critical=grad_norm <= critical_tol,
         descends=jnp.asarray(False),
         closed=gap <= tol,
-        region_closed=jnp.asarray(False),
+        region_closed=(region_gap <= tol) & (tol >= region_slack),
         resolvable=tol >= slack,
     )
     fields = {"lower_bound": lower, "gap": gap, "rounding": slack, "tol": tol, "depth": depth}
+    fields["region_gap"] = region_gap
     return fields, *decide(problem, facts)

@@ -19,11 +19,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
+from ufm.certificates.dual_bounds import has_convex_region
+from ufm.collapse.class_moments import class_sums
 from ufm.collapse.metrics import mean_directions
 from ufm.last_layer.streaming.layer import LargeLayer
-from ufm.last_layer.streaming.moments import class_sums
 from ufm.last_layer.streaming.passes import OnRows, Total, block_rows, summed
-from ufm.losses import Loss
+from ufm.losses import CrossEntropy, Loss
 
 
 class Reference(NamedTuple):
@@ -69,6 +70,8 @@ class Streamed(NamedTuple):
     sums: GapSums
     #: Largest bound on the error of a logit.
     drift: float
+    #: A bound on −log p_y of all samples, where L is convex up to a number; else 0.
+    surprise: float
     dtype: Any
 
 
@@ -91,7 +94,8 @@ def gap_sums(layer: LargeLayer, dtype: Any, on_rows: OnRows | None = None) -> St
     centred = layer.moments.means - layer.moments.mean
     reference = Reference(stored.astype(float), table, slopes, *mean_directions(centred.T))
     total = summed(layer.samples, rows, lambda: _Terms(layer, reference, dtype, rows), on_rows)
-    return Streamed(reference, GapSums(*total.sums), float(total.peaks), dtype)
+    drift, surprise = map(float, total.peaks)
+    return Streamed(reference, GapSums(*total.sums), drift, surprise, dtype)
 
 
 class _Terms:
@@ -101,8 +105,8 @@ class _Terms:
         W, b, means = layer.W, layer.b, layer.moments.means - layer.moments.mean
         self.loss, self.weighted = layer.problem.loss, layer.samples.weights is not None
         self.points = reference.features.astype(dtype)
-        # Columns in memory order, for products whose rows are contiguous.
-        self.W, self.directions = (np.asarray(x, dtype) for x in (W.T, reference.directions))
+        # One product for both, with Wᵀ in front.
+        self.factors = np.concatenate([W.T, reference.directions], axis=1).astype(dtype)
         # ‖u − c_k‖²/2 without ‖u‖², with u the sample and c_k the means in the directions.
         self.means = (means @ reference.directions).astype(dtype).T
         points = reference.features - layer.offset - layer.moments.mean
@@ -126,9 +130,10 @@ class _Terms:
         np.subtract(rows, delta[:count], out=delta[:count])
         delta[count:] = 0.0
         squares = np.einsum("ij,ij->i", delta, delta).astype(float)
-        products, along = delta @ self.W, delta @ self.directions
+        both = delta @ self.factors
+        products, along = np.split(both, [len(self.points)], axis=1)
         drifts = self.unit * np.sqrt(squares)
-        sums, drift, gamma = _losses(self.loss, self.tables, products, drifts, labels, weights)
+        sums, peaks, gamma = _losses(self.loss, self.tables, products, drifts, labels, weights)
         gamma, logits = np.asarray(gamma), self.tables.logits.astype(delta.dtype)[labels]
         nearest = np.argmin(self.nearness[labels] - along @ self.means, axis=1)
         differ = np.argmax(logits + products, axis=1) != nearest
@@ -148,7 +153,7 @@ class _Terms:
                 weights @ squares,
                 weights @ along.astype(float) ** 2,
             ),
-            np.asarray(drift),
+            tuple(np.asarray(x) for x in peaks),
         )
 
 
@@ -166,9 +171,9 @@ class _Tables(NamedTuple):
 def _losses(
     loss: Loss, tables: _Tables, products: Any, drifts: Any, labels: Any, weights: Any
 ) -> tuple[Any, Any, Float[Array, "m K"]]:
-    """The first sums of `GapSums`, the largest error of a logit, and γ, from rows of products."""
+    """The first sums of `GapSums`, the peaks of `Streamed`, and γ, from rows of products."""
     classes, wide = products.shape[1], jnp.result_type(float)
-    unit = float(jnp.finfo(wide).eps)
+    unit, region = float(jnp.finfo(wide).eps), has_convex_region(loss)
 
     def sample(product: Any, drift: Any, label: Any) -> tuple[Any, Any, Any]:
         z = tables.logits[label] + product.astype(wide)
@@ -183,8 +188,10 @@ def _losses(
             classes * error**2,
             (unit * loss.gradient_rounding(z, label, typical)) ** 2,
         )
-        return sums, error, gradient - tables.gradients[label]
+        # No logit is off by more than the error, and of two of them −log p_y is the difference.
+        surprise = CrossEntropy().value(z, label) + 2.0 * error if region else jnp.zeros((), wide)
+        return sums, (error, surprise), gradient - tables.gradients[label]
 
-    sums, errors, gamma = jax.vmap(sample)(products, drifts, labels)
-    largest = jnp.max(jnp.where(weights > 0, errors, 0.0))
+    sums, peaks, gamma = jax.vmap(sample)(products, drifts, labels)
+    largest = tuple(jnp.max(jnp.where(weights > 0, x, 0.0)) for x in peaks)
     return tuple(jnp.sum(weights * x) for x in sums), largest, gamma

