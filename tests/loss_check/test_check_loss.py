@@ -9,6 +9,7 @@ import ufm
 from ufm.loss_check.contrastive import worst_violation
 from ufm.loss_check.function import as_loss, sampled
 from ufm.loss_check.profile import Profile
+from ufm.losses import ClassWeighted
 
 # Spec, minimisation property at K=10, p* (0: convex everywhere, None: no such region is known),
 # threshold K√nμ, and p after the jump (None: no jump).
@@ -304,3 +305,24 @@ def test_a_missing_minimiser_is_not_concluded_from_samples():
         report = ufm.check_loss(loss, num_classes=4, num_starts=0)
         assert not report.theorem.startswith("No minimiser"), loss
     assert not ufm.check_loss(jumps_up, num_classes=4, num_starts=0).profile.discontinuous
+
+
+def test_weights_and_scales_of_classes_are_no_renaming():
+    weights = np.array([1.0, 2.0, 3.0])
+    for loss in (ClassWeighted(ufm.CrossEntropy(), weights), ufm.VectorScaling(shift=weights)):
+        report = ufm.check_loss(loss, num_classes=3, num_starts=0)
+        witness = report.equivariant.witness
+        assert report.equivariant.holds is False
+        values = [
+            float(loss.value(jnp.asarray(witness[z]), k))
+            for z, k in (("z", 0), ("renamed", witness["label"]))
+        ]
+        assert values == [witness["value"], witness["value_renamed"]]
+    scaled = ufm.VectorScaling(np.full(3, 2.0))  # equal scales change nothing with the shift
+    report = ufm.check_loss(scaled, num_classes=3, num_starts=0)
+    assert report.shift_invariant.holds is None
+    with pytest.raises(ValueError, match="one for each of the 10 classes"):
+        ufm.check_loss(scaled, num_classes=10, num_starts=0)
+    soft = ufm.Problem(ufm.CrossEntropy(), (1,), 2, 0.1, 0.1, None, targets=[[0.5, 0.5]])
+    with pytest.raises(ValueError, match="check the loss of class labels"):
+        ufm.check_loss(soft.loss, num_classes=2, num_starts=0)

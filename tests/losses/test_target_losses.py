@@ -1,5 +1,7 @@
 """Losses against targets, and of affine images of the logits, against the formulas in mpmath."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,15 @@ import pytest
 from mpmath import mp
 from scipy.optimize import minimize
 
-from ufm import MSE, BinaryCrossEntropy, CrossEntropy, Focal, LabelSmoothing, VectorScaling
+from ufm import (
+    MSE,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Focal,
+    LabelSmoothing,
+    Problem,
+    VectorScaling,
+)
 from ufm.losses import ClassWeighted, GroupedLoss, TemperatureCE, against
 
 K = 3
@@ -248,6 +258,7 @@ def test_temperature_is_a_scale():
         (BinaryCrossEntropy(), [[0.5, 1.5], [1, 0]], "between 0 and 1"),
         (Focal(2.0), [[0.5, 0.5], [1, 0]], "one-hot targets only"),
         (MSE(2.0), [[0.5, 0.5], [1, 0]], "scale the targets"),
+        (MSE(), [[1e200, 0.5], [1, 0]], r"at most 1e\+150 in size"),
         (VectorScaling(margin=1.0), [[0.5, 0.5], [1, 0]], "margin"),
     ],
 )
@@ -259,6 +270,8 @@ def test_targets_that_do_not_fit_are_refused(loss, targets, said):
 def test_targets_that_are_no_numbers_are_refused():
     with pytest.raises(TypeError, match="targets must be an array of numbers"):
         against(CrossEntropy(), [["a", "b"]], 1)
+    with pytest.raises(TypeError, match="targets must be an array of numbers"):
+        against(CrossEntropy(), SOFT + 1j, 3)
     for arguments, said in (
         ((0.0,), "scale"),
         ((1.0, np.inf), "shift"),
@@ -279,3 +292,18 @@ def test_losses_on_targets_map_over_batches_of_tables():
 
     found = jax.vmap(value)(tables)
     assert float(found[1]) == float(CASES["soft"][0].value(z, 2))
+
+
+def test_a_loss_with_targets_takes_new_ones_and_its_own_number_of_groups():
+    given = Problem(LabelSmoothing(0.1), (2, 1, 3), 4, 0.1, 0.1, None, targets=SOFT)
+    other = dataclasses.replace(given, targets=SOFT[::-1])
+    np.testing.assert_array_equal(other.targets, SOFT[::-1])
+    assert other.loss.label() == given.loss.label()
+    labelled = dataclasses.replace(given, targets=np.eye(3)[[0, 1, 1]])
+    assert labelled.loss.loss == LabelSmoothing(0.1)
+    for problem in (given, labelled):
+        for counts in ((2, 1), (2, 1, 3, 1)):
+            with pytest.raises(ValueError, match="the loss has 3 rows of targets"):
+                dataclasses.replace(problem, class_counts=counts)
+    with pytest.raises(ValueError, match="at least 1 group of samples"):
+        Problem(CrossEntropy(), (), 4, 0.1, 0.1, None, targets=np.zeros((0, 3)))

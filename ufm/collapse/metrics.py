@@ -239,7 +239,7 @@ def mean_directions(centred: Any, cutoff: float | None = None) -> tuple[Any, Any
     rank = min(dim, classes - 1)
     directions, sizes = directions[:, :rank], sizes[:rank]
     rounding = float(np.finfo(sizes.dtype).eps) * max(dim, classes)
-    resolved = sizes > sizes[0] * (cutoff or rounding)
+    resolved = sizes > sizes[:1] * (cutoff or rounding)  # of one class there are none
     return directions, xp.where(resolved, 1.0 / xp.where(resolved, sizes, 1.0), 0.0)
 
 

@@ -29,10 +29,12 @@ from jaxtyping import Float
 from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
 from ufm.collapse.metrics import class_means
+from ufm.losses import SquaredTargets
 from ufm.model.class_means import class_sizes
 from ufm.model.problem import Params, Problem, check_shapes, features
 
-#: Directions of W below this fraction of its largest singular value are not in its row space.
+#: Directions of W below this fraction of its largest singular value are not in its row space, and
+#: centred features below this fraction of the longest feature are 0.
 _NEGLIGIBLE = 1e-6
 
 
@@ -55,9 +57,10 @@ def target_metrics(problem: Problem, params: Params) -> TargetMetrics:
         params: The point: W (K, d), H (d, N), samples ordered by group, b (K,) or None.
 
     Returns:
-        The four numbers of the module. NRC1–NRC3 are NaN where features or W are 0, NRC3 also for
-        losses other than MSE, and `tag_average` unless some targets are indicators of several
-        labels that have groups of their own.
+        The four numbers of the module. NRC1 and NRC2 leave out samples with h̃_i = 0. NRC1–NRC3 are
+        NaN where all features or W are 0, NRC3 also for a decayed bias, one-hot targets and losses
+        other than MSE, and `tag_average` unless some targets are indicators of several labels that
+        have groups of their own.
 
     Raises:
         ValueError: The shapes do not fit the problem, or it has no targets.
@@ -69,16 +72,20 @@ def target_metrics(problem: Problem, params: Params) -> TargetMetrics:
     h, W = np.asarray(features(problem, params), float), np.asarray(params.W, float)
     share = np.asarray(problem.samples(float), float)
     share = share / share.sum()
+    least = _NEGLIGIBLE * np.linalg.norm(h, axis=0).max()
     if problem.has_bias:
         h = h - (h @ share)[:, None]
-    unit = h / np.linalg.norm(h, axis=0)
+    lengths = np.linalg.norm(h, axis=0)
+    # Rounding of a feature that is 0 has a direction of its own.
+    share = np.where(lengths > least, share, 0.0)
+    unit = np.where(share > 0, h / lengths, 0.0)
     principal = np.linalg.eigh((h * share) @ h.T)[1][:, ::-1][:, : len(W)]
     _, sizes, rows = np.linalg.svd(W, full_matrices=False)
-    found, squared = class_means(problem, params), problem.loss.quadratic
+    found = class_means(problem, params)
     return TargetMetrics(
         nrc1=_outside(unit, share, principal),
         nrc2=_outside(unit, share, rows[sizes > _NEGLIGIBLE * sizes[0]].T),
-        nrc3=_distance(W @ W.T, _predicted_gram(problem, targets)) if squared else np.nan,
+        nrc3=_distance(W @ W.T, _predicted_gram(problem, targets)),
         tag_average=_tag_average(np.asarray(found, float), targets),
     )
 
@@ -87,13 +94,16 @@ def _outside(
     unit: Float[np.ndarray, "d N"], share: Float[np.ndarray, " N"], basis: Float[np.ndarray, "d r"]
 ) -> float:
     rest = unit - basis @ (basis.T @ unit)
-    return float(np.sum(rest**2, axis=0) @ share) if basis.shape[1] else float("nan")
+    mean = np.sum(rest**2, axis=0) @ share / share.sum()
+    return float(mean) if basis.shape[1] else float("nan")
 
 
 def _predicted_gram(
     problem: Problem, targets: Float[np.ndarray, "m K"]
 ) -> Float[np.ndarray, "K K"]:
-    """M, up to a factor the WWᵀ of the minimiser for squared error."""
+    """M, up to a factor the WWᵀ of the minimiser of ½‖z − y‖²; NaN for another loss or bias."""
+    if not isinstance(problem.loss, SquaredTargets) or problem.lam_b:
+        return np.full((problem.num_outputs,) * 2, np.nan)
     sizes = np.asarray(class_sizes(problem), float)
     if problem.has_bias:
         targets = targets - sizes @ targets / sizes.sum()

@@ -35,6 +35,10 @@ def as_loss(given: Loss | Callable[..., Any] | str, num_classes: int) -> Loss:
         loss = CustomLoss(given)
     if isinstance(loss, CustomLoss):
         _check_function(loss, num_classes)
+    elif loss.num_outputs is not None:
+        raise ValueError(f"{loss.label()}: check the loss of class labels, which has no targets")
+    else:
+        loss.probe(num_classes, num_classes)
     values, gradients = sampled(loss, np.zeros((1, num_classes)), np.zeros(1, np.int32))
     if not (np.all(np.isfinite(values)) and np.all(np.isfinite(gradients))):
         what = "the value" if not np.all(np.isfinite(values)) else "the gradient"

@@ -28,10 +28,11 @@ _SUM = 1e-5
 def against(loss: Loss, targets: Any, num_groups: int) -> Loss:
     """The loss against the rows of `targets` (m, K), for m groups of samples.
 
-    One-hot rows are labels, of any loss. Other rows need CE, LS, BCE, or MSE, whose rows may be any
-    numbers. Raises `ValueError` or `TypeError`, naming `targets`, for rows that do not fit.
+    A loss that has targets gets these instead. One-hot rows are labels, of any loss. Other rows
+    need CE, LS, BCE, or MSE, whose rows may be any numbers. Raises `ValueError` or `TypeError`,
+    naming `targets`, for rows that do not fit.
     """
-    table = _checked(targets, num_groups)
+    table, (loss, _) = _checked(targets, num_groups), loss.without_targets()
     if isinstance(loss, ClassWeighted):
         return ClassWeighted(against(loss.loss, table, num_groups), loss.weights)
     if np.all(np.sum(table != 0, axis=1) == 1) and np.all(np.max(table, axis=1) == 1):
@@ -43,6 +44,8 @@ def against(loss: Loss, targets: Any, num_groups: int) -> Loss:
 
 def _checked(targets: Any, num_groups: int) -> Table:
     try:
+        if np.iscomplexobj(targets):  # NumPy would drop their imaginary parts
+            raise TypeError
         table = np.asarray(targets, float)
     except (TypeError, ValueError):
         raise TypeError(f"targets must be an array of numbers, got {targets!r}") from None
@@ -104,6 +107,9 @@ def _(loss: MSE, table: Table) -> Loss:
             f"{loss.label()} is for one-hot targets: with other targets use MSE() and scale the "
             "targets"
         )
+    largest = 1e-4 * float(jnp.finfo(jnp.result_type(float)).max) ** 0.5
+    what = f"at most {largest:.0e} in size for MSE, whose squares overflow"
+    _require_rows(np.all(np.abs(table) <= largest, axis=1), what, table)
     return SquaredTargets(_device(table))
 
 

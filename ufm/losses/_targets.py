@@ -39,6 +39,14 @@ from ufm.losses._squared import MSE
 Table = Float[np.ndarray, "m K"]
 
 
+def _require_row_each(rows: int, num_groups: int) -> None:
+    if rows != num_groups:  # an index beyond the table would read its last row
+        raise ValueError(
+            f"the loss has {rows} rows of targets, but class_counts has {num_groups} entries: give "
+            "one row for each"
+        )
+
+
 class TargetLoss(Loss):
     """A loss against the rows of a table."""
 
@@ -56,6 +64,9 @@ class TargetLoss(Loss):
 
     def without_targets(self) -> tuple[Loss, Table]:
         return self.plain, np.asarray(self.targets)
+
+    def probe(self, num_groups: int, num_outputs: int) -> None:
+        _require_row_each(self.targets.shape[-2], num_groups)
 
     def is_convex(self) -> bool:
         return True
@@ -283,6 +294,7 @@ class GroupedLoss(AffineLoss):
         return self.loss.margin_slope() if complete else None
 
     def probe(self, num_groups: int, num_outputs: int) -> None:
+        _require_row_each(len(self.classes), num_groups)
         self.loss.probe(num_outputs, num_outputs)
 
     def label(self) -> str:

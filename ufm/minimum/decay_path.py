@@ -40,7 +40,7 @@ from ufm.solvers import default_tol
 _RIDGE = 1e-10
 #: Newton steps from a start that is near; quadratic convergence takes a handful.
 _MOST_STEPS = 30
-#: The largest K: ∇²f is a matrix of 2K² + K rows.
+#: The largest K of class labels: ∇²f is a matrix of 2K² + K rows.
 LARGEST = 40
 #: A point is as accurate as `global_minimum` makes it.
 _TOL = 1e-3
@@ -93,7 +93,7 @@ def decay_path(
 
     Raises:
         ValueError: A decay is not positive and finite, the problem's are zero or a batch, the loss
-            is not convex, or K is above 40.
+            is not convex, or ∇²f has more rows than for K = 40 classes.
     """
     mus = np.asarray(decays, float)
     if mus.ndim != 1 or not mus.size or not np.all((mus > 0) & np.isfinite(mus)):
@@ -102,8 +102,12 @@ def decay_path(
         raise ValueError("lam_w and lam_h must be positive numbers: the path keeps their ratio")
     if not problem.loss.is_convex():
         raise ValueError(f"a path is certified for convex losses, {problem.loss.label()} is not")
-    if problem.num_classes > LARGEST:
-        raise ValueError(f"a path takes at most {LARGEST} classes, got {problem.num_classes}")
+    rows, most = reduced_problem(problem).num_parameters, 2 * LARGEST**2 + LARGEST
+    if rows > most:
+        raise ValueError(
+            f"a path takes at most {LARGEST} classes, got {problem.num_classes} with "
+            f"{problem.num_outputs} outputs: the Hessian has {rows:,} rows, more than {most:,}"
+        )
     problem = dataclasses.replace(problem, dim=max(problem.dim, problem.num_classes))
     points = [_anew(at_decay(problem, float(mus[0])))]
     for before, mu in zip(mus[:-1].tolist(), mus[1:].tolist(), strict=True):

@@ -14,6 +14,8 @@ scaled averages of those of their labels (the tag-wise average property, Li et a
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -24,14 +26,14 @@ from ufm.model.class_means import class_sizes
 from ufm.model.problem import Problem
 
 Vector = Float[np.ndarray, " K"]
-#: Newton steps for one target, of which about ten are needed.
-_MOST_STEPS = 100
+#: Newton steps for one target, of which about ten are needed, and the shortest fraction of one.
+_MOST_STEPS, _SHORTEST_STEP = 100, 1e-8
+#: Largest gap of the formula relative to f*; beyond, at tiny decays, duality decides.
+_LARGEST_GAP = 1e-9
 
 
 def symmetric_targets_minimum(problem: Problem) -> GlobalMinimum | None:
     """The minimum by the formula, or None for other losses and targets that lack the symmetry."""
-    from scipy.optimize import brentq  # a sixth of a second, which few problems need
-
     loss = problem.loss
     if not isinstance(loss, SoftmaxTargets):
         return None
@@ -46,38 +48,35 @@ def symmetric_targets_minimum(problem: Problem) -> GlobalMinimum | None:
     counts = np.bincount(where.ravel(), sizes)
 
     def points(c: float) -> Float[np.ndarray, "t K"]:
-        return np.stack([_ridge(y, c) for y in kinds])
+        return np.stack([_ridge(y, c)[0] for y in kinds])
 
     def spread(z: Float[np.ndarray, "t K"]) -> float:
         return math.sqrt(float(counts @ np.sum(z**2, axis=1)))
 
     steepest = spread(kinds - kinds.mean(axis=1, keepdims=True))
-    z = np.zeros_like(kinds)
+    z, excess = np.zeros_like(kinds), 0.0
     if pull < steepest:
-        # c ‖z(c)‖ ≤ ‖∇L(0)‖, with equality as c → ∞; it tends to 0 with c.
-        low, high = 1.0, 1.0
-        while low * spread(points(low)) > pull:
-            low /= 16.0
-        while high * spread(points(high)) < pull:
-            high *= 16.0
-        log_c = brentq(
-            lambda t: math.exp(t) * spread(points(math.exp(t))) - pull,
-            math.log(low),
-            math.log(high),
-            xtol=1e-15,
-            rtol=4 * np.finfo(float).eps,
-        )
-        z = points(math.exp(float(np.asarray(log_c))))
+        try:
+            c = _root(lambda c: c * spread(points(c)) - pull)
+            ends = [_ridge(y, c) for y in kinds]
+        except np.linalg.LinAlgError:  # a decay so small that curvatures round to 0
+            return None
+        z, errors = np.stack([z for z, _ in ends]), np.array([error for _, error in ends])
+        # pull·τ = min_c (c τ² + pull²/c)/2, and for each c the minimum over z is c-strongly convex.
+        excess = float(counts @ errors**2) / (2.0 * c * total)
     tau = spread(z)
     losses = np.array([_value(point, y) for point, y in zip(z, kinds, strict=True)])
     value = float(counts @ losses) / total + pull * tau / total
+    rounding = 64 * (outputs + groups) * float(np.finfo(float).eps) * value + excess
+    if not rounding <= _LARGEST_GAP * value:
+        return None
     # Each group's logits are its orbit's, in the order of its own target.
     order = np.argsort(np.argsort(table, axis=1, kind="stable"), axis=1, kind="stable")
     logits = np.take_along_axis(z[where.ravel()], order, axis=1).T
     rank = outputs - 1 if tau > 0 else 0
     return GlobalMinimum(
         value=value,
-        lower_bound=value - _rounding(value, outputs, groups),
+        lower_bound=value - rounding,
         is_exact=problem.dim >= rank,
         logits=logits,
         bias=np.zeros(outputs) if problem.has_bias else None,
@@ -106,14 +105,34 @@ def _orbit_length(row: tuple[float, ...]) -> int:
     return math.factorial(len(row)) // math.prod(repeats)
 
 
+def _root(function: Callable[[float], float]) -> float:
+    """The c > 0 with function(c) = 0, a function that increases from below 0 to above."""
+    from scipy.optimize import brentq  # a sixth of a second, which few problems need
+
+    low, high = 1.0, 1.0
+    while function(low) > 0:
+        low /= 16.0
+    while function(high) < 0:
+        high *= 16.0
+    log_c: Any = brentq(
+        lambda t: function(math.exp(t)),
+        math.log(low),
+        math.log(high),
+        xtol=1e-15,
+        rtol=4 * np.finfo(float).eps,
+    )
+    return math.exp(float(log_c))
+
+
 def _value(z: Vector, y: Vector) -> float:
-    """|y| log Σ_j e^{z_j} − ⟨y, z⟩ = Σ_j y_j (−log p_j)."""
-    top = z.max()
-    return float(y @ (top - z) + y.sum() * np.log(np.sum(np.exp(z - top))))
+    """Σ_j y_j (−log p_j), relatively accurate for the largest logit, too."""
+    order = np.argsort(z)
+    gaps = z[order[-1]] - z
+    return float(y @ (gaps + np.log1p(np.sum(np.exp(-gaps[order[:-1]])))))
 
 
-def _ridge(y: Vector, c: float) -> Vector:
-    """z(c), by Newton steps from 0 on a strongly convex function; its sum is 0."""
+def _ridge(y: Vector, c: float) -> tuple[Vector, float]:
+    """z(c), and a bound on ‖∇‖ there, by Newton steps from 0 on a strongly convex function."""
     mass, z = float(y.sum()), np.zeros_like(y)
 
     def derivative(z: Vector) -> tuple[Vector, Vector]:
@@ -124,22 +143,22 @@ def _ridge(y: Vector, c: float) -> Vector:
     gradient, p = derivative(z)
     for _ in range(_MOST_STEPS):
         hessian = mass * (np.diag(p) - np.outer(p, p)) + c * np.eye(len(y))
+        hessian += mass / len(y)  # along 1, which no step takes
         step = np.linalg.solve(hessian, gradient)
         length, size = 1.0, float(np.linalg.norm(gradient))
-        while True:
+        while length >= _SHORTEST_STEP:
             trial = z - length * step
-            after, p = derivative(trial)
+            trial -= trial.mean()
+            after, p_after = derivative(trial)
             # Descent in the gradient: f is convex, so its Newton direction reduces that norm.
-            if np.linalg.norm(after) <= (1.0 - 1e-4 * length) * size or length < 1e-8:
+            if np.linalg.norm(after) <= (1.0 - 1e-4 * length) * size:
                 break
             length /= 2.0
-        if length < 1e-8:
-            return z
-        z, gradient = trial, after
+        else:
+            break
+        z, gradient, p = trial, after, p_after
         if np.linalg.norm(gradient) <= 1e-15 * (mass + c * np.linalg.norm(z)):
             break
-    return z - z.mean()
-
-
-def _rounding(value: float, outputs: int, groups: int) -> float:
-    return 64 * (outputs + groups) * float(np.finfo(float).eps) * value
+    terms = mass + float(np.linalg.norm(y)) + c * float(np.linalg.norm(z))
+    rounding = (len(y) + 16) * float(np.finfo(float).eps) * terms
+    return z, float(np.linalg.norm(gradient)) + rounding

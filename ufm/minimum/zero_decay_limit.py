@@ -60,6 +60,7 @@ from ufm.model.problem import Problem
 
 _ZERO = 1e-10
 _MARGINS, _TARGETS = "hard margins", "target logits"
+_TOO_LARGE = "mu={:g} is too large for the first-order formula: take a tenth"
 
 
 @pytree()
@@ -109,20 +110,22 @@ class ZeroDecayLimit(Shown):
         there, here = self.logits * root, np.asarray(logits) * root
         size = np.linalg.norm(there)
         scale = 1.0 if self.rule == _TARGETS else size / np.linalg.norm(here)
-        return float(np.linalg.norm(there - scale * here) / size)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a limit of 0 has no unit
+            return float(np.linalg.norm(there - scale * here) / size)
 
     def first_order(self, mu: float) -> FirstOrder:
         """The minimiser at √(λ_W λ_H) = μ to first order, with the problem's ratios of decays.
 
-        Raises `ValueError` unless 0 < μ and all margins of the formula are positive there, and for
-        hard margins with λ_b > 0.
+        Raises `ValueError` unless 0 < μ and all margins of the formula are positive there, or, with
+        target logits, the term in μ² of f is at most half of that in μ; and for hard margins with
+        λ_b > 0.
         """
         sizes = np.asarray(class_sizes(self.problem))
         if not mu > 0:
             raise ValueError(f"mu must be positive, got {mu}")
         return (self._near_margins if self.rule == _MARGINS else self._near_targets)(mu, sizes)
 
-    def _near_margins(self, mu: float, sizes: Float[np.ndarray, " K"]) -> FirstOrder:
+    def _near_margins(self, mu: float, sizes: Float[np.ndarray, " m"]) -> FirstOrder:
         problem, (tau, weights) = self.problem, _margin_scale(self.problem)
         B, root, samples = -self.dual, np.sqrt(sizes), float(sizes.sum())
         off = ~np.eye(len(B), dtype=bool)
@@ -134,24 +137,29 @@ class ZeroDecayLimit(Shown):
             margins = tau * np.log(weights * root / (samples * mu * tau * B))
         margins = np.where(off, margins, 0.0)
         if margins[off].min() <= 0:
-            raise ValueError(f"mu={mu:g} is too large for the first-order formula: take a tenth")
+            raise ValueError(_TOO_LARGE.format(mu))
         V = margins.mean(axis=0) - margins
         value = mu * float(np.sum(np.where(off, root * B * (tau + margins), 0.0)))
         return self._at(mu, value, V, sizes)
 
-    def _near_targets(self, mu: float, sizes: Float[np.ndarray, " K"]) -> FirstOrder:
+    def _near_targets(self, mu: float, sizes: Float[np.ndarray, " m"]) -> FirstOrder:
         loss, samples = self.problem.loss, float(sizes.sum())
-        steps, value = [], mu * self.nuclear_norm
+        steps, value, second = [], mu * self.nuclear_norm, 0.0
         for k, (size, target) in enumerate(zip(sizes, self.targets.T, strict=True)):
             S = np.asarray(loss.hessian(jnp.asarray(target), k))
-            pull = np.linalg.pinv(S, rcond=_ZERO, hermitian=True) @ self.dual[:, k]
+            # A common shift is all that the loss ignores, and no part of `dual`: probabilities may
+            # be tiny, so that a cutoff of small eigenvalues would lose their directions.
+            S = S + loss.shift_invariant * np.mean(np.diag(S)) / len(S)
+            pull = np.linalg.solve(S, self.dual[:, k])
             steps.append(-samples * mu / size**0.5 * pull)
             value += size / samples * float(loss.value(jnp.asarray(target), k))
-            value -= 0.5 * mu**2 * samples * float(self.dual[:, k] @ pull)
-        return self._at(mu, value, self.targets + np.stack(steps, axis=1), sizes)
+            second += 0.5 * mu**2 * samples * float(self.dual[:, k] @ pull)
+        if second > 0.5 * mu * self.nuclear_norm:  # not below the thresholds of MSE
+            raise ValueError(_TOO_LARGE.format(mu))
+        return self._at(mu, value - second, self.targets + np.stack(steps, axis=1), sizes)
 
     def _at(
-        self, mu: float, value: float, V: Float[np.ndarray, "K m"], sizes: Float[np.ndarray, " K"]
+        self, mu: float, value: float, V: Float[np.ndarray, "K m"], sizes: Float[np.ndarray, " m"]
     ) -> FirstOrder:
         """Move the mean over the samples into a free bias."""
         if not self.problem.has_bias:

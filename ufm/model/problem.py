@@ -97,8 +97,10 @@ class Problem(Shown):
         counts = checked_counts(class_counts)
         if targets is not None:
             loss = against(loss, targets, len(counts))
-        if len(counts) < 2 and loss.num_outputs is None:
-            raise ValueError(f"class_counts needs at least 2 classes, got {len(counts)}")
+        least = 2 if loss.num_outputs is None else 1
+        if len(counts) < least:
+            what = "classes" if least == 2 else "group of samples"
+            raise ValueError(f"class_counts needs at least {least} {what}, got {len(counts)}")
         loss.probe(len(counts), loss.num_outputs or len(counts))
         fields = {
             "loss": loss,
