@@ -14,6 +14,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -60,7 +61,7 @@ def corrections(problem: ufm.Problem) -> None:
     losses = {
         "plain": ufm.CrossEntropy(),
         "class weights 1/n": ufm.ClassWeighted(
-            ufm.CrossEntropy(), sum(counts) / len(counts) / np.array(counts, float)
+            ufm.CrossEntropy(), jnp.asarray(sum(counts) / len(counts) / np.array(counts))
         ),
         "logit adjustment": scaling.logit_adjustment(counts),
         "LDAM margins": scaling.ldam(counts),

@@ -144,3 +144,23 @@ def test_squared_error_in_few_dimensions_and_for_any_counts():
     skewed = Problem(MSE(), (9, 4, 1), 3, 1e-2, 1e-2, 1e-2)
     assert squared_error_minimum(skewed) is None
     assert "certified by duality" in global_minimum(skewed).reason
+
+
+@pytest.mark.parametrize("lam_b", [None, 0.0], ids=str)
+def test_regression_collapse_is_measured_by_its_definition(lam_b):
+    """NRC1 and NRC2 by projections of unit features, centred where there is a bias."""
+    rng = np.random.default_rng(2)
+    targets, counts = rng.standard_normal((4, 2)), (3, 1, 2, 4)
+    problem = Problem(MSE(), counts, 5, 1e-2, 1e-2, lam_b, targets=targets)
+    point = init_params(problem, jax.random.key(3), scale=1.0)
+    H = np.asarray(point.H) + 2.0  # a mean that centring removes
+    point = Params(point.W, jax.numpy.asarray(H), point.b)
+    h = H if lam_b is None else H - H.mean(axis=1, keepdims=True)
+    unit = h / np.linalg.norm(h, axis=0)
+    left = np.linalg.svd(h)[0][:, :2]
+    found = target_metrics(problem, point)
+    kept = np.sum((left.T @ unit) ** 2, axis=0)
+    assert found.nrc1 == pytest.approx(1 - kept.mean(), rel=1e-10)
+    W = np.asarray(point.W)
+    inside = np.linalg.pinv(W) @ W @ unit
+    assert found.nrc2 == pytest.approx(np.mean(np.sum((unit - inside) ** 2, axis=0)), rel=1e-10)
