@@ -93,5 +93,5 @@ def test_the_committed_results_are_those_of_the_registry():
     for found, (paper, claim) in zip(told, chosen(None), strict=True):
         assert found["name"] == f"{paper.key}:{claim.name}"
         assert (found["claim"], found["where"]) == (claim.statement, claim.where)
-        assert found["setting"] == claim.setting
+        assert (found["setting"], found["read"]) == (claim.setting, paper.read)
         assert found["verdict"] == claim.recorded.value

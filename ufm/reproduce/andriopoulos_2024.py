@@ -47,7 +47,7 @@ PAPER = Paper(
     reference="Andriopoulos, Dong, Guo, Zhao, Ross: The Prevalence of Neural Collapse in Neural "
     "Multivariate Regression (NeurIPS 2024)",
     arxiv="2409.04180",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "regression-collapse",

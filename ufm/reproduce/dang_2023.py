@@ -40,7 +40,7 @@ PAPER = Paper(
     reference="Dang, Tran, Osher, Tran-The, Ho, Nguyen: Neural Collapse in Deep Linear Networks: "
     "From Balanced to Imbalanced Data (ICML 2023)",
     arxiv="2301.00437",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "imbalanced-mse",

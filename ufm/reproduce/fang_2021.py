@@ -21,8 +21,8 @@ _K = 10
 _BUDGET = _K * (1.0 * 5.0) ** 0.5
 #: R₀ is sought between these; at 1 nothing merges, as classes are balanced.
 _LEAST, _MOST = 2.0, 1000.0
-#: Of log R₀: both sides are solved to gaps of 1e-10 and less, and the budget's slope in log R is
-#: about 2.
+#: Relative: both sides are minimised to gaps of 1e-10 and less, and their norms are then known to
+#: about the root of that.
 _TOLERANCE = 1e-4
 
 
@@ -85,7 +85,7 @@ PAPER = Paper(
     reference="Fang, He, Long, Su: Exploring Deep Neural Networks via Layer-Peeled Model: Minority "
     "Collapse in Imbalanced Training (PNAS 2021)",
     arxiv="2101.12699",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "minority-collapse",

@@ -45,7 +45,7 @@ PAPER = Paper(
     reference="Hong, Ling: Neural Collapse for Unconstrained Feature Model under Cross-entropy "
     "Loss with Imbalanced Data (2023)",
     arxiv="2309.09725",
-    read="abstract and code of the authors read",
+    read="the abstract and the authors' code were read",
     claims=(
         Claim(
             "minority-threshold",

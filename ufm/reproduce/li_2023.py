@@ -76,7 +76,7 @@ PAPER = Paper(
     reference="Li, Li, Wang, Qu: Neural Collapse in Multi-label Learning with Pick-all-label Loss "
     "(ICML 2024)",
     arxiv="2310.15903",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "tag-average",

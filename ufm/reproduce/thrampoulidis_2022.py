@@ -70,7 +70,7 @@ PAPER = Paper(
     reference="Thrampoulidis, Kini, Vakilian, Behnia: Imbalance Trouble: Revisiting "
     "Neural-Collapse Geometry (NeurIPS 2022)",
     arxiv="2208.05512",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "seli-limit",

@@ -38,7 +38,7 @@ PAPER = Paper(
     reference="Tirer, Bruna: Extended Unconstrained Features Model for Exploring Deep Neural "
     "Collapse (ICML 2022)",
     arxiv="2202.08087",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "orthogonal-frame",

@@ -39,7 +39,7 @@ PAPER = Paper(
     reference="Zhao, Cheng, Masarczyk, Lucchi: Optimizer Choice Matters for the Emergence of "
     "Neural Collapse (ICLR 2026)",
     arxiv="2602.16642",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "gradient-descent",

@@ -168,7 +168,7 @@ PAPER = Paper(
     reference="Zhou, You, Li, Liu, Liu, Qu, Zhu: Are All Losses Created Equal: A Neural Collapse "
     "Perspective (NeurIPS 2022)",
     arxiv="2210.02192",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "global-minimisers",

@@ -37,7 +37,7 @@ PAPER = Paper(
     reference="Zhou, Li, Ding, You, Qu, Zhu: On the Optimization Landscape of Neural Collapse "
     "under MSE Loss: Global Optimality with Unconstrained Features (ICML 2022)",
     arxiv="2203.01238",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "landscape",

@@ -58,7 +58,7 @@ PAPER = Paper(
     reference="Zhu, Ding, Zhou, Li, You, Sulam, Qu: A Geometric Analysis of Neural Collapse with "
     "Unconstrained Features (NeurIPS 2021)",
     arxiv="2105.02375",
-    read="abstract read",
+    read="only the abstract was read",
     claims=(
         Claim(
             "global-minimisers",
