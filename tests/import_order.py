@@ -20,6 +20,7 @@ ORDER = (
         "counterexamples",
         "sweep",
         "networks",
+        "reproduce",
     ),
     *("report", "cli"),
 )
@@ -30,6 +31,7 @@ ALLOWED["hessian"] -= {"solvers"}
 ALLOWED["last_layer"] -= {"spectra"}
 # Networks stand apart: nothing but the command imports them, and reports get plain data of them.
 ALLOWED["report"] -= {"networks"}
+ALLOWED["reproduce"] -= {"networks"}
 # They use the mathematics up to the certificate and the minimum, and sweeps; module by module.
 ALLOWED["networks"] = {
     *("_support", "losses", "model.params", "model.problem", "model.evaluation"),
@@ -103,12 +105,14 @@ INSIDE = {
     ),
     # Training measures the network on its way, and measures are of what training minimises.
     "networks": (("models", "data"), ("training", "measures"), ("sweeps",)),
+    # Papers come last, and the registry, which knows all of them.
+    "reproduce": (("claim",), ("checks",)),
     "report": (
         ("_style",),
         ("_lines", "_svg", "_table", "_words"),
         ("_page", "_figure"),
         ("runs",),
-        ("spectra", "landscape", "phase", "networks", "loss_check"),
+        ("spectra", "landscape", "phase", "networks", "loss_check", "reproduce"),
         ("sweep",),
     ),
     "cli": (("output",), ("parsing",)),

@@ -1,4 +1,4 @@
-"""Tables of the site from committed measurements: benchmarks/*.json and sweeps/networks-*.json.
+"""Tables of the site from committed results: benchmarks/, sweeps/networks-*, docs/reproduce.json.
 
 A line `{{ name }}` of a page becomes the table of that name.
 """
@@ -47,7 +47,8 @@ def environment(path: str) -> str:
         k: v for k, v in found.items() if k not in ("backend", "device", "cores", "cpu", "threads")
     }
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"`{path}`: {found['cores']} cores ({found['cpu']}), {found['backend']}; {listed}."
+    cpu = f" ({found['cpu']})" if "cpu" in found else ""
+    return f"`{path}`: {found['cores']} cores{cpu}, {found['backend']}; {listed}."
 
 
 def solvers() -> str:
@@ -249,7 +250,39 @@ def network_table(path: str, keys: tuple[str, ...]) -> str:
     )
 
 
+def claims() -> str:
+    """A row for each claim; a verdict against it is set in bold."""
+
+    def row(found: dict[str, Any]) -> list[str]:
+        paper, _, name = found["name"].partition(":")
+        source = f"[{paper}](https://arxiv.org/abs/{found['arxiv']}), {found['where']}"
+        verdict = found["verdict"]
+        shown = verdict if verdict == "confirmed" else f"**{verdict}**"
+        seconds = f"{found['seconds']:.0f} s"
+        return [f"`{name}`", found["claim"], source, found["setting"], shown, seconds]
+
+    head = ["claim", "statement", "source", "setting", "verdict", "time"]
+    return table(head, map(row, read("docs/reproduce.json")["claims"]))
+
+
+def claimed_numbers() -> str:
+    """A row for each number of each claim; one that differs is set in bold."""
+    rows = []
+    for found in read("docs/reproduce.json")["claims"]:
+        for row in found["rows"]:
+            ours = f"{row['ours']:.8g}" if row["agrees"] else f"**{row['ours']:.8g}**"
+            numbers = ["–", ours, "–"]
+            if row["claimed"] is not None:
+                numbers = [f"{row['claimed']:.8g}", ours, f"{row['difference']:.1e}"]
+            quantity = row["quantity"].replace("|", "\\|")
+            rows.append([f"`{found['name']}`", quantity, *numbers])
+    return table(["claim", "quantity", "claimed", "ours", "difference"], rows)
+
+
 TABLES = {
+    "claims": claims,
+    "claimed-numbers": claimed_numbers,
+    "claims-environment": lambda: environment("docs/reproduce.json"),
     "solvers": solvers,
     "first-answer": first_answer,
     "tour": tour,

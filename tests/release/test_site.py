@@ -101,6 +101,9 @@ def test_tables_hold_what_was_measured(site):
     assert "<td>optax L-BFGS</td>" in first
     assert "<td>nc_metrics</td>" in tour
     assert "<td>ce</td>" in (site / "networks.html").read_text(encoding="utf-8")
+    claims = (site / "reproduce.html").read_text(encoding="utf-8")
+    assert "<strong>refuted</strong>" in claims
+    assert "<td>R₀ with 7 large classes</td>" in claims
 
 
 def undocumented(page: str) -> list[str]:

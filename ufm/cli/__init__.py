@@ -24,6 +24,7 @@ from ufm.cli.parsing import config as _config
 from ufm.cli.parsing.complaint import in_one_line
 from ufm.cli.parsing.examples import examples
 from ufm.cli.report import Report
+from ufm.cli.reproduce import Reproduce
 from ufm.cli.solve import Solve
 from ufm.cli.spectrum import Spectrum
 from ufm.cli.store import Store
@@ -42,6 +43,7 @@ COMMANDS = {
     "hunt": Hunt,
     "sweep": Sweep,
     "train": Train,
+    "reproduce": Reproduce,
     "store": Store,
     "report": Report,
     "cite": Cite,
@@ -57,7 +59,10 @@ _DESCRIPTION = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point. Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Entry point. Returns the exit code.
+
+    0: done. 1: a verdict is not the recorded one (`ufm reproduce`). 2: bad input. 130: interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek

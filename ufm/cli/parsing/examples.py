@@ -72,6 +72,12 @@ _EXAMPLES = {
         ("ufm train --losses mse --norm none --learning-rate 0.1", "diverges at once"),
         ("ufm train --out run", "into a folder; repeat it to continue after Ctrl-C"),
     ),
+    "reproduce": (
+        ("ufm reproduce", "the claims, and the verdict recorded for each"),
+        ("ufm reproduce hong-ling-2023", "all claims of a paper"),
+        ("ufm reproduce zhou-2022:focal-uniqueness", "one of them, which fails"),
+        ("ufm reproduce --all --out claims", "everything, with reproduce.json and table.tex"),
+    ),
     "store": (
         ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "cells that fell short"),
         ("ufm store export decays.csv --store ufm-results/decays", "all cells as a table"),

@@ -1,0 +1,97 @@
+"""`ufm reproduce`: lists, checks, writes, and says with its exit code whether a verdict changed."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from commands import complaint
+from import_order import ROOT
+from tex import compile_table, number_of, rows_of
+
+import ufm.reproduce
+from ufm.cli import main
+from ufm.reproduce import Finding, Judgement, chosen
+
+ONE = "zhou-2022:focal-uniqueness"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def doctored(monkeypatch, **changes) -> None:
+    """Let the command find one claim only, changed."""
+    paper, claim = chosen([ONE])[0]
+    changed = (paper, dataclasses.replace(claim, **changes))
+    monkeypatch.setattr(ufm.reproduce, "chosen", lambda names: [changed])
+
+
+def test_it_lists_every_claim_with_its_recorded_verdict(capsys):
+    assert main(["reproduce"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for paper, claim in chosen(None):
+        assert any(
+            line.split()[:1] == [f"{paper.key}:{claim.name}"] and claim.recorded.value in line
+            for line in lines
+        )
+
+
+def test_a_claim_that_fails_is_printed_and_written(capsys, tmp_path):
+    assert main(["reproduce", ONE, "--out", "claims"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{ONE}: REFUTED (")
+    assert said.count("<- DIFFERS") == 3
+    assert "1 refuted\nResults: claims" in said
+    (told,) = json.loads(Path("claims/reproduce.json").read_text())["claims"]
+    assert (told["verdict"], told["recorded"]) == ("refuted", "refuted")
+    compared = [row for row in told["rows"] if row["difference"] is not None]
+    assert [row["ours"] - row["claimed"] for row in compared] == [0, 1, 0, 1, 0, 1]
+    table = Path("claims/table.tex").read_text()
+    ((source, name, verdict, agree, largest),) = rows_of(table)
+    assert (source, name) == tuple(ONE.split(":"))
+    assert (verdict, agree, number_of(largest)) == (r"\textbf{refuted}", "3/6", 1.0)
+    compile_table(table, tmp_path)
+
+
+def test_json_alone_on_standard_output(capsys):
+    assert main(["reproduce", ONE, ONE, "--json"]) == 0
+    assert [x["name"] for x in json.loads(capsys.readouterr().out)["claims"]] == [ONE]
+
+
+def test_a_verdict_that_is_not_the_recorded_one_is_an_exit_code(capsys, monkeypatch):
+    doctored(monkeypatch, recorded=Judgement.CONFIRMED)
+    assert main(["reproduce", ONE]) == 1
+    said = capsys.readouterr().out
+    assert "REFUTED, BUT RECORDED AS CONFIRMED" in said
+    assert f"Not as recorded: {ONE}" in said
+
+
+def test_a_planted_wrong_value_is_an_exit_code(capsys, monkeypatch):
+    rows = chosen(["zhao-2026"])[0][1].check().rows
+    doctored(monkeypatch, recorded=Judgement.CONFIRMED, check=lambda: Finding(rows))
+    assert main(["reproduce", "--all", "--json"]) == 0
+    wrong = dataclasses.replace(rows[1], claimed=(rows[1].claimed or 0.0) + 1e-6)
+    doctored(monkeypatch, recorded=Judgement.CONFIRMED, check=lambda: Finding((rows[0], wrong)))
+    assert main(["reproduce", "--all", "--json"]) == 1
+
+
+def test_bad_input_is_one_line(capsys):
+    assert "did you mean zhou-2022b?" in complaint(capsys, "reproduce", "zhou2022b")
+    assert "`ufm reproduce` without a name lists them" in complaint(capsys, "reproduce", "xyz")
+    assert "not both" in complaint(capsys, "reproduce", ONE, "--all")
+    assert "nothing to check" in complaint(capsys, "reproduce", "--out", "claims")
+    Path("mine").mkdir()
+    Path("mine/thesis.tex").write_text("x")
+    assert "choose another" in complaint(capsys, "reproduce", ONE, "--out", "mine")
+
+
+def test_the_committed_results_are_those_of_the_registry():
+    told = json.loads((ROOT / "docs" / "reproduce.json").read_text(encoding="utf-8"))["claims"]
+    for found, (paper, claim) in zip(told, chosen(None), strict=True):
+        assert found["name"] == f"{paper.key}:{claim.name}"
+        assert (found["claim"], found["where"]) == (claim.statement, claim.where)
+        assert (found["setting"], found["read"]) == (claim.setting, paper.read)
+        assert found["verdict"] == claim.recorded.value

@@ -1,0 +1,114 @@
+"""The registry of published claims, the rule of verdicts, and checks against other references."""
+
+import math
+import re
+
+import pytest
+from import_order import ROOT
+
+from ufm._support.strict_json import dumps
+from ufm.certificates.certificate import Verdict
+from ufm.reproduce import PAPERS, Finding, Judgement, Row, chosen, run
+from ufm.reproduce.checks import benign
+from ufm.reproduce.fang_2021 import minority_collapse
+
+#: Claims that take a second or two, with numbers that were computed independently of this library:
+#: by multi-start descent, an SVD, or bisection of the focal loss's tie.
+CHEAP = {
+    "zhou-2022:focal-uniqueness": {
+        "γ=1, K=24: margin of the second, beside 0": "0.0565",
+        "γ=2, K=18: margin of the second, beside 0": "0.0640",
+        "γ=3, K=18: margin of the second, beside 0": "0.0544",
+    },
+    "thrampoulidis-2022:seli-limit": {
+        "slope: ‖w‖² of a large class over a small one": "1.9952",
+        "slope: cosine of two small ones": "0.0794",
+        "slope: cosine of two large classifiers": "-0.4590",
+        "slope: cosine of a large and a small one": "-0.3821",
+        "Z at μ=4.5e-11: cosine of two small ones": "0.0986014",
+        "Z at μ=4.5e-05: cosine of two large classifiers": "-0.52258313",
+    },
+    "dang-2023:imbalanced-mse": {
+        "f": "0.0189421",
+        "n=200: logit of the label": "0.985858",
+        "n=100: logit of the label": "0.980000",
+        "n=50: logit of the label": "0.971716",
+    },
+    "hong-ling-2023:minority-threshold": {
+        "5 large and 5 small classes: threshold √n_min/N": "0.00333333",
+        "3 large and 7 small classes: threshold √n_min/N": "0.00454545",
+    },
+    "li-2023:tag-average": {"f": "0.906316695432"},
+    "andriopoulos-2024:regression-collapse": {},
+    "zhao-2026:gradient-descent": {},
+}
+
+
+def test_every_claim_says_what_a_reader_needs():
+    names = [f"{paper.key}:{claim.name}" for paper, claim in chosen(None)]
+    assert len(set(names)) == len(names) > 10
+    assert len({paper.arxiv for paper in PAPERS}) == len(PAPERS)
+    for paper, claim in chosen(None):
+        assert re.fullmatch(r"[a-z-]+-20\d\d[a-z]?", paper.key)
+        assert re.fullmatch(r"\d{4}\.\d{5}", paper.arxiv)
+        assert re.fullmatch(r"[a-z-]+", claim.name)
+        assert claim.statement.endswith(".")
+        assert all((paper.reference, paper.read, claim.where, claim.setting))
+
+
+def test_every_paper_of_the_folder_is_in_the_registry():
+    files = {path.stem for path in (ROOT / "ufm" / "reproduce").glob("*_20*.py")}
+    assert files == {paper.key.replace("-", "_") for paper in PAPERS}
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_cheap_claim_has_its_recorded_verdict_and_the_numbers_of_the_references(name):
+    result = run(*chosen([name])[0])
+    assert result.as_recorded, result.explain()
+    assert dumps(result.as_dict())
+    ours = {row.quantity: row.ours for row in result.finding.rows}
+    for quantity, reference in CHEAP[name].items():
+        # References are rounded to the digits shown; the slope also misses its limit by 1/L³.
+        digits = len(reference.partition(".")[2])
+        slack = 4e-4 if quantity.startswith("slope") else 0.0
+        assert ours[quantity] == pytest.approx(
+            float(reference), rel=0, abs=0.6 * 10.0**-digits + slack
+        )
+
+
+def test_the_ratio_at_which_minorities_collapse_under_budgets():
+    (row,) = minority_collapse((7,)).rows
+    assert row.agrees
+    assert row.ours == pytest.approx(4.0005, abs=5e-5)
+
+
+# Verdicts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "undecided", "verdict"),
+    [
+        ((Row("x", 1.0, 1.0),), "", Judgement.CONFIRMED),
+        ((Row("x", 1.0, 1.1, 0.2), Row("y", 5.0)), "", Judgement.CONFIRMED),
+        ((Row("x", 1.0, 1.0), Row("y", 1.0, 1.3, 0.2)), "", Judgement.REFUTED),
+        ((Row("x", 1.0, 1.0),), "no certificate", Judgement.UNDECIDED),
+        ((Row("x", 1.0, 2.0),), "no certificate", Judgement.UNDECIDED),
+        ((Row("x", math.nan, 1.0), Row("y", 1.0, 1.0)), "", Judgement.UNDECIDED),
+        ((Row("x", math.nan),), "", Judgement.UNDECIDED),
+    ],
+)
+def test_numbers_make_the_verdict(rows, undecided, verdict):
+    assert Finding(rows, undecided).judgement is verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "agree"),
+    [
+        ((Verdict.GLOBAL_MINIMUM, Verdict.STRICT_SADDLE, Verdict.STRICT_SADDLE), True),
+        ((Verdict.STRICT_SADDLE,), False),
+        ((Verdict.GLOBAL_MINIMUM, Verdict.LOCAL_MINIMUM), False),
+        ((Verdict.GLOBAL_MINIMUM, Verdict.UNDECIDED), False),
+    ],
+)
+def test_a_landscape_is_benign_if_all_else_is_a_strict_saddle(verdicts, agree):
+    assert all(row.agrees for row in benign(verdicts)) is agree

@@ -1,0 +1,212 @@
+"""Zhou et al. (2022): the losses CE, LS, FL and MSE, and where the focal loss is an exception."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from ufm.certificates.certificate import Verdict, certify
+from ufm.collapse.origin import origin
+from ufm.counterexamples.phases import focal_phases
+from ufm.landscape import CriticalPoint
+from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing, Loss
+from ufm.minimum.global_minimum import global_minimum
+from ufm.model.problem import Problem
+from ufm.reproduce.checks import VALUE, benign, certified, collapsed, highest_value, searched
+from ufm.reproduce.claim import Claim, Finding, Judgement, Paper, Row
+
+_K, _N, _DECAY, _LAM_B = 10, 100, 5e-4, 0.01
+
+
+def _ce(s: float, classes: int = _K) -> float:
+    return float(np.logaddexp(0.0, np.log(classes - 1.0) - s))
+
+
+def _ls(s: float, alpha: float = 0.1) -> float:
+    return _ce(s) + alpha * (_K - 1) / _K * s
+
+
+def _fl(s: float, gamma: float = 3.0, classes: int = _K) -> float:
+    value = _ce(s, classes)
+    return float(-np.expm1(-value)) ** gamma * value
+
+
+def _mse(s: float) -> float:
+    return 0.5 * (1.0 - s) ** 2 * (_K - 1) / _K + _LAM_B / (2 * _K * (1.0 + _LAM_B))
+
+
+#: Each loss, and its value at a sample whose label leads all others by the margin s.
+_LOSSES: tuple[tuple[Loss, Callable[[float], float]], ...] = (
+    (CrossEntropy(), _ce),
+    (LabelSmoothing(0.1), _ls),
+    (Focal(3.0), _fl),
+    (MSE(), _mse),
+)
+
+
+def global_minimisers() -> Finding:
+    """Runs of each loss against the minimum of φ(s) + (K−1)μ√n s, found by SciPy."""
+    c = (_K - 1) * _DECAY * _N**0.5
+    rows: list[Row] = []
+    for loss, profile in _LOSSES:
+        problem = Problem.balanced(
+            loss=loss,
+            num_classes=_K,
+            per_class=_N,
+            dim=16,
+            lam_w=_DECAY,
+            lam_h=_DECAY,
+            lam_b=_LAM_B,
+        )
+        found, proven = certified(problem)
+        claimed = _least(profile, c, 0.0, 50.0)[1]
+        value = Row(f"{loss.label()}: f", highest_value(found), claimed, VALUE)
+        rows += [proven, value, collapsed(found)]
+    return Finding(tuple(rows))
+
+
+def _least(
+    profile: Callable[[float], float], c: float, low: float, high: float
+) -> tuple[float, float]:
+    """The margin in [low, high] of the least φ(s) + cs, and that value."""
+    grid = np.linspace(low, high, 2001)
+    start = int(np.argmin([profile(s) + c * s for s in grid]))
+    ends = grid[max(start - 1, 0)], grid[min(start + 1, len(grid) - 1)]
+    found = minimize_scalar(
+        lambda s: profile(s) + c * s, bounds=ends, method="bounded", options={"xatol": 1e-9}
+    )
+    return float(found.x), float(found.fun)
+
+
+def _small(loss: Loss) -> Problem:
+    return Problem.balanced(
+        loss=loss, num_classes=4, per_class=10, dim=5, lam_w=5e-3, lam_h=5e-3, lam_b=0.01
+    )
+
+
+def label_smoothing_landscape() -> Finding:
+    """A census at K = 4."""
+    return Finding(benign([x.verdict for x in searched(_small(LabelSmoothing(0.1))).points]))
+
+
+def focal_landscape() -> Finding:
+    """A census at K = 4, of the points at which the loss is convex at every sample."""
+    loss = Focal(3.0)
+    least = float(loss.convex_above())
+    points = searched(_small(loss)).points
+    near = [point for point in points if _label_probability(point) >= least]
+    beyond = Row("critical points found outside the region", len(points) - len(near))
+    return Finding((*benign([x.verdict for x in near]), beyond))
+
+
+def _label_probability(point: CriticalPoint) -> float:
+    """The least probability of a label at a point of class means or of samples."""
+    W, H, b = (np.asarray(x) for x in (point.params.W, point.params.H, point.params.b))
+    logits = W @ H + b[:, None]
+    labels = np.arange(H.shape[1]) // (H.shape[1] // len(W))
+    own = logits[labels, np.arange(H.shape[1])]
+    return float(np.exp(own - np.logaddexp.reduce(logits, axis=0)).min())
+
+
+def focal_everywhere() -> Finding:
+    """The origin at K = 100: a local minimum by the signs of its Hessian, above the simplex ETF."""
+    problem = Problem.balanced(
+        loss=Focal(3.0),
+        num_classes=100,
+        per_class=1,
+        dim=99,
+        lam_w=0.0114,
+        lam_h=0.0114,
+        lam_b=None,
+    )
+    at_origin, minimum = certify(problem, origin(problem)), global_minimum(problem)
+    excess = float(at_origin.value) - minimum.value
+    is_minimum = at_origin.verdict is Verdict.LOCAL_MINIMUM and excess > 0
+    return Finding(
+        (
+            Row("local minima found above f*", float(is_minimum), 0),
+            Row("f at the origin", float(at_origin.value)),
+            Row(
+                "‖G‖₂/μ at the origin, which descends where it is above 1",
+                float(at_origin.dual_norm) / 0.0114,
+            ),
+            Row(
+                "f* at the simplex ETF",
+                minimum.value,
+                _least(lambda s: _fl(s, 3.0, 100), 99 * 0.0114, 0.5, 20.0)[1],
+                VALUE,
+            ),
+        ),
+        undecided="" if minimum.is_exact else minimum.reason,
+        remark="the origin, of which the paper's local statement says nothing: there p_k = 1/100, "
+        f"and FL(3) is convex only where p_k ≥ {float(Focal(3.0).convex_above()):.4f}",
+    )
+
+
+def focal_uniqueness() -> Finding:
+    """The decay at which φ(s) + cs has two minimisers, 0 and s > 0, for the least K with one."""
+    rows: list[Row] = []
+    for gamma, classes in ((1.0, 24), (2.0, 18), (3.0, 18)):
+        for K in (classes - 1, classes):
+            phases = focal_phases(gamma, K)
+            c = (K - 1) * float(phases.tie)
+            margin, value = _least(lambda s, K=K, g=gamma: _fl(s, g, K), c, 0.01, 2.0)
+            ties = bool(phases.jumps) and abs(value - _fl(0.0, gamma, K)) <= 1e-12
+            name = f"γ={gamma:g}, K={K}"
+            rows.append(Row(f"{name}: global minimisers at the threshold", 1 + ties, 1))
+            if ties:
+                rows.append(Row(f"{name}: margin of the second, beside 0", margin))
+    return Finding(
+        tuple(rows),
+        remark="at this single decay the origin has the same value as the simplex ETF; the value "
+        "of collapse is the minimum at every decay all the same",
+    )
+
+
+PAPER = Paper(
+    key="zhou-2022",
+    reference="Zhou, You, Li, Liu, Liu, Qu, Zhu: Are All Losses Created Equal: A Neural Collapse "
+    "Perspective (NeurIPS 2022)",
+    arxiv="2210.02192",
+    read="only the abstract was read",
+    claims=(
+        Claim(
+            "global-minimisers",
+            "The only global minimisers under CE, LS, FL and MSE are neural collapse.",
+            "abstract",
+            "K=10, d=16, n=100, λ_W=λ_H=5e-4, λ_b=0.01, LS α=0.1, FL γ=3",
+            global_minimisers,
+        ),
+        Claim(
+            "label-smoothing-landscape",
+            "Under LS all other critical points are strict saddles.",
+            "abstract",
+            "α=0.1, K=4, d=5, n=10, λ_W=λ_H=5e-3, λ_b=0.01: a census of critical points",
+            label_smoothing_landscape,
+        ),
+        Claim(
+            "focal-landscape",
+            "Under FL all other critical points near the optimal solution are strict saddles.",
+            "abstract",
+            "γ=3, K=4, d=5, n=10, λ_W=λ_H=5e-3, λ_b=0.01: a census; near is where FL is convex",
+            focal_landscape,
+        ),
+        Claim(
+            "focal-everywhere",
+            "Under FL all other critical points are strict saddles everywhere, not only near the "
+            "optimal solution.",
+            "not claimed: the abstract restricts it",
+            "γ=3, K=100, d=99, n=1, λ_W=λ_H=0.0114, no bias",
+            focal_everywhere,
+            Judgement.REFUTED,
+        ),
+        Claim(
+            "focal-uniqueness",
+            "Neural collapse is the only global minimiser under FL for every K, γ and decay.",
+            "abstract, which states no conditions; the theorem was not read",
+            "n=1, no bias, at the decay where collapse ends",
+            focal_uniqueness,
+            Judgement.REFUTED,
+        ),
+    ),
+)
