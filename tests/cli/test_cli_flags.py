@@ -10,7 +10,10 @@ from ufm.cli import parse
 from ufm.cli.output.print import with_flags
 
 #: They speak of whole commands: of `ufm solve`, whose files they read, and of git.
-OF_COMMANDS = {"last_layer/stored_point.py", "sweep/provenance.py"}
+OF_COMMANDS = {
+    *("last_layer/stored_point.py", "sweep/provenance.py"),
+    "last_layer/dossier/verify.py",  # a command of its own
+}
 
 
 def hints(source: str) -> list[str]:

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Key
 from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
 from ufm.collapse.metrics import orthonormal_columns
-from ufm.model.class_means import class_sizes
 from ufm.model.problem import Params, Problem
 
 #: Singular values of logits below this fraction of the largest are rounding.
@@ -106,7 +105,8 @@ def least_factors(
     With Z̄ diag(√n_k) = U S Vᵀ: W = (λ_H/λ_W)^¼ U S^½ and Ĥ = (λ_W/λ_H)^¼ S^½ Vᵀ, whose columns are
     √n_k h̄_k, so that WWᵀ ∝ (Z̄DZ̄ᵀ)^½ and H̄ᵀH̄ ∝ D^{−½}(D^½Z̄ᵀZ̄D^½)^½D^{−½}, D = diag(n_k).
     """
-    roots = np.sqrt(np.asarray(class_sizes(problem), float))
+    weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
+    roots = np.sqrt(np.bincount(problem.labels, weights))
     U, S, Vt = np.linalg.svd(logits * roots, full_matrices=False)
     sizes = np.sqrt(np.where(_ROUNDING * S[0] < S, S, 0.0))
     balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
