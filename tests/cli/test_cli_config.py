@@ -54,14 +54,15 @@ def test_every_field_can_stand_in_a_file_and_be_a_flag():
     fields = [name for name in Solve.__struct_fields__ if name != "config"]
     other = """
     losses = ["mse"]\nnum_classes = 4\ndim = 9\nper_class = 3\ncounts = [1, 2]\nlam_w = 1\n
-    targets = "y.npz"\n
+    targets = "y.npz"\ntargets_sha256 = "a"\n
     lam_h = 0.25\nlam_b = "None"\nstarts = 1\nscale = 2\nseed = 9\nmethod = "adam"\ntol = 1e-3\n
     gap_tol = 0.5\nmax_steps = 17\nfloat32 = true\nout = "there"\nsave = "all"\nfigures = true\n
     json = true
     """
     assert set(tomllib.loads(other)) == set(fields)
     flags = (
-        "--losses mse --num-classes 4 --dim 9 --per-class 3 --counts 1 2 --targets y.npz --lam-w 1 "
+        "--losses mse --num-classes 4 --dim 9 --per-class 3 --counts 1 2 --targets y.npz "
+        "--targets-sha256 a --lam-w 1 "
         "--lam-h 0.25 --lam-b None --starts 1 --scale 2 --seed 9 --method adam --tol 1e-3 "
         "--gap-tol 0.5 "
         "--max-steps 17 --float32 --out there --save all --figures --json"

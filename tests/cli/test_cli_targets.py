@@ -45,6 +45,19 @@ def test_solve_certifies_and_stores_groups(folder, capsys):
     assert "a point of a problem with targets" in said
 
 
+def test_a_folder_keeps_to_the_content_of_its_targets(folder, capsys):
+    run = ["--targets", "soft.npz", "--losses", "mse", "--starts", "1", *SMALL]
+    assert main(["solve", *run, "--out", "found"]) == 0
+    assert main(["solve", *run, "--out", "found"]) == 0  # finished: shown again
+    assert main(["solve", "--config", "found/config.json", "--out", "again"]) == 0
+    before = Path("found/results.json").read_bytes()
+    np.savez("soft.npz", targets=SOFT[::-1])
+    said = complaint(capsys, "solve", *run, "--out", "found")
+    assert "results of another configuration" in said
+    assert "is not the file" in complaint(capsys, "solve", "--config", "found/config.json")
+    assert Path("found/results.json").read_bytes() == before
+
+
 def test_spectrum_and_landscape_take_targets(folder, capsys):
     given = ["--targets", "soft.npz", "--per-class", "1", "--losses", "ce", *SMALL]
     assert main(["spectrum", *given]) == 0

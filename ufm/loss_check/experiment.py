@@ -89,9 +89,17 @@ def predict(
     `levels` is given for a convex loss that is not shift-invariant.
     """
     if levels is not None:
-        point, origin = levels.minimum(decay), levels.origin
+        point = levels.minimum(decay)
         return Prediction(
-            decay, share, point.value, point.rho, -np.inf, origin, np.nan, 0, point.tau
+            decay=decay,
+            share=share,
+            nc_value=float(point.value),
+            margin=float(point.rho),
+            nc_lower_bound=-np.inf,
+            origin_value=levels.origin,
+            live_value=np.nan,
+            num_live=0,
+            level=float(point.tau),
         )
     c = decay / profile.unit
     margin, value = profile.minimum(c)

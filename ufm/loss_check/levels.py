@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ufm._support.bisection import bisect
+from ufm.collapse.symmetric_solution import SymmetricMinimum
 from ufm.loss_check.function import sampled
 from ufm.losses import Loss
 
@@ -25,16 +26,6 @@ from ufm.losses import Loss
 _FAR = 1e4
 #: Rows of logits in an evaluation, so that one program is traced.
 _ROWS = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class SymmetricPoint:
-    """ρ, τ, b₀ and f there."""
-
-    rho: float
-    tau: float
-    bias_level: float
-    value: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +81,7 @@ class Levels:
         between = bisect(lambda m: np.greater_equal(*slopes(m)), start, end)
         return float(slopes(between)[1]), vanished
 
-    def minimum(self, decay: float) -> SymmetricPoint:
+    def minimum(self, decay: float) -> SymmetricMinimum:
         """The minimum at K√nμ = `decay`, by L-BFGS in ρ and τ/K, each as a difference, and b₀."""
         from scipy.optimize import minimize  # half a second, which most losses need not wait for
 
@@ -114,6 +105,5 @@ class Levels:
             bounds=box, options={"maxiter": 500, "ftol": 0.0, "gtol": 1e-12},
         )  # fmt: skip
         rho, level = signs @ found.x[:2], signs @ found.x[2:4]
-        return SymmetricPoint(
-            float(rho), float(level * classes), float(found.x[4]), float(found.fun)
-        )
+        scalars = (rho, level * classes, found.x[4], found.fun)
+        return SymmetricMinimum(*map(np.asarray, scalars))

@@ -2,7 +2,8 @@ r"""The global minimum for targets that no permutation of the outputs changes, b
 
 If every permutation of the K outputs maps the multiset of targets to itself (all label sets of a
 size; mixup of all pairs), a minimiser of the convex problem can be averaged over permutations.
-Then ZZᵀ = τ²P, so that ‖Z‖_* = √(K−1) τ with τ = ‖Z‖_F, b = 0, and each group solves
+Then Z, with columns √n_i z_i, has ZZᵀ = τ²P/(K−1) with τ = ‖Z‖_F, so that ‖Z‖_* = √(K−1) τ;
+b = 0, and each group solves
 
     z(c) = argmin_z L(z, y) + c/2 ‖z‖²,     c = Nμ√(K−1)/τ,     τ² = Σ_i n_i ‖z_i(c)‖²,
 

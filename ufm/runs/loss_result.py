@@ -79,7 +79,7 @@ def _of_targets(verification: Verification) -> dict[str, Any]:
         return {}
     found = [target_metrics(problem, entry(points, i)) for i in range(verification.num_starts)]
     names = ("nrc1", "nrc2", "nrc3", "tag_average")
-    return {"target_metrics": {name: max(getattr(x, name) for x in found) for name in names}}
+    return {"target_metrics": {n: float(np.max([getattr(x, n) for x in found])) for n in names}}
 
 
 def minority(problem: Problem, minimum: GlobalMinimum) -> str:

@@ -95,7 +95,7 @@ def _conclusions(results: "list[LossResult]") -> list[str]:
     for result in results:
         if targets := result.get("target_metrics"):
             named = zip(_TARGETS, targets.values(), strict=True)
-            said = [f"{name} {number_or_dash(x)}" for name, x in named if x == x]
+            said = [f"{name} {number_or_dash(x)}" for name, x in named if x is not None and x == x]
             lines += [f"{result['label']}: {', '.join(said)}"] if said else []
         others = {
             name: count

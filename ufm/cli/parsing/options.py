@@ -1,6 +1,7 @@
 """Shared options of commands: a file of options, the seed, and the flags of a problem."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -79,12 +80,22 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
     """File .npz with `targets`, a row for each group of samples: probabilities or 0/1 for ce and
     ls, numbers in [0, 1] for bce, any for mse (regression), one-hot for other losses. The sizes of
     the groups are `class_counts` in the file, --counts, or n. Replaces K."""
+    targets_sha256: str = ""
+    """SHA-256 of that file, as config.json has it. Another content is refused."""
     lam_w: float = 5e-4
     """Weight decay of the classifier W."""
     lam_h: float = 5e-4
     """Weight decay of the features H."""
     lam_b: float | None = 1e-2
     """Weight decay of the bias: 0 for a free bias, None for no bias."""
+
+    def configuration(self) -> dict[str, Any]:
+        """The options that affect the numbers, with the digest of the file of targets if any."""
+        found = super().configuration()
+        targets = {"targets": found.pop("targets"), "targets_sha256": found.pop("targets_sha256")}
+        if self.targets is None:  # as in folders from before there were targets
+            return found
+        return found | targets | {"targets_sha256": _sha256(self.targets)}
 
     def problems(
         self, check: "Callable[[dict[str, Problem]], None]" = lambda _: None
@@ -122,5 +133,15 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
         from ufm.model.targets_file import read_targets
 
         table, counts = read_targets(Path(self.targets))
+        if self.targets_sha256 not in ("", _sha256(self.targets)):
+            raise ValueError(
+                f"{self.targets} is not the file of this configuration, whose SHA-256 is "
+                f"{self.targets_sha256[:12]}…: restore it, or leave out `targets_sha256`"
+            )
         rows = tuple(tuple(map(float, row)) for row in table)
         return self.counts or counts or (self.per_class,) * len(rows), rows
+
+
+def _sha256(file: str) -> str:
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
