@@ -20,6 +20,7 @@ import numpy as np
 
 import ufm
 from ufm.report import plot_decay, style
+from ufm.report.phase.decay import decay_legend
 
 
 def main() -> None:
@@ -109,9 +110,9 @@ def draw(path: ufm.DecayPath, path_of_figure: Path) -> None:
         figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6))
         for axes, panel in ((left, "cosine_w"), (right, "cosine_h")):
             plot_decay(path, panel, axes)
-            axes.set_xlabel("decay")
+            axes.set_xlabel(r"decay $\mu$")
         handles = left.get_legend_handles_labels()[0]
-        figure.legend(handles=handles, loc="outside upper center", ncols=3)
+        figure.legend(handles=[*handles, *decay_legend()], loc="outside upper center", ncols=5)
         figure.savefig(path_of_figure)
         plt.close(figure)
     print(f"saved {path_of_figure}")

@@ -96,7 +96,10 @@ def _draw_phases(report: LossReport, axes: Axes) -> None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no threshold", ha="center", va="center", transform=axes.transAxes)
         return
-    line = _LINE if report.lam_b is None else np.linspace(_LINE[0], _LINE[-1], _FEW_WITH_BIAS)
+    # As far as the runs, and beyond the decay from which on the origin is the minimum.
+    last = max(report.origin_threshold, *(p.decay for p in report.predictions)) / report.threshold
+    count = len(_LINE) if report.lam_b is None else _FEW_WITH_BIAS
+    line = np.linspace(_LINE[0], max(_LINE[-1], 1.05 * last), count)
     found = [_at(report, float(x)) for x in line]
     decays = [p.decay for p in found]
     symmetric = report.levels is not None

@@ -104,6 +104,14 @@ def plot_decay(
     return axes
 
 
+def decay_legend() -> list[Line2D]:
+    """Legend entries for the lines of `plot_decay` that have no marks."""
+    return [
+        Line2D([], [], color="black", linestyle=style, label=name)
+        for style, name in ((_LIMIT, "limit"), (_FORMULA, "first-order formula"))
+    ]
+
+
 def decay_page(path: DecayPath) -> Page:
     """Cosines above, ratios of norms and the distance from the limit below."""
     limit = zero_decay_limit(path.problem)
@@ -115,12 +123,8 @@ def decay_page(path: DecayPath) -> Page:
         axes.set_xlabel(r"$\mu=\sqrt{\lambda_W\lambda_H}$")
     grid[0, 0].set_title(path.problem.loss.label(), loc="left", pad=3)
     grid[1, 0].legend()
-    lines = [
-        Line2D([], [], color="black", linestyle=style, label=name)
-        for style, name in ((_LIMIT, "limit"), (_FORMULA, "first-order formula"))
-    ]
     pairs = grid[0, 0].get_legend_handles_labels()[0]
-    figure.legend(handles=[*pairs, *lines], loc="outside upper center", ncols=5)
+    figure.legend(handles=[*pairs, *decay_legend()], loc="outside upper center", ncols=5)
     return figure, [*_tables(path, curves(path, limit))]
 
 
