@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from msgspec import UNSET
 
 from ufm._support import settings
 from ufm.losses import loss_family
@@ -44,7 +45,7 @@ class Sweep(AnySweep):
     @property
     def columns(self) -> Columns:
         """The table of a sweep of these losses."""
-        targets = self.config.problem.targets is not None
+        targets = self.config.problem.targets is not UNSET
         return columns_for({loss_family(cell.spec.loss) for cell in self.cells}, targets)
 
     @property

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from ufm._support.settings import check_seed
 from ufm.losses import parse_loss
@@ -53,7 +54,7 @@ def size_axes(config: SweepConfig) -> list[Axis]:
     problem = config.problem
     if problem.class_counts is None:
         assert problem.per_class is not None  # as the schema checks
-        classes = problem.num_classes if problem.targets is None else len(problem.targets)
+        classes = problem.num_classes if problem.targets is UNSET else len(problem.targets)
         return [
             axis(config, "problem.num_classes", classes, whole=True),
             axis(config, "problem.per_class", problem.per_class, whole=True),

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from ufm._support import settings
 from ufm.losses import FAMILIES
@@ -132,14 +133,15 @@ class ProblemTable(_Table, frozen=True, kw_only=True):
     lam_w: Real
     lam_h: float | Literal["lam_w"] | list[float] | Range
     lam_b: float | Literal["none"] | list[float | Literal["none"]] | Range = 1e-2
-    targets: list[list[float]] | None = None
+    #: Left out of a store without them, which keeps the identity it had before there were targets.
+    targets: list[list[float]] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         sizes = (self.num_classes, self.per_class)
-        if self.targets is not None and self.num_classes is not None:
+        if self.targets is not UNSET and self.num_classes is not None:
             raise ValueError("targets has a row for each group of samples: leave out num_classes")
         if self.class_counts is None:
-            if self.per_class is None or (self.num_classes is None and self.targets is None):
+            if self.per_class is None or (self.num_classes is None and self.targets is UNSET):
                 raise ValueError("give num_classes and per_class, or class_counts")
             return
         if sizes != (None, None):

@@ -16,6 +16,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
+
 from ufm._support.settings import check_seed
 from ufm.certificates.certificate import check_tolerance
 from ufm.collapse.symmetric_solution import collapse_threshold, supported
@@ -144,7 +146,8 @@ class _Block:
         self._config = config
         self._losses = loss_axes(config, position)
         problem, solver = config.problem, config.solver
-        self._targets = problem.targets
+        given = problem.targets
+        self._targets = None if given is UNSET else tuple(map(tuple, given))
         self._axes = [
             *self._losses,
             *size_axes(config),
@@ -198,7 +201,7 @@ class _Block:
             lam_w=1.0,
             lam_h=1.0,
             lam_b=None if lam_b == "none" else lam_b,
-            targets=None if self._targets is None else tuple(map(tuple, self._targets)),
+            targets=self._targets,
         )
         return chosen | {"spec": _with_decays(spec, chosen.pop("lam_w"), chosen.pop("lam_h"))}
 
