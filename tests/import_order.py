@@ -10,7 +10,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 #: The folders directly inside ufm/. Each may import those before it, and its own modules.
 ORDER = (
-    *("_support", "losses", "model", "collapse", "solvers", "hessian", "certificates", "minimum"),
+    *(
+        "_support",
+        "losses",
+        "model",
+        "collapse",
+        "solvers",
+        "hessian",
+        "certificates",
+        "minimum",
+        "variants",
+    ),
     *(
         "runs",
         "loss_check",
@@ -43,7 +53,12 @@ ALLOWED["networks"] = {
 #: The same inside a folder: its modules and subfolders in layers, each importing earlier ones only.
 #: Those that share a layer do not know each other, and what is not named comes last of all.
 INSIDE = {
-    "model": (("params", "checks"), ("problem",), ("evaluation", "start")),
+    "model": (
+        ("params", "constraints"),
+        ("checks", "variant"),
+        ("problem",),
+        ("evaluation", "start"),
+    ),
     "collapse": (
         ("margin_loss", "squared_error", "feature_batch", "mean_geometry"),
         ("metrics", "symmetric_solution", "origin", "live_classes"),

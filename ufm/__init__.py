@@ -104,6 +104,11 @@ if TYPE_CHECKING:
     from ufm.minimum.nearest_minimiser import nearest_minimiser as nearest_minimiser
     from ufm.minimum.zero_decay_limit import ZeroDecayLimit as ZeroDecayLimit
     from ufm.minimum.zero_decay_limit import zero_decay_limit as zero_decay_limit
+    from ufm.model.constraints import Ball as Ball
+    from ufm.model.constraints import Budget as Budget
+    from ufm.model.constraints import Fixed as Fixed
+    from ufm.model.constraints import NonNegative as NonNegative
+    from ufm.model.constraints import Sphere as Sphere
     from ufm.model.problem import Params as Params
     from ufm.model.problem import Problem as Problem
     from ufm.model.problem import objective as objective
@@ -202,6 +207,7 @@ _NAMES = {
     ),
     "ufm.minimum.nearest_minimiser": ("NearestMinimiser", "nearest_minimiser"),
     "ufm.minimum.zero_decay_limit": ("ZeroDecayLimit", "zero_decay_limit"),
+    "ufm.model.constraints": ("Ball", "Budget", "Fixed", "NonNegative", "Sphere"),
     "ufm.model.problem": ("Params", "Problem", "objective"),
     "ufm.model.sharding": ("init_sharded", "sample_mesh", "shard_samples"),
     "ufm.model.start": ("init_params",),

@@ -45,6 +45,7 @@ from ufm.losses import Refutation
 from ufm.model.params import finite_or_zero
 from ufm.model.problem import Params, Problem, check_shapes, norm, per_column
 from ufm.model.rounding import gradient_noise
+from ufm.model.variant import by_variant
 
 Scalar = Float[Array, ""]
 
@@ -110,6 +111,7 @@ class Certificate(Shown):
         return text + "."
 
 
+@by_variant
 def certify(problem: Problem, params: Params, tol: float | Scalar | None = None) -> Certificate:
     """Classify a point, with a proof if it is a global minimum.
 

@@ -17,6 +17,7 @@ from ufm.certificates.second_order import Escape, escape_direction
 from ufm.hessian import extremal_eigenpairs, rank_of
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +43,7 @@ class Saddle(Shown):
         return "" if self.converged else "NOT CONVERGED: there may be directions of lower curvature"
 
 
+@by_variant
 def saddle(problem: Problem, params: Params, key: Key[Array, ""]) -> Saddle:
     """Compute the direction of least curvature at a point, and the theory's escape direction.
 

@@ -33,6 +33,7 @@ from ufm._support.pytree import pytree
 from ufm._support.random_numbers import generator
 from ufm._support.shown import Shown
 from ufm.model.problem import Params, Problem, check_shapes, features, matmul, without_loss
+from ufm.model.variant import by_variant
 
 #: Means of m groups have rank K at most. A solver leaves this fraction in other directions.
 _TARGETS_CUTOFF = 1e-6
@@ -124,6 +125,7 @@ def _membership(problem: Problem, dtype: Any) -> Float[np.ndarray, "N K"]:
     return np.eye(problem.num_classes, dtype=dtype)[problem.labels]
 
 
+@by_variant
 def nc_metrics(problem: Problem, params: Params) -> NCMetrics:
     """Measure neural collapse, NC1–NC4, at a point. Maps over a leading axis with `jax.vmap`.
 

@@ -24,12 +24,14 @@ from ufm._support.quick_jit import quick_jit
 from ufm.model.class_means import class_sizes
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 _MOST_STEPS = 100
 #: Eigenvalues of ∇²φ below this fraction of the largest belong to a shift that leaves φ unchanged.
 _FLAT = 1e-13
 
 
+@by_variant
 def origin(problem: Problem) -> Params:
     """Compute the critical point W = 0, H = 0 with its optimal bias.
 

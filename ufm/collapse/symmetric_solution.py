@@ -38,6 +38,7 @@ from ufm.collapse.margin_loss import LARGEST_MARGIN, MarginLoss, margin_bound
 from ufm.collapse.squared_error import SquaredError
 from ufm.losses import MSE
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 #: A profile that is straight from the margin 0 to this one is that of a hinge.
 _STRAIGHT = 1e-3
@@ -85,6 +86,7 @@ def _balanced_size(problem: Problem) -> int:
     return problem.per_class
 
 
+@by_variant
 def symmetric_minimum(problem: Problem) -> SymmetricMinimum:
     """Compute the best point of a balanced problem that is symmetric in the classes.
 
@@ -147,6 +149,7 @@ def symmetric_frame(problem: Problem) -> SymmetricMinimum:
     return jax.tree.map(lambda x: xp.where(there, x, xp.nan), found)
 
 
+@by_variant
 def collapse_threshold(problem: Problem) -> CollapseThreshold:
     """Compute the decay from which on the origin is the global minimum, as μ = √(λ_W λ_H).
 

@@ -32,6 +32,7 @@ from ufm.collapse.metrics import class_means
 from ufm.losses import SquaredTargets
 from ufm.model.class_means import class_sizes
 from ufm.model.problem import Params, Problem, check_shapes, features
+from ufm.model.variant import by_variant
 
 #: Directions of W below this fraction of its largest singular value are not in its row space, and
 #: centred features below this fraction of the longest feature are 0.
@@ -48,6 +49,7 @@ class TargetMetrics(Shown):
     tag_average: float
 
 
+@by_variant
 @np.errstate(all="ignore")
 def target_metrics(problem: Problem, params: Params) -> TargetMetrics:
     """Measure collapse onto the targets of a problem at a point.

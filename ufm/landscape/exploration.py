@@ -41,6 +41,7 @@ from ufm.landscape.structured import ladder, partition_cases, partition_points
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.params import Params, along, norm
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 from ufm.solvers import solve_many
 
 #: Length of the first step of a descent, relative to the point and to 1.
@@ -76,6 +77,7 @@ class _Effort:
                 )
 
 
+@by_variant
 def explore(
     problem: Problem,
     key: Key[Array, ""],

@@ -31,6 +31,7 @@ from ufm.hessian import dense_hessian
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, value_and_gradient
 from ufm.model.start import init_params
+from ufm.model.variant import by_variant
 
 RTOL = 1e-4
 #: Times are in units of 1/min(λ_W, λ_H), the slowest rate of decay.
@@ -62,6 +63,7 @@ class Flow(Shown):
         return jax.tree.map(lambda x: jnp.asarray(x[moment]), self.points)
 
 
+@by_variant
 def gradient_flow(
     problem: Problem, start: Params, *, horizon: float = HORIZON, rtol: float = RTOL
 ) -> Flow:

@@ -34,6 +34,7 @@ from ufm.landscape.resolvent import hessian_blocks, real_resolvent
 from ufm.model.hessian_product import hessian_product, linearise
 from ufm.model.params import Params, along, dot, norm
 from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.variant import by_variant
 
 #: Largest gradient norm of a critical point.
 CRITICAL = 1e-10
@@ -76,6 +77,7 @@ class _State(NamedTuple):
     status: Array
 
 
+@by_variant
 def find_roots(
     problem: Problem,
     starts: Params,

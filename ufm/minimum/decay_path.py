@@ -33,6 +33,7 @@ from ufm.minimum.size_geometry import SizeGeometry, geometry_of, least_factors
 from ufm.model.class_means import class_sizes, reduced_problem
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, gradient_at, value_and_gradient
+from ufm.model.variant import by_variant
 from ufm.solvers import default_tol
 
 #: Added to ∇²f, relative to its norm, so that rotations and a free shift, along which it is zero
@@ -73,6 +74,7 @@ class DecayPath(Shown):
         return geometry_of(at_decay(self.problem, float(self.decays[i])), self.logits[i])
 
 
+@by_variant
 def decay_path(
     problem: Problem,
     decays: Sequence[float] | Float[np.ndarray, " T"],

@@ -18,6 +18,7 @@ from ufm._support.shown import Shown
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem, check_shapes
+from ufm.model.variant import by_variant
 
 #: Assumed rounding error of a gradient, in units of eps.
 _ROUNDINGS = 64
@@ -57,6 +58,7 @@ class GeometryMatch(Shown):
         return self.kind == "origin" and self.matches is True
 
 
+@by_variant
 def compare_geometry(
     problem: Problem,
     params: Params,

@@ -44,6 +44,7 @@ from ufm.minimum.searched import best_found, solved, too_few_dimensions
 from ufm.minimum.squared_error_minimum import squared_error_minimum
 from ufm.minimum.symmetric_targets import symmetric_targets_minimum
 from ufm.model.problem import Params, Problem
+from ufm.model.variant import by_variant
 
 
 def frame(problem: Problem, into: Problem | None = None) -> Params:
@@ -73,6 +74,7 @@ def _symmetric_logits(
     return rho * np.eye(classes) + (tau - rho) / classes, bias
 
 
+@by_variant
 def global_minimum(problem: Problem) -> GlobalMinimum:
     """Compute f*, with a proof if one is known, and one minimiser up to rotation.
 

@@ -60,6 +60,7 @@ from ufm.losses import (
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.class_means import class_sizes, reduced_problem
 from ufm.model.problem import Problem, feature_gradient, logit_gradient
+from ufm.model.variant import by_variant
 
 #: Halvings of a bracket whose ends are within a factor of a few.
 _HALVINGS = 10
@@ -143,6 +144,7 @@ class MinorityThresholds(Shown):
         return f"{subject} {done}{past} at {here}, from {row.low:.4g}–{row.mu:.4g} on ({row.how})"
 
 
+@by_variant
 def minority_thresholds(problem: Problem, exact_only: bool = False) -> MinorityThresholds:
     """Compute for each class size the decays at which its classes merge and vanish.
 

@@ -25,6 +25,7 @@ from ufm._support.shown import Shown
 from ufm.hessian.symmetry_zeros import shift_is_free
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Params, Problem, check_shapes
+from ufm.model.variant import by_variant
 
 
 @pytree()
@@ -40,6 +41,7 @@ class NearestMinimiser(Shown):
     params: Params
 
 
+@by_variant
 @np.errstate(over="ignore", invalid="ignore")
 def nearest_minimiser(
     problem: Problem,

@@ -57,6 +57,7 @@ from ufm.losses import (
 from ufm.minimum.size_geometry import SizeGeometry, geometry_of
 from ufm.model.class_means import class_sizes
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 _ZERO = 1e-10
 _MARGINS, _TARGETS = "hard margins", "target logits"
@@ -168,6 +169,7 @@ class ZeroDecayLimit(Shown):
         return FirstOrder(self.problem, mu, value, V - bias[:, None], bias)
 
 
+@by_variant
 def zero_decay_limit(problem: Problem) -> ZeroDecayLimit:
     """Compute the limit of the global minimisers as all decays go to zero in proportion.
 

@@ -1,6 +1,6 @@
 """Check and convert the arguments of a `Problem`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from ufm._support.pytree import hyperparameter, require, whole_number
 from ufm.losses import Hyper
+from ufm.model.constraints import Constraint
 
 if TYPE_CHECKING:
     Whole = int
@@ -28,11 +29,21 @@ def checked_counts(given: Any) -> tuple[int, ...]:
     return tuple(whole_number("class_counts", n) for n in given)
 
 
-def checked_decays(**decays: Hyper | None) -> dict[str, Any]:
+def checked_decays(sets: Mapping[str, Constraint | None], **decays: Hyper | None) -> dict[str, Any]:
     """The decays by name, without a change of None. Raises `TypeError` or `ValueError`."""
     found: dict[str, Any] = {}
+    factors = {"lam_w": "classifier", "lam_h": "features"}
     for name, decay in decays.items():
-        found[name] = None if decay is None and name == "lam_b" else hyperparameter(name, decay)
+        confined = sets.get(factors.get(name, ""))
+        free = confined is None or confined.decayed
+        if not free and decay is not None:
+            raise ValueError(
+                f"{name} must be None with {factors[name]}={type(confined).__name__}, which "
+                f"confines the norm, got {decay!r}"
+            )
+        if free and decay is None and name != "lam_b":
+            raise TypeError(f"{name} must be a number, got None: only a confined norm has no decay")
+        found[name] = None if decay is None else hyperparameter(name, decay)
         if found[name] is not None:
             require(name, found[name], lambda x: x >= 0, "non-negative and finite")
     return found
@@ -55,3 +66,51 @@ def checked_weights(given: Weights | None, columns: int) -> Array | None:
     wanted = "positive, with a sum that is a finite number"
     require("column_weights", weights, lambda x: (x > 0) & (x <= largest), wanted)
     return weights
+
+
+def checked_sets(
+    sets: Mapping[str, Constraint | None], temperature: Hyper | None, outputs: int, dim: int
+) -> dict[str, Any]:
+    """The sets of the factors and the temperature. Raises `TypeError` or `ValueError`."""
+    for factor, confined in sets.items():
+        if confined is None:
+            continue
+        if not isinstance(confined, Constraint):
+            raise TypeError(f"{factor} must be a set such as ufm.Sphere(), got {confined!r}")
+        confined.check(factor, outputs, dim)
+    if temperature is None:
+        return {**sets, "temperature": None}
+    temperature = hyperparameter("temperature", temperature)
+    require("temperature", temperature, lambda x: x > 0, "positive and finite")
+    if all(confined is None or confined.decayed for confined in sets.values()):
+        raise ValueError(
+            "temperature is for a classifier or features of confined norm: under weight decay "
+            "alone, give lam_w·τ² instead"
+        )
+    return {**sets, "temperature": temperature}
+
+
+def checked_hidden(
+    lam_hidden: Any, hidden_dims: Any, dim: int, sets: Mapping[str, Constraint | None]
+) -> dict[str, Any]:
+    """The decays and widths of hidden layers. Raises `TypeError` or `ValueError`."""
+    if isinstance(lam_hidden, str) or not isinstance(lam_hidden, Iterable):
+        raise TypeError(f"lam_hidden must list the decay of each hidden layer, got {lam_hidden!r}")
+    decays = tuple(hyperparameter("lam_hidden", decay) for decay in lam_hidden)
+    for decay in decays:
+        wanted = "positive and finite: without a decay no minimum may exist"
+        require("lam_hidden", decay, lambda x: x > 0, wanted)
+    if hidden_dims is not None and (
+        isinstance(hidden_dims, str) or not isinstance(hidden_dims, Iterable)
+    ):
+        raise TypeError(f"hidden_dims must list the width of each layer, got {hidden_dims!r}")
+    widths = [dim] * len(decays) if hidden_dims is None else list(hidden_dims)
+    if len(widths) != len(decays):
+        raise ValueError(
+            f"hidden_dims needs one width for each of the {len(decays)} entries of lam_hidden, "
+            f"got {len(widths)}"
+        )
+    if decays and any(confined is not None for confined in sets.values()):
+        raise ValueError("lam_hidden is for factors under weight decay: leave out the other sets")
+    dims = tuple(whole_number("hidden_dims", width) for width in widths)
+    return {"lam_hidden": decays, "hidden_dims": dims}

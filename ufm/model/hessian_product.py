@@ -60,14 +60,13 @@ def curvature_product(
 def hessian_product(problem: Problem, at: Linearisation, direction: Params) -> Params:
     """Apply ∇²f to a direction."""
     W, H = at.params.W, at.params.H
-    dtype = W.dtype
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
+    lam_w, lam_h, lam_b = problem.decays(W.dtype)
     change = matmul(direction.W, H) + matmul(W, direction.H)
     d_gamma = curvature_product(problem, at, logits_from(problem, change, direction.b))
     dG = feature_gradient(problem, d_gamma)
     out_b = None
     if direction.b is not None:
-        out_b = jnp.sum(d_gamma, axis=1) + jnp.asarray(problem.lam_b, dtype) * direction.b
+        out_b = jnp.sum(d_gamma, axis=1) + lam_b * direction.b
     return Params(
         matmul(dG, H.T) + matmul(at.G, direction.H.T) + lam_w * direction.W,
         matmul(W.T, dG) + matmul(direction.W.T, at.G) + lam_h * direction.H,

@@ -15,11 +15,15 @@ Scalar = Float[Array, ""]
 
 @pytree()
 class Params(Shown):
-    """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes."""
+    """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes.
+
+    `hidden` holds the matrices between W and H of a model with more layers, from W on.
+    """
 
     W: Float[Array, "*batch K d"]
     H: Float[Array, "*batch d N"]
     b: Float[Array, "*batch K"] | None
+    hidden: tuple[Float[Array, "*batch _ _"], ...] = ()
 
 
 def dot(x: Any, y: Any) -> Scalar:

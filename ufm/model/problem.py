@@ -34,6 +34,7 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -46,10 +47,21 @@ from ufm._support.pytree import pytree, static, whole_number
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, GroupedLoss, Hyper, Loss, against
-from ufm.model.checks import Counts, Weights, Whole, checked_counts, checked_decays, checked_weights
+from ufm.model.checks import (
+    Counts,
+    Weights,
+    Whole,
+    checked_counts,
+    checked_decays,
+    checked_hidden,
+    checked_sets,
+    checked_weights,
+)
+from ufm.model.constraints import Constraint
 from ufm.model.params import Params as Params
 from ufm.model.params import dot as dot
 from ufm.model.params import norm as norm
+from ufm.model.variant import Variant, by_variant, variant_of
 
 Scalar = Float[Array, ""]
 
@@ -70,27 +82,44 @@ class Problem(Shown):
     numbers in [0, 1] for BCE, any numbers for MSE (regression), one-hot for other losses. `loss` is
     then the loss against them; targets that are the labels in order change nothing.
 
+    `classifier` and `features` confine a factor (`ufm.model.constraints`); a norm that is confined
+    has no decay, and None is given for it. `temperature` τ divides W h_i. `lam_hidden` adds a
+    linear layer for each decay in it, from W to H: Z = W F_1 ⋯ F_L H, with `hidden_dims` for the
+    widths between W and F_1, F_1 and F_2, …, all d if None.
+
     Raises `ValueError` or `TypeError`, naming the field, if an argument is invalid.
     """
 
     loss: Loss
     class_counts: tuple[int, ...] = static()
     dim: int = static()
+    #: `lam_w` and `lam_h` are None, against their types, where a norm is confined.
     lam_w: Hyper
     lam_h: Hyper
     lam_b: Hyper | None
     column_weights: Array | None = None
+    classifier: Constraint | None = None
+    features: Constraint | None = None
+    temperature: Hyper | None = None
+    lam_hidden: tuple[Hyper, ...] = ()
+    hidden_dims: tuple[int, ...] = static(default=())
 
     def __init__(
         self,
         loss: Loss,
         class_counts: Counts,
         dim: Whole,
-        lam_w: Hyper,
-        lam_h: Hyper,
+        lam_w: Hyper | None,
+        lam_h: Hyper | None,
         lam_b: Hyper | None,
         column_weights: Weights | None = None,
         targets: Any = None,
+        *,
+        classifier: Constraint | None = None,
+        features: Constraint | None = None,
+        temperature: Hyper | None = None,
+        lam_hidden: tuple[Hyper, ...] = (),
+        hidden_dims: tuple[int, ...] | None = None,
     ) -> None:
         if not isinstance(loss, Loss):
             raise TypeError(f"loss must be a ufm loss such as ufm.CrossEntropy(), got {loss!r}")
@@ -102,12 +131,16 @@ class Problem(Shown):
             what = "classes" if least == 2 else "group of samples"
             raise ValueError(f"class_counts needs at least {least} {what}, got {len(counts)}")
         loss.probe(len(counts), loss.num_outputs or len(counts))
+        sets = {"classifier": classifier, "features": features}
+        dim = whole_number("dim", dim)
         fields = {
             "loss": loss,
             "class_counts": counts,
-            "dim": whole_number("dim", dim),
-            **checked_decays(lam_w=lam_w, lam_h=lam_h, lam_b=lam_b),
+            "dim": dim,
+            **checked_decays(sets, lam_w=lam_w, lam_h=lam_h, lam_b=lam_b),
             "column_weights": checked_weights(column_weights, sum(counts)),
+            **checked_sets(sets, temperature, loss.num_outputs or len(counts), dim),
+            **checked_hidden(lam_hidden, hidden_dims, dim, sets),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -120,13 +153,35 @@ class Problem(Shown):
         num_classes: int,
         per_class: int,
         dim: int,
-        lam_w: Hyper,
-        lam_h: Hyper,
+        lam_w: Hyper | None,
+        lam_h: Hyper | None,
         lam_b: Hyper | None,
+        **variant: Any,
     ) -> "Problem":
-        """K classes of n samples each."""
+        """K classes of n samples each; `variant` is as for a `Problem`."""
         counts = (whole_number("per_class", per_class),) * whole_number("num_classes", num_classes)
-        return cls(loss=loss, class_counts=counts, dim=dim, lam_w=lam_w, lam_h=lam_h, lam_b=lam_b)
+        decays = {"lam_w": lam_w, "lam_h": lam_h, "lam_b": lam_b}
+        return cls(loss=loss, class_counts=counts, dim=dim, **decays, **variant)
+
+    @property
+    def _printed(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        plain = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b", "column_weights")
+        names = ("classifier", "features", "temperature", "lam_hidden", "hidden_dims")
+        if self.variant is None:
+            return plain
+        return tuple(n for n in (*plain, *names) if getattr(self, n) not in (None, ()))
+
+    @property
+    def constraints(self) -> dict[str, Constraint]:
+        """The sets of the factors that are confined, by the factor's name."""
+        both = {"classifier": self.classifier, "features": self.features}
+        return {name: found for name, found in both.items() if found is not None}
+
+    @property
+    def variant(self) -> Variant | None:
+        """Who answers for this problem; None for the plain model."""
+        plain = self.classifier is None and self.features is None and not self.lam_hidden
+        return None if plain else variant_of(self)
 
     @property
     def num_classes(self) -> int:
@@ -170,12 +225,33 @@ class Problem(Shown):
 
     @property
     def num_parameters(self) -> int:
-        """Kd + dN (+ K)."""
-        outputs, columns = self.num_outputs, self.num_columns
-        return self.dim * (outputs + columns) + (outputs if self.has_bias else 0)
+        """Kd + dN (+ K), and the entries of hidden layers."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters by name: W, H, hidden[0], …, b."""
+        widths = (*self.hidden_dims, self.dim)
+        hidden = zip(self.hidden_dims, widths[1:], strict=True)
+        return {
+            "W": (self.num_outputs, widths[0]),
+            "H": (self.dim, self.num_columns),
+            **{f"hidden[{i}]": shape for i, shape in enumerate(hidden)},
+            **({"b": (self.num_outputs,)} if self.has_bias else {}),
+        }
+
+    def decays(self, dtype: Any) -> tuple[Any, Any, Any]:
+        """λ_W, λ_H and λ_b in a precision; 0 for a factor without one."""
+        lam_w, lam_h, lam_b = (
+            jnp.asarray(0.0 if decay is None else decay, dtype)
+            for decay in (self.lam_w, self.lam_h, self.lam_b)
+        )
+        return lam_w, lam_h, lam_b
 
     def mu(self, dtype: Any = None) -> Any:
         """μ = √(λ_W λ_H), a NumPy number if the decays are Python or NumPy numbers."""
+        if any(decay is None for decay in (self.lam_w, self.lam_h)):
+            raise ValueError("μ = √(λ_W λ_H) is for weight decay of both factors")
         xp, dtype = namespace(self.lam_w, self.lam_h), dtype or jnp.result_type(float)
         # Roots first: the product of two decays of 1e-25 underflows in float32.
         roots = (xp.sqrt(xp.asarray(decay, dtype)) for decay in (self.lam_w, self.lam_h))
@@ -201,26 +277,34 @@ def without_loss(problem: Problem) -> Problem:
 
 def check_shapes(problem: Problem, params: Params) -> None:
     """Raise `ValueError` for wrong shapes, `TypeError` unless all are float32 or float64."""
-    outputs, dim, columns = problem.num_outputs, problem.dim, problem.num_columns
-    expected: dict[str, tuple[int, ...]] = {"W": (outputs, dim), "H": (dim, columns)}
-    if problem.has_bias:
-        expected["b"] = (outputs,)
-    elif params.b is not None:
+    if params.b is not None and not problem.has_bias:
         raise ValueError("params.b is given but the problem has no bias: set lam_b, or b=None")
+    expected, layers = problem.shapes, len(problem.hidden_dims)
+    if len(params.hidden) != layers:
+        raise ValueError(f"params.hidden must have {layers} matrices, got {len(params.hidden)}")
+    given = {"W": params.W, "H": params.H, "b": params.b}
+    given |= {f"hidden[{i}]": matrix for i, matrix in enumerate(params.hidden)}
     for name, shape in expected.items():
-        found = getattr(getattr(params, name), "shape", None)
+        found = getattr(given[name], "shape", None)
         if found != shape:
             raise ValueError(f"params.{name} must have shape {shape} for this problem, got {found}")
-    kinds = sorted({str(getattr(params, name).dtype) for name in expected})
+    kinds = sorted({str(given[name].dtype) for name in expected})
     if kinds not in (["float32"], ["float64"]):
         found, cast = " and ".join(kinds), "jax.tree.map(lambda x: jax.numpy.asarray(x, float), …)"
         raise TypeError(f"params must be all float32 or all float64, got {found}: use {cast}")
 
 
 def logits_from(problem: Problem, Z: Float[Array, "K N"], b: Any) -> Float[Array, "K N"]:
-    """V = Z diag(1/√c) + b1ᵀ."""
-    Z = _over_roots(problem, Z)
+    """V = Z diag(1/√c)/τ + b1ᵀ, with τ = 1 without a temperature."""
+    Z = _cooled(problem, _over_roots(problem, Z))
     return Z if b is None else Z + b[:, None]
+
+
+def _cooled(problem: Problem, X: Float[Array, "K N"]) -> Float[Array, "K N"]:
+    """X/τ."""
+    if problem.temperature is None:
+        return X
+    return X / jnp.asarray(problem.temperature, X.dtype)
 
 
 def _over_roots(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m N"]:
@@ -271,20 +355,20 @@ def scale_by_weights(problem: Problem, X: Float[Array, "K N"]) -> Float[Array, "
 
 
 def feature_gradient(problem: Problem, gamma: Float[Array, "K N"]) -> Float[Array, "K N"]:
-    """G = Γ diag(1/√c), the gradient in Z."""
-    return _over_roots(problem, gamma)
+    """G = Γ diag(1/√c)/τ, the gradient in Z."""
+    return _cooled(problem, _over_roots(problem, gamma))
 
 
 def penalty(problem: Problem, params: Params) -> Scalar:
     """λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖²."""
-    dtype = params.W.dtype
-    total = 0.5 * jnp.asarray(problem.lam_w, dtype) * jnp.sum(params.W**2)
-    total += 0.5 * jnp.asarray(problem.lam_h, dtype) * jnp.sum(params.H**2)
+    lam_w, lam_h, lam_b = problem.decays(params.W.dtype)
+    total = 0.5 * lam_w * jnp.sum(params.W**2) + 0.5 * lam_h * jnp.sum(params.H**2)
     if params.b is not None:
-        total += 0.5 * jnp.asarray(problem.lam_b, dtype) * jnp.sum(params.b**2)
+        total += 0.5 * lam_b * jnp.sum(params.b**2)
     return total
 
 
+@by_variant
 def objective(problem: Problem, params: Params) -> Scalar:
     """f(W, H, b) = mean loss of the logits WH + b1ᵀ + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
 
@@ -304,12 +388,11 @@ def objective(problem: Problem, params: Params) -> Scalar:
 
 def gradient_at(problem: Problem, params: Params, gamma: Float[Array, "K N"]) -> Params:
     """The gradient of f, given Γ at the point."""
-    dtype = params.W.dtype
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
+    lam_w, lam_h, lam_b = problem.decays(params.W.dtype)
     G = feature_gradient(problem, gamma)
     grad_b = None
     if params.b is not None:
-        grad_b = jnp.sum(gamma, axis=1) + jnp.asarray(problem.lam_b, dtype) * params.b
+        grad_b = jnp.sum(gamma, axis=1) + lam_b * params.b
     return Params(
         matmul(G, params.H.T) + lam_w * params.W,
         matmul(params.W.T, G) + lam_h * params.H,

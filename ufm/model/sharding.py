@@ -26,6 +26,7 @@ from ufm.losses import Hyper
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.model.start import init_params
+from ufm.model.variant import by_variant
 
 _AXIS = "samples"
 
@@ -62,6 +63,7 @@ def shardings(problem: Problem, mesh: Mesh) -> Params:
     return jax.tree.unflatten(jax.tree.structure(shapes), places)
 
 
+@by_variant
 def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
     """Spread the samples of a point over a mesh.
 
@@ -79,6 +81,7 @@ def shard_samples(problem: Problem, params: Params, mesh: Mesh) -> Params:
     return jax.tree.map(jax.device_put, params, shardings(problem, mesh))
 
 
+@by_variant
 def init_sharded(
     problem: Problem, key: Key[Array, ""], mesh: Mesh, scale: Hyper = 0.1, dtype: Any = None
 ) -> Params:

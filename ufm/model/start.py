@@ -19,8 +19,10 @@ from ufm._support.random_numbers import generator
 from ufm.losses import Hyper
 from ufm.model.params import Params, Scalar
 from ufm.model.problem import Problem, without_loss
+from ufm.model.variant import by_variant
 
 
+@by_variant
 def init_params(
     problem: Problem,
     key: Key[Array, ""],

@@ -15,8 +15,10 @@ from ufm._support.pytree import entry, require, stacked
 from ufm._support.quick_jit import QuickJit, is_traced, quick_jit
 from ufm._support.threads import in_order
 from ufm.losses import Loss
+from ufm.model.constraints import Constraint
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.start import init_params
+from ufm.model.variant import by_variant
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status, continued
@@ -90,6 +92,7 @@ def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int
     return jnp.asarray(tol, dtype), jnp.asarray(max_steps, jnp.int32), use_noise_floor
 
 
+@by_variant
 def solve(
     problem: Problem,
     params: Params,
@@ -155,6 +158,7 @@ def _name_status(solution: Solution) -> Solution:
     return solution
 
 
+@by_variant
 def solve_many(
     problem: Problem,
     key: Key[Array, ""] | None = None,
@@ -319,7 +323,7 @@ def _is_batched(problem: Problem, path: Any, leaf: Any) -> bool:
     names = [getattr(key, "name", "") for key in path]
     by_nature, part = int(names[0] == "column_weights"), problem
     for name in names:  # a loss may contain another one
-        if isinstance(part, Loss):
+        if isinstance(part, Loss | Constraint):
             by_nature = part.ranks.get(name, 0)
         part = getattr(part, name, None)
     return jnp.ndim(leaf) > by_nature

@@ -20,6 +20,7 @@ from ufm._support.shown import Shown
 from ufm.hessian import eigenvalue_bracket, inertia
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 from ufm.runs.trajectory import Trajectory
 
 
@@ -47,6 +48,7 @@ class SpectrumPath(Shown):
     _printed = ("step", "negative", "zero", "smallest", "largest", "error", "reliable")
 
 
+@by_variant
 def spectrum_along(
     problem: Problem, path: Trajectory, on_done: Callable[[], None] = lambda: None
 ) -> SpectrumPath:

@@ -35,6 +35,7 @@ from ufm.hessian.products.dense import LARGEST
 from ufm.hessian.spectrum_result import Part, Spectrum
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 #: Number of shifts in one pass of the bisection. Passes cost more than shifts, unless the rotations
 #: are left out at every shift.
@@ -64,6 +65,7 @@ class Inertia(Shown):
         )
 
 
+@by_variant
 def inertia(
     problem: Problem,
     params: Params,
@@ -160,6 +162,7 @@ class Histogram(NamedTuple):
     reliable: bool
 
 
+@by_variant
 def eigenvalue_histogram(
     problem: Problem, params: Params, edges: Float[np.ndarray, " e"]
 ) -> Histogram:
@@ -192,6 +195,7 @@ def eigenvalue_histogram(
     )
 
 
+@by_variant
 def eigenvalue_bracket(
     problem: Problem,
     params: Params,

@@ -40,8 +40,10 @@ from ufm.hessian.products.trees import array_tree, check_memory, check_tree, fla
 from ufm.model.hessian_product import Linearisation, hessian_product, linearise
 from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
+from ufm.model.variant import by_variant
 
 
+@by_variant
 def spectral_density(
     problem: Problem,
     params: Params,

@@ -38,6 +38,7 @@ from ufm.hessian.symmetry_zeros import Frame, frame, gauge, shift_is_free, witho
 from ufm.model.hessian_product import hessian_product, linearise
 from ufm.model.params import Params
 from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.variant import by_variant
 
 #: Additional vectors in a block, since the last vectors of a block converge slowest.
 _SPARE = 3
@@ -74,6 +75,7 @@ class Eigenpairs(Shown):
         )
 
 
+@by_variant
 def extremal_eigenpairs(
     problem: Problem,
     params: Params,

@@ -14,6 +14,7 @@ from ufm.hessian.spectrum_result import Part, Spectrum, assemble
 from ufm.hessian.symmetry_zeros import gauge
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 #: Largest dimension of a dense Hessian, which takes 800 MB and minutes of LAPACK.
 LARGEST = 10_000
@@ -28,6 +29,7 @@ def check_entries(matrix: np.ndarray) -> None:
         )
 
 
+@by_variant
 def dense_hessian(problem: Problem, params: Params, part: str = "all") -> Float[np.ndarray, "P P"]:
     """Compute ∇²f, or one part of it, as a matrix.
 

@@ -16,8 +16,10 @@ from ufm.hessian.products.split import part_product
 from ufm.model.hessian_product import Linearisation, linearise
 from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
+from ufm.model.variant import by_variant
 
 
+@by_variant
 def hvp(problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
     """Apply ∇²f(params), or one part of it, to a direction.
 
@@ -54,6 +56,7 @@ class HessianOperator(Shown):
         return _apply(self.problem, self.at, direction, part=self.part)
 
 
+@by_variant
 def hessian_operator(problem: Problem, params: Params, part: str = "all") -> HessianOperator:
     """Make a compiled function that applies the Hessian at a point, or one part, to a direction.
 

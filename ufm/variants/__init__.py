@@ -1,0 +1,1 @@
+"""Variants of the model, a folder each: what it changes, and nothing else."""
