@@ -64,18 +64,19 @@ def gradient_noise(problem: Problem, at: Evaluated) -> Scalar:
     of the longest sum (rounding errors of a long sum behave as a random walk; Higham & Mary, 2019),
     plus the error of Γ itself, which may be a small difference: ω_i `Loss.gradient_rounding`.
     """
-    params, dtype = at.params, at.V.dtype
+    params = at.params
+    lam_w, lam_h, lam_b = problem.decays(at.V.dtype)
     sizes = logit_sizes(problem, params)
     errors = per_column(problem.loss.gradient_rounding, problem, at.V, sizes)
     gamma_error = jnp.linalg.norm(scale_by_weights(problem, errors[None, :]))
     size_w, size_h = jnp.linalg.norm(params.W), jnp.linalg.norm(params.H)
     longest = max(problem.num_columns, problem.dim, problem.num_outputs) ** 0.5
     terms = jnp.linalg.norm(at.G) * (size_h + size_w)
-    terms += jnp.asarray(problem.lam_w, dtype) * size_w + jnp.asarray(problem.lam_h, dtype) * size_h
+    terms += lam_w * size_w + lam_h * size_h
     own = size_h + size_w
     if params.b is not None:
         terms += jnp.linalg.norm(at.gamma)
-        terms += jnp.asarray(problem.lam_b, dtype) * jnp.linalg.norm(params.b)
+        terms += lam_b * jnp.linalg.norm(params.b)
         own += problem.num_columns**0.5
     return machine_epsilon(params.W) * (longest * terms + gamma_error * own)
 

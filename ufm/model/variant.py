@@ -8,7 +8,7 @@ that the variant does not answer is refused.
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -25,10 +25,16 @@ class Variant:
     name: str
     #: The verbs whose answer for the plain model holds for it as it stands.
     shares: frozenset[str] = frozenset()
+    #: Its solvers by name (`ufm.solvers._loop.Method`), which `solve` and `solve_many` choose from.
+    methods: Mapping[str, Any] = {}
 
     def accepts(self, problem: Any) -> bool:
         """Whether a problem belongs to this variant."""
         raise NotImplementedError
+
+    def default_tol(self, problem: Any) -> Any:
+        """The gradient norm of a converged run in float64."""
+        return 1e-10
 
 
 _VARIANTS: list[Variant] = []

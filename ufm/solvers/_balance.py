@@ -35,5 +35,5 @@ def balanced_problem(problem: Problem, beta: Array) -> Problem:
 
 
 def scaled(x: Params, factor: Array) -> Params:
-    """(W · factor, H / factor, b). A gradient scales inversely to its point."""
-    return Params(factor * x.W, x.H / factor, x.b)
+    """W · factor, H / factor and the rest. A gradient scales inversely to its point."""
+    return dataclasses.replace(x, W=factor * x.W, H=x.H / factor)

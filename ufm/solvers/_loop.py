@@ -8,7 +8,8 @@ A method is a pair of pure functions,
 and never decides when to stop. A method that `evaluates_start` receives a point without value and
 gradient, and computes them in its first step. Its program then evaluates f in one place, which
 halves the code to compile. A method that is `balanced` works in the variables of `_balance`, while
-gradient norms and tolerances are those of the original problem.
+gradient norms and tolerances are those of the original problem. A method for another gradient than
+∇f has its own `gradient_noise(problem, params)`.
 
 A run has converged only if ‖∇f‖ ≤ tol. It has stalled if neither f nor ‖∇f‖ has improved beyond
 rounding for `patience` steps.
@@ -114,14 +115,17 @@ def run(
 ) -> Solution:
     """Iterate until converged, stalled, non-finite or out of steps. Pure and jit-compatible."""
 
-    beta = balance(problem, params.W) if method.balanced else jnp.ones((), params.W.dtype)
-    original, problem = problem, balanced_problem(problem, beta)
+    original, beta = problem, jnp.ones((), params.W.dtype)
+    if method.balanced:
+        beta = balance(problem, params.W)
+        problem = balanced_problem(problem, beta)
     params = scaled(params, 1.0 / beta)
+    noise_of = getattr(method, "gradient_noise", _gradient_noise)
 
     def tolerance(params: Params) -> Array:
         if not use_noise_floor:
             return tol
-        return jnp.maximum(tol, gradient_noise(original, evaluated(original, scaled(params, beta))))
+        return jnp.maximum(tol, noise_of(original, scaled(params, beta)))
 
     def note(run: _Run, point: Point, state: Any, products: Array) -> _Run:
         """Record one more step of the run, and decide whether it continues."""
@@ -191,6 +195,10 @@ def run(
         tol=tolerance(chosen.params),
         history=_close(end.history, end.step, end.products, chosen),
     )
+
+
+def _gradient_noise(problem: Problem, params: Params) -> Array:
+    return gradient_noise(problem, evaluated(problem, params))
 
 
 def _before_start(params: Params) -> _Run:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,6 @@ from ufm.losses import Loss
 from ufm.model.constraints import Constraint
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.start import init_params
-from ufm.model.variant import by_variant
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
 from ufm.solvers._solution import Solution, Status, continued
@@ -39,13 +38,20 @@ DEFAULT_METHOD = "newton"
 def default_tol(problem: Problem, dtype: Any) -> Any:
     """min(1e-10, 1e-6 μ) in float64, to resolve μ; 0 in float32, which stops at the noise floor.
 
-    If μ = 0, the tolerance is 1e-10.
+    If μ = 0, the tolerance is 1e-10. A variant of the model has its own for float64.
     """
     xp: Any = jnp if is_traced(problem) else np
     if jnp.finfo(dtype).bits < 64:
         return xp.zeros((), dtype)
+    if problem.variant is not None:
+        return xp.asarray(problem.variant.default_tol(problem), dtype)
     mu = problem.mu(dtype)
     return xp.where(mu > 0, xp.minimum(1e-10, 1e-6 * mu), 1e-10)
+
+
+def _methods(problem: Problem) -> Mapping[str, Method]:
+    """The methods by name, those of the problem's variant if it has one."""
+    return METHODS if problem.variant is None else problem.variant.methods
 
 
 def _run(
@@ -57,7 +63,7 @@ def _run(
     method: str,
     use_noise_floor: bool,
 ) -> Solution:
-    return run(METHODS[method], problem, params, tol, max_steps, use_noise_floor)
+    return run(_methods(problem)[method], problem, params, tol, max_steps, use_noise_floor)
 
 
 _STATIC = ("method", "use_noise_floor")
@@ -85,14 +91,19 @@ def check_options(method: str, tol: Any, max_steps: Any) -> None:
 
 def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
     check_options(method, tol, max_steps)
+    methods = _methods(problem)
+    if method not in methods:
+        raise ValueError(
+            f"method {method!r} is not for problems with {getattr(problem.variant, 'name', '')}; "
+            f"choose one of: {', '.join(methods)}"
+        )
     if max_steps is None:
-        max_steps = METHODS[method].default_max_steps
+        max_steps = methods[method].default_max_steps
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
     tol = default_tol(problem, dtype) if tol is None else tol
     return jnp.asarray(tol, dtype), jnp.asarray(max_steps, jnp.int32), use_noise_floor
 
 
-@by_variant
 def solve(
     problem: Problem,
     params: Params,
@@ -158,7 +169,6 @@ def _name_status(solution: Solution) -> Solution:
     return solution
 
 
-@by_variant
 def solve_many(
     problem: Problem,
     key: Key[Array, ""] | None = None,
