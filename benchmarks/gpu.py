@@ -29,7 +29,7 @@ from rich.table import Table
 from roofline import measure
 
 import ufm
-from ufm.model.problem import matmul
+from ufm.model.objective import matmul
 from ufm.networks import TrainConfig, load_data, train
 from ufm.networks.data.images import ImageData
 from ufm.sweep.problems.cell import Solving

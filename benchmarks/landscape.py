@@ -28,7 +28,7 @@ from ufm.landscape.point_space import search_space
 from ufm.landscape.root_finding import find_roots
 from ufm.landscape.starts import minimum_in, search_starts
 from ufm.model.hessian_product import hessian_product, linearise
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
 
 CRITICAL, MOST_STEPS, MOST_SECONDS = 1e-10, 500, 10.0
 

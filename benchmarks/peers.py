@@ -20,7 +20,8 @@ from jax.flatten_util import ravel_pytree
 from threadpoolctl import threadpool_limits
 
 import ufm
-from ufm.model.problem import norm, objective, value_and_gradient
+from ufm.model.objective import objective, value_and_gradient
+from ufm.model.problem import norm
 
 
 class Outcome(NamedTuple):

@@ -21,8 +21,8 @@ from rich.table import Table
 
 import ufm
 from ufm.model.hessian_product import hessian_product, linearise
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import matmul
 
 SIZES = ("10,16,100", "50,64,20", "100,128,50", "100,512,100")
 

@@ -16,7 +16,7 @@ from cases import TOL, Case, environment, seconds, starts_of
 from matplotlib.figure import Figure
 
 import ufm
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
 from ufm.report import style
 
 BASE = {"num_classes": 10, "dim": 16, "per_class": 100}

@@ -22,7 +22,7 @@ import optax
 from sklearn.datasets import load_digits
 
 import ufm
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
 
 DECAY = 1e-3
 

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ufm
-from ufm.model.problem import logit_gradient, logits
+from ufm.model.objective import logit_gradient, logits
 from ufm.report import plot_graph, plot_index, style
 from ufm.report.landscape.census import legend_handles
 

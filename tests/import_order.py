@@ -44,7 +44,7 @@ ALLOWED["report"] -= {"networks"}
 ALLOWED["reproduce"] -= {"networks"}
 # They use the mathematics up to the certificate and the minimum, and sweeps; module by module.
 ALLOWED["networks"] = {
-    *("_support", "losses", "model.params", "model.problem", "model.evaluation"),
+    *("_support", "losses", "model.params", "model.problem", "model.objective", "model.evaluation"),
     *("collapse.metrics", "collapse.symmetric_solution", "hessian"),
     *("certificates.certificate", "minimum.global_minimum", "minimum.nearest_minimiser"),
     *("runs.run_folder", "last_layer.read", "last_layer.centring", "last_layer.streaming", "sweep"),
@@ -57,7 +57,8 @@ INSIDE = {
         ("params", "constraints"),
         ("checks", "variant"),
         ("problem",),
-        ("evaluation", "start"),
+        ("objective", "start", "problem_batch"),
+        ("evaluation",),
     ),
     "collapse": (
         ("margin_loss", "squared_error", "feature_batch", "mean_geometry"),

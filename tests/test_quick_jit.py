@@ -19,7 +19,7 @@ from ufm import (
 from ufm._support.host.program import HostProgram
 from ufm._support.quick_jit import QuickJit, quick_jit
 from ufm.losses import MSE, CustomLoss
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
 
 
 def test_a_program_is_compiled_once_it_has_worked_enough():

@@ -109,9 +109,9 @@ if TYPE_CHECKING:
     from ufm.model.constraints import Fixed as Fixed
     from ufm.model.constraints import NonNegative as NonNegative
     from ufm.model.constraints import Sphere as Sphere
+    from ufm.model.objective import objective as objective
     from ufm.model.problem import Params as Params
     from ufm.model.problem import Problem as Problem
-    from ufm.model.problem import objective as objective
     from ufm.model.sharding import init_sharded as init_sharded
     from ufm.model.sharding import sample_mesh as sample_mesh
     from ufm.model.sharding import shard_samples as shard_samples
@@ -208,7 +208,8 @@ _NAMES = {
     "ufm.minimum.nearest_minimiser": ("NearestMinimiser", "nearest_minimiser"),
     "ufm.minimum.zero_decay_limit": ("ZeroDecayLimit", "zero_decay_limit"),
     "ufm.model.constraints": ("Ball", "Budget", "Fixed", "NonNegative", "Sphere"),
-    "ufm.model.problem": ("Params", "Problem", "objective"),
+    "ufm.model.objective": ("objective",),
+    "ufm.model.problem": ("Params", "Problem"),
     "ufm.model.sharding": ("init_sharded", "sample_mesh", "shard_samples"),
     "ufm.model.start": ("init_params",),
     "ufm.runs.compilation_cache": ("enable_compilation_cache",),

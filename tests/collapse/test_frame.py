@@ -19,7 +19,8 @@ from ufm import (
 )
 from ufm.collapse.symmetric_solution import symmetric_frame
 from ufm.minimum.global_minimum import frame
-from ufm.model.problem import norm, value_and_gradient
+from ufm.model.objective import value_and_gradient
+from ufm.model.problem import norm
 
 
 def slope(gamma: float, classes: int, s: float) -> float:

@@ -10,7 +10,7 @@ from plain_model import plain_objective
 from ufm import MSE, CrossEntropy, Focal, Params, Problem, objective
 from ufm.landscape.merged import expand, merged_problem
 from ufm.model.hessian_product import hessian_product, linearise
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
 
 BLOCKS = ((0, 2), (1,), (3,))
 COUNTS = (2, 3, 2, 1)

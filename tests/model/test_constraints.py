@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import ufm
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
+from ufm.model.problem_batch import problem_batch
 from ufm.model.variant import Variant, by_variant
-from ufm.solvers._solve import problem_batch
 
 DECAYS = {"lam_w": 1e-2, "lam_h": 1e-2, "lam_b": None}
 

@@ -15,7 +15,8 @@ from ufm._support.quick_jit import quick_jit
 from ufm.hessian import hvp
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
 from ufm.model.evaluation import evaluated
-from ufm.model.problem import Params, Problem, objective, value_and_gradient
+from ufm.model.objective import objective, value_and_gradient
+from ufm.model.problem import Params, Problem
 from ufm.model.rounding import gradient_noise
 from ufm.model.start import init_params
 

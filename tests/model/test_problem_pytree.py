@@ -8,7 +8,8 @@ import pytest
 from ufm import certify, nc_metrics, solve
 from ufm._support.pytree import hyperparameter, require
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
-from ufm.model.problem import Params, Problem, objective
+from ufm.model.objective import objective
+from ufm.model.problem import Params, Problem
 
 COUNTS, DIM = (2, 2, 2), 4
 

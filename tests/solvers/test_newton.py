@@ -25,8 +25,8 @@ from ufm import (
 )
 from ufm.model.class_means import from_class_means
 from ufm.model.hessian_product import linearise
+from ufm.model.objective import logits, penalty
 from ufm.model.params import norm
-from ufm.model.problem import logits, penalty
 from ufm.solvers import newton
 from ufm.solvers._loop import evaluate
 from ufm.solvers._same_logits import least_decay

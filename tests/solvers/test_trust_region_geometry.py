@@ -7,7 +7,8 @@ import pytest
 
 import ufm
 from ufm.model.hessian_product import hessian_product, linearise
-from ufm.model.problem import Params, value_and_gradient
+from ufm.model.objective import value_and_gradient
+from ufm.model.problem import Params
 from ufm.solvers import Status
 from ufm.solvers._loop import run
 from ufm.solvers.trust_region import TrustRegion
@@ -54,7 +55,7 @@ def rayleigh(size):
             return Params(W / jnp.linalg.norm(W), params.H, None)
 
         def gradient_noise(self, problem, params):
-            return jnp.full((), 1e-3)
+            return jnp.full((), 0.1)
 
     return Sphere()
 
@@ -75,7 +76,7 @@ def test_on_a_sphere_it_finds_the_smallest_eigenvalue(floor):
     start = Params(jnp.asarray(W / np.linalg.norm(W)), jnp.zeros((4, 3)), None)
     found = run(TrustRegion(rayleigh(4)), problem, start, jnp.asarray(1e-9), jnp.int32(99), floor)
     assert Status(int(found.status)) is Status.CONVERGED
-    np.testing.assert_allclose(found.value, 0.5, rtol=1e-15 if not floor else 1e-5)
+    np.testing.assert_allclose(found.value, 0.5, rtol=1e-1 if floor else 1e-14)
     np.testing.assert_allclose(jnp.linalg.norm(found.params.W), 1.0, rtol=1e-15)
     # The noise floor of the geometry, not that of the plain gradient, ends the run.
     assert (float(found.grad_norm) > 1e-9) is floor

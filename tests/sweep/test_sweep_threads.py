@@ -20,7 +20,7 @@ continue_with_threads(Path(sys.argv[1]))
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 from ufm import CrossEntropy, Problem, init_params
-from ufm.model.problem import value_and_gradient
+from ufm.model.objective import value_and_gradient
 problem = Problem(CrossEntropy(), (300,) * 10, 64, 1e-3, 1e-3, 1e-2)
 found = jax.jit(value_and_gradient)(problem, init_params(problem, jax.random.key(0)))
 bits = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(found))

@@ -26,6 +26,8 @@ class Shown:
 
     #: The attributes to show, most important first; if empty, all fields.
     _printed: ClassVar[tuple[str, ...]] = ()
+    #: The attributes that are left out where they are None or empty.
+    _optional: ClassVar[tuple[str, ...]] = ()
 
     @property
     def _caution(self) -> str:
@@ -51,7 +53,13 @@ class Shown:
 
 
 def _names(result: Any) -> tuple[str, ...]:
-    return result._printed or tuple(field.name for field in dataclasses.fields(result))
+    names = result._printed or tuple(field.name for field in dataclasses.fields(result))
+    absent = {name for name in result._optional if _is_absent(getattr(result, name))}
+    return tuple(name for name in names if name not in absent)
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, tuple) and not value)
 
 
 def _texts(result: Shown) -> dict[str, str]:

@@ -42,8 +42,9 @@ from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
 from ufm.certificates.verdicts import Verdict as Verdict
 from ufm.losses import Refutation
+from ufm.model.objective import per_column
 from ufm.model.params import finite_or_zero
-from ufm.model.problem import Params, Problem, check_shapes, norm, per_column
+from ufm.model.problem import Params, Problem, check_shapes, norm
 from ufm.model.rounding import gradient_noise
 from ufm.model.variant import by_variant
 

@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float
 from ufm._support.convex_search import least_points
 from ufm.certificates.dual_state import Bound, DualState
 from ufm.model.class_means import class_sizes, reduced_problem, to_class_means
-from ufm.model.problem import Problem, feature_gradient, scale_by_weights
+from ufm.model.objective import feature_gradient, scale_by_weights
+from ufm.model.problem import Problem
 from ufm.model.rounding import bounded_spectral_norm, machine_epsilon, row_sums
 
 Scalar = Float[Array, ""]

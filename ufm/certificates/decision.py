@@ -9,7 +9,8 @@ from ufm.certificates.dual_bounds import duality_lower_bound
 from ufm.certificates.dual_state import Bound, DualState
 from ufm.certificates.verdicts import Reason, Verdict
 from ufm.collapse import symmetric_solution as symmetric
-from ufm.model.problem import Problem, data_loss
+from ufm.model.objective import data_loss
+from ufm.model.problem import Problem
 
 Scalar = Float[Array, ""]
 

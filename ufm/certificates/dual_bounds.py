@@ -32,7 +32,8 @@ from jaxtyping import Array, Float
 from ufm.certificates.conjugate_bound import conjugate_bound, decayed_bias, smallest_class
 from ufm.certificates.dual_state import Bound, DualState, no_bound
 from ufm.losses import CrossEntropy, Loss
-from ufm.model.problem import Problem, data_loss, matmul, per_column
+from ufm.model.objective import data_loss, matmul, per_column
+from ufm.model.problem import Problem
 from ufm.model.rounding import machine_epsilon, row_sums
 
 Scalar = Float[Array, ""]

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
 from ufm.model.evaluation import Evaluated, evaluated
-from ufm.model.problem import Params, Problem, gradient_at, matmul, norm, penalty
+from ufm.model.objective import gradient_at, matmul, penalty
+from ufm.model.problem import Params, Problem, norm
 from ufm.model.rounding import (
     GradientVersions,
     bounded_spectral_norm,

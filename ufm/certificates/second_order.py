@@ -35,8 +35,9 @@ from ufm.hessian import (
     spectrum_of_means,
 )
 from ufm.model.hessian_product import hessian_product, linearise_at
+from ufm.model.objective import matmul
 from ufm.model.params import Params, dot, finite_or_zero, norm
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import Problem
 
 
 @pytree()

@@ -32,7 +32,8 @@ from ufm._support.namespace import namespace
 from ufm._support.pytree import pytree
 from ufm._support.random_numbers import generator
 from ufm._support.shown import Shown
-from ufm.model.problem import Params, Problem, check_shapes, features, matmul, without_loss
+from ufm.model.objective import features, matmul
+from ufm.model.problem import Params, Problem, check_shapes, without_loss
 from ufm.model.variant import by_variant
 
 #: Means of m groups have rank K at most. A solver leaves this fraction in other directions.

@@ -31,7 +31,8 @@ from ufm._support.shown import Shown
 from ufm.collapse.metrics import class_means
 from ufm.losses import SquaredTargets
 from ufm.model.class_means import class_sizes
-from ufm.model.problem import Params, Problem, check_shapes, features
+from ufm.model.objective import features
+from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.variant import by_variant
 
 #: Directions of W below this fraction of its largest singular value are not in its row space, and

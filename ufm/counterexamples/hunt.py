@@ -38,8 +38,9 @@ from ufm.counterexamples.search_space import SearchSpace
 from ufm.hessian import Spectrum, has_frame, rank_of
 from ufm.minimum.global_minimum import frame
 from ufm.model.class_means import from_class_means, reduced_problem
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params, norm
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.start import init_params
 from ufm.solvers import default_tol, solve
 

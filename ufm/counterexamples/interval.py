@@ -39,8 +39,8 @@ from ufm.collapse.symmetric_solution import symmetric_frame
 from ufm.counterexamples.branch import Branch, Located, gradient_error, scaled, value_error
 from ufm.counterexamples.hunt import SpuriousMinimum
 from ufm.minimum.global_minimum import global_minimum
+from ufm.model.objective import objective
 from ufm.model.params import Params
-from ufm.model.problem import objective
 
 #: Decays beyond these multiples of the first are not followed.
 _FARTHEST = 20.0

@@ -30,8 +30,9 @@ from ufm.hessian.structured.closed_form import (
 from ufm.hessian.structured.collapsed import COLLAPSED, collapse_deviation, collapsed_spectrum
 from ufm.hessian.symmetry_zeros import gauge
 from ufm.model.class_means import to_class_means
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 
 METHODS = ("auto", "closed_form", "collapsed", "dense", "lanczos")
 #: Largest dimension for which `auto` chooses `dense`: about ten seconds.

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ufm.hessian.spectrum_result import Gauge
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import Problem
 
 #: Rotations count as zeros of ∇²f if ‖∇²f t‖ is at most this fraction of λ_W + λ_H along them.
 _FLAT = 1e-5

@@ -28,8 +28,9 @@ from scipy.integrate import solve_ivp
 
 from ufm._support.shown import Shown
 from ufm.hessian import dense_hessian
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params, norm
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.start import init_params
 from ufm.model.variant import by_variant
 

@@ -25,8 +25,9 @@ from jaxtyping import Array, Float, Int
 from ufm._support.pytree import pytree
 from ufm.losses import Loss
 from ufm.model.class_means import class_sizes
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import Problem
 
 Blocks = tuple[tuple[int, ...], ...]
 Logits = Float[Array, " K"]

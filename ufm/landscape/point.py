@@ -27,12 +27,9 @@ from ufm.landscape.lowest import canonical, lowest_eigenpair
 from ufm.landscape.point_space import PointSpace
 from ufm.model.class_means import deviations, to_class_means
 from ufm.model.evaluation import evaluated
+from ufm.model.objective import matmul, value_and_gradient
 from ufm.model.params import Params, norm
-from ufm.model.problem import (
-    Problem,
-    matmul,
-    value_and_gradient,
-)
+from ufm.model.problem import Problem
 
 #: Features of a class that differ by less than this fraction of their norm are equal.
 _COLLAPSED = 1e-9

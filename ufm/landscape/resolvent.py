@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ufm.model.evaluation import evaluated
-from ufm.model.problem import Params, Problem, matmul
+from ufm.model.objective import matmul
+from ufm.model.problem import Params, Problem
 
 Scalar = Float[Array, ""]
 

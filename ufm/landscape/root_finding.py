@@ -32,8 +32,9 @@ from ufm._support.shown import Shown
 from ufm._support.threads import in_order, one_blas_thread
 from ufm.landscape.resolvent import hessian_blocks, real_resolvent
 from ufm.model.hessian_product import hessian_product, linearise
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params, along, dot, norm
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.variant import by_variant
 
 #: Largest gradient norm of a critical point.

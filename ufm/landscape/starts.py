@@ -20,8 +20,9 @@ from ufm._support.pytree import stacked
 from ufm.hessian.symmetry_zeros import frame
 from ufm.landscape.point_space import PointSpace
 from ufm.minimum.global_minimum import GlobalMinimum
+from ufm.model.objective import matmul
 from ufm.model.params import Params, along
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import Problem
 from ufm.model.start import init_params
 
 KINDS = ("noise", "truncation", "perturbation")

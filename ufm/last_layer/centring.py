@@ -27,8 +27,8 @@ from jaxtyping import Array, Float
 
 from ufm.last_layer.feature_decay import centred_problem
 from ufm.last_layer.read import Classifier
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import matmul
 
 
 def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params:

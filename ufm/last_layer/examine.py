@@ -30,7 +30,7 @@ from ufm.last_layer.streaming.passes import OnRows
 from ufm.minimum.geometry_match import compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
-from ufm.model.problem import objective
+from ufm.model.objective import objective
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -47,8 +47,9 @@ from ufm.last_layer.stored_layer import SQUARE_FLAGS, SQUARE_NOTE, StoredLayer, 
 from ufm.last_layer.streaming.layer import LargeLayer, is_large, large_layer
 from ufm.last_layer.streaming.passes import OnRows
 from ufm.losses import Loss, parse_loss
+from ufm.model.objective import data_loss, logits
 from ufm.model.params import Params
-from ufm.model.problem import Problem, data_loss, logits
+from ufm.model.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

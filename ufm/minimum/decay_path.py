@@ -31,8 +31,9 @@ from ufm.hessian import dense_hessian
 from ufm.minimum.global_minimum import global_minimum
 from ufm.minimum.size_geometry import SizeGeometry, geometry_of, least_factors
 from ufm.model.class_means import class_sizes, reduced_problem
+from ufm.model.objective import gradient_at, value_and_gradient
 from ufm.model.params import Params, norm
-from ufm.model.problem import Problem, gradient_at, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.variant import by_variant
 from ufm.solvers import default_tol
 

@@ -59,7 +59,8 @@ from ufm.losses import (
 )
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.class_means import class_sizes, reduced_problem
-from ufm.model.problem import Problem, feature_gradient, logit_gradient
+from ufm.model.objective import feature_gradient, logit_gradient
+from ufm.model.problem import Problem
 from ufm.model.variant import by_variant
 
 #: Halvings of a bracket whose ends are within a factor of a few.

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
-from ufm.model.problem import Problem, matmul
+from ufm.model.objective import matmul
+from ufm.model.problem import Problem
 
 
 def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:

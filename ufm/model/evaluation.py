@@ -5,8 +5,9 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
+from ufm.model.objective import feature_gradient, logit_gradient, logits
 from ufm.model.params import Params
-from ufm.model.problem import Problem, feature_gradient, logit_gradient, logits
+from ufm.model.problem import Problem
 
 
 class Evaluated(NamedTuple):

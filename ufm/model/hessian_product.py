@@ -17,15 +17,9 @@ from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
 from ufm.model.evaluation import Evaluated, evaluated
+from ufm.model.objective import feature_gradient, logits_from, matmul, per_column, scale_by_weights
 from ufm.model.params import Params
-from ufm.model.problem import (
-    Problem,
-    feature_gradient,
-    logits_from,
-    matmul,
-    per_column,
-    scale_by_weights,
-)
+from ufm.model.problem import Problem
 
 
 class Linearisation(NamedTuple):

@@ -25,6 +25,8 @@ class Params(Shown):
     b: Float[Array, "*batch K"] | None
     hidden: tuple[Float[Array, "*batch _ _"], ...] = ()
 
+    _optional = ("hidden",)
+
 
 def dot(x: Any, y: Any) -> Scalar:
     """⟨x, y⟩ over all parameters, or over any two trees of arrays of the same shape."""

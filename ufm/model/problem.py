@@ -20,31 +20,27 @@ with μ = √(λ_W λ_H); `Γ` is the gradient in V, and G = Γ diag(1/√c).
     ...                            lam_w=5e-3, lam_h=5e-3, lam_b=1e-2)
     >>> problem
     Problem
-      loss            CrossEntropy()
-      class_counts    (5, 5, 5, 5)
-      dim             6
-      lam_w           0.005
-      lam_h           0.005
-      lam_b           0.01
-      column_weights  None
+      loss          CrossEntropy()
+      class_counts  (5, 5, 5, 5)
+      dim           6
+      lam_w         0.005
+      lam_h         0.005
+      lam_b         0.01
     >>> params = init_params(problem, jax.random.key(0))
     >>> round(float(objective(problem, params)), 6)
     1.390349
 """
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ufm._support.namespace import namespace
 from ufm._support.pytree import pytree, static, whole_number
-from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, GroupedLoss, Hyper, Loss, against
 from ufm.model.checks import (
@@ -61,12 +57,9 @@ from ufm.model.constraints import Constraint
 from ufm.model.params import Params as Params
 from ufm.model.params import dot as dot
 from ufm.model.params import norm as norm
-from ufm.model.variant import Variant, by_variant, variant_of
+from ufm.model.variant import Variant, variant_of
 
 Scalar = Float[Array, ""]
-
-#: By default accelerators multiply float32 matrices in reduced precision.
-matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 @pytree()
@@ -103,6 +96,11 @@ class Problem(Shown):
     temperature: Hyper | None = None
     lam_hidden: tuple[Hyper, ...] = ()
     hidden_dims: tuple[int, ...] = static(default=())
+
+    _optional = (
+        *("lam_w", "lam_h", "column_weights", "classifier", "features"),
+        *("temperature", "lam_hidden", "hidden_dims"),
+    )
 
     def __init__(
         self,
@@ -162,14 +160,6 @@ class Problem(Shown):
         counts = (whole_number("per_class", per_class),) * whole_number("num_classes", num_classes)
         decays = {"lam_w": lam_w, "lam_h": lam_h, "lam_b": lam_b}
         return cls(loss=loss, class_counts=counts, dim=dim, **decays, **variant)
-
-    @property
-    def _printed(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        plain = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b", "column_weights")
-        names = ("classifier", "features", "temperature", "lam_hidden", "hidden_dims")
-        if self.variant is None:
-            return plain
-        return tuple(n for n in (*plain, *names) if getattr(self, n) not in (None, ()))
 
     @property
     def constraints(self) -> dict[str, Constraint]:
@@ -292,123 +282,3 @@ def check_shapes(problem: Problem, params: Params) -> None:
     if kinds not in (["float32"], ["float64"]):
         found, cast = " and ".join(kinds), "jax.tree.map(lambda x: jax.numpy.asarray(x, float), …)"
         raise TypeError(f"params must be all float32 or all float64, got {found}: use {cast}")
-
-
-def logits_from(problem: Problem, Z: Float[Array, "K N"], b: Any) -> Float[Array, "K N"]:
-    """V = Z diag(1/√c)/τ + b1ᵀ, with τ = 1 without a temperature."""
-    Z = _cooled(problem, _over_roots(problem, Z))
-    return Z if b is None else Z + b[:, None]
-
-
-def _cooled(problem: Problem, X: Float[Array, "K N"]) -> Float[Array, "K N"]:
-    """X/τ."""
-    if problem.temperature is None:
-        return X
-    return X / jnp.asarray(problem.temperature, X.dtype)
-
-
-def _over_roots(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m N"]:
-    """X diag(1/√c)."""
-    if problem.column_weights is None:
-        return X
-    return X * jax.lax.rsqrt(problem.samples(X.dtype))[None, :]
-
-
-def logits(problem: Problem, params: Params) -> Float[Array, "K N"]:
-    """V, the logits of every column, shape (K, N)."""
-    return logits_from(problem, matmul(params.W, params.H), params.b)
-
-
-def per_column(function: Any, problem: Problem, *arrays: Float[Array, "K N"]) -> Any:
-    """Map a method of the loss, `function(z, label, *rest)`, over the columns."""
-    first, *rest = arrays
-    mapped = jax.vmap(function, in_axes=(1, 0) + (1,) * len(rest), out_axes=-1)
-    return mapped(first, jnp.asarray(problem.labels), *rest)
-
-
-def weighted_sum(problem: Problem, values: Float[Array, " N"]) -> Scalar:
-    """Σ_i ω_i x_i, the average over samples."""
-    if problem.column_weights is None:
-        return jnp.mean(values)
-    samples = problem.samples(values.dtype)
-    return jnp.sum(samples * values) / jnp.sum(samples)
-
-
-@quick_jit
-def data_loss(problem: Problem, V: Float[Array, "K N"]) -> Scalar:
-    """g(V)."""
-    return weighted_sum(problem, per_column(problem.loss.value, problem, V))
-
-
-@quick_jit
-def logit_gradient(problem: Problem, V: Float[Array, "K N"]) -> Float[Array, "K N"]:
-    """Γ = ∇g(V): column i is ω_i ∇L(v_i, y_i)."""
-    return scale_by_weights(problem, per_column(problem.loss.gradient, problem, V))
-
-
-def scale_by_weights(problem: Problem, X: Float[Array, "K N"]) -> Float[Array, "K N"]:
-    """Multiply column i by ω_i."""
-    if problem.column_weights is None:
-        return X / problem.num_columns
-    samples = problem.samples(X.dtype)
-    return X * (samples / jnp.sum(samples))[None, :]
-
-
-def feature_gradient(problem: Problem, gamma: Float[Array, "K N"]) -> Float[Array, "K N"]:
-    """G = Γ diag(1/√c)/τ, the gradient in Z."""
-    return _cooled(problem, _over_roots(problem, gamma))
-
-
-def penalty(problem: Problem, params: Params) -> Scalar:
-    """λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖²."""
-    lam_w, lam_h, lam_b = problem.decays(params.W.dtype)
-    total = 0.5 * lam_w * jnp.sum(params.W**2) + 0.5 * lam_h * jnp.sum(params.H**2)
-    if params.b is not None:
-        total += 0.5 * lam_b * jnp.sum(params.b**2)
-    return total
-
-
-@by_variant
-def objective(problem: Problem, params: Params) -> Scalar:
-    """f(W, H, b) = mean loss of the logits WH + b1ᵀ + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
-
-    Args:
-        problem: The problem.
-        params: The point: W (K, d), H (d, N), samples ordered by class, b (K,) or None.
-
-    Returns:
-        The value, a scalar.
-
-    Raises:
-        ValueError: The shapes do not fit the problem.
-    """
-    check_shapes(problem, params)
-    return data_loss(problem, logits(problem, params)) + penalty(problem, params)
-
-
-def gradient_at(problem: Problem, params: Params, gamma: Float[Array, "K N"]) -> Params:
-    """The gradient of f, given Γ at the point."""
-    lam_w, lam_h, lam_b = problem.decays(params.W.dtype)
-    G = feature_gradient(problem, gamma)
-    grad_b = None
-    if params.b is not None:
-        grad_b = jnp.sum(gamma, axis=1) + lam_b * params.b
-    return Params(
-        matmul(G, params.H.T) + lam_w * params.W,
-        matmul(params.W.T, G) + lam_h * params.H,
-        grad_b,
-    )
-
-
-@quick_jit
-def value_and_gradient(problem: Problem, params: Params) -> tuple[Scalar, Params]:
-    """f and its gradient, a `Params`, from one pass over the columns."""
-    check_shapes(problem, params)
-    V = logits(problem, params)
-    value = data_loss(problem, V) + penalty(problem, params)
-    return value, gradient_at(problem, params, logit_gradient(problem, V))
-
-
-def features(problem: Problem, params: Params) -> Float[Array, "d N"]:
-    """The features h_i themselves: H, or Ĥ diag(1/√c) with weighted columns."""
-    return _over_roots(problem, params.H)

@@ -16,9 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm.model.evaluation import Evaluated
-from ufm.model.params import Params
-from ufm.model.problem import (
-    Problem,
+from ufm.model.objective import (
     feature_gradient,
     logits_from,
     matmul,
@@ -27,6 +25,8 @@ from ufm.model.problem import (
     scale_by_weights,
     weighted_sum,
 )
+from ufm.model.params import Params
+from ufm.model.problem import Problem
 
 Scalar = Float[Array, ""]
 #: Allowance for the constants of first-order estimates that are not derived term by term.

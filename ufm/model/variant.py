@@ -9,10 +9,7 @@ that the variant does not answer is refused.
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-if TYPE_CHECKING:
-    from ufm.model.problem import Problem
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +42,7 @@ def register(variant: Variant) -> None:
     _VARIANTS.append(variant)
 
 
-def variant_of(problem: "Problem") -> Variant:
+def variant_of(problem: Any) -> Variant:
     """The variant of a problem that is not plain. Raises `ValueError` if there is none."""
     importlib.import_module("ufm.variants")  # its folders register themselves, and import this one
     for variant in _VARIANTS:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ufm.losses import CrossEntropy
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.start import init_params
 from ufm.reproduce.claim import Claim, Finding, Paper, Row
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ufm.model.hessian_product import Linearisation
-from ufm.model.problem import Params, Problem, data_loss, logits_from, matmul, penalty
+from ufm.model.objective import data_loss, logits_from, matmul, penalty
+from ufm.model.problem import Params, Problem
 
 #: Step factors grow or shrink by two, at most this many times.
 _MAX_TRIALS = 60

@@ -25,7 +25,8 @@ import numpy as np
 from jaxtyping import Array
 
 from ufm.model.evaluation import evaluated
-from ufm.model.problem import Params, Problem, norm, value_and_gradient
+from ufm.model.objective import value_and_gradient
+from ufm.model.problem import Params, Problem, norm
 from ufm.model.rounding import gradient_noise
 from ufm.solvers._balance import balance, balanced_problem, scaled
 from ufm.solvers._branches import either

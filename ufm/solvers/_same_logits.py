@@ -14,8 +14,9 @@ best A balances the factors, λ_W A⁻ᵀWᵀWA⁻¹ = λ_H AHHᵀAᵀ, so that 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import Problem, matmul, norm
+from ufm.model.problem import Problem, norm
 from ufm.solvers._branches import either
 
 #: If the penalties of W and H differ by more than this factor, they are balanced at once.

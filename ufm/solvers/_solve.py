@@ -14,9 +14,8 @@ from jaxtyping import Array, Key
 from ufm._support.pytree import entry, require, stacked
 from ufm._support.quick_jit import QuickJit, is_traced, quick_jit
 from ufm._support.threads import in_order
-from ufm.losses import Loss
-from ufm.model.constraints import Constraint
 from ufm.model.problem import Params, Problem, check_shapes
+from ufm.model.problem_batch import batch_axes, problem_batch, problem_entry
 from ufm.model.start import init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
 from ufm.solvers._loop import Method, run
@@ -212,7 +211,7 @@ def solve_many(
         if key is None:
             raise ValueError("solve_many needs a key for random starts, or a batch of starts")
         count = num_starts if num_starts is not None else (batch or 20)
-        starts = init_params(_entry(problem, 0, batch), key, scale, count, dtype)
+        starts = init_params(problem_entry(problem, 0, batch), key, scale, count, dtype)
     elif num_starts is not None:
         raise ValueError("give num_starts for random starts, or starts, but not both")
     size = _batch_size(problem, batch, starts)
@@ -239,7 +238,7 @@ def solve_in_lock_step(
     starts, but not on the other starts.
     """
     tols, steps, floor = _prepare(problem, starts.W.dtype, method, tol, max_steps)
-    in_axes = (_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
+    in_axes = (batch_axes(problem, problem_batch(problem)), 0, 0 if tols.ndim else None, None)
     arguments = problem, starts, tols, steps
     single = functools.partial(_program(method), method=method, use_noise_floor=floor)
     return jax.vmap(single, in_axes=in_axes)(*arguments)
@@ -305,7 +304,7 @@ def _one_by_one(
     size = int(starts.W.shape[0])
 
     def arguments(i: int) -> tuple[Any, dict[str, Any]]:
-        single, start = _entry(problem, i, batch), entry(starts, i)
+        single, start = problem_entry(problem, i, batch), entry(starts, i)
         tol_array, steps, floor = _prepare(single, start.W.dtype, method, tol, max_steps)
         return (single, start, tol_array, steps), {"method": method, "use_noise_floor": floor}
 
@@ -317,44 +316,3 @@ def _one_by_one(
         return jax.block_until_ready(program(*args, **kwargs))
 
     return stacked(list(in_order(one, size, on_done, parallel=compiled)))
-
-
-def problem_batch(problem: Problem) -> int | None:
-    """Length of the leading axis of a batched problem; None for a single problem."""
-    sizes = {leaf.shape[0] for leaf in _batched_leaves(problem)}
-    if len(sizes) > 1:
-        raise ValueError(f"the problem's hyperparameters have different lengths: {sorted(sizes)}")
-    return sizes.pop() if sizes else None
-
-
-def _is_batched(problem: Problem, path: Any, leaf: Any) -> bool:
-    # Column weights have one axis in a single problem, and a loss may have arrays; other
-    # hyperparameters are scalars.
-    names = [getattr(key, "name", "") for key in path]
-    by_nature, part = int(names[0] == "column_weights"), problem
-    for name in names:  # a loss may contain another one
-        if isinstance(part, Loss | Constraint):
-            by_nature = part.ranks.get(name, 0)
-        part = getattr(part, name, None)
-    return jnp.ndim(leaf) > by_nature
-
-
-def _batched_leaves(problem: Problem) -> list[Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(problem)
-    return [leaf for path, leaf in leaves if _is_batched(problem, path, leaf)]
-
-
-def _axes(problem: Problem, batch: int | None) -> Any:
-    if batch is None:
-        return None
-    return jax.tree_util.tree_map_with_path(
-        lambda path, x: 0 if _is_batched(problem, path, x) else None, problem
-    )
-
-
-def _entry(problem: Problem, i: int, batch: int | None) -> Problem:
-    if batch is None:
-        return problem
-    return jax.tree_util.tree_map_with_path(
-        lambda path, x: x[i] if _is_batched(problem, path, x) else x, problem
-    )

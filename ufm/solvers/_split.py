@@ -17,7 +17,8 @@ from ufm.model.hessian_product import (
     hessian_product,
     linearise,
 )
-from ufm.model.problem import Params, Problem, feature_gradient, logits_from, matmul
+from ufm.model.objective import feature_gradient, logits_from, matmul
+from ufm.model.problem import Params, Problem
 from ufm.solvers._branches import either, only_if
 from ufm.solvers._loop import Point
 from ufm.solvers._model import ModelStep, minimise_model

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from ufm.model.problem import Params, Problem, value_and_gradient
+from ufm.model.objective import value_and_gradient
+from ufm.model.problem import Params, Problem
 from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, relaxed_promotion
 
 default_max_steps = 10_000

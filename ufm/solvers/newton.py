@@ -47,8 +47,9 @@ from jaxtyping import Array
 
 from ufm.model.evaluation import evaluated
 from ufm.model.hessian_product import Linearisation, linearise, linearise_at
+from ufm.model.objective import data_loss, gradient_at, penalty
 from ufm.model.params import along
-from ufm.model.problem import Params, Problem, data_loss, dot, gradient_at, norm, penalty
+from ufm.model.problem import Params, Problem, dot, norm
 from ufm.solvers._branches import either, only_if
 from ufm.solvers._line import (
     Line,

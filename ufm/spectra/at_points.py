@@ -31,8 +31,9 @@ from ufm.hessian import (
 )
 from ufm.minimum.global_minimum import frame, global_minimum
 from ufm.model.class_means import reduced_problem
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params, norm
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.variant import by_variant
 
 #: A point with a gradient up to this fraction of λ_W + λ_H counts as critical, as for the zeros of

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm.hessian.products.trees import NOT_FINITE
-from ufm.model.problem import matmul
+from ufm.model.objective import matmul
 
 #: Number of basis vectors per vector of the block, and number kept at a restart.
 _WIDTH, _KEPT = 6, 2

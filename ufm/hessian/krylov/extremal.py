@@ -36,8 +36,9 @@ from ufm.hessian.products.trees import (
 )
 from ufm.hessian.symmetry_zeros import Frame, frame, gauge, shift_is_free, without_gauge
 from ufm.model.hessian_product import hessian_product, linearise
+from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params
-from ufm.model.problem import Problem, value_and_gradient
+from ufm.model.problem import Problem
 from ufm.model.variant import by_variant
 
 #: Additional vectors in a block, since the last vectors of a block converge slowest.

@@ -33,7 +33,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.linalg import eigh_tridiagonal
 
 from ufm.hessian.products.trees import NOT_FINITE
-from ufm.model.problem import matmul
+from ufm.model.objective import matmul
 
 #: An off-diagonal element below this many ε‖A‖ is a rounding error of the product and the
 #: projections. Setting it to zero moves a node by at most as much (Weyl).

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from ufm.model.hessian_product import Linearisation, hessian_product
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import Problem
 
 #: The whole of ∇²f, and its parts.
 PARTS = ("all", "gauss_newton", "residual", "decay")

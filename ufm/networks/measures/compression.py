@@ -23,8 +23,9 @@ import jax.numpy as jnp
 
 from ufm.collapse.metrics import class_means
 from ufm.model.evaluation import evaluated
+from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.model.problem import Problem, matmul
+from ufm.model.problem import Problem
 
 
 def compressed(problem: Problem, params: Params) -> tuple[Problem, Params]:

@@ -16,13 +16,9 @@ from ufm.last_layer.read import inferred_decay
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.nearest_minimiser import nearest_minimiser
 from ufm.model.evaluation import evaluated
+from ufm.model.objective import data_loss, gradient_at, matmul
 from ufm.model.params import Params, dot, norm
-from ufm.model.problem import (
-    Problem,
-    data_loss,
-    gradient_at,
-    matmul,
-)
+from ufm.model.problem import Problem
 
 _NAN = float("nan")
 

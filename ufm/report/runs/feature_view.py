@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ufm.collapse.metrics import class_means
-from ufm.model.problem import Params, Problem, features
+from ufm.model.objective import features
+from ufm.model.problem import Params, Problem
 from ufm.report._style import THIN, looks
 from ufm.report._table import Table
 from ufm.report.runs.gram import centred_means

@@ -13,7 +13,8 @@ from matplotlib.colors import LogNorm
 
 from ufm.collapse.metrics import class_means
 from ufm.minimum.global_minimum import GlobalMinimum
-from ufm.model.problem import Params, Problem, features
+from ufm.model.objective import features
+from ufm.model.problem import Params, Problem
 from ufm.report._table import Table
 
 Matrix = Float[np.ndarray, "K K"]

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.class_means import class_sizes
 from ufm.model.evaluation import evaluated
-from ufm.model.problem import Params, Problem, matmul
+from ufm.model.objective import matmul
+from ufm.model.problem import Params, Problem
 from ufm.report._style import THIN, looks
 from ufm.report._table import Table
 

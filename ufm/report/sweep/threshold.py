@@ -20,7 +20,8 @@ from matplotlib.lines import Line2D
 from ufm.collapse.origin import origin
 from ufm.collapse.symmetric_solution import collapse_threshold, symmetric_frame
 from ufm.minimum.global_minimum import global_minimum
-from ufm.model.problem import Problem, objective
+from ufm.model.objective import objective
+from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.report._figure import Page, page_files
 from ufm.report._style import COLUMN, THIN, TWO_COLUMNS
