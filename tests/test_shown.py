@@ -49,9 +49,9 @@ def problem():
     return ufm.Problem(loss=loss, class_counts=counts, dim=16, lam_w=5e-4, lam_h=5e-4, lam_b=1e-2)
 
 
-def test_a_problem_in_eight_lines(problem):
+def test_a_problem_in_seven_lines(problem):
     lines = repr(problem).splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 7
     assert lines[2].split() == ["class_counts", "10", "×", "100"]
     assert lines[4].split() == ["lam_w", "0.0005"]
 
