@@ -55,6 +55,8 @@ def test_every_field_can_stand_in_a_file_and_be_a_flag():
     other = """
     losses = ["mse"]\nnum_classes = 4\ndim = 9\nper_class = 3\ncounts = [1, 2]\nlam_w = 1\n
     targets = "y.npz"\ntargets_sha256 = "a"\n
+    features = "sphere"\nclassifier = "etf"\ntemperature = 0.5\nlam_hidden = [0.1]\n
+    hidden_dims = [3]\n
     lam_h = 0.25\nlam_b = "None"\nstarts = 1\nscale = 2\nseed = 9\nmethod = "adam"\ntol = 1e-3\n
     gap_tol = 0.5\nmax_steps = 17\nfloat32 = true\nout = "there"\nsave = "all"\nfigures = true\n
     json = true
@@ -62,7 +64,8 @@ def test_every_field_can_stand_in_a_file_and_be_a_flag():
     assert set(tomllib.loads(other)) == set(fields)
     flags = (
         "--losses mse --num-classes 4 --dim 9 --per-class 3 --counts 1 2 --targets y.npz "
-        "--targets-sha256 a --lam-w 1 "
+        "--targets-sha256 a --lam-w 1 --features sphere --classifier etf --temperature 0.5 "
+        "--lam-hidden 0.1 --hidden-dims 3 "
         "--lam-h 0.25 --lam-b None --starts 1 --scale 2 --seed 9 --method adam --tol 1e-3 "
         "--gap-tol 0.5 "
         "--max-steps 17 --float32 --out there --save all --figures --json"

@@ -5,11 +5,13 @@ import math
 import pickle
 import sqlite3
 
+import numpy as np
 import pytest
 
 from sweeps import loaded
 from ufm.cli import parse
 from ufm.losses import FAMILIES, HYPERPARAMETERS, loss_family, loss_spec, make_loss, parse_loss
+from ufm.model.constraint_text import make_constraint
 from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.sweep.problems.columns import COLUMNS, columns_for
@@ -93,10 +95,94 @@ def test_targets_are_part_of_a_problem():
         parse_loss("ls:0.3"), **SIZES, lam_b=None, targets=((0.5, 0.5), (0.0, 1.0), (0.1, 0.9))
     )
     row, problem = spec.row(), spec.problem()
-    assert set(row) <= set(columns_for(FAMILIES, targets=True))
+    assert set(row) <= set(columns_for(FAMILIES, ("targets",)))
     assert "targets" not in columns_for(["ls"])
     assert ProblemSpec.from_row({name: row[name] for name in decisive(row)}) == spec
     assert ProblemSpec.of(problem) == spec
     assert problem.num_outputs == 2
     assert spec.named()["targets"] == spec.targets
     assert "targets" not in ProblemSpec(parse_loss("ce"), **SIZES, lam_b=None).named()
+
+
+VARIANTS = [
+    {"classifier": "sphere", "features": "ball:2.0", "temperature": 0.5},
+    {"classifier": "budget:1.5", "features": "nonnegative", "lam_h": 1e-2},
+    {"classifier": "etf:2.0", "features": "sphere:3.0"},
+    {"lam_w": 1e-3, "lam_h": 1e-2, "lam_hidden": (1e-3, 2e-3), "hidden_dims": (3, 5)},
+]
+
+
+@pytest.mark.parametrize("given", VARIANTS)
+def test_a_problem_that_is_not_plain_is_plain_values_too(given):
+    spec = ProblemSpec(
+        parse_loss("ce"), (5, 5, 2), 4, **{"lam_w": None, "lam_h": None, "lam_b": 0.5, **given}
+    )
+    row = spec.row()
+    assert set(row) <= {*columns_for(FAMILIES), *given}
+    assert ProblemSpec.from_row({name: row[name] for name in decisive(row)}) == spec
+    assert ProblemSpec.from_row({k: None if x != x else x for k, x in row.items()}) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert {name for name in spec.named() if name not in SIZES} >= set(given) - set(SIZES)
+    problem = spec.problem()
+    assert problem.temperature == given.get("temperature")
+    if not given.get("classifier", "").startswith("etf"):
+        assert ProblemSpec.of(problem) == spec
+        return
+    gram = np.asarray(problem.classifier.matrix @ problem.classifier.matrix.T)
+    np.testing.assert_allclose(gram, 4.0 * (1.5 * np.eye(3) - 0.5), atol=1e-14)
+    with pytest.raises(ValueError, match="a matrix, which no text names"):
+        ProblemSpec.of(problem)
+
+
+@pytest.mark.parametrize(
+    ("factor", "text", "message"),
+    [
+        ("classifier", "spher", "classifier: unknown set 'spher'; choose one of"),
+        ("features", "ball", "features: ball needs a number, as in ball:RADIUS"),
+        ("features", "nonnegative:2", "nonnegative has no number"),
+        ("features", "sphere:x", "'x' in 'sphere:x' is not a number"),
+        ("classifier", "sphere:-1", "radius must be positive"),
+        ("classifier", "etf:0", "the norm of etf must be positive"),
+    ],
+)
+def test_texts_of_sets_that_are_wrong(factor, text, message):
+    with pytest.raises(ValueError, match=message):
+        make_constraint(factor, text, 3, 4)
+
+
+def test_a_simplex_needs_room():
+    with pytest.raises(ValueError, match="etf needs dim ≥ K−1 = 9, got 8"):
+        make_constraint("classifier", "etf", 10, 8)
+
+
+def test_a_sweep_over_sets_and_temperatures(tmp_path):
+    text = """
+    loss = ["ce"]
+    [problem]
+    num_classes = 3\nper_class = 2\ndim = 4\nlam_b = "none"
+    classifier = ["sphere", "sphere:2"]\nfeatures = "sphere"\ntemperature = [0.1, 1.0]
+    """
+    sweep = loaded(tmp_path, text)
+    specs = [cell.spec for cell in sweep.cells]
+    assert [(x.classifier, x.temperature) for x in specs] == [
+        *(("sphere", 0.1), ("sphere", 1.0)),
+        *(("sphere:2", 0.1), ("sphere:2", 1.0)),
+    ]
+    assert {"classifier", "features", "temperature"} <= set(sweep.columns)
+    assert "lam_hidden" not in sweep.columns
+    assert len({cell.program for cell in sweep.cells}) == 1  # radius and temperature are traced
+    assert sweep.cells[0].program.describe() == (
+        "ce, K=3, d=4, n=2, no bias, sphere, sphere, temperature, newton"
+    )
+    flags = "--num-classes 3 --per-class 2 --dim 4 --lam-b None --classifier sphere:2 "
+    flags += "--features sphere --temperature 0.1 --losses ce"
+    (problem,) = parse(["solve", *flags.split()]).problems().values()
+    assert ProblemSpec.of(problem) == dataclasses.replace(specs[2], classifier="sphere:2.0")
+
+
+def test_a_factor_needs_a_decay_or_a_set(tmp_path):
+    text = 'loss = ["ce"]\n[problem]\nnum_classes = 3\nper_class = 2\ndim = 4\nlam_w = 0.1\n'
+    with pytest.raises(ValueError, match=r"problem: lam_h is missing"):
+        loaded(tmp_path, text)
+    with pytest.raises(ValueError, match="lam_w must be None with classifier=Sphere"):
+        loaded(tmp_path, text + 'lam_h = 0.1\nclassifier = "sphere"\n')

@@ -32,6 +32,7 @@ from ufm._support.namespace import namespace
 from ufm._support.pytree import pytree
 from ufm._support.random_numbers import generator
 from ufm._support.shown import Shown
+from ufm.model.frames import centering, simplex_basis
 from ufm.model.objective import features, matmul
 from ufm.model.problem import Params, Problem, check_shapes, without_loss
 from ufm.model.variant import by_variant
@@ -53,20 +54,6 @@ class NCMetrics(Shown):
     nc3: _Number
     nc4: _Number
     within_between_ratio: _Number
-
-
-def centering(num_classes: int) -> Float[np.ndarray, "K K"]:
-    """P = I − 11ᵀ/K."""
-    return np.eye(num_classes) - 1.0 / num_classes
-
-
-def simplex_basis(num_classes: int) -> Float[np.ndarray, "K K-1"]:
-    """Orthonormal columns spanning 1^⊥ (Helmert's): M with M Mᵀ = P, MᵀM = I."""
-    columns = np.zeros((num_classes, num_classes - 1))
-    for j in range(1, num_classes):
-        columns[:j, j - 1] = 1.0
-        columns[j, j - 1] = -j
-    return columns / np.linalg.norm(columns, axis=0)
 
 
 def orthonormal_columns(key: Key[Array, ""], dim: int, rank: int):

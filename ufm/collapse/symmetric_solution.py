@@ -72,8 +72,8 @@ class CollapseThreshold(Shown):
 
 def supported(problem: Problem) -> bool:
     """Whether classes are balanced and the symmetric minimum of the loss is known."""
-    loss = problem.loss
-    return problem.per_class is not None and (loss.contrastive or isinstance(loss, MSE))
+    loss, plain = problem.loss, problem.variant is None
+    return plain and problem.per_class is not None and (loss.contrastive or isinstance(loss, MSE))
 
 
 def _balanced_size(problem: Problem) -> int:
@@ -178,6 +178,14 @@ def collapse_threshold(problem: Problem) -> CollapseThreshold:
     # From a concave start, or along a straight one, as of a plain hinge.
     jumps = (phi.inflection(zero) > _AT_ZERO) | (phi.slope(zero + _STRAIGHT) <= phi.slope(zero))
     return CollapseThreshold(_array(slope / ((problem.num_classes - 1) * root)), _array(jumps))
+
+
+def known_threshold(problem: Problem) -> CollapseThreshold | None:
+    """`collapse_threshold`, or None where none is known."""
+    try:
+        return collapse_threshold(problem)
+    except ValueError:
+        return None
 
 
 def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:

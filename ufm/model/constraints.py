@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import hyperparameter, pytree, require
-from ufm._support.shown import Shown
+from ufm._support.shown import Shown, text
 
 
 class Constraint(Shown):
@@ -33,6 +33,10 @@ class Constraint(Shown):
     confines: ClassVar[tuple[str, ...]] = ("classifier", "features")
     #: The axes of an array that is no batch; other hyperparameters are scalars.
     ranks: ClassVar[dict[str, int]] = {}
+
+    def label(self) -> str:
+        """The set on one line, such as Sphere(radius=1)."""
+        return text(self)
 
     def check(self, factor: str, outputs: int, dim: int) -> None:
         """Raise `ValueError`, naming the factor, if the set does not fit K and d."""

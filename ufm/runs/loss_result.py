@@ -8,7 +8,7 @@ import numpy as np
 
 from ufm._support.pytree import entry
 from ufm.certificates.certificate import Reason, Verdict
-from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.collapse.symmetric_solution import known_threshold
 from ufm.collapse.target_metrics import target_metrics
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.minimum.minority_thresholds import minority_thresholds
@@ -30,7 +30,7 @@ def loss_result(name: str, verification: Verification, seconds: float) -> LossRe
     minimum, problem = verification.minimum, verification.problem
     solutions, certificates = verification.solutions, verification.certificates
     metrics = verification.metrics
-    threshold = collapse_threshold(problem) if supported(problem) else None
+    threshold = known_threshold(problem)
     columns = {
         "value": solutions.value,
         "grad_norm": solutions.grad_norm,

@@ -24,7 +24,7 @@ from ufm.sweep.growth import continued
 from ufm.sweep.lock import WHOLE, locked
 from ufm.sweep.plan import Shard, by_program, in_lanes, num_workers
 from ufm.sweep.problems.cell import Solving
-from ufm.sweep.problems.columns import columns_for
+from ufm.sweep.problems.columns import OPTIONAL, columns_for
 from ufm.sweep.problems.config import SweepConfig, read_config
 from ufm.sweep.problems.grid import expand
 from ufm.sweep.record import Columns, Record
@@ -45,8 +45,9 @@ class Sweep(AnySweep):
     @property
     def columns(self) -> Columns:
         """The table of a sweep of these losses."""
-        targets = self.config.problem.targets is not UNSET
-        return columns_for({loss_family(cell.spec.loss) for cell in self.cells}, targets)
+        problem = self.config.problem
+        used = [name for name in OPTIONAL if getattr(problem, name) is not UNSET]
+        return columns_for({loss_family(cell.spec.loss) for cell in self.cells}, used)
 
     @property
     def work(self) -> Solving:

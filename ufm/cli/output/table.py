@@ -55,11 +55,15 @@ def headline(problem: "Problem") -> str:
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
     groups = f"{problem.num_classes} groups of samples, " if problem.has_targets else ""
+    decays = {"λ_W": problem.lam_w, "λ_H": problem.lam_h, "τ": problem.temperature}
+    parts = [f"{name}={value:g}" for name, value in decays.items() if value is not None]
+    parts += [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
+    if problem.lam_hidden:
+        widths = zip(problem.hidden_dims, problem.lam_hidden, strict=True)
+        parts += [f"hidden layer of width {width} (λ={decay:g})" for width, decay in widths]
     bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"
-    return (
-        f"K={problem.num_outputs}, d={problem.dim}, {groups}{counts}, "
-        f"λ_W={problem.lam_w:g}, λ_H={problem.lam_h:g}, {bias}"
-    )
+    sizes = f"K={problem.num_outputs}, d={problem.dim}, {groups}{counts}"
+    return ", ".join([sizes, *parts, bias])
 
 
 def _row(result: "LossResult") -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -54,6 +55,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"{error} (with options from {self.config} and flags)") from None
 
 
+#: Options that a folder's configuration leaves out where they are not used, as it always did.
+_OPTIONAL = (
+    *("targets", "targets_sha256", "features", "classifier", "temperature"),
+    *("lam_hidden", "hidden_dims", "lam_w", "lam_h"),
+)
+_DECAY = 5e-4
+#: One object, since any number may be given.
+_NOT_GIVEN = math.nan
+
+
+def _decay_of(factor: str) -> Any:
+    hint = f"(default: {_DECAY:g}, none if the norm of the {factor} is confined)"
+    return tyro.conf.arg(help_behavior_hint=hint)
+
+
 class ProblemOptions(Options, frozen=True, kw_only=True):
     """Base of a command on problems that differ only in their loss."""
 
@@ -82,20 +98,39 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
     the groups are `class_counts` in the file, --counts, or n. Replaces K."""
     targets_sha256: str = ""
     """SHA-256 of that file, as config.json has it. Another content is refused."""
-    lam_w: float = 5e-4
+    lam_w: Annotated[float, _decay_of("classifier")] = _NOT_GIVEN
     """Weight decay of the classifier W."""
-    lam_h: float = 5e-4
+    lam_h: Annotated[float, _decay_of("features")] = _NOT_GIVEN
     """Weight decay of the features H."""
     lam_b: float | None = 1e-2
     """Weight decay of the bias: 0 for a free bias, None for no bias."""
+    features: Annotated[str | None, tyro.conf.arg(metavar="SET")] = None
+    """Set of each feature vector: nonnegative (weight decay stays), sphere, sphere:RADIUS,
+    ball:RADIUS, or budget:MEAN_SQUARE. None: weight decay alone."""
+    classifier: Annotated[str | None, tyro.conf.arg(metavar="SET")] = None
+    """Set of each row of W: sphere, sphere:RADIUS, ball:RADIUS, budget:MEAN_SQUARE, or etf
+    (etf:NORM), a fixed simplex ETF. None: weight decay alone."""
+    temperature: float | None = None
+    """tau: logits are W h / tau. For factors of confined norm."""
+    lam_hidden: Annotated[
+        tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: no such layer)")
+    ] = ()
+    """Weight decay of each linear layer between W and the features."""
+    hidden_dims: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint="(default: d)")] = ()
+    """Widths between W and the first of these layers, the first and the second, and so on."""
+
+    def __post_init__(self) -> None:
+        for name, factor in (("lam_w", self.classifier), ("lam_h", self.features)):
+            if getattr(self, name) is _NOT_GIVEN:
+                decayed = factor is None or factor == "nonnegative"
+                msgspec.structs.force_setattr(self, name, _DECAY if decayed else None)
 
     def configuration(self) -> dict[str, Any]:
         """The options that affect the numbers, with the digest of the file of targets if any."""
         found = super().configuration()
-        targets = {"targets": found.pop("targets"), "targets_sha256": found.pop("targets_sha256")}
-        if self.targets is None:  # as in folders from before there were targets
-            return found
-        return found | targets | {"targets_sha256": _sha256(self.targets)}
+        unused = {name for name in _OPTIONAL if found[name] in (None, "", ())}
+        found = {name: value for name, value in found.items() if name not in unused}
+        return found if self.targets is None else found | {"targets_sha256": _sha256(self.targets)}
 
     def problems(
         self, check: "Callable[[dict[str, Problem]], None]" = lambda _: None
@@ -120,6 +155,11 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
                     lam_h=self.lam_h,
                     lam_b=self.lam_b,
                     targets=targets,
+                    classifier=self.classifier,
+                    features=self.features,
+                    temperature=self.temperature,
+                    lam_hidden=self.lam_hidden,
+                    hidden_dims=self.hidden_dims,
                 ).problem()
                 for text, loss in losses.items()
             }

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from ufm._support.settings import check_seed
 from ufm.losses import parse_loss
-from ufm.sweep.problems.config import Range, SweepConfig
+from ufm.sweep.problems.config import VARIANT_FIELDS, Range, SweepConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,18 @@ def size_axes(config: SweepConfig) -> list[Axis]:
     lists = [entry for entry in problem.class_counts if isinstance(entry, list)]
     counts = [tuple(entry) for entry in lists] if lists else [tuple(problem.class_counts)]
     return [Axis("problem.class_counts", tuple(counts))]
+
+
+def variant_axes(config: SweepConfig) -> list[Axis]:
+    """The fields of a model that is not plain: sets, temperature, hidden layers."""
+    given = {name: getattr(config.problem, name) for name in VARIANT_FIELDS}
+    used = {name: value for name, value in given.items() if value is not UNSET}
+    return [
+        Axis(f"problem.{name}", (tuple(value),))
+        if name in ("lam_hidden", "hidden_dims")
+        else axis(config, f"problem.{name}", value)
+        for name, value in used.items()
+    ]
 
 
 def axis(

@@ -23,7 +23,7 @@ import numpy as np
 from ufm._support.pytree import stacked
 from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Reason, Verdict, certify
-from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.collapse.symmetric_solution import known_threshold
 from ufm.minimum.geometry_match import collapse_metrics, compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params
@@ -215,8 +215,8 @@ def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
 def facts(spec: ProblemSpec) -> tuple[GlobalMinimum, float]:
     """The minimum of a problem and its collapse threshold (NaN if unknown)."""
     problem = spec.problem()
-    threshold = float(collapse_threshold(problem).mu) if supported(problem) else math.nan
-    return global_minimum(problem), threshold
+    threshold = known_threshold(problem)
+    return global_minimum(problem), math.nan if threshold is None else float(threshold.mu)
 
 
 def _sizes(problem: Problem, point: Params) -> dict[str, float]:
@@ -227,7 +227,8 @@ def _sizes(problem: Problem, point: Params) -> dict[str, float]:
     W, H = np.asarray(point.W), np.asarray(point.H)
     margin = math.nan
     if not problem.has_targets:
-        own = (W - W.mean(axis=0))[problem.labels]
+        seen = functools.reduce(np.matmul, (np.asarray(x) for x in point.hidden), W)
+        own = (seen - seen.mean(axis=0))[problem.labels]
         margin = np.einsum("nd,dn->", own, H) / problem.num_columns
     b = np.zeros(0) if point.b is None else np.asarray(point.b)
     norms = {f"norm_{name}": _norm(x) for name, x in (("w", W), ("h", H), ("b", b))}

@@ -61,13 +61,25 @@ COLUMNS: dict[str, str] = {
 }
 
 
-def columns_for(families: Iterable[str], targets: bool = False) -> dict[str, str]:
+#: The columns of problems with targets, or of a model that is not plain.
+OPTIONAL = {
+    "targets": "text",
+    "classifier": "text",
+    "features": "text",
+    "temperature": "real",
+    "lam_hidden": "text",
+    "hidden_dims": "text",
+}
+
+
+def columns_for(families: Iterable[str], used_fields: Iterable[str] = ()) -> dict[str, str]:
     """`COLUMNS`, and those of the hyperparameters that only these families of losses have.
 
-    With `targets` there is a column of them.
+    So do the fields of a problem that not every problem has, if they are used.
 
     A sweep of the paper's losses therefore has the same table, however many losses are added.
     """
     used = {name for family in families for name in FAMILIES[family][1]}
     more = {name: "real" for name in HYPERPARAMETERS if name in used - set(COLUMNS)}
-    return COLUMNS | more | ({"targets": "text"} if targets else {})
+    optional = {name: OPTIONAL[name] for name in OPTIONAL if name in set(used_fields)}
+    return COLUMNS | more | optional

@@ -27,6 +27,10 @@ loss = ["ce", "ls:0.1", "fl:3", "mse"].
 
 `targets = [[0.5, 0.5, 0.0], …]` in [problem], or the name of an .npz file with them, gives each
 group of samples a target, and replaces num_classes.
+
+`classifier` and `features` are sets such as "sphere" or ["sphere:1", "sphere:2"]
+(`ufm.model.constraint_text`); a factor whose norm is confined has no lam_w or lam_h. `temperature`
+may be a range. `lam_hidden = [5e-4]` adds a linear layer, and `hidden_dims = [12]` its width.
 """
 
 import math
@@ -119,6 +123,9 @@ class Range(_Table, frozen=True, rename={"start": "from", "stop": "to"}):
         return [self.start, *inner, self.stop][: self.num]
 
 
+#: The fields of [problem] for a model that is not plain.
+VARIANT_FIELDS = ("classifier", "features", "temperature", "lam_hidden", "hidden_dims")
+
 Real = float | list[float] | Range
 Whole = int | list[int] | Range
 
@@ -130,14 +137,22 @@ class ProblemTable(_Table, frozen=True, kw_only=True):
     per_class: Whole | None = None
     class_counts: list[int | list[int]] | None = None
     dim: Whole
-    lam_w: Real
-    lam_h: float | Literal["lam_w"] | list[float] | Range
+    lam_w: Real | UnsetType = UNSET
+    lam_h: float | Literal["lam_w"] | list[float] | Range | UnsetType = UNSET
     lam_b: float | Literal["none"] | list[float | Literal["none"]] | Range = 1e-2
-    #: Left out of a store without them, which keeps the identity it had before there were targets.
+    #: What a sweep does not use is left out of its store, and of its identity.
     targets: list[list[float]] | UnsetType = UNSET
+    classifier: str | list[str] | UnsetType = UNSET
+    features: str | list[str] | UnsetType = UNSET
+    temperature: Real | UnsetType = UNSET
+    lam_hidden: list[float] | UnsetType = UNSET
+    hidden_dims: list[int] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         sizes = (self.num_classes, self.per_class)
+        for name, confined in (("lam_w", self.classifier), ("lam_h", self.features)):
+            if getattr(self, name) is UNSET and confined is UNSET:
+                raise ValueError(f"{name} is missing")
         if self.targets is not UNSET and self.num_classes is not None:
             raise ValueError("targets has a row for each group of samples: leave out num_classes")
         if self.class_counts is None:

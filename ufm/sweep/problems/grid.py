@@ -20,12 +20,12 @@ from msgspec import UNSET
 
 from ufm._support.settings import check_seed
 from ufm.certificates.certificate import check_tolerance
-from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.collapse.symmetric_solution import known_threshold
 from ufm.losses import Loss, loss_family, loss_spec, make_loss
 from ufm.model.problem_spec import ProblemSpec
 from ufm.solvers import METHODS, check_options
-from ufm.sweep.problems.axes import Times, axis, loss_axes, size_axes
-from ufm.sweep.problems.config import SweepConfig
+from ufm.sweep.problems.axes import Times, axis, loss_axes, size_axes, variant_axes
+from ufm.sweep.problems.config import VARIANT_FIELDS, SweepConfig
 
 #: 64 GiB of features.
 MAX_NUMBERS_OF_A_RUN = 2**33
@@ -58,7 +58,9 @@ class Cell:
         spec = self.spec
         family, has_bias = loss_family(spec.loss), spec.lam_b is not None
         outputs = len(spec.targets[0]) if spec.targets else len(spec.class_counts)
-        return Program(family, spec.class_counts, outputs, spec.dim, has_bias, self.method)
+        kinds = (text.partition(":")[0] for text in (spec.classifier, spec.features) if text)
+        variant = (*kinds, *(["temperature"] if spec.temperature else []), *spec.hidden_dims)
+        return Program(family, spec.class_counts, outputs, spec.dim, has_bias, self.method, variant)
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
@@ -75,6 +77,8 @@ class Program(NamedTuple):
     dim: int
     has_bias: bool
     method: str
+    #: The sets of the factors, whether there is a temperature, and the widths of hidden layers.
+    variant: tuple[str | int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -86,7 +90,10 @@ class Program(NamedTuple):
         counts = set(self.class_counts)
         sizes = f"n={counts.pop()}" if len(counts) == 1 else f"counts {list(self.class_counts)}"
         bias = "" if self.has_bias else ", no bias"
-        return f"{self.loss}, K={self.num_outputs}, d={self.dim}, {sizes}{bias}, {self.method}"
+        more = "".join(f", {part}" for part in self.variant)
+        return (
+            f"{self.loss}, K={self.num_outputs}, d={self.dim}, {sizes}{bias}{more}, {self.method}"
+        )
 
 
 def expand(config: SweepConfig) -> list[Cell]:
@@ -119,10 +126,11 @@ def _check_distinct(cells: Iterable[Cell]) -> None:
     for cell in cells:
         first = seen.setdefault(dataclasses.replace(cell, index=0), cell.index)
         if first != cell.index:
+            decays = {"λ_W": cell.spec.lam_w, "λ_H": cell.spec.lam_h}
+            said = "".join(f"{name}={x:g}, " for name, x in decays.items() if x is not None)
             raise ValueError(
-                f"cells {first} and {cell.index} are the same ({cell.loss}, "
-                f"λ_W={cell.spec.lam_w:g}, λ_H={cell.spec.lam_h:g}, {cell.program.describe()}): "
-                "ask for every one once"
+                f"cells {first} and {cell.index} are the same ({cell.loss}, {said}"
+                f"{cell.program.describe()}): ask for every one once"
             )
 
 
@@ -152,9 +160,10 @@ class _Block:
             *self._losses,
             *size_axes(config),
             axis(config, "problem.dim", problem.dim, whole=True),
-            axis(config, "problem.lam_w", problem.lam_w, relative=True),
-            axis(config, "problem.lam_h", problem.lam_h, relative=True),
+            axis(config, "problem.lam_w", _or_none(problem.lam_w), relative=True),
+            axis(config, "problem.lam_h", _or_none(problem.lam_h), relative=True),
             axis(config, "problem.lam_b", problem.lam_b),
+            *variant_axes(config),
             axis(config, "solver.method", solver.method),
             axis(config, "solver.tol", solver.tol),
             axis(config, "solver.max_steps", solver.max_steps, whole=True),
@@ -202,6 +211,7 @@ class _Block:
             lam_h=1.0,
             lam_b=None if lam_b == "none" else lam_b,
             targets=self._targets,
+            **{name: chosen.pop(name) for name in VARIANT_FIELDS if name in chosen},
         )
         return chosen | {"spec": _with_decays(spec, chosen.pop("lam_w"), chosen.pop("lam_h"))}
 
@@ -214,6 +224,10 @@ class _Block:
             return make_loss(given, dict(zip(names, numbers, strict=True)))
         except ValueError as error:
             raise ValueError(f"{self._losses[0].path}: {error}") from None
+
+
+def _or_none(given: Any) -> Any:
+    return None if given is UNSET else given
 
 
 def _counts(chosen: dict[str, Any]) -> tuple[int, ...]:
@@ -271,5 +285,5 @@ def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any) -> ProblemSpec:
 @functools.lru_cache(maxsize=4096)
 def _threshold(spec: ProblemSpec) -> float | None:
     # The threshold does not depend on the decays, which are set to 1.
-    problem = spec.problem()
-    return float(collapse_threshold(problem).mu) if supported(problem) else None
+    found = known_threshold(spec.problem())
+    return None if found is None else float(found.mu)
