@@ -140,7 +140,9 @@ def test_bash_completes_commands_and_options(tmp_path, capsys):
     subprocess.run(["bash", "-n", script], check=True)
     assert completed(script, "ufm", "so") == ["solve"]
     assert set(completed(script, "ufm", "")) >= set(COMMANDS)
-    assert completed(script, "ufm", "solve", "--lam") == ["--lam-w", "--lam-h", "--lam-b"]
+    assert completed(script, "ufm", "solve", "--lam") == [
+        *("--lam-w", "--lam-h", "--lam-b", "--lam-hidden")
+    ]
     assert completed(script, "ufm", "solve", "--method", "heavy") == ["heavy_ball"]
 
 
