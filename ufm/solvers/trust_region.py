@@ -45,7 +45,7 @@ class Geometry(Protocol):
         ...
 
     def retract(self, problem: Problem, params: Params, step: Params) -> Params:
-        """The feasible point that a tangent step leads to; the point itself for a zero step."""
+        """The feasible point that a tangent step leads to; the nearest one for a zero step."""
         ...
 
     def gradient_noise(self, problem: Problem, params: Params) -> Array:
@@ -76,7 +76,7 @@ class TrustRegion:
         return self.geometry.gradient_noise(problem, params)
 
     def init(self, problem: Problem, point: Point) -> _State:
-        """The first step computes the value and gradient of the start, and the first radius."""
+        """The first step moves the start into the set, and computes f and the first radius."""
         at = jax.eval_shape(self.geometry.evaluate, problem, point.params)[2]
         return _State(
             at=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), at),
@@ -98,7 +98,6 @@ class TrustRegion:
             wanted=state.started,
         )
         target = self.geometry.retract(problem, point.params, model.step)
-        target = either(state.started, target, point.params)
         value, grad, at = self.geometry.evaluate(problem, target)
         new = Point(target, value, grad)
         eps = float(jnp.finfo(value.dtype).eps)

@@ -35,7 +35,7 @@ class Derivatives(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Consecutive columns: S_i, g_i, ĥ_i/√c_i and 1/√c_i."""
+    """Consecutive columns: S_i, g_i, ĥ_i/√c_i and 1/√c_i; 1/(τ√c_i) with a temperature τ."""
 
     hessians: Float[np.ndarray, "m K K"]
     gradients: Float[np.ndarray, "m K"]
@@ -61,6 +61,8 @@ class HostPoint(NamedTuple):
     def columns(self) -> Iterator[Columns]:
         """Iterate over all columns in order, a few hundred at a time."""
         labels, roots = self.problem.labels, 1.0 / np.sqrt(self.samples)
+        if self.problem.temperature is not None:
+            roots /= roots.dtype.type(self.problem.temperature)
         weights = self.samples / np.sum(self.samples)
         size = _at_most(_CHUNK, len(self.W))
         for start in range(0, len(labels), size):

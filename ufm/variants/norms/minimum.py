@@ -1,0 +1,162 @@
+r"""The global minimum on norm sets: closed form for balanced classes, else a run and its proof.
+
+For other counts or losses the K-column problem of the class means is solved in at most 2K
+dimensions, the most that W and the class means use, from several starts, until one is certified.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ufm._support.pytree import pytree
+from ufm.certificates.certificate import Verdict
+from ufm.collapse.metrics import orthonormal_columns, simplex_basis
+from ufm.minimum.minimiser import GlobalMinimum
+from ufm.model.constraints import Ball, Budget, Sphere
+from ufm.model.problem import Params, Problem
+from ufm.model.problem_batch import problem_batch
+from ufm.solvers import solve
+from ufm.variants.norms.certificate import certify
+from ufm.variants.norms.closed_form import Balanced, balanced_minimum, proven_bound, rounding
+from ufm.variants.norms.means import means_problem, on_host
+from ufm.variants.norms.start import feasible_start
+
+#: Runs of the K-column problem, and the largest K²d of one: half a minute.
+_TRIES, _LARGEST = 8, 1e6
+#: Singular values of [W; H̄ᵀ] below this fraction of the largest are zero.
+_RANK_CUTOFF = 1e-7
+
+
+@pytree()
+class NormMinimum(GlobalMinimum):
+    """A global minimum on norm sets: `W` (K, r) and class features `means` (r, K) of one minimiser.
+
+    `logits` are W h̄_k before the division by the temperature, and ρ that of Z = ρP. `tied` says
+    that the minimisers are not one up to rotation.
+    """
+
+    W: Float[np.ndarray, "K r"] = None  # pyright: ignore[reportAssignmentType]  # always given
+    means: Float[np.ndarray, "r m"] = None  # pyright: ignore[reportAssignmentType]  # always given
+
+    @property
+    def kind(self) -> str:
+        """Name the geometry: simplex ETF, imbalanced, symmetric, or unknown."""
+        if not self.is_exact:
+            return "unknown"
+        if self.tied:
+            return "not unique"
+        if not np.isnan(self.rho):
+            return "simplex ETF"
+        return "imbalanced" if self.problem.per_class is None else "by computation"
+
+    def params(self, key: Key[Array, ""] | None, dtype: Any = None) -> Params:
+        """Build W, H, b with f = `value`; see `GlobalMinimum.params`."""
+        if not np.isfinite(self.value):
+            raise ValueError(f"no minimiser is known: {self.reason}")
+        problem, rank = self.problem, self.W.shape[1]
+        turn = np.eye(problem.dim, rank)
+        if key is not None:
+            turn = np.asarray(orthonormal_columns(key, problem.dim, rank))
+        weights = problem.column_weights
+        roots = 1.0 if weights is None else np.sqrt(np.asarray(weights))
+        H = (turn @ self.means)[:, problem.labels] * roots
+        kind = dtype or jnp.result_type(float)
+        arrays = (
+            None if x is None else np.asarray(x, kind) for x in (self.W @ turn.T, H, self.bias)
+        )
+        return Params(*jax.device_put(tuple(arrays)))
+
+
+def global_minimum(problem: Problem) -> NormMinimum:
+    """`ufm.global_minimum` on norm sets."""
+    if problem_batch(problem) is not None:
+        raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
+    closed = balanced_minimum(problem)
+    found = None if closed is None else _symmetric(problem, closed)
+    return found or computed(problem)
+
+
+def _symmetric(problem: Problem, found: Balanced) -> NormMinimum | None:
+    """The simplex ETF with the margin of the closed form; None if d or the sets exclude it."""
+    K, spheres = problem.num_classes, _on_spheres(problem)
+    if problem.dim < K - 1 + (not found.is_tight and spheres):
+        return None
+    frame = simplex_basis(K) * (K / (K - 1)) ** 0.5
+    W, H = found.size_w * frame, found.size_h * frame.T
+    why = "closed form for balanced classes, proven by its tangent"
+    if not found.is_tight:
+        tau = 1.0 if problem.temperature is None else float(problem.temperature)
+        share = found.margin * tau * (K - 1) / (K * found.size_w * found.size_h)
+        why += "; the norms allow more than the best margin: minimisers are not unique"
+        if spheres:  # the rest of each w_k is the same vector, orthogonal to all features
+            rest = np.full((K, 1), found.size_w * (1.0 - share**2) ** 0.5)
+            W, H = np.hstack([share * W, rest]), np.vstack([H, np.zeros((1, K))])
+        elif isinstance(problem.classifier, Ball | Budget):
+            W = share * W
+        else:
+            H = share * H
+    rho = float((W @ H)[0, 0]) * K / (K - 1)
+    return NormMinimum(
+        value=found.value,
+        lower_bound=found.value - rounding(problem, found.value),
+        is_exact=True,
+        logits=W @ H,
+        bias=np.zeros(K) if problem.has_bias else None,
+        rank=W.shape[1],
+        problem=problem,
+        rho=rho,
+        tau=0.0,
+        bias_level=0.0 if problem.has_bias else np.nan,
+        reason=why,
+        tied=not found.is_tight,
+        W=W,
+        means=H,
+    )
+
+
+def _on_spheres(problem: Problem) -> bool:
+    """Whether no factor can be made shorter."""
+    return isinstance(problem.classifier, Sphere) and isinstance(problem.features, Sphere)
+
+
+def computed(problem: Problem) -> NormMinimum:
+    """The best of some runs on the class means; exact if one is certified."""
+    K, m = problem.num_outputs, problem.num_classes
+    small = means_problem(problem, min(problem.dim, K + m))
+    if K * m * small.dim > _LARGEST:
+        raise ValueError(
+            f"global_minimum would take minutes with {m} classes in {small.dim} dimensions: use "
+            "ufm.solve and ufm.certify"
+        )
+    best, proof = None, None
+    for i in range(_TRIES):
+        run = solve(small, feasible_start(small, jax.random.key(i)), tol=1e-12)
+        if best is None or float(run.value) < float(best.value):
+            best, proof = run, certify(small, run.params)
+            if proof.verdict is Verdict.GLOBAL_MINIMUM:
+                break
+    assert best is not None
+    assert proof is not None
+    exact = proof.verdict is Verdict.GLOBAL_MINIMUM
+    W, H, bias = on_host(best.params)
+    means = H / np.sqrt(np.asarray(small.column_weights))
+    _, sizes, axes = np.linalg.svd(np.vstack([W, means.T]), full_matrices=False)
+    axes = axes[: int(np.sum(sizes > _RANK_CUTOFF * sizes[0]))]
+    why = "reduced problem, certified by duality"
+    if not exact:
+        why = f"best of {_TRIES} runs on the class means, not certified: {proof.explain()}"
+    return NormMinimum(
+        value=float(best.value),
+        lower_bound=max(float(proof.lower_bound), proven_bound(problem)),
+        is_exact=exact,
+        logits=W @ means,
+        bias=bias,
+        rank=len(axes),
+        problem=problem,
+        reason=why,
+        W=W @ axes.T,
+        means=axes @ means,
+    )

@@ -1,0 +1,51 @@
+"""Which verbs the variant answers, and with what."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ufm.collapse.symmetric_solution import CollapseThreshold
+from ufm.minimum.minority_thresholds import MinorityThresholds
+from ufm.model.constraints import Ball, Budget, Sphere
+from ufm.model.problem import Problem
+from ufm.model.variant import Variant
+from ufm.solvers.trust_region import TrustRegion
+from ufm.variants.norms import certificate, comparison, curvature, minimum, start
+from ufm.variants.norms.geometry import GEOMETRY
+from ufm.variants.norms.gradient_descent import GradientDescent
+
+_BOUNDED = (Sphere, Ball, Budget)
+
+
+class Norms(Variant):
+    """Classifier rows or features of confined norm."""
+
+    name = "factors of confined norm"
+    shares = frozenset({"objective", "nc_metrics", "nearest_minimiser"})
+    methods: Mapping[str, Any] = {
+        "newton": TrustRegion(GEOMETRY),
+        "gradient_descent": GradientDescent(),
+    }
+
+    def accepts(self, problem: Problem) -> bool:
+        given = tuple(problem.constraints.values())
+        return bool(given) and all(isinstance(x, _BOUNDED) for x in given)
+
+    init_params = staticmethod(start.feasible_start)
+    certify = staticmethod(certificate.certify)
+    global_minimum = staticmethod(minimum.global_minimum)
+    compare_geometry = staticmethod(comparison.compare_geometry)
+    hvp = staticmethod(curvature.hvp)
+    dense_hessian = staticmethod(curvature.dense_hessian)
+    inertia = staticmethod(curvature.inertia)
+
+    def collapse_threshold(self, problem: Problem) -> CollapseThreshold:
+        """μ = ∞: the origin is no minimum at any decay, because penalties are quadratic in ρ."""
+        return CollapseThreshold(np.asarray(np.inf), np.asarray(False))
+
+    def minority_thresholds(self, problem: Problem, exact_only: bool = False) -> MinorityThresholds:
+        """No rows: no threshold is known."""
+        total = float(np.sum(np.asarray(problem.samples(float))))
+        why = "no decay at which classes merge is known for factors of confined norm"
+        return MinorityThresholds(mu=np.nan, num_samples=total, rows=(), reason=why)
