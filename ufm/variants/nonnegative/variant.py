@@ -8,6 +8,7 @@ from ufm.model.constraints import NonNegative
 from ufm.model.problem import Problem
 from ufm.model.variant import Variant, register
 from ufm.variants.nonnegative import projected_gradient, projected_newton
+from ufm.variants.nonnegative.certificate import cone_certify
 from ufm.variants.nonnegative.starts import nonnegative_start
 
 
@@ -19,6 +20,7 @@ class NonNegativeFeatures(Variant):
     methods = {"newton": projected_newton, "gradient_descent": projected_gradient}
 
     init_params = staticmethod(nonnegative_start)
+    certify = staticmethod(cone_certify)
 
     def accepts(self, problem: Problem) -> bool:
         only = problem.classifier is None and not problem.lam_hidden
