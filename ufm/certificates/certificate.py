@@ -195,7 +195,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image = escape_direction(problem, state)
-    witness = _witness(problem, state)
+    witness = declared_witness(problem, state)
     # f is below its lower bound only if the bound rests on a false declaration.
     refuted = gap < -state.value_rounding
     if witness is not None:
@@ -230,7 +230,9 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
+def declared_witness(
+    problem: Problem, state: DualState
+) -> tuple[Array, Refutation] | None:
     """The column at which the loss contradicts its declarations; None for a loss without any."""
     loss, columns = problem.loss, problem.num_columns
     if not loss.declared:

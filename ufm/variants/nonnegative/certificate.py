@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
-from ufm.certificates.certificate import Certificate, check_tolerance
+from ufm.certificates.certificate import Certificate, check_tolerance, declared_witness
 from ufm.certificates.decision import Facts, decide, tolerance
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.second_order import is_descent
@@ -44,6 +44,8 @@ Scalar = Float[Array, ""]
 
 #: A class mean below this fraction of the longest is zero.
 _INVISIBLE = 1e-6
+#: The other classes are at their best if f is what that makes it, to this fraction of f.
+_AT_BEST = 1e-8
 #: Reasons for which the curvatures of the free variables can still give a verdict.
 _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 
@@ -52,8 +54,8 @@ _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 class NonNegativeCertificate(Certificate):
     """A certificate with H ≥ 0. `grad_norm` is that of the projected gradient, `dual_norm` is γ°.
 
-    `invisible` says which classes have no features while others have some. Where every other class
-    is at its best, `lift` is f − f*: known without a bias, for contrastive losses; NaN otherwise.
+    `invisible` says which classes have no features while others have some. `lift` is f − f* if all
+    other classes are at their best, which is known without a bias for contrastive losses; else NaN.
     """
 
     invisible: Bool[Array, "*batch K"]
@@ -63,16 +65,20 @@ class NonNegativeCertificate(Certificate):
 
     def explain(self) -> str:
         """Explain the verdict on a single point, and name the classes that it does not see."""
-        text = super().explain()
-        names = ", ".join(str(k) for k in np.flatnonzero(np.asarray(self.invisible)))
-        if not names or Verdict(int(self.verdict)) is Verdict.GLOBAL_MINIMUM:
+        text, verdict = super().explain(), Verdict(int(self.verdict))
+        if verdict is Verdict.LOCAL_MINIMUM:
+            text += " Counted are the free variables; zero entries of H have positive gradients."
+        missing = np.flatnonzero(np.asarray(self.invisible)).tolist()
+        if not missing or verdict is Verdict.GLOBAL_MINIMUM:
             return text
-        text += f" No coordinate serves class {names}"
-        if Verdict(int(self.verdict)) is Verdict.LOCAL_MINIMUM and np.isfinite(float(self.lift)):
-            count, classes = int(np.sum(np.asarray(self.invisible))), len(self.invisible)
-            text += f", so that f = f* + {float(self.lift):.6g}"
-            text += f", which is f* + ({count}/{classes})(f(0) − f*) for classes of one size"
-        return text + ": ufm.variants.nonnegative.merged_solve leads on from here."
+        text += f" No coordinate serves class {', '.join(map(str, missing))}"
+        lift = float(self.lift)
+        if np.isfinite(lift):
+            text += f": f = f* + {lift:.6g}"
+            share = len(missing) / len(np.asarray(self.invisible))
+            if abs(lift - share * (float(self.depth) + lift)) <= 1e-6 * lift:
+                text += f" = f* + ({len(missing)}/{len(self.invisible)})(f(0) − f*)"
+        return text + ". ufm.variants.nonnegative.merged_solve leads on from here."
 
 
 def cone_certify(
@@ -112,11 +118,15 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> NonNegativeC
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image, slope = cone_escape(problem, state)
+    witness = declared_witness(problem, state)
+    refuted = gap < -state.value_rounding
+    if witness is not None:
+        refuted |= witness[1].refuted
     # A slope counts as the gradient does: the curvature must outweigh both.
     sloped = state._replace(grad_norm=state.grad_norm + jnp.maximum(slope, 0.0))
     facts = Facts(
         finite=jnp.isfinite(value) & jnp.isfinite(state.grad_norm),
-        refuted=gap < -state.value_rounding,
+        refuted=refuted,
         decayed=state.mu > 0,
         critical=state.grad_norm <= critical_tol,
         descends=is_descent(problem, sloped, escape, image),
@@ -142,7 +152,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> NonNegativeC
         depth=depth,
         critical_tol=critical_tol,
         escape=escape,
-        witness=None,
+        witness=witness,
         invisible=invisible & (jnp.max(sizes) > 0),
         lift=_lift(problem, invisible, value),
     )
@@ -160,12 +170,15 @@ def _missing_bound(problem: Problem) -> Array:
     return jnp.where(jnp.asarray(problem.lam_b) == 0, jnp.int32(Reason.BIAS_UNBOUNDED), bounded)
 
 
-def _lift(problem: Problem, invisible: Bool[Array, " K"], like: Scalar) -> Scalar:
-    """What invisible classes cost; NaN unless classes decouple."""
+def _lift(problem: Problem, invisible: Bool[Array, " K"], value: Scalar) -> Scalar:
+    """What invisible classes cost; NaN unless classes decouple and the others are at their best."""
+    nan = jnp.full_like(value, jnp.nan)
     if problem.has_bias or not has_margin_bound(problem):
-        return jnp.full_like(like, jnp.nan)
-    phi, c = profile(problem), jnp.asarray(rates(problem, like.dtype))
-    zero, sizes = jnp.zeros_like(c), class_sizes(problem, like.dtype)
+        return nan
+    phi, c = profile(problem), jnp.asarray(rates(problem, value.dtype))
+    zero, sizes = jnp.zeros_like(c), class_sizes(problem, value.dtype)
     s = phi.argmin(c, zero)
-    gains = sizes / jnp.sum(sizes) * (phi.value(zero) - phi.value(s) - c * s)
-    return jnp.sum(jnp.where(invisible, gains, 0.0))
+    best, shares = phi.value(s) + c * s, sizes / jnp.sum(sizes)
+    lift = jnp.sum(jnp.where(invisible, shares * (phi.value(zero) - best), 0.0))
+    others = jnp.abs(value - jnp.sum(shares * best) - lift) <= _AT_BEST * jnp.abs(value)
+    return jnp.where(others, lift, nan)

@@ -9,6 +9,7 @@ from ufm.model.problem import Problem
 from ufm.model.variant import Variant, register
 from ufm.variants.nonnegative import projected_gradient, projected_newton
 from ufm.variants.nonnegative.certificate import cone_certify
+from ufm.variants.nonnegative.minimum import cone_minimum
 from ufm.variants.nonnegative.starts import nonnegative_start
 
 
@@ -21,6 +22,7 @@ class NonNegativeFeatures(Variant):
 
     init_params = staticmethod(nonnegative_start)
     certify = staticmethod(cone_certify)
+    global_minimum = staticmethod(cone_minimum)
 
     def accepts(self, problem: Problem) -> bool:
         only = problem.classifier is None and not problem.lam_hidden
