@@ -21,6 +21,8 @@ from ufm.model.problem import Problem
 
 #: Entries below this fraction of the largest are zero.
 _ZERO = 1e-7
+#: Rays have equal directions to this angle.
+_PARALLEL = 1e-5
 
 
 @pytree()
@@ -92,3 +94,25 @@ def factors(
     right = np.zeros((len(alive), len(sizes)))
     right[np.arange(len(alive)), alive] = roots / balance
     return balance * table[:, alive] / roots, right
+
+
+def merged(
+    left: Float[np.ndarray, "K r"], right: Float[np.ndarray, "r m"]
+) -> tuple[Float[np.ndarray, "K s"], Float[np.ndarray, "s m"]]:
+    """The same product with rays of equal direction merged into one."""
+    sizes = np.linalg.norm(right, axis=1)
+    order = np.argsort(-sizes)
+    rays: list[tuple[np.ndarray, np.ndarray]] = []
+    for i in order:
+        w, h = left[:, i], right[i]
+        for place, (u, v) in enumerate(rays):
+            long, short = np.linalg.norm(v), np.linalg.norm(h)
+            if h @ v >= (1.0 - _PARALLEL**2) * short * long:
+                length = np.hypot(long, short)
+                rays[place] = (long * u + short * w) / length, (long * v + short * h) / length
+                break
+        else:
+            rays.append((w, h))
+    if not rays:
+        return left[:, :0], right[:0]
+    return np.stack([w for w, _ in rays], axis=1), np.stack([h for _, h in rays])

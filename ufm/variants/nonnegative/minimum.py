@@ -9,8 +9,10 @@ It is
   it, as it does for convex losses by symmetry and for others at decays of practical size;
 - that of the plain model for squared error without a bias, whose logits are diagonal: its features
   may as well be non-negative;
-- computed by a solver on the problem of class means and certified by duality for other convex
-  losses (squared error with a bias, where Z = ρP + (τ/K)11ᵀ; any counts with a bias);
+- by three scalars, certified by duality, for balanced classes and other convex losses
+  (`ufm.variants.nonnegative.symmetric`): squared error with a bias, BCE;
+- computed by a solver on the problem of class means and certified by duality for convex losses and
+  any class counts with a bias;
 - unknown otherwise.
 
 It is attained if d is at least the number of rays: that of the classes alive, where they decouple.
@@ -35,6 +37,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ufm.certificates.verdicts import Verdict
+from ufm.collapse.origin import origin_bias
 from ufm.losses import MSE
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of
 from ufm.minimum.squared_error_minimum import squared_error_minimum
@@ -50,13 +53,22 @@ from ufm.variants.nonnegative.bounds import (
 )
 from ufm.variants.nonnegative.certificate import cone_certify
 from ufm.variants.nonnegative.merging import merged_solve
-from ufm.variants.nonnegative.minimiser import NonNegativeMinimum, factors
+from ufm.variants.nonnegative.minimiser import NonNegativeMinimum, factors, merged
 from ufm.variants.nonnegative.starts import nonnegative_start
+from ufm.variants.nonnegative.symmetric import (
+    Scalars,
+    is_symmetric,
+    joint_factors,
+    logits_of,
+    symmetric_scalars,
+)
 
 #: Largest distance of value and bound of a closed form, relative to 1 + f*.
 _PROVEN = 1e-9
 #: Logits, and entries of factors, below this fraction of the largest are zero.
 _ZERO = 1e-9
+#: Singular values of logits below this fraction of the largest are zero.
+_RANK = 1e-7
 #: Runs from random starts where the first one was not certified; largest K²d of a problem solved.
 _TRIES, _LARGEST = 6, 1e5
 #: Spread of a start from the frame, which lets coordinates serve several classes.
@@ -71,9 +83,10 @@ def cone_minimum(problem: Problem) -> GlobalMinimum:
     if not float(problem.mu()) > 0:
         why = "with lam_w or lam_h = 0 a minimum may not exist"
         return _unknown(problem, why, infimum_of(problem))
-    for closed in (_decoupled(problem), _squared_error(problem)):
-        if closed is not None and closed.is_exact:
-            return closed
+    for closed in (_decoupled, _squared_error, _symmetric):
+        found = closed(problem)
+        if found is not None and found.is_exact:
+            return found
     return _solved(problem)
 
 
@@ -150,6 +163,49 @@ def _squared_error(problem: Problem) -> NonNegativeMinimum | None:
     )
 
 
+def _symmetric(problem: Problem) -> NonNegativeMinimum | None:
+    """The minimum by three scalars, or the origin, certified."""
+    if not is_symmetric(problem):
+        return None
+    small = _means_problem(problem, problem.num_classes)
+    places = [(symmetric_scalars(problem), False)]
+    if problem.has_bias:
+        places.append((Scalars(0.0, 0.0, float(origin_bias(small)[0])), True))
+    else:
+        places.append((Scalars(0.0, 0.0, 0.0), True))
+    for scalars, at_origin in places:
+        table = logits_of(problem, scalars)
+        joint = abs(scalars.tau) > max(scalars.rho, 0.0) and not at_origin
+        left, right = joint_factors(problem, scalars) if joint else factors(problem, table)
+        bias = np.full(len(table), scalars.bias_level) if problem.has_bias else None
+        pad = problem.num_classes - len(right)
+        arrays = np.pad(left, ((0, 0), (0, pad))), np.pad(right, ((0, pad), (0, 0))), bias
+        point = Params(*(None if x is None else jax.numpy.asarray(x) for x in arrays))
+        certificate = cone_certify(small, point)
+        if certificate.verdict is not Verdict.GLOBAL_MINIMUM:
+            continue
+        return NonNegativeMinimum(
+            value=float(certificate.value),
+            lower_bound=float(certificate.lower_bound),
+            is_exact=problem.dim >= len(right),
+            logits=table,
+            bias=bias,
+            rank=0 if at_origin else int(np.linalg.matrix_rank(table, _RANK * np.max(np.abs(table)))),
+            problem=problem,
+            reason="symmetric minimum of three scalars, certified by duality",
+            rho=scalars.rho,
+            tau=scalars.tau,
+            bias_level=scalars.bias_level,
+            **_rays(left, right),
+        )
+    return None
+
+
+def _means_problem(problem: Problem, dim: int) -> Problem:
+    """The problem of class means, with H ≥ 0."""
+    return dataclasses.replace(reduced_problem(problem, dim), features=problem.features)
+
+
 def _rays(left: Float[np.ndarray, "K r"], right: Float[np.ndarray, "r m"]) -> dict[str, np.ndarray]:
     return {"left": left, "right": right}
 
@@ -165,8 +221,7 @@ def _unknown(problem: Problem, reason: str, bound: float) -> NonNegativeMinimum:
 def _solved(problem: Problem) -> NonNegativeMinimum:
     """The best of some runs on the problem of class means, and what certifies it."""
     most = 2 * max(problem.num_classes, problem.num_outputs)
-    small = reduced_problem(problem, min(problem.dim, most))
-    small = dataclasses.replace(small, features=problem.features)
+    small = _means_problem(problem, min(problem.dim, most))
     if problem.num_outputs * problem.num_classes * small.dim > _LARGEST:
         why = f"not computed: {problem.num_classes} classes would take minutes"
         return _unknown(problem, why, infimum_of(problem))
@@ -202,36 +257,21 @@ def _from_run(
     problem: Problem, small: Problem, run: Solution, bound: float, reason: str, *, exact: bool
 ) -> NonNegativeMinimum:
     W, H = np.asarray(run.params.W), np.asarray(run.params.H)
-    value, table = float(run.value), W @ H / np.sqrt(np.asarray(small.column_weights))
+    value, roots = float(run.value), np.sqrt(np.asarray(small.column_weights))
     used = np.linalg.norm(H, axis=1) * np.linalg.norm(W, axis=0)
     # Without such a coordinate f changes by less than rounding.
     kept = used * float(problem.mu()) > 16 * _EPS * value
+    left, right = merged(W[:, kept], H[kept])
+    table = left @ right / roots
     sizes = np.linalg.svd(table, compute_uv=False)
-    found = NonNegativeMinimum(
+    return NonNegativeMinimum(
         value=value,
         lower_bound=bound,
         is_exact=exact,
         logits=table,
         bias=None if run.params.b is None else np.asarray(run.params.b),
-        rank=int(np.sum(sizes > 1e-7 * sizes[0])) if np.any(kept) else 0,
+        rank=int(np.sum(sizes > _RANK * sizes[0])) if np.any(kept) else 0,
         problem=problem,
         reason=reason,
-        **_rays(W[:, kept], H[kept]),
+        **_rays(left, right),
     )
-    return _symmetric(found)
-
-
-def _symmetric(found: NonNegativeMinimum) -> NonNegativeMinimum:
-    """The same with ρ, τ and b₀ where Z = ρP + (τ/K)11ᵀ and b = b₀1, to the accuracy of a run."""
-    table, K = found.logits, found.problem.num_outputs
-    if found.problem.per_class is None or table.shape != (K, K):
-        return found
-    on = float(np.mean(np.diag(table)))
-    off = float((np.sum(table) - K * on) / (K * (K - 1)))
-    level = 0.0 if found.bias is None else float(np.mean(found.bias))
-    spread = np.max(np.abs(table - off - (on - off) * np.eye(K)))
-    if found.bias is not None:
-        spread = max(spread, float(np.max(np.abs(found.bias - level))))
-    if spread > 1e-6 * (1.0 + abs(on)):
-        return found
-    return dataclasses.replace(found, rho=on - off, tau=on + (K - 1) * off, bias_level=level)
