@@ -64,7 +64,7 @@ INSIDE = {
         ("margin_loss", "squared_error", "feature_batch", "mean_geometry"),
         ("metrics", "symmetric_solution", "origin", "live_classes"),
         ("class_moments",),
-        ("nearest_mean", "streamed_metrics"),
+        ("nearest_mean", "streamed_metrics", "uncentred"),
     ),
     "hessian": (
         ("spectrum_result",),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ufm.collapse.target_metrics import TargetMetrics as TargetMetrics
     from ufm.collapse.target_metrics import target_metrics as target_metrics
     from ufm.collapse.tracker import CollapseTracker as CollapseTracker
+    from ufm.collapse.uncentred import FrameMetrics as FrameMetrics
+    from ufm.collapse.uncentred import frame_metrics as frame_metrics
     from ufm.counterexamples.hunt import Hunt as Hunt
     from ufm.counterexamples.hunt import SpuriousMinimum as SpuriousMinimum
     from ufm.counterexamples.hunt import hunt as hunt
@@ -144,6 +146,7 @@ _NAMES = {
     "ufm.collapse.symmetric_solution": ("collapse_threshold", "symmetric_minimum"),
     "ufm.collapse.target_metrics": ("TargetMetrics", "target_metrics"),
     "ufm.collapse.tracker": ("CollapseTracker",),
+    "ufm.collapse.uncentred": ("FrameMetrics", "frame_metrics"),
     "ufm.counterexamples.hunt": ("Hunt", "SpuriousMinimum", "hunt"),
     "ufm.counterexamples.interval": ("spurious_interval",),
     "ufm.counterexamples.phases": ("FocalPhases", "focal_phases"),

@@ -23,7 +23,7 @@ reason.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,8 @@ class Certificate(Shown):
     witness: tuple[Int[Array, "*batch"], Refutation] | None
 
     _printed = ("verdict", "reason", "value", "gap", "tol", "lower_bound", "grad_norm")
+    #: How the ratio of `dual_norm` to `threshold` is written.
+    _ratio: ClassVar[str] = "‖G‖₂/μ"
 
     @property
     def dtype(self) -> Any:
@@ -98,7 +100,7 @@ class Certificate(Shown):
             f"f = {float(self.value):.10g}, gap {float(self.gap):.2e} (tol {float(self.tol):.1e})"
         )
         text += f", ‖∇f‖ = {float(self.grad_norm):.1e}"
-        text += f", ‖G‖₂/μ = {float(self.dual_norm / self.threshold):.10g}"
+        text += f", {self._ratio} = {float(self.dual_norm / self.threshold):.10g}"
         if verdict is Verdict.STRICT_SADDLE:
             text += f", curvature {float(self.escape.curvature):.3e} along the escape direction"
         if reason is Reason.TOLERANCE_BELOW_ROUNDING:
@@ -193,7 +195,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image = escape_direction(problem, state)
-    witness = _witness(problem, state)
+    witness = declared_witness(problem, state)
     # f is below its lower bound only if the bound rests on a false declaration.
     refuted = gap < -state.value_rounding
     if witness is not None:
@@ -228,7 +230,9 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def _witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
+def declared_witness(
+    problem: Problem, state: DualState
+) -> tuple[Array, Refutation] | None:
     """The column at which the loss contradicts its declarations; None for a loss without any."""
     loss, columns = problem.loss, problem.num_columns
     if not loss.declared:

@@ -2,9 +2,11 @@ r"""The lower bound from a conjugate: the best multiple of the class averages of
 
     f ≥ −g*(θΓ) − θ²‖Γ1‖²/(2λ_b),   θ ≤ μ/‖G‖₂,   g*(Γ) = Σ_i ω_i L*(Γ_i/ω_i),
 
-with the columns of the problem of class means (`ufm.certificates.dual_bounds`).
+with the columns of the problem of class means (`ufm.certificates.dual_bounds`). If factors are
+confined, the polar of their penalty takes the place of ‖·‖₂, as `DualNorm`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +22,9 @@ from ufm.model.problem import Problem
 from ufm.model.rounding import bounded_spectral_norm, machine_epsilon, row_sums
 
 Scalar = Float[Array, ""]
+#: Of G, given ‖·‖_F of the numbers that G was computed from: the dual norm as computed, an upper
+#: bound that allows for rounding and for errors of G relative to that norm, and a vector.
+DualNorm = Callable[[Float[Array, "K n"], Scalar], tuple[Scalar, Scalar, Any]]
 
 #: Multiples of a dual point are searched for up to this number.
 _LARGEST_MULTIPLE = 1e6
@@ -38,12 +43,15 @@ class _Duals(NamedTuple):
     centred: Bool[Array, " m"]
 
 
-def conjugate_bound(problem: Problem, state: DualState) -> Bound:
+def conjugate_bound(
+    problem: Problem, state: DualState, dual_norm: DualNorm = bounded_spectral_norm
+) -> Bound:
     """The best bound from multiples of the class averages of Γ, and of those after centring."""
     # By Jensen's inequality averages bound at least as well, and their dual norm is not larger.
     small = reduced_problem(problem)
     roots = jnp.sqrt(small.samples(state.value.dtype))
-    duals = _duals(small, state, to_class_means(problem, state.at.G) * roots[None, :])
+    gamma = to_class_means(problem, state.at.G) * roots[None, :]
+    duals = _duals(small, state, gamma, dual_norm)
     feasible = state.mu * (1.0 - 8 * machine_epsilon(state.mu))
     # The largest θ that the upper bounds on the dual norms allow.
     limits = feasible / jnp.where(duals.sigma_bound > 0, duals.sigma_bound, feasible)
@@ -58,7 +66,9 @@ def conjugate_bound(problem: Problem, state: DualState) -> Bound:
     return Bound(bounds.lower[highest], bounds.rounding[highest])
 
 
-def _duals(problem: Problem, state: DualState, gamma: Float[Array, "K n"]) -> _Duals:
+def _duals(
+    problem: Problem, state: DualState, gamma: Float[Array, "K n"], dual_norm: DualNorm
+) -> _Duals:
     """Γ, and with a bias also Γ − r ωᵀ, whose row sums are 0, so that the bias term vanishes.
 
     At λ_b = 0 no other point is feasible for MSE. For the softmax losses this one is better to
@@ -66,13 +76,13 @@ def _duals(problem: Problem, state: DualState, gamma: Float[Array, "K n"]) -> _D
     """
     entries, noise = jnp.linalg.norm(state.at.G), state.versions.norm
     sums, errors = row_sums(gamma, state.versions)
-    sigma, bound, _ = bounded_spectral_norm(feature_gradient(problem, gamma), entries)
+    sigma, bound, _ = dual_norm(feature_gradient(problem, gamma), entries)
     plain = _Duals(gamma, sigma, bound + noise, sums, errors, jnp.asarray(False))
     if not problem.has_bias:
         return jax.tree.map(lambda x: x[None], plain)
     share = scale_by_weights(problem, jnp.ones_like(gamma))
     moved = gamma - sums[:, None] * share
-    sigma, bound, _ = bounded_spectral_norm(feature_gradient(problem, moved), entries)
+    sigma, bound, _ = dual_norm(feature_gradient(problem, moved), entries)
     # For a free bias row sums must be exactly 0 (`_bias_terms`): add the distance to such a point.
     way = jnp.linalg.norm(feature_gradient(problem, errors[:, None] * share))
     bound += jnp.where(jnp.asarray(problem.lam_b, bound.dtype) == 0, way, 0.0)

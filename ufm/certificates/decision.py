@@ -100,9 +100,13 @@ class Facts(NamedTuple):
     resolvable: Array
 
 
-def decide(problem: Problem, facts: Facts) -> tuple[Array, Array]:
-    """Choose the verdict and reason of the first line that applies."""
-    undecided, missing = Verdict.UNDECIDED, _missing_bound(problem)
+def decide(problem: Problem, facts: Facts, missing: Array | None = None) -> tuple[Array, Array]:
+    """Choose the verdict and reason of the first line that applies.
+
+    `missing` is the reason why no lower bound is known; None: that of the plain model.
+    """
+    undecided = Verdict.UNDECIDED
+    missing = _missing_bound(problem) if missing is None else missing
     lines = [
         (~facts.finite, undecided, Reason.NON_FINITE),
         (facts.refuted, undecided, Reason.DECLARATION_REFUTED),

@@ -29,20 +29,30 @@ Every number has a bound on its own rounding error (`ufm.model.rounding`), which
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ufm.certificates.conjugate_bound import conjugate_bound, decayed_bias, smallest_class
+from ufm.certificates.conjugate_bound import (
+    DualNorm,
+    conjugate_bound,
+    decayed_bias,
+    smallest_class,
+)
 from ufm.certificates.dual_state import Bound, DualState, no_bound
 from ufm.losses import CrossEntropy, Loss
 from ufm.model.objective import data_loss, matmul, per_column
 from ufm.model.problem import Problem
-from ufm.model.rounding import machine_epsilon, row_sums
+from ufm.model.rounding import bounded_spectral_norm, machine_epsilon, row_sums
 
 Scalar = Float[Array, ""]
 
 
-def duality_lower_bound(problem: Problem, state: DualState) -> Bound:
-    """A lower bound on f everywhere; −∞ if no bound is known."""
+def duality_lower_bound(
+    problem: Problem, state: DualState, dual_norm: DualNorm = bounded_spectral_norm
+) -> Bound:
+    """A lower bound on f everywhere; −∞ if no bound is known.
+
+    `dual_norm` is that of the state, as a function.
+    """
     if problem.loss.has_conjugate:  # L(z) ≥ ⟨γ, z⟩ − L*(γ) for losses that are not convex, too
-        return conjugate_bound(problem, state)
+        return conjugate_bound(problem, state, dual_norm)
     lowest = problem.loss.infimum()
     if lowest is None or not problem.loss.is_convex():
         return no_bound(state)

@@ -80,7 +80,13 @@ def compare_geometry(
         ValueError: The shapes do not fit the problem.
     """
     check_shapes(problem, params)
-    minimum = minimum or global_minimum(problem)
+    return match_with(problem, params, minimum or global_minimum(problem), tol)
+
+
+def match_with(
+    problem: Problem, params: Params, minimum: GlobalMinimum, tol: float
+) -> GeometryMatch:
+    """The distances to a given minimiser."""
     if minimum.kind == "unknown":
         nan = float("nan")
         return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)

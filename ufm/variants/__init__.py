@@ -1,3 +1,4 @@
-"""Variants of the model, a folder each: what it changes, and nothing else."""
+"""Variants of the model, a folder each, which registers itself: what it changes, nothing else."""
 
+from ufm.variants import nonnegative as nonnegative
 from ufm.variants import norms as norms

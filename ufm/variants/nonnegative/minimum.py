@@ -1,0 +1,277 @@
+r"""The global minimum with H ≥ 0, with its proof.
+
+It is
+
+- in closed form for contrastive losses (CE, LS, FL, …) with any class counts and no bias, where
+  classes decouple: margins s_k = argmin_{s≥0} φ(s) + c_k s (`ufm.variants.nonnegative.bounds`),
+  orthogonal class means of lengths t_k⁴ = λ_W s_k² (K−1)/(K λ_H n_k), W = Σ_k (s_k/t_k) P e_k e_rᵀ;
+- the same for balanced classes with any bias, which is 0 then, if the bound from margins reaches
+  it, as it does for convex losses by symmetry and for others at decays of practical size;
+- that of the plain model for squared error without a bias, whose logits are diagonal: its features
+  may as well be non-negative;
+- by three scalars, certified by duality, for balanced classes and other convex losses
+  (`ufm.variants.nonnegative.symmetric`): squared error with a bias, BCE;
+- computed by a solver on the problem of class means and certified by duality for convex losses and
+  any class counts with a bias;
+- unknown otherwise.
+
+It is attained if d is at least the number of rays: that of the classes alive, where they decouple.
+
+    >>> relu = Problem.balanced(loss=CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=5e-3,
+    ...                         lam_h=5e-3, lam_b=None, features=NonNegative())
+    >>> global_minimum(relu)
+    NonNegativeMinimum
+      value        0.2110195085
+      lower_bound  0.2110195085
+      is_exact     True
+      kind         orthogonal frame
+      rank         3
+      rho          4.29981989
+      reason       classes decouple: closed form, proven by its bound
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from ufm.certificates.verdicts import Verdict
+from ufm.collapse.origin import origin_bias
+from ufm.losses import MSE
+from ufm.minimum.minimiser import GlobalMinimum, infimum_of
+from ufm.minimum.squared_error_minimum import squared_error_minimum
+from ufm.model.class_means import class_sizes, reduced_problem
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+from ufm.solvers import Solution, default_tol
+from ufm.variants.nonnegative.bounds import (
+    has_margin_bound,
+    margin_lower_bound,
+    profile,
+    rates,
+)
+from ufm.variants.nonnegative.certificate import cone_certify
+from ufm.variants.nonnegative.merging import merged_solve
+from ufm.variants.nonnegative.minimiser import NonNegativeMinimum, factors, merged
+from ufm.variants.nonnegative.starts import nonnegative_start
+from ufm.variants.nonnegative.symmetric import (
+    Scalars,
+    is_symmetric,
+    joint_factors,
+    logits_of,
+    symmetric_scalars,
+)
+
+#: Largest distance of value and bound of a closed form, relative to 1 + f*.
+_PROVEN = 1e-9
+#: Logits, and entries of factors, below this fraction of the largest are zero.
+_ZERO = 1e-9
+#: Singular values of logits below this fraction of the largest are zero.
+_RANK = 1e-7
+#: Runs from random starts where the first one was not certified; largest K²d of a problem solved.
+_TRIES, _LARGEST = 6, 1e5
+#: Spread of a start from the frame, which lets coordinates serve several classes.
+_SPREAD = 1e-2
+_EPS = float(np.finfo(float).eps)
+
+
+def cone_minimum(problem: Problem) -> GlobalMinimum:
+    """f* with a proof if one is known, as `ufm.global_minimum`."""
+    if np.ndim(problem.mu()):
+        raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
+    if not float(problem.mu()) > 0:
+        why = "with lam_w or lam_h = 0 a minimum may not exist"
+        return _unknown(problem, why, infimum_of(problem))
+    for closed in (_decoupled, _squared_error, _symmetric):
+        found = closed(problem)
+        if found is not None and found.is_exact:
+            return found
+    return _solved(problem)
+
+
+def _decoupled(problem: Problem) -> NonNegativeMinimum | None:
+    if not has_margin_bound(problem):
+        return None
+    phi, c = profile(problem), np.asarray(rates(problem))
+    sizes, classes = np.asarray(class_sizes(problem), float), problem.num_classes
+    s = phi.argmin(c, np.zeros_like(c))
+    value = float(np.sum(sizes / sizes.sum() * (phi.value(s) + c * s)))
+    # No term of the bound exceeds φ(0), and the error of each is 1 + γ roundings.
+    at_zero = float(phi.value(np.float64(0.0)))
+    slack = 64 * _EPS * float(problem.loss.smoothness()[0]) * (abs(value) + at_zero)
+    bound = float(margin_lower_bound(problem)) - slack
+    alive = int(np.sum(s > 0))
+    proven = value - bound <= _PROVEN * (1.0 + abs(value))
+    table = s * (np.eye(classes) - 1.0 / classes)
+    even = problem.per_class is not None
+    found = NonNegativeMinimum(
+        value=value,
+        lower_bound=bound,
+        is_exact=proven and problem.dim >= alive,
+        logits=table,
+        bias=np.zeros(classes) if problem.has_bias else None,
+        rank=min(alive, classes - 1),
+        problem=problem,
+        reason="classes decouple: closed form, proven by its bound",
+        rho=float(s[0]) if even else np.nan,
+        tau=0.0 if even else np.nan,
+        bias_level=0.0 if even else np.nan,
+        **_rays(*factors(problem, table)),
+    )
+    if not _ties(problem, c, at_zero):
+        return found
+    return dataclasses.replace(
+        found, tied=True, reason=f"{found.reason}; a class is as good alive as dead"
+    )
+
+
+def _ties(problem: Problem, c: Float[np.ndarray, " K"], at_zero: float) -> bool:
+    """Whether the margin of a class jumps at its rate, to rounding."""
+    phi = profile(problem)
+    low = phi.inflection(c)
+    s = phi.stationary(c, np.maximum(low, 0.0))
+    near = np.abs(phi.value(s) + c * s - at_zero) <= 64 * _EPS * (1.0 + at_zero)
+    return not problem.loss.is_convex() and bool(np.any((low > 0) & (s > low) & near))
+
+
+def _squared_error(problem: Problem) -> NonNegativeMinimum | None:
+    """The minimum of the plain model where its logits are diagonal, so that H ≥ 0 costs nothing."""
+    if not isinstance(problem.loss, MSE) or problem.has_bias:
+        return None
+    found = squared_error_minimum(dataclasses.replace(problem, features=None))
+    if found is None:
+        return None
+    table = np.where(np.eye(problem.num_classes) > 0, found.logits, 0.0)
+    off = np.max(np.abs(found.logits - table))
+    if off > _ZERO * np.max(np.abs(table)) or np.any(table < 0):
+        return None
+    level = float(table[0, 0]) if problem.per_class is not None else np.nan
+    return NonNegativeMinimum(
+        value=found.value,
+        lower_bound=found.lower_bound,
+        is_exact=True,
+        logits=table,
+        bias=None,
+        rank=found.rank,
+        problem=problem,
+        reason="closed form: the minimum without the constraint has non-negative features",
+        rho=level,
+        tau=level,
+        bias_level=0.0 if problem.per_class is not None else np.nan,
+        **_rays(*factors(problem, table)),
+    )
+
+
+def _symmetric(problem: Problem) -> NonNegativeMinimum | None:
+    """The minimum by three scalars, or the origin, certified."""
+    if not is_symmetric(problem):
+        return None
+    small = _means_problem(problem, problem.num_classes)
+    places = [(symmetric_scalars(problem), False)]
+    if problem.has_bias:
+        places.append((Scalars(0.0, 0.0, float(origin_bias(small)[0])), True))
+    else:
+        places.append((Scalars(0.0, 0.0, 0.0), True))
+    for scalars, at_origin in places:
+        table = logits_of(problem, scalars)
+        joint = abs(scalars.tau) > max(scalars.rho, 0.0) and not at_origin
+        left, right = joint_factors(problem, scalars) if joint else factors(problem, table)
+        bias = np.full(len(table), scalars.bias_level) if problem.has_bias else None
+        pad = problem.num_classes - len(right)
+        arrays = np.pad(left, ((0, 0), (0, pad))), np.pad(right, ((0, pad), (0, 0))), bias
+        point = Params(*(None if x is None else jax.numpy.asarray(x) for x in arrays))
+        certificate = cone_certify(small, point)
+        if certificate.verdict is not Verdict.GLOBAL_MINIMUM:
+            continue
+        return NonNegativeMinimum(
+            value=float(certificate.value),
+            lower_bound=float(certificate.lower_bound),
+            is_exact=problem.dim >= len(right),
+            logits=table,
+            bias=bias,
+            rank=0 if at_origin else int(np.linalg.matrix_rank(table, _RANK * np.max(np.abs(table)))),
+            problem=problem,
+            reason="symmetric minimum of three scalars, certified by duality",
+            rho=scalars.rho,
+            tau=scalars.tau,
+            bias_level=scalars.bias_level,
+            **_rays(left, right),
+        )
+    return None
+
+
+def _means_problem(problem: Problem, dim: int) -> Problem:
+    """The problem of class means, with H ≥ 0."""
+    return dataclasses.replace(reduced_problem(problem, dim), features=problem.features)
+
+
+def _rays(left: Float[np.ndarray, "K r"], right: Float[np.ndarray, "r m"]) -> dict[str, np.ndarray]:
+    return {"left": left, "right": right}
+
+
+def _unknown(problem: Problem, reason: str, bound: float) -> NonNegativeMinimum:
+    shape = (problem.num_outputs, problem.num_classes)
+    bias = np.full(shape[0], np.nan) if problem.has_bias else None
+    return NonNegativeMinimum(
+        np.nan, bound, False, np.full(shape, np.nan), bias, 0, problem, reason=reason
+    )
+
+
+def _solved(problem: Problem) -> NonNegativeMinimum:
+    """The best of some runs on the problem of class means, and what certifies it."""
+    most = 2 * max(problem.num_classes, problem.num_outputs)
+    small = _means_problem(problem, min(problem.dim, most))
+    if problem.num_outputs * problem.num_classes * small.dim > _LARGEST:
+        why = f"not computed: {problem.num_classes} classes would take minutes"
+        return _unknown(problem, why, infimum_of(problem))
+    tol = 1e-3 * float(default_tol(small, np.float64))
+    best, bound = None, infimum_of(problem)
+    for i in range(_TRIES):
+        start = nonnegative_start(small, jax.random.key(i))
+        run = merged_solve(small, _frame(small, start) if i == 0 else start, tol=tol)
+        certificate = cone_certify(small, run.params)
+        bound = max(bound, float(certificate.lower_bound))
+        if best is None or float(run.value) < float(best.value):
+            best = run
+        if certificate.verdict is Verdict.GLOBAL_MINIMUM:
+            why = "problem of class means, certified by duality"
+            return _from_run(problem, small, run, bound, why, exact=True)
+    assert best is not None
+    why = f"value is the best found in {_TRIES} runs, which the lower bound does not reach"
+    return _from_run(problem, small, best, bound, why, exact=False)
+
+
+def _frame(small: Problem, start: Params) -> Params:
+    """A start near the orthogonal frame, so that every class is alive."""
+    K, (d, m) = small.num_outputs, start.H.shape
+    towards = np.eye(K, m) - 1.0 / K
+    W, H = (_SPREAD * np.asarray(x) for x in (start.W, start.H))
+    shared = min(d, m)
+    W[:, :shared] += towards[:, :shared]
+    H[:shared, :shared] += np.eye(shared)
+    return dataclasses.replace(start, W=jax.numpy.asarray(W), H=jax.numpy.asarray(H))
+
+
+def _from_run(
+    problem: Problem, small: Problem, run: Solution, bound: float, reason: str, *, exact: bool
+) -> NonNegativeMinimum:
+    W, H = np.asarray(run.params.W), np.asarray(run.params.H)
+    value, roots = float(run.value), np.sqrt(np.asarray(small.column_weights))
+    used = np.linalg.norm(H, axis=1) * np.linalg.norm(W, axis=0)
+    # Without such a coordinate f changes by less than rounding.
+    kept = used * float(problem.mu()) > 16 * _EPS * value
+    left, right = merged(W[:, kept], H[kept])
+    table = left @ right / roots
+    sizes = np.linalg.svd(table, compute_uv=False)
+    return NonNegativeMinimum(
+        value=value,
+        lower_bound=bound,
+        is_exact=exact,
+        logits=table,
+        bias=None if run.params.b is None else np.asarray(run.params.b),
+        rank=int(np.sum(sizes > _RANK * sizes[0])) if np.any(kept) else 0,
+        problem=problem,
+        reason=reason,
+        **_rays(left, right),
+    )
