@@ -17,6 +17,7 @@ from ufm._support.quick_jit import quick_jit
 from ufm._support.threads import one_blas_thread
 from ufm.hessian.products.columns import check_point, loss_derivatives
 from ufm.hessian.products.dense import check_entries
+from ufm.hessian.symmetry_zeros import numerical_rank
 from ufm.model.class_means import deviations, to_class_means
 from ufm.model.objective import logits
 from ufm.model.params import Params
@@ -35,8 +36,6 @@ from ufm.variants.deep.factors import (
 LARGEST = 4_000
 #: Directions in one call of the program of products.
 _CHUNK = 64
-#: Singular values of a factor below this fraction of the largest, or this size, are zero.
-_NEGLIGIBLE, _SMALLEST = 1e-6, 1e-7
 #: Features with this fraction of their norm in deviations from class means have collapsed.
 COLLAPSED = 1e-6
 
@@ -105,8 +104,7 @@ def is_collapsed(problem: Problem, params: Params) -> bool:
 
 def rank_of_factors(factors: Any) -> int:
     """The least numerical rank of the factors."""
-    sizes = [np.linalg.svd(np.asarray(F), compute_uv=False) for F in factors]
-    return min(int(np.sum(x > max(_NEGLIGIBLE * float(x[0]), _SMALLEST))) for x in sizes)
+    return min(numerical_rank(np.linalg.svd(np.asarray(F), compute_uv=False)) for F in factors)
 
 
 def reduced(problem: Problem, params: Params) -> Reduced:

@@ -47,31 +47,32 @@ class Proof(NamedTuple):
     complete: bool
 
 
-def lower_bound(decay: float, factors: int, alpha: float, best: float, gap: float) -> Proof:
+def lower_bound(
+    decay: float, factors: int, alpha: float, best: float, gap: float, rank: int = 2
+) -> Proof:
     """Prove f* ≥ best − gap for cross-entropy (alpha = 0) or label smoothing, or find how far.
 
-    `decay` is e, and `best` the value of a known point.
+    `decay` is e, `best` the value of a known point, and `rank` the largest that the widths allow.
     """
+    # Points below `best` have no larger t₁ + t₂.
     largest = 2.0 * best / ((factors - 1) * decay)
-    cells = Cells(np.zeros((1, 3)), np.array([[largest, largest, np.pi / 6]]))
+    second = largest if rank > 1 else 0.0
+    cells = Cells(np.zeros((1, 3)), np.array([[largest, second, np.pi / 6]]))
     bound, count = best, 0
     for _ in range(_ROUNDS):
         found = _bounds(cells, decay, factors, alpha)
         count += len(found)
         closed = found >= best - gap
         bound = min(bound, float(np.min(found[closed], initial=np.inf)))
-        cells = cells.take(~closed)
-        if not len(cells.low):
+        cells, found = cells.take(~closed), found[~closed]
+        if not len(cells.low) or 2 * len(cells.low) > _MOST:
             break
-        if 2 * len(cells.low) > _MOST:
-            return Proof(min(bound, float(np.min(found))) - _ROUNDING, count, False)
-        cells = _halved(cells, factors)
-    else:
-        return Proof(float(np.min(found)) - _ROUNDING, count, False)
-    return Proof(bound - _ROUNDING * (1 + best), count, True)
+        cells = _halved(cells)
+    open_ones = float(np.min(found, initial=np.inf))
+    return Proof(min(bound, open_ones) - _ROUNDING * (1 + best), count, not len(cells.low))
 
 
-def _halved(cells: Cells, factors: int) -> Cells:
+def _halved(cells: Cells) -> Cells:
     """Halve each cell along its longest side; those without w₁ ≥ w₂ are left out."""
     low, high = cells
     width = high - low

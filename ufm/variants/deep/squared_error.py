@@ -1,0 +1,92 @@
+r"""The global minimum of a deep linear model for squared error, for any class counts and widths.
+
+With the singular values σ_i of √n_k y_k (`ufm.minimum.squared_error_minimum`), von Neumann's
+inequality gives f* = Σ_i min_s h_i(s) over the largest r σ_i, r the smallest width, where
+
+    h(s) = (s − σ)²/2N + (M/2) Λ s^p,   h'(s) = 0  ⟺  s + NΛ s^{p−1} = σ.
+
+For M ≥ 3 that has two roots, the larger one a minimum, if Λ < Λ_spin. It lies below the origin if Λ
+is below Λ_tie, so that directions vanish by a jump:
+
+    Λ_tie = (σ (M−2)/(M−1))^{2−p} / (N (M−2)),   Λ_spin = M (σ (M−2)/(2M−2))^{2−p} / (N (M−2)),
+
+in the ratio Λ_spin/Λ_tie = M/2^{2−p}.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+
+from ufm.minimum.squared_error_minimum import TargetDirections, target_directions
+from ufm.model.problem import Problem
+from ufm.variants.deep.factors import largest_rank, mean_decay, number_of_factors
+from ufm.variants.deep.minimiser import DeepMinimum, deep_minimum
+
+
+def tie(sigma: Any, total: float, factors: int) -> Any:
+    """Λ_tie, at which a direction of the targets ties with its absence."""
+    return (sigma * (factors - 2) / (factors - 1)) ** (2 - 2 / factors) / (total * (factors - 2))
+
+
+def spinodal(sigma: Any, total: float, factors: int) -> Any:
+    """Λ_spin, up to which a direction can be kept."""
+    ratio = factors / 2 ** (2 - 2 / factors)
+    return ratio * tie(sigma, total, factors)
+
+
+def roots(sigma: float, rate: float, p: float) -> tuple[float, float]:
+    """The small and the large root of s + rate · s^{p−1} = σ, p < 1; NaN if there is none."""
+    bottom = (rate * (1 - p)) ** (1 / (2 - p))  # where the left side is least
+    if not bottom + rate * bottom ** (p - 1) < sigma:
+        return np.nan, np.nan
+
+    def excess(s: float) -> float:
+        return s + rate * s ** (p - 1) - sigma
+
+    # At the first point the power alone is σ.
+    first = (rate / sigma) ** (1 / (1 - p))
+    large = float(brentq(excess, bottom, sigma, xtol=1e-300, rtol=8.9e-16))
+    return float(brentq(excess, first, bottom, xtol=1e-300, rtol=8.9e-16)), large
+
+
+def best_sizes(found: TargetDirections, decay: float, factors: int, rank: int) -> Any:
+    """s_i at the minimum, and the decay of each."""
+    p, s = 2 / factors, np.zeros_like(found.sizes)
+
+    def decay_of(x: Any) -> Any:
+        return 0.5 * factors * decay * x**p
+
+    for i, sigma in enumerate(found.sizes[:rank]):
+        large = roots(float(sigma), found.total * decay, p)[1]
+        if (large - sigma) ** 2 / (2 * found.total) + decay_of(large) < sigma**2 / (
+            2 * found.total
+        ):
+            s[i] = large
+    return s, decay_of(s)
+
+
+def squared_error(problem: Problem) -> DeepMinimum | None:
+    """The minimum by the formula; None for other losses, or a decayed bias and a mean."""
+    found = target_directions(problem)
+    if found is None:
+        return None
+    factors, decay = number_of_factors(problem), float(mean_decay(problem))
+    s, penalty = best_sizes(found, decay, factors, largest_rank(problem))
+    rank, p = int(np.sum(s > 0)), 2 / factors
+    slope = 0.5 * factors * decay * s[0] ** (p - 1) if rank else 0.0
+    what = f"{rank} of {len(s)} directions of the targets are kept"
+    minimum = found.minimum(problem, s, penalty, slope, f"closed form: {what}")
+    return deep_minimum(minimum, _name(problem, s, rank))
+
+
+def _name(problem: Problem, s: Float[np.ndarray, " r"], rank: int) -> str:
+    equal = rank > 0 and np.allclose(s[:rank], s[0], rtol=1e-12, atol=0)
+    if problem.per_class is None or not equal or problem.has_targets:
+        return ""
+    names = {problem.num_classes: "orthogonal frame", problem.num_classes - 1: "simplex ETF"}
+    full = problem.lam_b is None or rank < problem.num_classes
+    return names.get(rank, "") if full and (problem.lam_b is None) == (
+        rank == problem.num_classes
+    ) else ""
