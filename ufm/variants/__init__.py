@@ -1,3 +1,3 @@
 """Variants of the model, a folder each: what it changes, and nothing else."""
 
-from ufm.variants import deep as deep
+import ufm.variants.deep  # noqa: F401  # registers itself

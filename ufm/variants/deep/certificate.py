@@ -6,7 +6,7 @@ origin is always one. LOCAL_MINIMUM and STRICT_SADDLE are numerical statements a
 critical point nearby, by all eigenvalues of its Hessian.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree, static
-from ufm._support.quick_jit import is_traced
+from ufm._support.quick_jit import is_traced, quick_jit
 from ufm.certificates.certificate import Certificate, check_tolerance
 from ufm.certificates.decision import tolerance
 from ufm.certificates.verdicts import REASONS, Reason, Verdict
@@ -23,7 +23,7 @@ from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, check_shapes
 from ufm.model.rounding import column_sums, value_floor
 from ufm.variants.deep.curvature import Curvatures, curvatures, no_curvatures
-from ufm.variants.deep.derivatives import penalty, value_gradient_state
+from ufm.variants.deep.derivatives import penalty, sweep
 from ufm.variants.deep.factors import chain, factors_of, inner_widths, mean_decay
 from ufm.variants.deep.minimum import deep_global_minimum
 from ufm.variants.deep.solver import noise_at
@@ -70,33 +70,31 @@ def deep_certify(problem: Problem, params: Params, tol: Any) -> DeepCertificate:
             "certify with hidden layers needs float64: jax.config.update('jax_enable_x64', True), "
             "and ufm.polish for the point"
         )
-    value, grad, at, seen = found = value_gradient_state(problem, params)
-    relative = jnp.asarray(jnp.nan if tol is None else tol, value.dtype)
-    largest, depth = (float(x) for x in tolerance(problem, value, relative))
-    decayed, best = float(mean_decay(problem)) > 0, deep_global_minimum(problem)
-    rounding = value_rounding(problem, params, seen)
+    relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
+    seen = _numbers(problem, params, relative)
+    value, grad_norm, rounding = float(seen.value), float(seen.grad_norm), float(seen.rounding)
+    largest, best = float(seen.tol), deep_global_minimum(problem)
+    decayed = float(mean_decay(problem)) > 0
     # The bound allows for its own rounding.
     bound = float(best.lower_bound) - rounding if decayed else -np.inf
-    gap, grad_norm = float(value) - bound, float(norm(grad))
-    scale = float(mean_decay(problem)) * max(float(norm(params)), 1.0)
-    critical_tol = max(1e-6 * scale, 4.0 * float(noise_at(problem, params, found)))
-    finite = np.isfinite(float(value)) and np.isfinite(grad_norm)
+    gap = value - bound
+    critical_tol = max(1e-6 * float(seen.scale), 4.0 * float(seen.noise))
+    finite = bool(np.isfinite(value) and np.isfinite(grad_norm))
     critical = finite and grad_norm <= critical_tol
     seen_curvatures = curvatures(problem, params, grad_norm) if critical else no_curvatures(params)
     closed = decayed and gap <= largest and rounding <= largest
     verdict, reason = _decide(problem, finite, decayed, critical, closed, seen_curvatures)
-    G = np.asarray(seen.G)
     numbers = {
         "value": value,
         "grad_norm": grad_norm,
-        "dual_norm": np.linalg.norm(G, 2) if finite else np.nan,
+        "dual_norm": np.linalg.norm(np.asarray(seen.G), 2) if finite else np.nan,
         "threshold": mean_decay(problem),
         "lower_bound": bound,
         "gap": gap,
         "region_gap": np.inf,
         "rounding": rounding,
         "tol": largest,
-        "depth": depth,
+        "depth": float(seen.depth),
         "critical_tol": critical_tol,
         "best_known": best.value,
     }
@@ -130,7 +128,31 @@ def _decide(
     return Verdict.UNDECIDED, open_reason
 
 
-def value_rounding(problem: Problem, params: Params, seen: Evaluated) -> float:
+class _Numbers(NamedTuple):
+    """What one program computes at a point; `scale` is Λ max(‖x‖, 1)."""
+
+    value: Array
+    grad_norm: Array
+    rounding: Array
+    tol: Array
+    depth: Array
+    noise: Array
+    scale: Array
+    G: Array
+
+
+@quick_jit
+def _numbers(problem: Problem, params: Params, relative: Array) -> _Numbers:
+    swept = sweep(problem, params)
+    value, grad, _, seen = swept
+    tol, depth = tolerance(problem, value, relative)
+    scale = jnp.asarray(mean_decay(problem), value.dtype) * jnp.maximum(norm(params), 1.0)
+    rounding = value_rounding(problem, params, seen)
+    noise = noise_at(problem, params, swept)
+    return _Numbers(value, norm(grad), rounding, tol, depth, noise, scale, seen.G)
+
+
+def value_rounding(problem: Problem, params: Params, seen: Evaluated) -> Array:
     """Bound the rounding error of f, as `ufm.model.rounding.value_rounding` for M factors."""
     absolute = [jnp.abs(F) for F in factors_of(params)]
     two = Params(chain(absolute[:-1]), absolute[-1], params.b)
@@ -139,13 +161,9 @@ def value_rounding(problem: Problem, params: Params, seen: Evaluated) -> float:
     K, N, widths = problem.num_outputs, problem.num_columns, inner_widths(problem)
     # Inner products one after the other, each of a length d_l.
     unit = (sum(widths) + 8 * len(absolute)) * eps
-    logits = unit * float(sums.slope)
-    logits += float(loss.smoothness()[0]) * unit**2 * float(sums.square)
+    second = jnp.asarray(loss.smoothness()[0], seen.V.dtype)
     longest = max(F.size for F in absolute) + 8
-    total = logits + eps * (
-        (K + 16) * float(sums.evaluation)
-        + (N + 8) * float(sums.size)
-        + longest * float(penalty(problem, params))
-    )
-    small = loss.quadratic or unit * float(sums.largest) < 0.1
-    return total if small else np.inf
+    total = unit * sums.slope + second * (unit**2 * sums.square)
+    total += eps * ((K + 16) * sums.evaluation + (N + 8) * sums.size)
+    total += eps * longest * penalty(problem, params)
+    return jnp.where(loss.quadratic | (unit * sums.largest < 0.1), total, jnp.inf)

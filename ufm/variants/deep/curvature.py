@@ -7,7 +7,7 @@ computed. Those of the exact critical point nearby differ from them by less than
 
 with L a bound on the third derivative along unit directions. With spectral norms a_l of the
 factors, logits change by at most q₁ = √(Σ_l (∏_{j≠l} a_j)²) in first order, q₂ in second and q₃ in
-third order, and |d³f/dt³| ≤ l₃ q₁³ + 3 l₂ q₁ q₂ + l₁ q₃ with bounds l on the derivatives of the loss.
+third order, and |d³f/dt³| ≤ l₃ q₁³ + 3 l₂ q₁ q₂ + l₁ q₃, l the bounds of the loss's derivatives.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import numpy as np
 
 from ufm.certificates.second_order import Escape
 from ufm.model.class_means import from_class_means
-from ufm.model.params import Params, dot
+from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.variants.deep.derivatives import products, value_gradient_state
 from ufm.variants.deep.factors import decays_of, factors_of, with_factors
@@ -132,5 +132,6 @@ def _escape(
     size = float(np.linalg.norm(flat(direction)))
     direction = jax.tree.map(lambda x: jax.device_put(np.asarray(x) / size), direction)
     at = value_gradient_state(problem, params)[2]
-    curvature = dot(direction, products(problem, params, at, direction))
-    return Escape(direction, curvature, jax.device_put(np.float64(values[0])))
+    image = products(problem, params, at, direction)
+    curvature = np.float64(flat(direction) @ flat(image))
+    return Escape(direction, *jax.device_put((curvature, np.float64(values[0]))))

@@ -111,6 +111,12 @@ def product(problem: Problem, params: Params, at: Swept, direction: Params) -> P
 
 
 @quick_jit
+def total_decay(problem: Problem, params: Params) -> Scalar:
+    """`penalty` as a program."""
+    return penalty(problem, params)
+
+
+@quick_jit
 def value_gradient_state(
     problem: Problem, params: Params
 ) -> tuple[Scalar, Params, Swept, Evaluated]:

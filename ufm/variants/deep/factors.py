@@ -13,9 +13,9 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ufm.model.class_means import class_sizes
 from ufm.model.objective import matmul
@@ -29,9 +29,13 @@ def factors_of(params: Params) -> tuple[Any, ...]:
 
 
 def with_factors(factors: Any, b: Any) -> Params:
-    """The point with these factors, from W to H."""
-    W, *hidden, H = factors
-    return Params(W, H, b, tuple(hidden))
+    """The point with these factors, from W to H; NumPy's arrays become JAX's."""
+    W, *hidden, H = map(_on_device, factors)
+    return Params(W, H, _on_device(b), tuple(hidden))
+
+
+def _on_device(x: Any) -> Any:
+    return jax.device_put(x) if isinstance(x, np.ndarray) else x
 
 
 def decays_of(problem: Problem) -> tuple[Any, ...]:
@@ -62,9 +66,10 @@ def largest_rank(problem: Problem) -> int:
     return min(*inner_widths(problem), problem.num_outputs, problem.num_classes)
 
 
-def chain(factors: Any) -> Array:
-    """The product of factors."""
-    return functools.reduce(matmul, factors)
+def chain(factors: Any) -> Any:
+    """The product of factors, on the host for NumPy's arrays."""
+    on_host = all(isinstance(F, np.ndarray) for F in factors)
+    return functools.reduce(np.matmul if on_host else matmul, factors)
 
 
 def end_to_end(params: Params) -> Params:

@@ -3,10 +3,11 @@ r"""The Hessian of a deep linear model as a matrix, its index, and the zeros tha
 At a critical point of rank r every inner width d_l may be reduced to r: directions into the d_l − r
 dimensions that no factor uses see the decays alone, apart from rotations (M ≥ 3). With features
 equal within classes, the rest is the Hessian of the K-column problem and λ_H I + W̃ᵀS_kW̃ on the
-deviations of class k, n_k − 1 times. f does not change under F_l ↦ F_l Q, F_{l−1} ↦ Qᵀ F_{l−1}, which
-gives r(d_l − r) + r(r−1)/2 zeros for each inner width.
+deviations of class k, n_k − 1 times. f does not change under F_l ↦ F_l Q, F_{l−1} ↦ Qᵀ F_{l−1},
+which gives r(d_l − r) + r(r−1)/2 zeros for each inner width.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -75,7 +76,7 @@ def dense(problem: Problem, params: Params) -> Float[np.ndarray, "P P"]:
     rows = []
     for i in range(0, size, _CHUNK):
         chunk = np.eye(_CHUNK, size, i, dtype=params.W.dtype)
-        images = _products(problem, params, at, jax.device_put(unflat(params, chunk)))
+        images = _products(problem, params, at, unflat(params, chunk))
         parts = (*factors_of(images), *(() if images.b is None else (images.b,)))
         flat_rows = [np.asarray(x).reshape(_CHUNK, -1) for x in parts]
         rows.append(np.concatenate(flat_rows, axis=1)[: size - i])
@@ -114,7 +115,7 @@ def reduced(problem: Problem, params: Params) -> Reduced:
     rank = rank_of_factors(factors)
     width = max(rank, 1)
     bases = []
-    for left, right in zip(factors[:-1], factors[1:], strict=True):
+    for left, right in itertools.pairwise(factors):
         _, _, rows = np.linalg.svd(np.concatenate([left, right.T]), full_matrices=False)
         bases.append(rows[:width].T)
     # Identities at the two ends, whose spaces are those of classes and columns.
@@ -123,7 +124,7 @@ def reduced(problem: Problem, params: Params) -> Reduced:
     for F, x, y in zip(factors, sides[:-1], sides[1:], strict=True):
         inside.append(x.T @ F @ y)
         lost += float(np.sum((F - x @ inside[-1] @ y.T) ** 2))
-    point = jax.device_put(with_factors(tuple(inside), params.b))
+    point = with_factors(inside, params.b)
     found = of_class_means(problem, width)
     return Reduced(found, point, rank, tuple(bases), lost**0.5)
 
@@ -160,9 +161,7 @@ def all_eigenvalues(
         values = eigenvalues(dense(problem, params))
         return values, np.ones(len(values), np.int64)
     small = of_class_means(problem)
-    point = with_factors(
-        (params.W, *params.hidden, to_class_means(problem, params.H)), params.b
-    )
+    point = with_factors((params.W, *params.hidden, to_class_means(problem, params.H)), params.b)
     means = eigenvalues(dense(small, point))
     apart = deviation_eigenvalues(small, point)
     # Column weights of the problem itself keep one deviation for every column but one of a class.

@@ -1,9 +1,9 @@
 """The singular values and ranks of the layers of a deep linear model.
 
-    >>> deep = Problem.balanced(loss=CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=5e-3,
-    ...                         lam_h=5e-3, lam_b=None, lam_hidden=(5e-3,))
-    >>> layer_spectra(deep, global_minimum(deep).params(key)).ranks
-    (2, 2, 2, 2)
+>>> deep = Problem.balanced(loss=CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=5e-3,
+...                         lam_h=5e-3, lam_b=None, lam_hidden=(5e-3,))
+>>> layer_spectra(deep, global_minimum(deep).params(key)).ranks
+(2, 2, 2, 2)
 """
 
 import jax
@@ -53,7 +53,7 @@ def layer_spectra(problem: Problem, params: Params) -> LayerSpectra:
     if not all(np.all(np.isfinite(F)) for F in factors):
         raise ValueError("the point is not finite: it has no singular values")
     names = ("W", *(f"hidden[{i}]" for i in range(len(params.hidden))), "H", "Z")
-    matrices = [*factors, np.asarray(chain(tuple(factors_of(params))))]
+    matrices = [*factors, chain(factors)]
     sizes = [np.linalg.svd(x, compute_uv=False) for x in matrices]
     decays = [float(x) for x in decays_of(problem)]
     worst = np.nan

@@ -33,6 +33,7 @@ def power_minimum(phi: MarginLoss, factor: float, p: float) -> tuple[float, floa
     ends = np.concatenate([[0.0], np.geomspace(min(1e-12, 1e-3 * end), end, 200)])
     low, high = ends[:-1], ends[1:]
     best, place, bound = origin, 0.0, origin
+    least = np.full_like(low, infimum)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         value, slope = phi.value(middle), phi.slope(middle)
@@ -43,11 +44,10 @@ def power_minimum(phi: MarginLoss, factor: float, p: float) -> tuple[float, floa
         least = np.maximum(np.minimum(*at_ends), infimum)
         closed = least >= best - _CLOSE * origin
         bound = min(bound, float(np.min(least[closed], initial=np.inf)))
-        low, middle, high = low[~closed], middle[~closed], high[~closed]
+        low, middle, high, least = (x[~closed] for x in (low, middle, high, least))
         if not low.size:
             break
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
-    else:
-        bound = min(bound, float(np.min(least)))
+    bound = min(bound, float(np.min(least, initial=np.inf)))
     rounding = 64 * float(np.finfo(float).eps) * float(phi.loss.smoothness()[0]) * origin
     return min(bound, best) - rounding, place

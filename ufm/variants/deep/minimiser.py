@@ -80,5 +80,6 @@ def balanced_factors(
         for x, y, decay in zip(left, right, decays, strict=True)
     ]
     factors[-1] = factors[-1][:, problem.labels] * share
-    point = with_factors(tuple(factors), bias)
-    return jax.device_put(jax.tree.map(lambda x: x.astype(dtype or jnp.result_type(float)), point))
+    kind = dtype or jnp.result_type(float)
+    b = None if bias is None else np.asarray(bias).astype(kind)
+    return with_factors([F.astype(kind) for F in factors], b)

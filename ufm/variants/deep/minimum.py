@@ -4,8 +4,8 @@ r"""The global minimum of a deep linear model, or the best known point with a pr
 - Two balanced classes, convex contrastive losses, any bias: the margin bound is attained.
 - Three balanced classes, CE and LS, no bias: proven by branch and bound (`three_classes`).
 - Otherwise: the best of structured points (`structures`) and of runs of the solver, and the margin
-  bound, or that of a plain problem. Deep collapse need not be the minimum: for M ≥ 3 points of lower
-  rank are better (Garrod & Keating, 2025).
+  bound, or that of a plain problem. Deep collapse need not be the minimum: for M ≥ 3 points of
+  lower rank are better (Garrod & Keating, 2025).
 
 The plain problem: points below a known value f satisfy (M/2) Λ ‖Z‖_*^p ≤ f, and on that range the
 concave penalty exceeds the chord (M/2) Λ t^{p−1} ‖Z‖_*, which is the decay of two factors.
@@ -25,18 +25,18 @@ from ufm.collapse.symmetric_solution import supported
 from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.global_minimum import global_minimum
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
-from ufm.model.class_means import class_sizes, to_class_means
+from ufm.model.class_means import class_sizes
 from ufm.model.objective import data_loss
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.solvers import solve_many
 from ufm.variants.deep.factors import (
     chain,
+    factors_of,
     largest_rank,
     mean_decay,
     number_of_factors,
     of_class_means,
-    with_factors,
     without_hidden,
 )
 from ufm.variants.deep.hessian import rank_of_factors
@@ -78,7 +78,9 @@ def _computed(problem: Problem) -> DeepMinimum:
     if np.ndim(mean_decay(problem)):
         raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
     if not float(mean_decay(problem)) > 0:
-        return deep_minimum(nothing_known(problem, "with lam_w or lam_h = 0 a minimum may not exist"))
+        return deep_minimum(
+            nothing_known(problem, "with lam_w or lam_h = 0 a minimum may not exist")
+        )
     closed = squared_error(problem)
     if closed is not None:
         return closed
@@ -128,9 +130,7 @@ def _free_bias_bound(problem: Problem) -> float | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _three(
-    decay: float, factors: int, alpha: float, value: float, gap: float, rank: int
-) -> float:
+def _three(decay: float, factors: int, alpha: float, value: float, gap: float, rank: int) -> float:
     return lower_bound(decay, factors, alpha, value, gap, rank).bound
 
 
@@ -176,7 +176,11 @@ def best_structure(problem: Problem) -> Found | None:
     K = problem.num_classes
     if not balanced or K > _MOST_CLASSES or not problem.loss.equivariant:
         return None
-    loss, factors, decay = TableLoss(problem.loss, K), number_of_factors(problem), relative_decay(problem)
+    loss, factors, decay = (
+        TableLoss(problem.loss, K),
+        number_of_factors(problem),
+        relative_decay(problem),
+    )
     best = None
     for each in structures(K, largest_rank(problem)):
         found = minimum_of(each, loss, factors, decay)
@@ -233,8 +237,8 @@ def _runs(problem: Problem) -> DeepMinimum | None:
     ends = solve_many(small, starts=starts)
     values = np.where(np.isfinite(ends.value), ends.value, np.inf)
     point: Params = entry(ends.params, int(np.argmin(values)))
-    Z = np.asarray(chain((point.W, *point.hidden, point.H)))
-    rank = rank_of_factors((point.W, *point.hidden, point.H))
+    factors = [np.asarray(F) for F in factors_of(point)]
+    Z, rank = chain(factors), rank_of_factors(factors)
     return dataclasses.replace(
         _origin(problem),
         value=float(np.min(values)),
@@ -244,9 +248,3 @@ def _runs(problem: Problem) -> DeepMinimum | None:
         structure=f"rank {rank}" if rank else "",
         reason=f"the best of {_RUNS} runs",
     )
-
-
-def means_point(problem: Problem, params: Params) -> Params:
-    """The point of the problem of class means with the averages of the features."""
-    H = to_class_means(problem, params.H)
-    return with_factors((params.W, *params.hidden, H), params.b)

@@ -19,7 +19,7 @@ from ufm.model.class_means import from_class_means, to_class_means
 from ufm.model.evaluation import Evaluated
 from ufm.model.objective import per_column, scale_by_weights
 from ufm.model.params import Params
-from ufm.model.problem import Problem, norm
+from ufm.model.problem import Problem
 from ufm.model.rounding import machine_epsilon
 from ufm.solvers import gradient_descent
 from ufm.solvers._loop import Point

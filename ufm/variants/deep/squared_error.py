@@ -16,13 +16,12 @@ in the ratio Λ_spin/Λ_tie = M/2^{2−p}.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy.optimize import brentq
 
 from ufm.minimum.squared_error_minimum import TargetDirections, target_directions
 from ufm.model.problem import Problem
 from ufm.variants.deep.factors import largest_rank, mean_decay, number_of_factors
 from ufm.variants.deep.minimiser import DeepMinimum, deep_minimum
+from ufm.variants.deep.roots import root
 
 
 def tie(sigma: Any, total: float, factors: int) -> Any:
@@ -47,8 +46,8 @@ def roots(sigma: float, rate: float, p: float) -> tuple[float, float]:
 
     # At the first point the power alone is σ.
     first = (rate / sigma) ** (1 / (1 - p))
-    large = float(brentq(excess, bottom, sigma, xtol=1e-300, rtol=8.9e-16))
-    return float(brentq(excess, first, bottom, xtol=1e-300, rtol=8.9e-16)), large
+    large = root(excess, bottom, sigma)
+    return root(excess, first, bottom), large
 
 
 def best_sizes(found: TargetDirections, decay: float, factors: int, rank: int) -> Any:
@@ -78,15 +77,12 @@ def squared_error(problem: Problem) -> DeepMinimum | None:
     slope = 0.5 * factors * decay * s[0] ** (p - 1) if rank else 0.0
     what = f"{rank} of {len(s)} directions of the targets are kept"
     minimum = found.minimum(problem, s, penalty, slope, f"closed form: {what}")
-    return deep_minimum(minimum, _name(problem, s, rank))
+    return deep_minimum(minimum, _name(problem, rank))
 
 
-def _name(problem: Problem, s: Float[np.ndarray, " r"], rank: int) -> str:
-    equal = rank > 0 and np.allclose(s[:rank], s[0], rtol=1e-12, atol=0)
-    if problem.per_class is None or not equal or problem.has_targets:
+def _name(problem: Problem, rank: int) -> str:
+    """Of balanced classes that are all kept, with one singular value."""
+    whole = problem.num_classes - problem.has_bias  # a free bias takes the mean
+    if problem.per_class is None or problem.has_targets or rank != whole:
         return ""
-    names = {problem.num_classes: "orthogonal frame", problem.num_classes - 1: "simplex ETF"}
-    full = problem.lam_b is None or rank < problem.num_classes
-    return names.get(rank, "") if full and (problem.lam_b is None) == (
-        rank == problem.num_classes
-    ) else ""
+    return "simplex ETF" if problem.has_bias else "orthogonal frame"

@@ -44,7 +44,7 @@ def draw_start(
         return _program(problem, jnp.asarray(scale, dtype), key, num_starts=num_starts)
     draw = functools.partial(_draw, problem, np.asarray(scale, dtype), random)
     if num_starts is None:
-        return jax.device_put(draw(words))
+        return draw(words)
     return stacked([draw(random.fold_in(words, i)) for i in range(num_starts)])
 
 
@@ -80,5 +80,3 @@ def _draw(problem: Problem, scale: Any, random: Any, key: Any) -> Params:
     factors[-1] = factors[-1] * xp.sqrt(samples)[None, :]
     b = scale * random.normal(key_b, shapes["b"], dtype) if problem.has_bias else None
     return with_factors(tuple(factors), b)
-
-

@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 
 from ufm.collapse.metrics import centering
 from ufm.hessian.products.columns import loss_derivatives
 from ufm.losses import CrossEntropy, LabelSmoothing, Loss
+from ufm.variants.deep.roots import root
 
 Table = Float[np.ndarray, "*batch K K"]
 #: Sizes R at which a ray is scanned before its minimum is polished.
@@ -149,7 +150,7 @@ def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
         angles = 2 * np.pi * np.arange(K) / K
         found.append(_ray("regular polygon", np.cos(angles[:, None] - angles)))
     bits = K.bit_length() - 1
-    if K == 2**bits and bits > 2:
+    if 2**bits == K and bits > 2:
         signs = 1.0 - 2.0 * ((np.arange(K)[:, None] >> np.arange(bits)) & 1)
         found.append(_ray("hypercube", 0.5 * signs @ signs.T))
     found += [pairs_and_singles(K, a) for a in range(1, (K - 1) // 2 + 1) if K > 3]
@@ -157,14 +158,14 @@ def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
 
 
 def minimum_of(
-    structure: Structure, loss: TableLoss, factors: int, decay: float
+    structure: Structure, loss: TableLoss, factors: int, decay: float, near: Any = None
 ) -> Found | None:
     """The lowest minimum of a structure away from the origin; None if there is none.
 
-    `decay` is e.
+    `decay` is e. With several parameters the search begins `near` a point, or else on a ray.
     """
     p, rate = 2.0 / factors, 0.5 * factors * decay
-    theta = _on_ray(structure, loss, p, rate)
+    theta = near if near is not None and len(near) > 1 else _on_ray(structure, loss, p, rate)
     if theta is not None and len(theta) > 1:
         theta = _polished(structure, loss, p, rate, theta)
     if theta is None:
@@ -179,7 +180,7 @@ def _direction(structure: Structure) -> np.ndarray:
     if len(structure.patterns) == 1:
         return np.ones(1)
     K = structure.patterns.shape[-1]
-    singles = int(round(float(np.sum(structure.patterns[2] ** 2))))
+    singles = round(float(np.sum(structure.patterns[2] ** 2)))
     along = ((1 - singles / K) / singles) ** 0.5
     return np.array([1.0, 0.0, along, 1.0][: len(structure.patterns)])
 
@@ -199,10 +200,10 @@ def _on_ray(structure: Structure, loss: TableLoss, p: float, rate: float) -> np.
         return None
     places = np.flatnonzero(inner) + 1
     best = places[np.argmin(values[places])]
-    low, high = _SCAN[best - 1], _SCAN[best + 1]
+    low, high = float(_SCAN[best - 1]), float(_SCAN[best + 1])
     if not slope(low) < 0 < slope(high):
         return None
-    return float(brentq(slope, low, high, xtol=1e-15, rtol=8.9e-16)) * direction
+    return root(slope, low, high) * direction
 
 
 def _polished(

@@ -4,9 +4,9 @@ With W̃ = W F_1 ⋯ F_L and A = W̃W̃ᵀ on the plane 1ᵀx = 0, all decays e 
 
     f* = min_A Ψ(A) + ((M−1)/2) e tr A^{1/(M−1)},   Ψ(A) = min_H g(W̃H) + (e/2) ‖H‖²,
 
-and Ψ is convex with the tangent planes −g*(Γ) − tr(ΓᵀAΓ)/(2e), for every dual-feasible Γ (K×K). On a
-cell of A this plane plus the penalty, which is concave in the eigenvalues w₁ ≥ w₂ of A, is least at
-an end of each interval; over the angle of the axes it is least where a cosine is largest. By the
+and Ψ is convex with the tangent planes −g*(Γ) − tr(ΓᵀAΓ)/(2e), for every dual-feasible Γ (K×K). On
+a cell of A this plane plus the penalty, which is concave in the eigenvalues w₁ ≥ w₂ of A, is least
+at an end of each interval; over the angle of the axes it is least where a cosine is largest. By the
 symmetry of the classes that angle lies in [0, π/6]. Γ is the gradient at the centre of the cell, so
 that the bound is accurate to second order.
 
@@ -58,7 +58,7 @@ def lower_bound(
     largest = 2.0 * best / ((factors - 1) * decay)
     second = largest if rank > 1 else 0.0
     cells = Cells(np.zeros((1, 3)), np.array([[largest, second, np.pi / 6]]))
-    bound, count = best, 0
+    bound, count, found = best, 0, np.zeros(0)
     for _ in range(_ROUNDS):
         found = _bounds(cells, decay, factors, alpha)
         count += len(found)

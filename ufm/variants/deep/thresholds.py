@@ -54,7 +54,9 @@ def collapse_threshold_of(problem: Problem) -> DeepThreshold:
     scale = n ** (1 / M)
     exact = K == 2 and bool(problem.loss.is_convex()) and problem.loss.contrastive
     ends = tie_with_origin(best, loss, M) / scale, spinodal_of(best, loss, M) / scale
-    return DeepThreshold(np.asarray(ends[0]), np.asarray(True), np.asarray(ends[1]), exact, best.name)
+    return DeepThreshold(
+        np.asarray(ends[0]), np.asarray(True), np.asarray(ends[1]), exact, best.name
+    )
 
 
 def minority_thresholds_of(problem: Problem) -> MinorityThresholds:

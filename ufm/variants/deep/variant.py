@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.quick_jit import is_traced
 from ufm.collapse.metrics import NCMetrics, nc_metrics
+from ufm.collapse.origin import origin
 from ufm.hessian import Inertia
 from ufm.losses import Hyper
 from ufm.minimum.geometry_match import GeometryMatch
@@ -18,7 +20,13 @@ from ufm.model.problem import Problem, check_shapes
 from ufm.model.variant import Variant, register
 from ufm.variants.deep.certificate import DeepCertificate, deep_certify
 from ufm.variants.deep.derivatives import deep_objective, products, value_gradient_state
-from ufm.variants.deep.factors import decays_of, end_to_end, mean_decay, without_hidden
+from ufm.variants.deep.factors import (
+    decays_of,
+    end_to_end,
+    mean_decay,
+    with_factors,
+    without_hidden,
+)
 from ufm.variants.deep.geometry import compare
 from ufm.variants.deep.hessian import all_eigenvalues, dense
 from ufm.variants.deep.minimiser import DeepMinimum
@@ -61,6 +69,14 @@ class DeepLinear(Variant):
     def objective(self, problem: Problem, params: Params) -> Scalar:
         check_shapes(problem, params)
         return deep_objective(problem, params)
+
+    def origin(self, problem: Problem) -> Params:
+        """All factors 0, and b as without hidden layers."""
+        zeros = {name: np.zeros(shape) for name, shape in problem.shapes.items()}
+        layers = range(len(problem.lam_hidden))
+        factors = [zeros["W"], *(zeros[f"hidden[{i}]"] for i in layers), zeros["H"]]
+        b = origin(without_hidden(problem)).b
+        return with_factors(factors, b)
 
     def hvp(self, problem: Problem, params: Params, direction: Params, part: str = "all") -> Params:
         check_shapes(problem, params)
