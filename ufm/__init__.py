@@ -136,6 +136,10 @@ if TYPE_CHECKING:
     from ufm.sweep import load_sweep as load_sweep
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
+    from ufm.variants.deep.layers import LayerSpectra as LayerSpectra
+    from ufm.variants.deep.layers import layer_spectra as layer_spectra
+    from ufm.variants.deep.phases import DeepPhases as DeepPhases
+    from ufm.variants.deep.phases import deep_phases as deep_phases
 
 # Loaded on first use, so that `ufm --help` does not wait for JAX.
 _NAMES = {
@@ -222,6 +226,8 @@ _NAMES = {
     "ufm.spectra.along_run": ("SpectrumPath", "spectrum_along"),
     "ufm.spectra.at_points": ("SpectrumRecord", "spectrum"),
     "ufm.sweep": ("load_sweep", "open_store", "run_sweep"),
+    "ufm.variants.deep.layers": ("LayerSpectra", "layer_spectra"),
+    "ufm.variants.deep.phases": ("DeepPhases", "deep_phases"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -17,10 +17,11 @@ Scalar = Float[Array, ""]
 class Params(Shown):
     """A point (W, H, b). W: (K, d), H: (d, N), b: (K,) or None; any leading batch axes.
 
-    `hidden` holds the matrices between W and H of a model with more layers, from W on.
+    `hidden` holds the matrices between W and H of a model with more layers, from W on; W then has
+    as many columns as the first of them has rows.
     """
 
-    W: Float[Array, "*batch K d"]
+    W: Float[Array, "*batch K _"]
     H: Float[Array, "*batch d N"]
     b: Float[Array, "*batch K"] | None
     hidden: tuple[Float[Array, "*batch _ _"], ...] = ()

@@ -5,13 +5,14 @@ curvature along the last step; if the curvature is negative, t is doubled. The t
 until f falls sufficiently, so that f never rises.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ufm.model.problem import Problem, dot
+from ufm.model.problem import Params, Problem, dot
 from ufm.solvers._line_search import sufficient_decrease
 from ufm.solvers._loop import FIRST_ORDER_PATIENCE, Point, evaluate
 
@@ -36,7 +37,13 @@ def init(problem: Problem, point: Point) -> Array:
     return jnp.ones_like(point.value)
 
 
-def step(problem: Problem, point: Point, trial: Array) -> tuple[Point, Array, Array]:
+def step(
+    problem: Problem,
+    point: Point,
+    trial: Array,
+    evaluate: Callable[[Problem, Params], Point] = evaluate,
+) -> tuple[Point, Array, Array]:
+    """One step; a variant of the model has its own way to `evaluate` a point."""
     squared = dot(point.grad, point.grad)
 
     def attempt(size: Array, tries: Array) -> _Search:

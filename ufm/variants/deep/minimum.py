@@ -1,0 +1,250 @@
+r"""The global minimum of a deep linear model, or the best known point with a proven lower bound.
+
+- MSE without a bias or with a free one: in closed form (`squared_error`).
+- Two balanced classes, convex contrastive losses, any bias: the margin bound is attained.
+- Three balanced classes, CE and LS, no bias: proven by branch and bound (`three_classes`).
+- Otherwise: the best of structured points (`structures`) and of runs of the solver, and the margin
+  bound, or that of a plain problem. Deep collapse need not be the minimum: for M ≥ 3 points of
+  lower rank are better (Garrod & Keating, 2025).
+
+The plain problem: points below a known value f satisfy (M/2) Λ ‖Z‖_*^p ≤ f, and on that range the
+concave penalty exceeds the chord (M/2) Λ t^{p−1} ‖Z‖_*, which is the decay of two factors.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from ufm._support.pytree import entry
+from ufm.collapse.margin_loss import MarginLoss
+from ufm.collapse.symmetric_solution import supported
+from ufm.losses import CrossEntropy, LabelSmoothing
+from ufm.minimum.global_minimum import global_minimum
+from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
+from ufm.model.class_means import class_sizes
+from ufm.model.objective import data_loss
+from ufm.model.params import Params
+from ufm.model.problem import Problem
+from ufm.solvers import solve_many
+from ufm.variants.deep.factors import (
+    chain,
+    factors_of,
+    largest_rank,
+    mean_decay,
+    number_of_factors,
+    of_class_means,
+    without_hidden,
+)
+from ufm.variants.deep.hessian import rank_of_factors
+from ufm.variants.deep.margin_bound import power_minimum
+from ufm.variants.deep.minimiser import DeepMinimum, deep_minimum
+from ufm.variants.deep.squared_error import squared_error
+from ufm.variants.deep.start import draw_start
+from ufm.variants.deep.structures import Found, TableLoss, minimum_of, structures
+from ufm.variants.deep.three_classes import lower_bound
+
+#: Runs of the solver for a best known value, and the largest number of parameters of each.
+_RUNS, _LARGEST = 12, 20_000
+#: A bound proves a value within this fraction of it.
+_PROVEN = 1e-9
+#: Structures whose values agree to this are one; the first in the list names it.
+_SAME = 1e-11
+#: Most classes whose structures are searched: the time grows as K³.
+_MOST_CLASSES = 128
+
+
+#: Minima of the problems asked for last: certificates of many points need one.
+_RECENT: dict[Any, DeepMinimum] = {}
+_MOST_RECENT = 16
+
+
+def deep_global_minimum(problem: Problem) -> DeepMinimum:
+    """As `ufm.global_minimum`; raises `ValueError` for a batch."""
+    leaves, structure = jax.tree.flatten(problem)
+    key = structure, tuple(np.asarray(leaf).tobytes() for leaf in leaves)
+    if key not in _RECENT:
+        found = _computed(problem)
+        while len(_RECENT) >= _MOST_RECENT:
+            del _RECENT[next(iter(_RECENT))]
+        _RECENT[key] = found
+    return _RECENT[key]
+
+
+def _computed(problem: Problem) -> DeepMinimum:
+    if np.ndim(mean_decay(problem)):
+        raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
+    if not float(mean_decay(problem)) > 0:
+        return deep_minimum(
+            nothing_known(problem, "with lam_w or lam_h = 0 a minimum may not exist")
+        )
+    closed = squared_error(problem)
+    if closed is not None:
+        return closed
+    best = _best_known(problem)
+    bound, how = proven_bound(problem, best.value)
+    if not best.value - bound <= _PROVEN * (1.0 + abs(best.value)):
+        why = f"best known point, {best.reason}; not proven: {how}"
+        return dataclasses.replace(best, lower_bound=bound, is_exact=False, reason=why)
+    return dataclasses.replace(best, lower_bound=bound, is_exact=True, reason=f"proven: {how}")
+
+
+def relative_decay(problem: Problem) -> float:
+    """e = Λ n^{1/M} of balanced classes."""
+    factors = number_of_factors(problem)
+    return float(mean_decay(problem)) * float(problem.per_class or 1) ** (1 / factors)
+
+
+def proven_bound(problem: Problem, value: float) -> tuple[float, str]:
+    """A proven lower bound on f*, given the value of a point, and how it comes about."""
+    loss, factors = problem.loss, number_of_factors(problem)
+    lowest, nothing = infimum_of(problem), "no bound is known for a loss that is not convex"
+    if not loss.is_convex():
+        return lowest, nothing
+    if isinstance(loss, CrossEntropy | LabelSmoothing) and _is_three(problem):
+        alpha = float(getattr(loss, "alpha", 0.0))
+        gap = 0.5 * _PROVEN * (1.0 + value) * min(1.0, value)
+        rank = min(largest_rank(problem), 2)
+        found = _three(relative_decay(problem), factors, alpha, value, gap, rank)
+        return found, "branch and bound over WWᵀ of three classes"
+    if supported(problem) and loss.contrastive:
+        K, p = problem.num_classes, 2 / factors
+        factor = 0.5 * factors * relative_decay(problem) * (K - 1) ** p
+        bound, _ = power_minimum(MarginLoss(loss, K), factor, p)
+        return max(bound, lowest), "margin bound, which two classes attain"
+    if not math.isfinite(lowest):
+        return lowest, "the loss has no known lower bound"
+    free = _free_bias_bound(problem)
+    if free is not None:
+        return free, "bound of a free bias"
+    return max(_plain_bound(problem, value - lowest), lowest), "bound of a plain problem"
+
+
+def _free_bias_bound(problem: Problem) -> float | None:
+    """For squared error and a decayed bias: f is not below that of a free one."""
+    free = squared_error(dataclasses.replace(problem, lam_b=0.0)) if problem.has_bias else None
+    return None if free is None else free.lower_bound
+
+
+@functools.lru_cache(maxsize=64)
+def _three(decay: float, factors: int, alpha: float, value: float, gap: float, rank: int) -> float:
+    return lower_bound(decay, factors, alpha, value, gap, rank).bound
+
+
+def _is_three(problem: Problem) -> bool:
+    balanced = problem.per_class is not None and not problem.has_targets
+    return balanced and problem.num_classes == 3 and not problem.has_bias
+
+
+def _plain_bound(problem: Problem, height: float) -> float:
+    """f* of the two-factor problem whose penalty lies below that of points of f ≤ `height`."""
+    factors, decay = number_of_factors(problem), float(mean_decay(problem))
+    p, rate = 2 / factors, 0.5 * factors * decay
+    # A little more than the largest nuclear norm, against rounding.
+    most = (height / rate) ** (1 / p) * (1 + 1e-12)
+    mu = rate * most ** (p - 1)
+    plain = dataclasses.replace(without_hidden(problem), lam_w=mu, lam_h=mu)
+    # Enough dimensions for any rank: a narrower model is only higher.
+    wide = max(problem.dim, problem.num_classes, problem.num_outputs)
+    return float(global_minimum(dataclasses.replace(plain, dim=wide)).lower_bound)
+
+
+def _origin(problem: Problem) -> DeepMinimum:
+    """The origin with b = 0, which is critical without a bias or for balanced classes."""
+    shape = problem.num_outputs, problem.num_columns
+    value = float(data_loss(problem, jax.device_put(np.zeros(shape))))
+    bias = np.zeros(problem.num_outputs) if problem.has_bias else None
+    found = GlobalMinimum(
+        value=value,
+        lower_bound=-np.inf,
+        is_exact=False,
+        logits=np.zeros((problem.num_outputs, problem.num_classes)),
+        bias=bias,
+        rank=0,
+        problem=problem,
+        reason="the origin",
+    )
+    return deep_minimum(found)
+
+
+def best_structure(problem: Problem) -> Found | None:
+    """The best structured point of balanced classes that the widths allow."""
+    balanced = problem.per_class is not None and not problem.has_targets
+    K = problem.num_classes
+    if not balanced or K > _MOST_CLASSES or not problem.loss.equivariant:
+        return None
+    loss, factors, decay = (
+        TableLoss(problem.loss, K),
+        number_of_factors(problem),
+        relative_decay(problem),
+    )
+    best = None
+    for each in structures(K, largest_rank(problem)):
+        found = minimum_of(each, loss, factors, decay)
+        if found is not None and (best is None or found.value < best.value - _SAME):
+            best = found
+    return best
+
+
+def _best_known(problem: Problem) -> DeepMinimum:
+    best, found = _origin(problem), best_structure(problem)
+    if found is not None and found.value < best.value:
+        name = found.name if "of rank" in found.name else _with_rank(found)
+        best = dataclasses.replace(
+            best,
+            value=found.value,
+            logits=found.table,
+            rank=found.rank,
+            structure=name,
+            reason="the best of structured points",
+            **_symmetric_scalars(found),
+        )
+    runs = _runs(problem)
+    if runs is not None and not runs.value >= best.value - _SAME * (1 + abs(best.value)):
+        return dataclasses.replace(best, **_cleared(runs))
+    if runs is not None:
+        best = dataclasses.replace(best, reason=f"{best.reason} and of {_RUNS} runs")
+    return best
+
+
+def _with_rank(found: Found) -> str:
+    return found.name if found.name == "simplex ETF" else f"{found.name} (rank {found.rank})"
+
+
+def _symmetric_scalars(found: Found) -> dict[str, float]:
+    if found.name != "simplex ETF":
+        return {}
+    return {"rho": float(found.theta[0]), "tau": 0.0, "bias_level": 0.0}
+
+
+def _cleared(runs: DeepMinimum) -> dict[str, Any]:
+    names = ("value", "logits", "bias", "rank", "structure", "reason", "rho", "tau", "bias_level")
+    return {name: getattr(runs, name) for name in names}
+
+
+def _runs(problem: Problem) -> DeepMinimum | None:
+    """The best end of several runs on class means; None for a loss that is not convex or a size
+    that takes minutes."""
+    if not problem.loss.is_convex():
+        return None
+    small = of_class_means(problem)
+    if small.num_parameters > _LARGEST:
+        return None
+    starts = draw_start(small, jax.random.key(0), 0.1, _RUNS, None)
+    ends = solve_many(small, starts=starts)
+    values = np.where(np.isfinite(ends.value), ends.value, np.inf)
+    point: Params = entry(ends.params, int(np.argmin(values)))
+    factors = [np.asarray(F) for F in factors_of(point)]
+    Z, rank = chain(factors), rank_of_factors(factors)
+    return dataclasses.replace(
+        _origin(problem),
+        value=float(np.min(values)),
+        logits=Z / np.sqrt(np.asarray(class_sizes(problem))),
+        bias=None if point.b is None else np.asarray(point.b),
+        rank=rank,
+        structure=f"rank {rank}" if rank else "",
+        reason=f"the best of {_RUNS} runs",
+    )

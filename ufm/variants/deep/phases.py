@@ -1,0 +1,219 @@
+r"""Which structure is the best of a deep linear model, over the decay.
+
+For balanced classes without bias everything depends on e = Λ n^{1/M} (`structures`). On a ray R T
+with the power S = Σ s_i(T)^p and g the mean loss, a point ties with the origin at the decay
+
+    e₀(R) = (g(0) − g(R)) / ((M/2) S R^p),   and is critical at   e(R) = −g'(R) R^{1−p} / S,
+
+so that a structure is below the origin for e < max e₀, and exists for e ≤ max e (its spinodal). The
+simplex ETF is a local minimum while, with q = (1 − p_k)/(K−1) and κ = (q − α/K)/ρ,
+
+    q/K > κ (1−p)   (K ≥ 4; for CE this is ρ > K(1 − 2/M)),
+    A − (1−p)κ/3 > B²/(C + 3κ),  A = (χ₁+χ₂)/6, B = (χ₁−χ₂)/2, C = 3(χ₁+χ₂)/2  (K = 3),
+
+χ₁ = p_k q and χ₂ = q/3. At small decays this always holds, although for K ≥ 6 (or M ≥ 4 and K ≥ 4)
+it is never the global minimum (Garrod & Keating, 2025).
+
+    >>> phases = deep_phases(3, 3, np.array([0.17, 0.18, 0.19, 0.2]))
+    >>> [phases.best_name(i) for i in range(4)]
+    ['simplex ETF', '1 pair and 1 dead class', '1 pair and 1 dead class', 'origin']
+    >>> [round(tie.decay, 6) for tie in phases.ties if tie.is_lowest]
+    [0.173484, 0.194186]
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ufm._support.pytree import pytree, static, whole_number
+from ufm._support.shown import Shown
+from ufm.losses import CrossEntropy, LabelSmoothing, Loss
+from ufm.variants.deep.roots import highest, root
+from ufm.variants.deep.structures import Structure, TableLoss, minimum_of, structures
+
+#: Decays at which phases are computed by default, as fractions of the largest tie with the origin.
+_GRID = np.geomspace(1e-4, 1.1, 60)
+#: Structures of this value difference are the same point.
+_SAME = 1e-11
+_LOG_SIZES = np.log(np.geomspace(1e-3, 1e4, 561))
+
+
+class Tie(NamedTuple):
+    """A decay e at which two structures have the same value; `is_lowest` if no other is below."""
+
+    first: str
+    second: str
+    decay: float
+    is_lowest: bool
+
+
+@pytree()
+class DeepPhases(Shown):
+    """Values of structures over the decay e = Λ n^{1/M}, and where they tie.
+
+    `values` has a row for each of `names`, the last of which is the origin; NaN where a structure
+    has no minimum. `best` is the row of the lowest value. The simplex ETF is a local minimum below
+    `local_limit`.
+    """
+
+    decays: Float[np.ndarray, " e"]
+    values: Float[np.ndarray, "m e"]
+    best: Int[np.ndarray, " e"]
+    etf_is_local: Bool[np.ndarray, " e"]
+    local_limit: float
+    names: tuple[str, ...] = static()
+    ties: tuple[Tie, ...] = static()
+
+    _printed = ("names", "local_limit", "ties", "decays", "best")
+
+    def best_name(self, i: int) -> str:
+        """The best structure at decay number i."""
+        return self.names[int(self.best[i])]
+
+
+def deep_phases(
+    num_classes: int, num_factors: int, decays: Any = None, loss: Loss | None = None
+) -> DeepPhases:
+    """Compare the structured points of balanced classes without bias over the decay.
+
+    The values are those of explicit points, hence upper bounds on f*. For K = 3 the best of them is
+    proven to be the minimum by `ufm.global_minimum` at any single decay.
+
+    Args:
+        num_classes: K ≥ 3.
+        num_factors: M ≥ 3, the number of factors: hidden layers plus two.
+        decays: Ascending decays e = Λ n^{1/M} > 0; None covers four decades up to the origin.
+        loss: `ufm.CrossEntropy()`, by default, or `ufm.LabelSmoothing`.
+
+    Returns:
+        The values, the best structure at each decay, the decays where two structures tie (between
+        two of the given decays, to 1e-12), and the decay up to which the ETF is a local minimum.
+
+    Raises:
+        ValueError: K or M is below 3, or the decays are not ascending positive numbers.
+        TypeError: The loss is another one.
+    """
+    K, M = whole_number("num_classes", num_classes, 3), whole_number("num_factors", num_factors, 3)
+    loss = CrossEntropy() if loss is None else loss
+    if not isinstance(loss, CrossEntropy | LabelSmoothing):
+        raise TypeError(f"loss must be CrossEntropy() or LabelSmoothing(alpha), got {loss!r}")
+    table, shapes = TableLoss(loss, K), tuple(structures(K, K))
+    highest = max(tie_with_origin(each, table, M) for each in shapes if len(each.patterns) == 1)
+    grid = highest * _GRID if decays is None else np.asarray(decays, float)
+    if grid.ndim != 1 or not len(grid) or not np.all(grid > 0) or not np.all(np.diff(grid) > 0):
+        raise ValueError("decays must be ascending positive numbers")
+    origin = float(table(np.zeros((K, K)))[0])
+
+    near: dict[int, Any] = {}
+
+    def value(row: int, e: float) -> float:
+        if row == len(shapes):
+            return origin
+        found = minimum_of(shapes[row], table, M, e, near.get(row))
+        near[row] = None if found is None else found.theta
+        return np.nan if found is None else found.value
+
+    rows = range(len(shapes) + 1)
+    values = np.array([[value(row, e) for e in grid] for row in rows])
+    for row, each in enumerate(shapes):
+        if len(each.patterns) > 1:  # it may have become a structure of more symmetry
+            same = np.any(np.abs(values[:row] - values[row]) < _SAME, axis=0)
+            values[row, same] = np.nan
+    names = (*(each.name for each in shapes), "origin")
+    limit = etf_local_limit(K, M, loss)
+    return DeepPhases(
+        decays=grid,
+        values=values,
+        best=np.nanargmin(np.round(values, 13), axis=0),
+        etf_is_local=grid < limit,
+        local_limit=limit,
+        names=names,
+        ties=tuple(_ties(values, grid, names, value)),
+    )
+
+
+def _ties(values: np.ndarray, grid: np.ndarray, names: tuple[str, ...], value: Any) -> list[Tie]:
+    found = []
+    for i, j in itertools.combinations(range(len(values)), 2):
+        difference = values[i] - values[j]
+        change = (difference[:-1] * difference[1:] < 0) & (np.abs(difference[:-1]) > _SAME)
+        for k in np.flatnonzero(change):
+
+            def apart(e: float, i: int = i, j: int = j) -> float:
+                return value(i, e) - value(j, e)
+
+            e = root(apart, grid[k], grid[k + 1])
+            here = value(i, e)
+            if not abs(apart(e)) < 1e-9:
+                continue  # one of the two vanishes in between
+            others = [value(row, e) for row in range(len(values)) if row not in (i, j)]
+            found.append(
+                Tie(names[i], names[j], e, not np.nanmin(others, initial=np.inf) < here - _SAME)
+            )
+    return sorted(found, key=lambda tie: tie.decay)
+
+
+def _on_ray(structure: Structure, loss: TableLoss, factors: int) -> tuple[Any, Any]:
+    """e₀ and e of the module as functions of log R."""
+    p, T = 2 / factors, structure.patterns[0]
+    power = float(np.sum(structure.sizes(np.ones(1))[0] ** p))
+    origin = float(loss(np.zeros_like(T))[0])
+
+    def tied(x: Any) -> Any:
+        R = np.exp(np.asarray(x))
+        return (origin - loss(R[..., None, None] * T)[0]) / (0.5 * factors * power * R**p)
+
+    def critical(x: Any) -> Any:
+        R = np.exp(np.asarray(x))
+        slope = np.sum(loss(R[..., None, None] * T)[1] * T, axis=(-2, -1))
+        return -slope * R ** (1 - p) / power
+
+    return tied, critical
+
+
+def _highest(function: Any) -> float:
+    values = function(_LOG_SIZES)
+    best = min(max(int(np.argmax(values)), 1), len(values) - 2)
+    return float(function(highest(function, _LOG_SIZES[best - 1], _LOG_SIZES[best + 1])))
+
+
+def tie_with_origin(structure: Structure, loss: TableLoss, factors: int) -> float:
+    """The decay e at which a ray ties with the origin."""
+    return _highest(_on_ray(structure, loss, factors)[0])
+
+
+def spinodal_of(structure: Structure, loss: TableLoss, factors: int) -> float:
+    """The decay e up to which a ray has a critical point."""
+    return _highest(_on_ray(structure, loss, factors)[1])
+
+
+def etf_local_limit(num_classes: int, factors: int, loss: Loss) -> float:
+    """The decay e below which the simplex ETF is a local minimum without bias (see the module)."""
+    K, p, alpha = num_classes, 2 / factors, float(getattr(loss, "alpha", 0.0))
+
+    def rival(rho: Any) -> Any:
+        """q."""
+        return 1.0 / (np.exp(rho) + K - 1)
+
+    def decay(rho: Any) -> Any:
+        """e at which ρ is critical; the stable branch is that where it falls."""
+        return (rival(rho) - alpha / K) * rho ** (1 - p)
+
+    def excess(rho: float) -> float:
+        """Positive where the curvatures of the ETF are, in units of q."""
+        q = float(rival(rho))
+        kappa = (q - alpha / K) / (rho * q)
+        if K > 3:
+            return 1.0 / K - (1 - p) * kappa
+        own = 1.0 - 2.0 * q
+        A, B, C = (own + 1 / 3) / 6, (own - 1 / 3) / 2, 1.5 * (own + 1 / 3)
+        return A - (1 - p) * kappa / 3 - B**2 / (C + 3 * kappa)
+
+    grid = np.geomspace(1e-3, 100.0, 2001)
+    top = grid[np.argmax(decay(grid))]
+    fold = highest(decay, 0.9 * top, 1.1 * top)
+    if excess(fold) >= 0:
+        return float(decay(fold))
+    return float(decay(root(excess, fold, grid[-1])))

@@ -1,0 +1,224 @@
+r"""Structured points of balanced classes, as functions of one scalar or a few.
+
+In the columns √n_k W̃ h̄_k/√n the problem depends on K, M and e = Λ n^{1/M} only:
+
+    f = (1/K) Σ_k L(z_k, k) + (M/2) e Σ_i s_i(Z)^p,   Z = [z_1, …, z_K],   p = 2/M.
+
+A structure is a subspace of matrices Z that a group of class permutations (and signs) leaves
+invariant, of fixed rank, so that its critical points are critical points of f. Most are rays R T:
+
+| structure | T |
+|---|---|
+| simplex ETF | P = I − 11ᵀ/K |
+| a pairs, the other classes dead (orthoplex: K = 2a) | e_k − e_{k+1} on classes k, k+1 of a pair |
+| regular polygon | cos(2π(j − k)/K) |
+| hypercube, K = 2^m | ½ C Cᵀ, C the K×m matrix of signs |
+
+The others are a pairs with s single classes, K = 2a + s.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import minimize
+
+from ufm.collapse.metrics import centering
+from ufm.hessian.products.columns import loss_derivatives
+from ufm.losses import CrossEntropy, LabelSmoothing, Loss
+from ufm.variants.deep.roots import root
+
+Table = Float[np.ndarray, "*batch K K"]
+#: Sizes R at which a ray is scanned before its minimum is polished.
+_SCAN = np.geomspace(1e-3, 1e4, 281)
+#: Singular values of a pattern below this are zero.
+_ZERO = 1e-9
+
+
+class Structure(NamedTuple):
+    """Z = Σ_j θ_j T_j, with its singular values as a function of θ."""
+
+    name: str
+    rank: int
+    patterns: Float[np.ndarray, "m K K"]
+    #: θ ↦ the singular values that are not zero, and their derivatives (rank, m).
+    sizes: Callable[[Any], tuple[np.ndarray, np.ndarray]]
+
+
+class Found(NamedTuple):
+    """The best point of a structure: its value, table and parameters."""
+
+    name: str
+    rank: int
+    value: float
+    table: Float[np.ndarray, "K K"]
+    theta: Float[np.ndarray, " m"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TableLoss:
+    """(1/K) Σ_k L(z_k, k) and its gradient, on the host."""
+
+    loss: Loss
+    num_classes: int
+
+    def __call__(self, Z: Table) -> tuple[Any, Table]:
+        """The value and gradient at each table."""
+        K = self.num_classes
+        if type(self.loss) in (CrossEntropy, LabelSmoothing):
+            alpha = float(getattr(self.loss, "alpha", 0.0))
+            target = (1 - alpha) * np.eye(K) + alpha / K
+            top = Z.max(axis=-2, keepdims=True)
+            weights = np.exp(Z - top)
+            total = weights.sum(axis=-2, keepdims=True)
+            # Differences to the label's logit: a small loss is not a difference of large numbers.
+            own = np.einsum("...kk->...k", Z)[..., None, :]
+            rest = np.where(np.eye(K) > 0, 0.0, np.exp(np.minimum(Z - own, 700.0)))
+            safe = np.log1p(rest.sum(axis=-2))
+            plain = (top + np.log(total) - own)[..., 0, :]
+            value = np.where(plain < 1.0, safe, plain)
+            value = value + (alpha / K) * (own - Z).sum(axis=-2)
+            return value.mean(axis=-1), (weights / total - target) / K
+        lead = Z.shape[:-2]
+        flat = np.moveaxis(Z, -2, -1).reshape(-1, K)
+        labels = np.tile(np.arange(K), len(flat) // K)
+        found = loss_derivatives(self.loss, flat, labels)
+        gradient = np.moveaxis(found.gradients.reshape(*lead, K, K), -2, -1)
+        return found.values.reshape(*lead, K).mean(axis=-1), gradient / K
+
+
+def _ray(name: str, pattern: Float[np.ndarray, "K K"]) -> Structure:
+    sizes = np.linalg.svd(pattern, compute_uv=False)
+    sizes = sizes[sizes > _ZERO * sizes[0]]
+    return Structure(
+        name, len(sizes), pattern[None], lambda theta: (abs(theta[0]) * sizes, sizes[:, None])
+    )
+
+
+def _words(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count > 1 else "")
+
+
+def pairs_and_dead(num_classes: int, pairs: int) -> Structure:
+    """`pairs` antipodal pairs; the other classes are dead."""
+    T = np.zeros((num_classes, num_classes))
+    for k in range(0, 2 * pairs, 2):
+        T[k : k + 2, k : k + 2] = [[1.0, -1.0], [-1.0, 1.0]]
+    dead = num_classes - 2 * pairs
+    if not dead:
+        return _ray("orthoplex" if pairs > 1 else "simplex ETF", T)
+    words = "dead class" if dead == 1 else f"{dead} dead classes"
+    return _ray(f"{_words(pairs, 'pair')} and {words if dead > 1 else '1 ' + words}", T)
+
+
+def pairs_and_singles(num_classes: int, pairs: int) -> Structure:
+    """`pairs` antipodal pairs and single classes.
+
+    Singles have the standard representation R'(I − 11ᵀ/s), and one direction u = P1_singles.
+    """
+    K, a, s = num_classes, pairs, num_classes - 2 * pairs
+    of_pairs, of_singles = np.arange(K) < 2 * a, np.arange(K) >= 2 * a
+    u = centering(K) @ of_singles
+    u /= np.linalg.norm(u)
+    patterns = [pairs_and_dead(K, a).patterns[0], np.outer(u, of_pairs), np.outer(u, of_singles)]
+    if s > 1:
+        ones = np.outer(of_singles, of_singles) / s
+        patterns.append(np.diag(of_singles.astype(float)) - ones)
+
+    def sizes(theta: Any) -> tuple[np.ndarray, np.ndarray]:
+        R, c, t = theta[:3]
+        along = float(np.sqrt(2 * a * c**2 + s * t**2))
+        values = [2 * abs(R)] * a + [along] + [abs(x) for x in theta[3:] for _ in range(s - 1)]
+        slopes = np.zeros((len(values), len(theta)))
+        slopes[:a, 0] = 2 * np.sign(R)
+        slopes[a, 1:3] = np.array([2 * a * c, s * t]) / max(along, 1e-300)
+        slopes[a + 1 :, 3:] = np.sign(theta[3:])
+        return np.array(values), slopes
+
+    name = f"{_words(a, 'pair')} and {_words(s, 'single class')}".replace("classs", "classes")
+    return Structure(name, a + s, np.array(patterns), sizes)
+
+
+def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
+    """The structures of K classes up to a rank."""
+    K = num_classes
+    found = [_ray("simplex ETF", centering(K))]
+    found += [pairs_and_dead(K, a) for a in range(1, K // 2 + 1) if K > 2]
+    if K > 4:
+        angles = 2 * np.pi * np.arange(K) / K
+        found.append(_ray("regular polygon", np.cos(angles[:, None] - angles)))
+    bits = K.bit_length() - 1
+    if 2**bits == K and bits > 2:
+        signs = 1.0 - 2.0 * ((np.arange(K)[:, None] >> np.arange(bits)) & 1)
+        found.append(_ray("hypercube", 0.5 * signs @ signs.T))
+    found += [pairs_and_singles(K, a) for a in range(1, (K - 1) // 2 + 1) if K > 3]
+    yield from (each for each in found if each.rank <= largest_rank)
+
+
+def minimum_of(
+    structure: Structure, loss: TableLoss, factors: int, decay: float, near: Any = None
+) -> Found | None:
+    """The lowest minimum of a structure away from the origin; None if there is none.
+
+    `decay` is e. With several parameters the search begins `near` a point, or else on a ray.
+    """
+    p, rate = 2.0 / factors, 0.5 * factors * decay
+    theta = near if near is not None and len(near) > 1 else _on_ray(structure, loss, p, rate)
+    if theta is not None and len(theta) > 1:
+        theta = _polished(structure, loss, p, rate, theta)
+    if theta is None:
+        return None
+    Z = np.tensordot(theta, structure.patterns, 1)
+    value = float(loss(Z)[0]) + rate * float(np.sum(structure.sizes(theta)[0] ** p))
+    return Found(structure.name, structure.rank, value, Z, theta)
+
+
+def _direction(structure: Structure) -> np.ndarray:
+    """The ray on which the search begins: all parts of the same margin."""
+    if len(structure.patterns) == 1:
+        return np.ones(1)
+    K = structure.patterns.shape[-1]
+    singles = round(float(np.sum(structure.patterns[2] ** 2)))
+    along = ((1 - singles / K) / singles) ** 0.5
+    return np.array([1.0, 0.0, along, 1.0][: len(structure.patterns)])
+
+
+def _on_ray(structure: Structure, loss: TableLoss, p: float, rate: float) -> np.ndarray | None:
+    """The lowest minimum on a ray, by a scan and the root of the derivative."""
+    direction = _direction(structure)
+    T = np.tensordot(direction, structure.patterns, 1)
+    power = rate * float(np.sum(structure.sizes(direction)[0] ** p))
+
+    def slope(R: float) -> float:
+        return float(np.sum(loss(R * T)[1] * T)) + power * p * R ** (p - 1)
+
+    values = loss(_SCAN[:, None, None] * T)[0] + power * _SCAN**p
+    inner = (values[1:-1] <= values[:-2]) & (values[1:-1] < values[2:])
+    if not np.any(inner):
+        return None
+    places = np.flatnonzero(inner) + 1
+    best = places[np.argmin(values[places])]
+    low, high = float(_SCAN[best - 1]), float(_SCAN[best + 1])
+    if not slope(low) < 0 < slope(high):
+        return None
+    return root(slope, low, high) * direction
+
+
+def _polished(
+    structure: Structure, loss: TableLoss, p: float, rate: float, theta: np.ndarray
+) -> np.ndarray | None:
+    def at(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = loss(np.tensordot(x, structure.patterns, 1))
+        s, slopes = structure.sizes(x)
+        with np.errstate(divide="ignore"):
+            of_sizes = rate * p * s ** (p - 1)
+        of_loss = np.tensordot(structure.patterns, gradient, 2)
+        return float(value) + rate * float(np.sum(s**p)), of_loss + of_sizes @ slopes
+
+    found = minimize(at, theta, jac=True, method="BFGS", options={"gtol": 1e-13})
+    s = structure.sizes(found.x)[0]
+    # A part that vanishes leaves the structure for one of lower rank.
+    vanished = np.min(s) < 1e-6 * np.max(s) or np.linalg.norm(found.jac) > 1e-7
+    return None if vanished else found.x
