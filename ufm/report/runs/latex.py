@@ -65,11 +65,11 @@ def described(problem: Problem) -> str:
     """Describe sizes and decays of a problem, in ASCII."""
     n = problem.per_class
     counts = f"n={n}" if n is not None else f"n_k={','.join(map(str, problem.class_counts))}"
-    bias = "no bias" if problem.lam_b is None else f"lambda_b={float(problem.lam_b):g}"
-    return (
-        f"K={problem.num_outputs}, d={problem.dim}, {counts}, lambda_W={float(problem.lam_w):g}, "
-        f"lambda_H={float(problem.lam_h):g}, {bias}"
-    )
+    decays = [f"{name}={value:g}" for name, value in _decays(problem, "", "tau").items()]
+    sets = [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
+    bias = [] if problem.has_bias else ["no bias"]
+    sizes = [f"K={problem.num_outputs}", f"d={problem.dim}", counts, *_widths(problem)]
+    return ", ".join([*sizes, *decays, *sets, *bias])
 
 
 def described_in_tex(problem: Problem) -> str:
@@ -79,14 +79,27 @@ def described_in_tex(problem: Problem) -> str:
         ",".join(map(str, sizes)) if len(sizes) <= _LISTED else f"{max(sizes)},\\dots,{min(sizes)}"
     )
     counts = f"$n={n}$" if n is not None else f"$n_k={listed}$"
-    decays = {r"\lambda_W": problem.lam_w, r"\lambda_H": problem.lam_h, r"\lambda_b": problem.lam_b}
-    said = [
-        f"${name}={short_in_tex(float(value))}$"
-        for name, value in decays.items()
-        if value is not None
-    ]
+    decays = _decays(problem, "\\", r"\tau").items()
+    said = [f"${name}={short_in_tex(value)}$" for name, value in decays]
+    sets = [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
     bias = [] if problem.has_bias else ["no bias"]
-    return ", ".join([f"$K={problem.num_outputs}$", f"$d={problem.dim}$", counts, *said, *bias])
+    sizes = [f"$K={problem.num_outputs}$", f"$d={problem.dim}$", counts, *_widths(problem)]
+    return ", ".join([*sizes, *said, *sets, *bias])
+
+
+def _decays(problem: Problem, slash: str, temperature: str) -> dict[str, float]:
+    """The decays that there are, those of hidden layers, and the temperature, by symbol."""
+    lam = f"{slash}lambda_"
+    given = {f"{lam}W": problem.lam_w, f"{lam}H": problem.lam_h, f"{lam}b": problem.lam_b}
+    given |= {f"{lam}{i}": decay for i, decay in enumerate(problem.lam_hidden, 1)}
+    given[temperature] = problem.temperature
+    return {name: float(value) for name, value in given.items() if value is not None}
+
+
+def _widths(problem: Problem) -> list[str]:
+    if not problem.hidden_dims:
+        return []
+    return [f"hidden widths {' and '.join(map(str, problem.hidden_dims))}"]
 
 
 def _row(cells: Sequence[str]) -> str:
