@@ -19,7 +19,6 @@ from ufm._support.shown import Shown
 from ufm._support.threads import in_order
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.model.problem import Params, Problem
-from ufm.model.variant import by_variant
 from ufm.solvers import DEFAULT_METHOD, Solution, prepared_run
 
 #: Number of points of a trajectory. Newton's runs have about 20 steps; longer runs are thinned.
@@ -45,7 +44,6 @@ class Trajectory(Shown):
         return entry(self.params, moment)
 
 
-@by_variant
 def trajectory(
     problem: Problem,
     start: Params,
