@@ -28,6 +28,11 @@ class Params(Shown):
 
     _optional = ("hidden",)
 
+    @property
+    def whole_classifier(self) -> Float[Array, "*batch K d"]:
+        """W F_1 ⋯ F_L, the matrix that acts on the features: W, unless there are hidden layers."""
+        return functools.reduce(lambda x, y: x @ y, self.hidden, self.W)
+
 
 def dot(x: Any, y: Any) -> Scalar:
     """⟨x, y⟩ over all parameters, or over any two trees of arrays of the same shape."""

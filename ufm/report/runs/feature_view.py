@@ -58,7 +58,7 @@ def view(problem: Problem, params: Params, basis: Basis) -> dict[str, Float[np.n
     coordinates = {
         "feature": np.asarray(features(problem, params)).T @ basis,
         "class mean": np.asarray(class_means(problem, params)).T @ basis,
-        "classifier": np.asarray(params.W) @ basis,
+        "classifier": np.asarray(params.whole_classifier) @ basis,
     }
     # hypot, because squares of the entries of a diverging run overflow.
     lengths = {name: np.hypot.reduce(x, axis=1).mean() for name, x in coordinates.items()}

@@ -60,11 +60,13 @@ class LossRecord:
 def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of all figures for which the records suffice.
 
-    They are convergence, collapse, gram, singular-values, and features for three or four classes,
-    each as the files of `page_files`.
+    They are convergence, collapse, gram, singular-values (two factors under weight decay), and
+    features for three or four classes, each as the files of `page_files`.
     """
     for name, page in PAGES.items():
         shown = records
+        if page is _singular_values:  # σ(G) = μ is a law of the plain model
+            shown = [r for r in records if r.problem.variant is None]
         if page is _features:
             shown = [r for r in records if feature_view.can_be_seen(r.problem, r.defined)]
         if shown:

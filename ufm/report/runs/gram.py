@@ -28,7 +28,7 @@ SCALE = LogNorm(_LOW, _HIGH)
 
 def gram_matrices(problem: Problem, params: Params) -> dict[str, Matrix]:
     """WWᵀ, and H̃ᵀH̃ of the centred class means; NaN for vectors without a direction."""
-    W, centred = np.asarray(params.W), centred_means(problem, params)
+    W, centred = np.asarray(params.whole_classifier), centred_means(problem, params)
     return {
         name: _normalised(_gram(vectors))
         for name, vectors in zip(NAMES, (W.T, centred), strict=True)
@@ -124,7 +124,7 @@ def _undefined(minimum: GlobalMinimum, found: dict[str, Matrix] | None, name: st
 
 def plot_cosines(params: Params, axes: Axes) -> Axes:
     """Draw cosines between the classifier's rows: 1 and −1/(K−1) at a simplex ETF."""
-    W = np.asarray(params.W)
+    W = np.asarray(params.whole_classifier)
     lengths = np.linalg.norm(W, axis=1, keepdims=True)
     unit = np.divide(W, lengths, out=np.full_like(W, np.nan), where=lengths > 0)
     image = axes.imshow(unit @ unit.T, vmin=-1, vmax=1)

@@ -227,7 +227,7 @@ def _sizes(problem: Problem, point: Params) -> dict[str, float]:
     W, H = np.asarray(point.W), np.asarray(point.H)
     margin = math.nan
     if not problem.has_targets:
-        seen = functools.reduce(np.matmul, (np.asarray(x) for x in point.hidden), W)
+        seen = np.asarray(point.whole_classifier)
         own = (seen - seen.mean(axis=0))[problem.labels]
         margin = np.einsum("nd,dn->", own, H) / problem.num_columns
     b = np.zeros(0) if point.b is None else np.asarray(point.b)
