@@ -82,12 +82,14 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
     def _check(self, problems: "dict[str, Problem]") -> None:
         """Check the options that the problems do not check."""
         from ufm.landscape.point_space import search_space
+        from ufm.model.variant import check_answers
 
         self.at_least(**dict.fromkeys(_EFFORT, 0))
         self.check_seed()
         if self.save_points and self.targets:
             raise ValueError("`save_points` writes classifiers of class labels: not with `targets`")
         for problem in problems.values():
+            check_answers(problem, "explore")
             search_space(problem)
 
     def _explore(self, name: str, problem: "Problem", folder: "RunFolder") -> dict[str, Any]:

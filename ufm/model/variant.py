@@ -53,6 +53,13 @@ def variant_of(problem: Any) -> Variant:
     raise ValueError(f"no variant of the model has {' together with '.join(parts)}")
 
 
+def check_answers(problem: Any, verb: str) -> None:
+    """Raise `ValueError` if the variant of a problem, if any, does not answer a verb."""
+    variant = problem.variant
+    if variant is not None and verb not in variant.shares and not hasattr(variant, verb):
+        raise ValueError(f"ufm.{verb} does not support problems with {variant.name}")
+
+
 def by_variant(verb: Callable[P, T]) -> Callable[P, T]:
     """Decorate a public verb, whose first argument is the problem, so that a variant answers it.
 
@@ -65,10 +72,8 @@ def by_variant(verb: Callable[P, T]) -> Callable[P, T]:
         variant = getattr(problem, "variant", None)
         if variant is None or verb.__name__ in variant.shares:
             return verb(*args, **kwargs)
-        own = getattr(variant, verb.__name__, None)
-        if own is not None:
-            return own(*args, **kwargs)
-        raise ValueError(f"ufm.{verb.__name__} does not support problems with {variant.name}")
+        check_answers(problem, verb.__name__)
+        return getattr(variant, verb.__name__)(*args, **kwargs)
 
     answered.verb_of_variants = True  # pyright: ignore[reportAttributeAccessIssue]
     return answered
