@@ -39,7 +39,6 @@ from ufm.model.objective import matmul, penalty
 from ufm.model.params import dot, finite_or_zero, norm
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.rounding import column_sums, gradient_noise, value_rounding
-from ufm.variants.norms.closed_form import proven_bound
 from ufm.variants.norms.dual import bordered
 from ufm.variants.norms.geometry import GEOMETRY, Local, projected
 from ufm.variants.norms.lower_bound import is_inside, lower_bound
@@ -75,15 +74,17 @@ class NormCertificate(Certificate):
         return text + "."
 
 
-def certify(problem: Problem, params: Params, tol: Any = None) -> NormCertificate:
-    """`ufm.certify` on norm sets; raises `ValueError` for a point outside of them."""
+def certified(problem: Problem, params: Params, tol: Any, known: float) -> NormCertificate:
+    """`ufm.certify` on norm sets, with a lower bound on f* that is `known`, or −∞.
+
+    Raises `ValueError` for a point outside of the sets.
+    """
     check_shapes(problem, params)
     check_tolerance(tol)
     dtype = params.W.dtype
     check_feasible(problem, params)
-    known = -np.inf if isinstance(params.W, Tracer) else proven_bound(problem)
-    relative, known = jnp.asarray(jnp.nan if tol is None else tol, dtype), jnp.asarray(known, dtype)
-    found = _certify(problem, params, relative, known)
+    relative = jnp.asarray(jnp.nan if tol is None else tol, dtype)
+    found = _certify(problem, params, relative, jnp.asarray(known, dtype))
     if isinstance(found.verdict, Tracer):
         return found
     found = dataclasses.replace(

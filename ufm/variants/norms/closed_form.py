@@ -28,11 +28,9 @@ import numpy as np
 
 from ufm._support.bisection import bisect
 from ufm._support.namespace import settled
-from ufm._support.quick_jit import is_traced
 from ufm.collapse.margin_loss import LARGEST_MARGIN, MarginLoss
 from ufm.model.constraints import Ball, Budget, Constraint, Sphere
 from ufm.model.problem import Problem
-from ufm.model.problem_batch import problem_batch
 
 #: Cells of q below the inflection, in which ψ and its tangent are compared.
 _CELLS = 20_000
@@ -66,10 +64,12 @@ def balanced_minimum(problem: Problem) -> Balanced | None:
     phi, kappa = MarginLoss(settled(loss), K), K / (K - 1)
     if not phi.slope(np.zeros(())) < 0:
         return None
-    most, penalty = None, 0.0
+    most, penalty, is_tight = None, 0.0, True
     if of_w is not None and of_h is not None:
         most = np.asarray(kappa * of_w * of_h / tau)
-        s, sizes = np.minimum(most, _stationary(phi, 0.0)), (of_w, of_h)
+        lowest = stationary(phi, 0.0)
+        s, sizes = np.minimum(most, lowest), (of_w, of_h)
+        is_tight = bool(most < lowest)
     else:
         if of_h is not None:
             rate = _decay(problem.lam_w) * (tau * (K - 1) / of_h) ** 2 / K
@@ -78,26 +78,23 @@ def balanced_minimum(problem: Problem) -> Balanced | None:
             rate = _decay(problem.lam_h) * problem.num_columns * (tau * (K - 1) / (K * of_w)) ** 2
         if not rate > 0:
             return None
-        s = _stationary(phi, rate)
+        s = stationary(phi, rate)
         penalty, known = 0.5 * rate * float(s) ** 2, of_w or of_h or 1.0
         other = float(s) * tau / (kappa * known)
         sizes = (other, known) if of_w is None else (known, other)
-    if not 0 < s < LARGEST_MARGIN or not (_tangent_below(problem, phi, s) or
+    if not 0 < s < LARGEST_MARGIN or not (tangent_below(problem, phi, s) or
                                           _by_squares(problem, phi, s, most)):  # fmt: skip
         return None
     value = float(phi.value(s)) + penalty
-    return Balanced(value, float(s), *sizes, is_tight=most is None or bool(phi.slope(s) < 0))
+    return Balanced(value, float(s), *sizes, is_tight)
 
 
 def _decay(given: Any) -> float:
     return float(given)
 
 
-def proven_bound(problem: Problem) -> float:
-    """A lower bound on f* in closed form, rounding allowed for; −∞ if none is known."""
-    if is_traced(problem) or problem_batch(problem) is not None:
-        return -np.inf
-    found = balanced_minimum(problem)
+def bound_of(problem: Problem, found: Balanced | None) -> float:
+    """The lower bound on f* that a closed form proves, rounding allowed for; −∞ without one."""
     return -np.inf if found is None else found.value - rounding(problem, found.value)
 
 
@@ -108,14 +105,14 @@ def rounding(problem: Problem, value: float) -> float:
     return 64 * float(np.finfo(float).eps) * max(steep, 1.0) * (abs(value) + abs(at_zero))
 
 
-def _stationary(phi: MarginLoss, rate: float) -> np.ndarray:
+def stationary(phi: MarginLoss, rate: float) -> Any:
     """The minimiser of φ + ½ rate s² beyond the inflection; 1e4 if the sum falls up to there."""
     low = np.maximum(phi.inflection(np.zeros(())), 0.0)
     far = np.full_like(low, LARGEST_MARGIN)
     return bisect(lambda s: phi.slope(s) + rate * s >= 0.0, low, far)
 
 
-def _tangent_below(problem: Problem, phi: MarginLoss, s: np.ndarray) -> bool:
+def tangent_below(problem: Problem, phi: MarginLoss, s: Any) -> bool:
     """Whether the tangent of φ at s lies below φ, on s ≥ 0 if there is no bias."""
     if phi.loss.is_convex():
         return True
@@ -125,7 +122,7 @@ def _tangent_below(problem: Problem, phi: MarginLoss, s: np.ndarray) -> bool:
     return bool(s >= bend) and bool(s >= phi.tie(np.zeros(())))
 
 
-def _by_squares(problem: Problem, phi: MarginLoss, s: np.ndarray, most: np.ndarray | None) -> bool:
+def _by_squares(problem: Problem, phi: MarginLoss, s: Any, most: Any) -> bool:
     """Whether ψ(q) = φ(s_max √q) lies above its tangent at q = 1."""
     each = isinstance(problem.features, Sphere | Ball)
     bend = phi.inflection(s)

@@ -9,9 +9,13 @@ from ufm.collapse.metrics import nc_metrics
 from ufm.minimum.geometry_match import GeometryMatch
 from ufm.minimum.minimiser import GlobalMinimum
 from ufm.model.class_means import class_sizes
+from ufm.model.objective import objective
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.variants.norms.means import on_host
 from ufm.variants.norms.minimum import global_minimum
+
+#: Values that differ by less than this fraction are those of two minimisers.
+_SAME_VALUE = 1e-10
 
 
 @pytree()
@@ -19,7 +23,8 @@ class NormMatch(GeometryMatch):
     """`GeometryMatch` with `feature_distance`, and penalties of the decayed factor only.
 
     `feature_distance` is that of class means, ‖H̄ᵀH̄ − H̄*ᵀH̄*‖_F/‖H̄*ᵀH̄*‖_F, or ‖H − H̄‖_F/‖H‖_F
-    where deviations from them are larger. `matches` is None where minimisers are not unique.
+    where deviations from them are larger. `matches` is None where minimisers are not unique, as
+    where another geometry has the same value.
     """
 
     feature_distance: float = np.nan
@@ -46,6 +51,8 @@ def compare_geometry(
         )
         features = max(features, _spread(problem, params))
     found = all(x <= tol for x in (logit, classifier, features, penalty))
+    excess = float(objective(problem, params)) - minimum.value
+    other = minimum.tied or (not found and excess <= _SAME_VALUE * (1.0 + abs(minimum.value)))
     return NormMatch(
         logit_distance=logit,
         classifier_distance=classifier,
@@ -53,7 +60,7 @@ def compare_geometry(
         nc2=float(predicted.nc2),
         nc3=float(predicted.nc3),
         kind=minimum.kind,
-        matches=None if minimum.tied else found,
+        matches=None if other else found,
         feature_distance=features,
     )
 

@@ -18,6 +18,7 @@ from ufm._support.threads import one_blas_thread
 from ufm.hessian import Inertia
 from ufm.hessian.products.split import check_part
 from ufm.hessian.symmetry_zeros import frame
+from ufm.model.constraints import Fixed
 from ufm.model.evaluation import evaluated
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.variants.norms.certificate import check_feasible
@@ -80,6 +81,9 @@ def inertia(
 
 def tangent_eigenvalues(problem: Problem, params: Params) -> Float[np.ndarray, " q"]:
     """All eigenvalues on the tangent space, from the rank of the point and from M."""
+    if isinstance(problem.classifier, Fixed):  # which dimensions are unused is up to it
+        _check_size(problem.num_parameters)
+        return tangent_eigenpairs(problem, params)[0]
     axes = frame(params).right
     if axes.shape[1] < 2:  # a sphere needs two dimensions
         axes = np.linalg.svd(axes)[0][:, :2]

@@ -13,7 +13,7 @@ of g is then the projection of g for which −g stays in the tangent cone of the
 norm is zero exactly at critical points.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -26,6 +26,7 @@ _ROUNDINGS = 64
 Matrix = Float[Array, "m n"]
 
 
+@runtime_checkable
 class Set(Protocol):
     """Where a factor may be."""
 

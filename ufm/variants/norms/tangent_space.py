@@ -16,6 +16,7 @@ from ufm._support.threads import one_blas_thread
 from ufm.hessian.products.columns import host_point
 from ufm.hessian.products.dense import hessian_at
 from ufm.hessian.symmetry_zeros import rotation_dimension
+from ufm.model.constraints import Fixed
 from ufm.model.problem import Params, Problem
 from ufm.variants.norms.geometry import local_point
 from ufm.variants.norms.sets import Given, sets
@@ -94,4 +95,5 @@ def is_local_minimum(problem: Problem, params: Params, margin: float) -> bool:
         return False
     values, _ = tangent_eigenpairs(problem, params)
     within = int(np.sum(values <= margin))
-    return values[0] >= -margin and within == rotation_dimension(problem, params)
+    given = isinstance(problem.classifier, Fixed)  # no rotation keeps it
+    return values[0] >= -margin and within == (0 if given else rotation_dimension(problem, params))

@@ -4,14 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
+from ufm._support.quick_jit import is_traced
 from ufm.collapse.symmetric_solution import CollapseThreshold
 from ufm.minimum.minority_thresholds import MinorityThresholds
 from ufm.model.constraints import Ball, Budget, Sphere
-from ufm.model.problem import Problem
+from ufm.model.problem import Params, Problem
+from ufm.model.problem_batch import problem_batch
 from ufm.model.variant import Variant
 from ufm.solvers.trust_region import TrustRegion
-from ufm.variants.norms import certificate, comparison, curvature, minimum, start
+from ufm.variants.norms import comparison, curvature, minimum, start
+from ufm.variants.norms.certificate import NormCertificate, certified
+from ufm.variants.norms.closed_form import balanced_minimum, bound_of
 from ufm.variants.norms.geometry import GEOMETRY
 from ufm.variants.norms.gradient_descent import GradientDescent
 
@@ -32,13 +37,22 @@ class Norms(Variant):
         given = tuple(problem.constraints.values())
         return bool(given) and all(isinstance(x, _BOUNDED) for x in given)
 
+    #: The minimum that is known without a run, up to its dimension; None otherwise.
+    closed_form = staticmethod(balanced_minimum)
     init_params = staticmethod(start.feasible_start)
-    certify = staticmethod(certificate.certify)
     global_minimum = staticmethod(minimum.global_minimum)
     compare_geometry = staticmethod(comparison.compare_geometry)
     hvp = staticmethod(curvature.hvp)
     dense_hessian = staticmethod(curvature.dense_hessian)
     inertia = staticmethod(curvature.inertia)
+
+    def certify(
+        self, problem: Problem, params: Params, tol: float | Array | None = None
+    ) -> NormCertificate:
+        """`ufm.certify`, with the closed form as a second bound."""
+        traced = is_traced((problem, params)) or problem_batch(problem) is not None
+        known = None if traced else self.closed_form(problem)
+        return certified(problem, params, tol, bound_of(problem, known))
 
     def collapse_threshold(self, problem: Problem) -> CollapseThreshold:
         """μ = ∞: the origin is no minimum at any decay, because penalties are quadratic in ρ."""
