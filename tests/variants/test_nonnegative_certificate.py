@@ -13,6 +13,7 @@ from model_oracle import dense_hessian, objective_and_gradient
 
 import ufm
 from ufm.model.params import Params
+from ufm.variants.nonnegative.second_order import is_local_minimum
 
 COUNTS, DIM, MU = (2, 2, 2, 2), 8, 0.04
 PLAIN = make(ufm.CrossEntropy(), COUNTS, DIM, MU)
@@ -139,6 +140,9 @@ def test_with_an_unused_coordinate_it_is_a_strict_saddle(ratio):
     point = padded(at)
     found = ufm.certify(problem, point)
     assert found.verdict is ufm.Verdict.STRICT_SADDLE
+    # Its zero entries have no gradient: complementarity is not strict.
+    assert is_local_minimum(PLAIN, stuck(), 1e-14)
+    assert not is_local_minimum(problem, point, 1e-14)
     direction = found.escape.direction
     assert float(direction.H.min()) >= 0
     # The curvature of the theory, and that of f itself by differences.

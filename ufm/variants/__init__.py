@@ -1,3 +1,3 @@
 """Variants of the model, a folder each: what it changes, and nothing else."""
 
-from ufm.variants import nonnegative as nonnegative
+from ufm.variants.nonnegative import NonNegativeFeatures as NonNegativeFeatures

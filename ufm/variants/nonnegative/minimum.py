@@ -21,12 +21,12 @@ It is attained if d is at least the number of rays: that of the classes alive, w
     ...                         lam_h=5e-3, lam_b=None, features=NonNegative())
     >>> global_minimum(relu)
     NonNegativeMinimum
-      value        0.2110195085
-      lower_bound  0.2110195085
+      value        0.2064353377
+      lower_bound  0.2064353377
       is_exact     True
       kind         orthogonal frame
       rank         3
-      rho          4.29981989
+      rho          4.310257595
       reason       classes decouple: closed form, proven by its bound
 """
 
