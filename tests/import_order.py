@@ -89,6 +89,7 @@ INSIDE = {
         ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),
         ("nearest_minimiser",),
     ),
+    "variants": (("nonnegative",),),
     "runs": (
         ("compilation_cache", "many_starts", "trajectory"),
         ("loss_result",),

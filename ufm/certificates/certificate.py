@@ -230,9 +230,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def declared_witness(
-    problem: Problem, state: DualState
-) -> tuple[Array, Refutation] | None:
+def declared_witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
     """The column at which the loss contradicts its declarations; None for a loss without any."""
     loss, columns = problem.loss, problem.num_columns
     if not loss.declared:

@@ -7,7 +7,5 @@ compare centred means: see `ufm.frame_metrics`), and classes decouple without a 
 is not benign: see `ufm.variants.nonnegative.certificate` and `merged_solve`.
 """
 
-from ufm.variants.nonnegative import variant as _variant
 from ufm.variants.nonnegative.merging import merged_solve as merged_solve
-
-__all__ = ["merged_solve"]
+from ufm.variants.nonnegative.variant import NonNegativeFeatures as NonNegativeFeatures

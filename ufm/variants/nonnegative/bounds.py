@@ -18,12 +18,13 @@ which is attained. With a bias and balanced classes, c_k = c₊ = μ√n √(K(K
 decrease with φ, so that their minima agree.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ufm._support.namespace import namespace
-from ufm._support.quick_jit import is_traced
+from ufm._support.namespace import namespace, settled
 from ufm.certificates.dual_bounds import duality_lower_bound
 from ufm.certificates.dual_state import Bound, DualState, dual_state
 from ufm.collapse.margin_loss import MarginLoss, margin_bound
@@ -63,7 +64,7 @@ def proven_bound(problem: Problem, state: DualState) -> Bound:
     bound = duality_lower_bound(problem, state, bounded_polar)
     if has_margin_bound(problem) and not has_dual(problem.loss):
         dtype = state.value.dtype
-        margin = jnp.asarray(margin_lower_bound(problem, dtype))
+        margin = jnp.asarray(margin_lower_bound(problem), dtype)
         slack = 64 * float(jnp.finfo(dtype).eps) * jnp.asarray(problem.loss.smoothness()[0], dtype)
         logits = jnp.zeros((problem.num_outputs, problem.num_columns), dtype)
         slack = slack * (jnp.abs(margin) + data_loss(problem, logits)) + state.value_rounding
@@ -85,24 +86,27 @@ def has_margin_bound(problem: Problem) -> bool:
     return problem.loss.contrastive and not problem.has_targets and countable
 
 
-def profile(problem: Problem) -> MarginLoss:
-    """φ."""
-    return MarginLoss(problem.loss, problem.num_classes)
+class Margins(NamedTuple):
+    """φ, the price c_k of a margin of each class, and its share n_k/N of the samples."""
+
+    phi: MarginLoss
+    prices: Float[Array | np.ndarray, " K"]
+    shares: Float[Array | np.ndarray, " K"]
 
 
-def rates(problem: Problem, dtype: object = None) -> Float[Array | np.ndarray, " K"]:
-    """c_k, the price of a margin of class k; on the host if the problem is not traced."""
-    xp = jnp if is_traced(problem) else np
-    sizes, classes = xp.asarray(class_sizes(problem, dtype)), problem.num_classes
-    mu = xp.asarray(problem.mu(dtype))
-    return xp.sum(sizes) * mu * xp.sqrt((classes - 1) / (classes * sizes))
+def margins(problem: Problem) -> Margins:
+    """On the host if the problem is not traced, in double precision if there is one."""
+    problem = settled(problem)
+    xp, classes = namespace(problem.lam_w), problem.num_classes
+    sizes = xp.asarray(class_sizes(problem))
+    total, mu = xp.sum(sizes), problem.mu(sizes.dtype)
+    prices = total * mu * xp.sqrt((classes - 1) / (classes * sizes))
+    return Margins(MarginLoss(problem.loss, classes), prices, sizes / total)
 
 
-def margin_lower_bound(problem: Problem, dtype: object = None) -> Float[Array | np.ndarray, ""]:
+def margin_lower_bound(problem: Problem) -> Float[Array | np.ndarray, ""]:
     """The bound from margins, but for rounding; −∞ if φ rises before 0."""
-    phi, c = profile(problem), rates(problem, dtype)
-    xp = namespace(c)
-    bounds = margin_bound(phi, c if problem.lam_b is None else c[0], problem.lam_b)
-    sizes = xp.asarray(class_sizes(problem, dtype))
-    bound = xp.sum(sizes / xp.sum(sizes) * bounds)
-    return xp.where(phi.slope(0.0 * c[0]) <= 0.0, bound, -xp.inf)
+    phi, c, shares = margins(problem)
+    lam_b = settled(problem).lam_b
+    bound = (shares * margin_bound(phi, c if lam_b is None else c[0], lam_b)).sum()
+    return namespace(c).where(phi.slope(0.0 * c[0]) <= 0.0, bound, -np.inf)

@@ -26,17 +26,15 @@ from ufm.certificates.decision import Facts, decide, tolerance
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.second_order import is_descent
 from ufm.certificates.verdicts import Reason, Verdict
-from ufm.model.class_means import class_sizes, to_class_means
+from ufm.model.class_means import to_class_means
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, check_shapes
 from ufm.model.rounding import gradient_noise
 from ufm.variants.nonnegative.bounds import (
     cone_state,
-    has_dual,
     has_margin_bound,
-    profile,
+    margins,
     proven_bound,
-    rates,
 )
 from ufm.variants.nonnegative.second_order import cone_escape, is_local_minimum
 
@@ -175,10 +173,11 @@ def _lift(problem: Problem, invisible: Bool[Array, " K"], value: Scalar) -> Scal
     nan = jnp.full_like(value, jnp.nan)
     if problem.has_bias or not has_margin_bound(problem):
         return nan
-    phi, c = profile(problem), jnp.asarray(rates(problem, value.dtype))
-    zero, sizes = jnp.zeros_like(c), class_sizes(problem, value.dtype)
+    phi, c, shares = margins(problem)
+    zero = 0.0 * c
     s = phi.argmin(c, zero)
-    best, shares = phi.value(s) + c * s, sizes / jnp.sum(sizes)
-    lift = jnp.sum(jnp.where(invisible, shares * (phi.value(zero) - best), 0.0))
-    others = jnp.abs(value - jnp.sum(shares * best) - lift) <= _AT_BEST * jnp.abs(value)
+    best = phi.value(s) + c * s
+    lift = jnp.sum(jnp.where(invisible, shares * (phi.value(zero) - best), 0.0)).astype(value.dtype)
+    star = jnp.sum(shares * best).astype(value.dtype)
+    others = jnp.abs(value - star - lift) <= _AT_BEST * jnp.abs(value)
     return jnp.where(others, lift, nan)

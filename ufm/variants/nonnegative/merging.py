@@ -1,7 +1,7 @@
 r"""Lead runs out of the local minima of H ≥ 0, in which no coordinate serves some class.
 
-If coordinates i and j have the same direction, (w_i, h_i) ∥ (w_j, h_j), the rotation of the two that
-makes w_j = 0 and h_j = 0 leaves f as it is. Where γ° > μ, the freed coordinate leads down:
+If coordinates i and j have the same direction, (w_i, h_i) ∥ (w_j, h_j), the rotation of the two
+that makes w_j = 0 and h_j = 0 leaves f as it is. Where γ° > μ, the freed coordinate leads down:
 
     w_j = −t (λ_H/λ_W)^¼ Gv/γ°,   h_j = t (λ_W/λ_H)^¼ v,   f falls by t²(γ° − μ) + O(t⁴).
 

@@ -21,35 +21,36 @@ It is attained if d is at least the number of rays: that of the classes alive, w
     ...                         lam_h=5e-3, lam_b=None, features=NonNegative())
     >>> global_minimum(relu)
     NonNegativeMinimum
-      value        0.2110195085
-      lower_bound  0.2110195085
+      value        0.2064353377
+      lower_bound  0.2064353377
       is_exact     True
       kind         orthogonal frame
       rank         3
-      rho          4.29981989
+      rho          4.310257595
       reason       classes decouple: closed form, proven by its bound
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from ufm.certificates.verdicts import Verdict
 from ufm.collapse.origin import origin_bias
 from ufm.losses import MSE
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of
 from ufm.minimum.squared_error_minimum import squared_error_minimum
-from ufm.model.class_means import class_sizes, reduced_problem
+from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.solvers import Solution, default_tol
 from ufm.variants.nonnegative.bounds import (
+    Margins,
     has_margin_bound,
     margin_lower_bound,
-    profile,
-    rates,
+    margins,
 )
 from ufm.variants.nonnegative.certificate import cone_certify
 from ufm.variants.nonnegative.merging import merged_solve
@@ -70,7 +71,7 @@ _ZERO = 1e-9
 #: Singular values of logits below this fraction of the largest are zero.
 _RANK = 1e-7
 #: Runs from random starts where the first one was not certified; largest K²d of a problem solved.
-_TRIES, _LARGEST = 6, 1e5
+_TRIES, _LARGEST = 4, 1e5
 #: Spread of a start from the frame, which lets coordinates serve several classes.
 _SPREAD = 1e-2
 _EPS = float(np.finfo(float).eps)
@@ -83,20 +84,22 @@ def cone_minimum(problem: Problem) -> GlobalMinimum:
     if not float(problem.mu()) > 0:
         why = "with lam_w or lam_h = 0 a minimum may not exist"
         return _unknown(problem, why, infimum_of(problem))
+    bound = infimum_of(problem)
     for closed in (_decoupled, _squared_error, _symmetric):
         found = closed(problem)
         if found is not None and found.is_exact:
             return found
-    return _solved(problem)
+        bound = bound if found is None else max(bound, found.lower_bound)
+    return _solved(problem, bound)
 
 
 def _decoupled(problem: Problem) -> NonNegativeMinimum | None:
     if not has_margin_bound(problem):
         return None
-    phi, c = profile(problem), np.asarray(rates(problem))
-    sizes, classes = np.asarray(class_sizes(problem), float), problem.num_classes
+    found, classes = margins(problem), problem.num_classes
+    phi, c, shares = found
     s = phi.argmin(c, np.zeros_like(c))
-    value = float(np.sum(sizes / sizes.sum() * (phi.value(s) + c * s)))
+    value = float(np.sum(shares * (phi.value(s) + c * s)))
     # No term of the bound exceeds φ(0), and the error of each is 1 + γ roundings.
     at_zero = float(phi.value(np.float64(0.0)))
     slack = 64 * _EPS * float(problem.loss.smoothness()[0]) * (abs(value) + at_zero)
@@ -104,8 +107,9 @@ def _decoupled(problem: Problem) -> NonNegativeMinimum | None:
     alive = int(np.sum(s > 0))
     proven = value - bound <= _PROVEN * (1.0 + abs(value))
     table = s * (np.eye(classes) - 1.0 / classes)
+    left, right = factors(problem, table)
     even = problem.per_class is not None
-    found = NonNegativeMinimum(
+    minimum = NonNegativeMinimum(
         value=value,
         lower_bound=bound,
         is_exact=proven and problem.dim >= alive,
@@ -117,22 +121,22 @@ def _decoupled(problem: Problem) -> NonNegativeMinimum | None:
         rho=float(s[0]) if even else np.nan,
         tau=0.0 if even else np.nan,
         bias_level=0.0 if even else np.nan,
-        **_rays(*factors(problem, table)),
+        left=left,
+        right=right,
     )
-    if not _ties(problem, c, at_zero):
-        return found
-    return dataclasses.replace(
-        found, tied=True, reason=f"{found.reason}; a class is as good alive as dead"
-    )
+    if not _ties(found, at_zero):
+        return minimum
+    why = f"{minimum.reason}; a class is as good alive as dead"
+    return dataclasses.replace(minimum, tied=True, reason=why)
 
 
-def _ties(problem: Problem, c: Float[np.ndarray, " K"], at_zero: float) -> bool:
-    """Whether the margin of a class jumps at its rate, to rounding."""
-    phi = profile(problem)
+def _ties(found: Margins, at_zero: float) -> bool:
+    """Whether the margin of a class jumps at its price, to rounding."""
+    phi, c, _ = found
     low = phi.inflection(c)
     s = phi.stationary(c, np.maximum(low, 0.0))
     near = np.abs(phi.value(s) + c * s - at_zero) <= 64 * _EPS * (1.0 + at_zero)
-    return not problem.loss.is_convex() and bool(np.any((low > 0) & (s > low) & near))
+    return not phi.loss.is_convex() and bool(np.any((low > 0) & (s > low) & near))
 
 
 def _squared_error(problem: Problem) -> NonNegativeMinimum | None:
@@ -146,6 +150,7 @@ def _squared_error(problem: Problem) -> NonNegativeMinimum | None:
     off = np.max(np.abs(found.logits - table))
     if off > _ZERO * np.max(np.abs(table)) or np.any(table < 0):
         return None
+    left, right = factors(problem, table)
     level = float(table[0, 0]) if problem.per_class is not None else np.nan
     return NonNegativeMinimum(
         value=found.value,
@@ -159,7 +164,8 @@ def _squared_error(problem: Problem) -> NonNegativeMinimum | None:
         rho=level,
         tau=level,
         bias_level=0.0 if problem.per_class is not None else np.nan,
-        **_rays(*factors(problem, table)),
+        left=left,
+        right=right,
     )
 
 
@@ -168,46 +174,55 @@ def _symmetric(problem: Problem) -> NonNegativeMinimum | None:
     if not is_symmetric(problem):
         return None
     small = _means_problem(problem, problem.num_classes)
-    places = [(symmetric_scalars(problem), False)]
-    if problem.has_bias:
-        places.append((Scalars(0.0, 0.0, float(origin_bias(small)[0])), True))
-    else:
-        places.append((Scalars(0.0, 0.0, 0.0), True))
-    for scalars, at_origin in places:
-        table = logits_of(problem, scalars)
-        joint = abs(scalars.tau) > max(scalars.rho, 0.0) and not at_origin
-        left, right = joint_factors(problem, scalars) if joint else factors(problem, table)
-        bias = np.full(len(table), scalars.bias_level) if problem.has_bias else None
-        pad = problem.num_classes - len(right)
-        arrays = np.pad(left, ((0, 0), (0, pad))), np.pad(right, ((0, pad), (0, 0))), bias
-        point = Params(*(None if x is None else jax.numpy.asarray(x) for x in arrays))
-        certificate = cone_certify(small, point)
-        if certificate.verdict is not Verdict.GLOBAL_MINIMUM:
-            continue
-        return NonNegativeMinimum(
-            value=float(certificate.value),
-            lower_bound=float(certificate.lower_bound),
-            is_exact=problem.dim >= len(right),
-            logits=table,
-            bias=bias,
-            rank=0 if at_origin else int(np.linalg.matrix_rank(table, _RANK * np.max(np.abs(table)))),
-            problem=problem,
-            reason="symmetric minimum of three scalars, certified by duality",
-            rho=scalars.rho,
-            tau=scalars.tau,
-            bias_level=scalars.bias_level,
-            **_rays(left, right),
-        )
-    return None
+    level = float(origin_bias(small)[0]) if problem.has_bias else 0.0
+    found = _certified(problem, small, Scalars(0.0, 0.0, level))
+    if found is None or not found.at_origin_least:
+        found = _certified(problem, small, symmetric_scalars(problem)) or found
+    return None if found is None else found.minimum
+
+
+class _Certified(NamedTuple):
+    minimum: NonNegativeMinimum
+    #: γ° ≤ μ: at the origin, that it is the minimum.
+    at_origin_least: bool
+
+
+def _certified(problem: Problem, small: Problem, scalars: Scalars) -> _Certified | None:
+    """The minimum at these scalars; None if it is not certified."""
+    table = logits_of(problem, scalars)
+    joint = abs(scalars.tau) > max(scalars.rho, 0.0)
+    left, right = joint_factors(problem, scalars) if joint else factors(problem, table)
+    bias = np.full(len(table), scalars.bias_level) if problem.has_bias else None
+    pad = problem.num_classes - len(right)
+    point = Params(
+        jnp.asarray(np.pad(left, ((0, 0), (0, pad)))),
+        jnp.asarray(np.pad(right, ((0, pad), (0, 0)))),
+        None if bias is None else jnp.asarray(bias),
+    )
+    certificate = cone_certify(small, point)
+    if certificate.verdict is not Verdict.GLOBAL_MINIMUM:
+        return None
+    minimum = NonNegativeMinimum(
+        value=float(certificate.value),
+        lower_bound=float(certificate.lower_bound),
+        is_exact=problem.dim >= len(right),
+        logits=table,
+        bias=bias,
+        rank=int(np.linalg.matrix_rank(table, _RANK * np.max(np.abs(table)))),
+        problem=problem,
+        reason="symmetric minimum of three scalars, certified by duality",
+        rho=scalars.rho,
+        tau=scalars.tau,
+        bias_level=scalars.bias_level,
+        left=left,
+        right=right,
+    )
+    return _Certified(minimum, float(certificate.dual_norm) <= float(certificate.threshold))
 
 
 def _means_problem(problem: Problem, dim: int) -> Problem:
     """The problem of class means, with H ≥ 0."""
     return dataclasses.replace(reduced_problem(problem, dim), features=problem.features)
-
-
-def _rays(left: Float[np.ndarray, "K r"], right: Float[np.ndarray, "r m"]) -> dict[str, np.ndarray]:
-    return {"left": left, "right": right}
 
 
 def _unknown(problem: Problem, reason: str, bound: float) -> NonNegativeMinimum:
@@ -218,22 +233,21 @@ def _unknown(problem: Problem, reason: str, bound: float) -> NonNegativeMinimum:
     )
 
 
-def _solved(problem: Problem) -> NonNegativeMinimum:
+def _solved(problem: Problem, bound: float) -> NonNegativeMinimum:
     """The best of some runs on the problem of class means, and what certifies it."""
     most = 2 * max(problem.num_classes, problem.num_outputs)
     small = _means_problem(problem, min(problem.dim, most))
     if problem.num_outputs * problem.num_classes * small.dim > _LARGEST:
         why = f"not computed: {problem.num_classes} classes would take minutes"
-        return _unknown(problem, why, infimum_of(problem))
-    tol = 1e-3 * float(default_tol(small, np.float64))
-    best, bound = None, infimum_of(problem)
+        return _unknown(problem, why, bound)
+    tol, best = 1e-3 * float(default_tol(small, np.float64)), None
     for i in range(_TRIES):
         start = nonnegative_start(small, jax.random.key(i))
         run = merged_solve(small, _frame(small, start) if i == 0 else start, tol=tol)
-        certificate = cone_certify(small, run.params)
+        if best is not None and not float(run.value) < float(best.value) * (1.0 - 1e-9):
+            continue
+        best, certificate = run, cone_certify(small, run.params)
         bound = max(bound, float(certificate.lower_bound))
-        if best is None or float(run.value) < float(best.value):
-            best = run
         if certificate.verdict is Verdict.GLOBAL_MINIMUM:
             why = "problem of class means, certified by duality"
             return _from_run(problem, small, run, bound, why, exact=True)
@@ -250,7 +264,7 @@ def _frame(small: Problem, start: Params) -> Params:
     shared = min(d, m)
     W[:, :shared] += towards[:, :shared]
     H[:shared, :shared] += np.eye(shared)
-    return dataclasses.replace(start, W=jax.numpy.asarray(W), H=jax.numpy.asarray(H))
+    return dataclasses.replace(start, W=jnp.asarray(W), H=jnp.asarray(H))
 
 
 def _from_run(
@@ -273,5 +287,6 @@ def _from_run(
         rank=int(np.sum(sizes > _RANK * sizes[0])) if np.any(kept) else 0,
         problem=problem,
         reason=reason,
-        **_rays(left, right),
+        left=left,
+        right=right,
     )

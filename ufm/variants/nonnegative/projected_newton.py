@@ -77,7 +77,8 @@ def step(problem: Problem, point: Point, state: _State) -> tuple[Point, _State, 
     """Try a step of the model; accept it if f falls as predicted."""
     params, size = point.params, norm(point.grad)
     largest = jnp.maximum(state.largest, size)
-    binding = (params.H > 0) & (params.H <= point.grad.H / _curvature_bound(problem, params))
+    short = _curvature_bound(problem, params) * params.H <= point.grad.H
+    binding = (params.H > 0) & short
     free = ~binding & ((params.H > 0) | (point.grad.H < 0))
 
     def on_free(x: Params) -> Params:

@@ -6,8 +6,9 @@ If a coordinate r is unused (W column and H row 0) and γ° > μ, then
 
 is feasible and has curvature −2(γ° − μ). A Hessian product decides, as in
 `ufm.certificates.second_order`, together with the slope along the direction, which is positive if
-the coordinate is used: a zero entry of H whose gradient is positive cannot grow for nothing. If every coordinate serves some class, there may be no such way
-although γ° > μ: a critical point is a local minimum if
+the coordinate is used: zero entries of H with positive gradients do not grow for nothing. If every
+coordinate serves some class, there may be no such way although γ° > μ: a critical point is a local
+minimum if
 
 - every zero entry of H has a positive gradient (strict complementarity), and
 - the Hessian of the other entries, W and b is positive but for rotations of the coordinates that
@@ -78,7 +79,7 @@ def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool
         return False
     means, shift = nearest_means(problem, params)
     at = host_point(small, means)
-    zero = np.asarray(at.H <= _ZERO * np.max(at.H))
+    zero = np.asarray(at.H) <= _ZERO * float(np.max(at.H))
     margin = curvature_margin(problem, params, grad_norm) + shift
     found = hessian_at(at)
     kept = np.concatenate(
@@ -103,7 +104,7 @@ def _held(at: HostPoint, zero: Bool[np.ndarray, "d m"], margin: float) -> bool:
             start += 1
             values = np.linalg.eigvalsh(W.T @ (each * root**2) @ W)
             least = min([least, *(lam_h + values[:1])])
-    return least > margin
+    return bool(least > margin)
 
 
 def _orbit(problem: Problem, means: Params, zero: Bool[np.ndarray, "d m"]) -> int:

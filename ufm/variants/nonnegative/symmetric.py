@@ -1,13 +1,14 @@
-r"""The symmetric minimum of balanced classes with H ≥ 0, for any convex loss that treats them alike.
+r"""The symmetric minimum of balanced classes with H ≥ 0, for convex losses that treat them alike.
 
-Averaging over permutations of the classes keeps a minimum at Z = (ρP + (τ/K)11ᵀ) ⊗ 1_nᵀ, b = b₀1:
+Averaging over permutations of the classes keeps a minimum at Z = (ρP + (τ/K)11ᵀ) ⊗ 1_nᵀ, b = b₀1,
 
-    f = ℓ(u, w) + μ√n γ(ρ, τ) + λ_b K b₀²/2,   u = w + ρ on the label,  w = (τ − ρ)/K + b₀ elsewhere,
+    f = ℓ(u, w) + μ√n γ(ρ, τ) + λ_b K b₀²/2,
     γ = √K √((K−1)ρ² + τ²) if |τ| ≤ |ρ|, else (K−1)|ρ| + |τ|,
 
-convex in three scalars and smooth away from ρ = τ = 0. Newton's method finds them, and a certificate
-at the point proves them. In the first case every class has a coordinate of its own; in the second,
-where H ≥ 0 costs nothing, W = √ρ P + σ√|τ| J and H ∝ √ρ P + √|τ| J ≥ 0, σ the sign of τ, J = 11ᵀ/K.
+with u = w + ρ the logit of the label and w = (τ − ρ)/K + b₀ the others. It is convex in the three
+scalars and smooth away from ρ = τ = 0. Newton's method finds them, and a certificate at the point
+proves them. In the first case every class has a coordinate of its own; in the second, where H ≥ 0
+costs nothing, W = √ρ P + σ√|τ| J and H ∝ √ρ P + √|τ| J ≥ 0, σ the sign of τ, J = 11ᵀ/K.
 For squared error with κ = M = 1, ρ = 1/(1+x), τ = c/(c+x) with c = λ_b/(1+λ_b) and one root x.
 """
 
@@ -59,7 +60,8 @@ def symmetric_scalars(problem: Problem) -> Scalars:
             break
         x = x + length * step
         value, gradient, hessian = after
-    return Scalars(*x[:2].tolist(), float(x[2]) if problem.has_bias else 0.0)
+    level = float(x[2]) if problem.has_bias else 0.0
+    return Scalars(float(x[0]), float(x[1]), level)
 
 
 def logits_of(problem: Problem, found: Scalars) -> Float[np.ndarray, "K K"]:

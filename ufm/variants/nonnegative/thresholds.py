@@ -6,7 +6,7 @@ Contrastive losses without a bias: classes decouple, none merge, and class k is 
     c_k = N μ √((K−1)/(K n_k)) ≥ c*,   c* = sup_{s>0} (φ(0) − φ(s))/s,
 
 so that it vanishes at μ_k = c* √(K n_k/(K−1))/N; for CE and LS, it is alive iff
-n_k > N² μ² K/((K−1)(1−α)²). For balanced classes, K√n μ* = √((K−1)/K) times that of the plain model.
+n_k > N² μ² K/((K−1)(1−α)²). For balanced classes μ* is √((K−1)/K) times that of the plain model.
 """
 
 import dataclasses

@@ -1,5 +1,7 @@
 """Who answers for problems with H ≥ 0."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,10 @@ import numpy as np
 from ufm.model.constraints import NonNegative
 from ufm.model.problem import Problem
 from ufm.model.variant import Variant, register
+from ufm.solvers._loop import Method
 from ufm.variants.nonnegative import projected_gradient, projected_newton
 from ufm.variants.nonnegative.certificate import cone_certify
+from ufm.variants.nonnegative.free_hessian import cone_dense_hessian, cone_hvp
 from ufm.variants.nonnegative.match import cone_match
 from ufm.variants.nonnegative.minimum import cone_minimum
 from ufm.variants.nonnegative.starts import nonnegative_start
@@ -20,11 +24,15 @@ class NonNegativeFeatures(Variant):
 
     name = "non-negative features"
     shares = frozenset({"frame_metrics", "nc_metrics", "objective", "origin"})
-    methods = {"newton": projected_newton, "gradient_descent": projected_gradient}
+    methods: Mapping[str, Method] = MappingProxyType(
+        {"newton": projected_newton, "gradient_descent": projected_gradient}
+    )
 
     init_params = staticmethod(nonnegative_start)
     certify = staticmethod(cone_certify)
     global_minimum = staticmethod(cone_minimum)
+    hvp = staticmethod(cone_hvp)
+    dense_hessian = staticmethod(cone_dense_hessian)
     compare_geometry = staticmethod(cone_match)
     collapse_threshold = staticmethod(cone_threshold)
     minority_thresholds = staticmethod(cone_minority)
