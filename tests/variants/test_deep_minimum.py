@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 
 import ufm
 from ufm.collapse.margin_loss import MarginLoss
+from ufm.minimum.structures import TableLoss, minimum_of, structures
 from ufm.variants.deep.margin_bound import power_minimum
-from ufm.variants.deep.structures import TableLoss, minimum_of, structures
 from ufm.variants.deep.three_classes import Cells, _bounds, lower_bound
 
 BALANCED = ufm.Problem.balanced

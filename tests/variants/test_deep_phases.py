@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import ufm
+from ufm.minimum.structures import TableLoss, minimum_of, structures
 from ufm.variants.deep.minimiser import balanced_factors
 from ufm.variants.deep.phases import etf_local_limit, spinodal_of, tie_with_origin
-from ufm.variants.deep.structures import TableLoss, minimum_of, structures
 
 CE, PAIR = ufm.CrossEntropy(), "1 pair and 1 dead class"
 

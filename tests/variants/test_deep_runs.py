@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import ufm
+from ufm.minimum.structures import TableLoss, minimum_of, structures
 from ufm.runs.loss_result import loss_arrays, loss_result
 from ufm.runs.loss_summary import summarise
 from ufm.variants.deep.minimiser import balanced_factors
 from ufm.variants.deep.solver import gradient_noise
-from ufm.variants.deep.structures import TableLoss, minimum_of, structures
 
 CE = ufm.CrossEntropy()
 
