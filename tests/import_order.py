@@ -83,7 +83,7 @@ INSIDE = {
         ("certificate", "escape"),
     ),
     "minimum": (
-        ("minimiser",),
+        ("minimiser", "structures"),
         ("searched", "squared_error_minimum", "symmetric_targets"),
         ("global_minimum", "size_geometry"),
         ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),

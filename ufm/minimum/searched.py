@@ -11,6 +11,7 @@ import numpy as np
 
 from ufm.certificates.certificate import Verdict, certify
 from ufm.minimum.minimiser import GlobalMinimum, nothing_known
+from ufm.minimum.structures import SAME, TableLoss, best_structure
 from ufm.model.class_means import reduced_problem
 from ufm.model.problem import Params, Problem
 from ufm.model.start import init_params
@@ -50,8 +51,24 @@ def solved(problem: Problem) -> GlobalMinimum:
 
 
 def too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinimum:
+    """The best of structured points and of runs, where d is below the rank of the wide minimum."""
     why = f"the lower bound is attained only in dimension {rank} or more, and dim={problem.dim}"
-    return best_found(problem, bound, why)
+    found, n = best_found(problem, bound, why), problem.per_class
+    if n is None or not problem.loss.equivariant or problem.has_targets:
+        return found
+    K, decay = problem.num_classes, float(problem.mu()) * n**0.5
+    known = best_structure(K, problem.dim, TableLoss(problem.loss, K), 2, decay)
+    if found.is_exact or known is None or found.value <= known.value + SAME:
+        return found
+    bias = np.zeros(K) if problem.has_bias else None
+    return dataclasses.replace(
+        found,
+        value=known.value,
+        logits=known.table,
+        bias=bias,
+        rank=known.rank,
+        reason=f"{why}; value is that of a structured point: {known.name}",
+    )
 
 
 def _too_many(problem: Problem, dim: int) -> str:

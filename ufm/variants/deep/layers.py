@@ -3,7 +3,7 @@
 >>> deep = Problem.balanced(loss=CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=5e-3,
 ...                         lam_h=5e-3, lam_b=None, lam_hidden=(5e-3,))
 >>> layer_spectra(deep, global_minimum(deep).params(key)).ranks
-(2, 2, 2, 2)
+(3, 3, 3, 3)
 """
 
 import jax
@@ -14,6 +14,7 @@ from ufm._support.pytree import pytree, static
 from ufm._support.shown import Shown
 from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
+from ufm.model.variant import by_variant
 from ufm.variants.deep.factors import chain, decays_of, factors_of
 from ufm.variants.deep.hessian import numerical_rank
 
@@ -34,6 +35,7 @@ class LayerSpectra(Shown):
     _printed = ("names", "ranks", "imbalance", "singular_values")
 
 
+@by_variant
 def layer_spectra(problem: Problem, params: Params) -> LayerSpectra:
     """Compute the singular values of every layer at a point.
 

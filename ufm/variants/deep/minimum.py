@@ -25,6 +25,7 @@ from ufm.collapse.symmetric_solution import supported
 from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.global_minimum import global_minimum
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
+from ufm.minimum.structures import SAME, Found, TableLoss, best_structure
 from ufm.model.class_means import class_sizes
 from ufm.model.objective import data_loss
 from ufm.model.params import Params
@@ -44,17 +45,12 @@ from ufm.variants.deep.margin_bound import power_minimum
 from ufm.variants.deep.minimiser import DeepMinimum, deep_minimum
 from ufm.variants.deep.squared_error import squared_error
 from ufm.variants.deep.start import draw_start
-from ufm.variants.deep.structures import Found, TableLoss, minimum_of, structures
 from ufm.variants.deep.three_classes import lower_bound
 
 #: Runs of the solver for a best known value, and the largest number of parameters of each.
 _RUNS, _LARGEST = 12, 20_000
 #: A bound proves a value within this fraction of it.
 _PROVEN = 1e-9
-#: Structures whose values agree to this are one; the first in the list names it.
-_SAME = 1e-11
-#: Most classes whose structures are searched: the time grows as K³.
-_MOST_CLASSES = 128
 
 
 #: Minima of the problems asked for last: certificates of many points need one.
@@ -170,40 +166,29 @@ def _origin(problem: Problem) -> DeepMinimum:
     return deep_minimum(found)
 
 
-def best_structure(problem: Problem) -> Found | None:
+def _structured(problem: Problem) -> Found | None:
     """The best structured point of balanced classes that the widths allow."""
-    balanced = problem.per_class is not None and not problem.has_targets
-    K = problem.num_classes
-    if not balanced or K > _MOST_CLASSES or not problem.loss.equivariant:
+    if problem.per_class is None or problem.has_targets or not problem.loss.equivariant:
         return None
-    loss, factors, decay = (
-        TableLoss(problem.loss, K),
-        number_of_factors(problem),
-        relative_decay(problem),
-    )
-    best = None
-    for each in structures(K, largest_rank(problem)):
-        found = minimum_of(each, loss, factors, decay)
-        if found is not None and (best is None or found.value < best.value - _SAME):
-            best = found
-    return best
+    K, loss = problem.num_classes, TableLoss(problem.loss, problem.num_classes)
+    factors, decay = number_of_factors(problem), relative_decay(problem)
+    return best_structure(K, largest_rank(problem), loss, factors, decay)
 
 
 def _best_known(problem: Problem) -> DeepMinimum:
-    best, found = _origin(problem), best_structure(problem)
+    best, found = _origin(problem), _structured(problem)
     if found is not None and found.value < best.value:
-        name = found.name if "of rank" in found.name else _with_rank(found)
         best = dataclasses.replace(
             best,
             value=found.value,
             logits=found.table,
             rank=found.rank,
-            structure=name,
+            structure=_with_rank(found),
             reason="the best of structured points",
             **_symmetric_scalars(found),
         )
     runs = _runs(problem)
-    if runs is not None and not runs.value >= best.value - _SAME * (1 + abs(best.value)):
+    if runs is not None and not runs.value >= best.value - SAME * (1 + abs(best.value)):
         return dataclasses.replace(best, **_cleared(runs))
     if runs is not None:
         best = dataclasses.replace(best, reason=f"{best.reason} and of {_RUNS} runs")

@@ -28,15 +28,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ufm._support.pytree import pytree, static, whole_number
+from ufm._support.roots import highest, root
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, LabelSmoothing, Loss
-from ufm.variants.deep.roots import highest, root
-from ufm.variants.deep.structures import Structure, TableLoss, minimum_of, structures
+from ufm.minimum.structures import SAME, Structure, TableLoss, minimum_of, structures
 
 #: Decays at which phases are computed by default, as fractions of the largest tie with the origin.
 _GRID = np.geomspace(1e-4, 1.1, 60)
-#: Structures of this value difference are the same point.
-_SAME = 1e-11
 _LOG_SIZES = np.log(np.geomspace(1e-3, 1e4, 561))
 
 
@@ -119,7 +117,7 @@ def deep_phases(
     values = np.array([[value(row, e) for e in grid] for row in rows])
     for row, each in enumerate(shapes):
         if len(each.patterns) > 1:  # it may have become a structure of more symmetry
-            same = np.any(np.abs(values[:row] - values[row]) < _SAME, axis=0)
+            same = np.any(np.abs(values[:row] - values[row]) < SAME, axis=0)
             values[row, same] = np.nan
     names = (*(each.name for each in shapes), "origin")
     limit = etf_local_limit(K, M, loss)
@@ -138,7 +136,7 @@ def _ties(values: np.ndarray, grid: np.ndarray, names: tuple[str, ...], value: A
     found = []
     for i, j in itertools.combinations(range(len(values)), 2):
         difference = values[i] - values[j]
-        change = (difference[:-1] * difference[1:] < 0) & (np.abs(difference[:-1]) > _SAME)
+        change = (difference[:-1] * difference[1:] < 0) & (np.abs(difference[:-1]) > SAME)
         for k in np.flatnonzero(change):
 
             def apart(e: float, i: int = i, j: int = j) -> float:
@@ -150,7 +148,7 @@ def _ties(values: np.ndarray, grid: np.ndarray, names: tuple[str, ...], value: A
                 continue  # one of the two vanishes in between
             others = [value(row, e) for row in range(len(values)) if row not in (i, j)]
             found.append(
-                Tie(names[i], names[j], e, not np.nanmin(others, initial=np.inf) < here - _SAME)
+                Tie(names[i], names[j], e, not np.nanmin(others, initial=np.inf) < here - SAME)
             )
     return sorted(found, key=lambda tie: tie.decay)
 

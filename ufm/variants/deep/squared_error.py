@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ufm._support.roots import root
 from ufm.minimum.squared_error_minimum import TargetDirections, target_directions
 from ufm.model.problem import Problem
 from ufm.variants.deep.factors import largest_rank, mean_decay, number_of_factors
 from ufm.variants.deep.minimiser import DeepMinimum, deep_minimum
-from ufm.variants.deep.roots import root
 
 
 def tie(sigma: Any, total: float, factors: int) -> Any:

@@ -60,7 +60,8 @@ def lower_bound(
     cells = Cells(np.zeros((1, 3)), np.array([[largest, second, np.pi / 6]]))
     bound, count, found = best, 0, np.zeros(0)
     for _ in range(_ROUNDS):
-        found = _bounds(cells, decay, factors, alpha)
+        found, values = _bounds(cells, decay, factors, alpha)
+        best = min(best, float(np.min(values)))
         count += len(found)
         closed = found >= best - gap
         bound = min(bound, float(np.min(found[closed], initial=np.inf)))
@@ -90,14 +91,16 @@ def _halved(cells: Cells) -> Cells:
     return both.take(both.high[:, 0] >= both.low[:, 1])
 
 
-def _bounds(cells: Cells, decay: float, factors: int, alpha: float) -> Float[np.ndarray, " m"]:
-    """A lower bound on f in each cell."""
+def _bounds(
+    cells: Cells, decay: float, factors: int, alpha: float
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """A lower bound on f in each cell, and the value of a point at its centre."""
     low, high = cells
     t = 0.5 * (low + high)
     w = t[:, :2] ** (factors - 1)
     u = np.stack([np.cos(t[:, 2]), np.sin(t[:, 2])], axis=1)
     axes = np.stack([u, np.stack([-u[:, 1], u[:, 0]], axis=1)], axis=2)
-    gamma, dual = _duals(axes * np.sqrt(w)[:, None, :], decay, alpha)
+    gamma, dual, primal = _duals(axes * np.sqrt(w)[:, None, :], decay, alpha)
     # tr(ΓᵀAΓ) = w₁c₁ + w₂c₂ with c₁ = (trace + size cos(2θ − 2θ₀))/2 along the first axis.
     square = gamma @ gamma.transpose(0, 2, 1)
     trace = square[:, 0, 0] + square[:, 1, 1]
@@ -112,7 +115,8 @@ def _bounds(cells: Cells, decay: float, factors: int, alpha: float) -> Float[np.
             cosine = np.where(w1 >= w2, most, least)
             plane = 0.5 * ((w1 + w2) * trace + (w1 - w2) * size * cosine)
             ends.append(0.5 * (factors - 1) * decay * (t1 + t2) - plane / (2.0 * decay))
-    return dual + np.min(ends, axis=0)
+    values = primal + 0.5 * (factors - 1) * decay * np.sum(t[:, :2], axis=1)
+    return dual + np.min(ends, axis=0), values
 
 
 def _largest_cosine(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -124,11 +128,12 @@ def _largest_cosine(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _duals(
     W: Float[np.ndarray, "m 2 2"], decay: float, alpha: float
-) -> tuple[Float[np.ndarray, "m 2 3"], Float[np.ndarray, " m"]]:
-    """Γ in the basis of the plane, and −g*(Γ), at the features that are best for W̃."""
+) -> tuple[Float[np.ndarray, "m 2 3"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Γ in the basis of the plane, −g*(Γ), and g + (e/2) ‖H‖², at the best features for W̃."""
     table = _BASIS @ W
     target = (1 - alpha) * np.eye(_CLASSES) + alpha / _CLASSES
     H = np.zeros((len(W), 2, _CLASSES))
+    Z, top, total = np.zeros((len(W), 3, 3)), np.zeros((len(W), 1, 3)), np.full((len(W), 1, 3), 3.0)
     p = np.full((len(W), _CLASSES, _CLASSES), 1.0 / _CLASSES)
     for _ in range(_STEPS):
         slope = table.transpose(0, 2, 1) @ ((p - target) / _CLASSES) + decay * H
@@ -140,8 +145,12 @@ def _duals(
         step = np.linalg.solve(blocks, slope.transpose(0, 2, 1)[..., None])[..., 0]
         H = H - step.transpose(0, 2, 1)
         Z = table @ H
-        p = np.exp(Z - Z.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
+        top = Z.max(axis=1, keepdims=True)
+        p = np.exp(Z - top)
+        total = p.sum(axis=1, keepdims=True)
+        p /= total
     dual = -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=(1, 2))
     gamma = _BASIS.T @ ((p - target) / _CLASSES)
-    return gamma, dual / _CLASSES
+    losses = np.sum(top + np.log(total) - np.sum(target * Z, axis=1, keepdims=True), axis=(1, 2))
+    primal = losses / _CLASSES + 0.5 * decay * np.sum(H**2, axis=(1, 2))
+    return gamma, dual / _CLASSES, primal

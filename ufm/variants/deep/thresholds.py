@@ -13,12 +13,12 @@ from ufm._support.pytree import pytree, static
 from ufm.collapse.symmetric_solution import CollapseThreshold
 from ufm.minimum.minority_thresholds import MinorityThreshold, MinorityThresholds
 from ufm.minimum.squared_error_minimum import target_directions
+from ufm.minimum.structures import TableLoss, structures
 from ufm.model.class_means import class_sizes
 from ufm.model.problem import Problem
 from ufm.variants.deep.factors import largest_rank, mean_decay, number_of_factors
 from ufm.variants.deep.phases import spinodal_of, tie_with_origin
 from ufm.variants.deep.squared_error import spinodal, tie
-from ufm.variants.deep.structures import TableLoss, structures
 
 
 @pytree()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -45,7 +44,7 @@ class DeepLinear(Variant):
 
     name = "hidden layers"
     methods = METHODS
-    shares = frozenset({"trajectory"})
+    shares = frozenset({"layer_spectra", "trajectory"})
 
     def accepts(self, problem: Problem) -> bool:
         return bool(problem.lam_hidden) and not problem.constraints

@@ -14,7 +14,9 @@ invariant, of fixed rank, so that its critical points are critical points of f. 
 | regular polygon | cos(2π(j − k)/K) |
 | hypercube, K = 2^m | ½ C Cᵀ, C the K×m matrix of signs |
 
-The others are a pairs with s single classes, K = 2a + s.
+The others are a pairs with s single classes, K = 2a + s, and a direct sum of simplices, groups of
+classes of sizes m and m − 1 that know nothing of each other. M = 2 is the plain model in fewer
+dimensions than K − 1 (e = μ√n).
 """
 
 import dataclasses
@@ -25,16 +27,20 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
+from ufm._support.roots import root
 from ufm.collapse.metrics import centering
 from ufm.hessian.products.columns import loss_derivatives
 from ufm.losses import CrossEntropy, LabelSmoothing, Loss
-from ufm.variants.deep.roots import root
 
 Table = Float[np.ndarray, "*batch K K"]
 #: Sizes R at which a ray is scanned before its minimum is polished.
 _SCAN = np.geomspace(1e-3, 1e4, 281)
 #: Singular values of a pattern below this are zero.
 _ZERO = 1e-9
+#: Structures whose values agree to this are one point.
+SAME = 1e-11
+#: Most classes whose structures are searched: the time grows as K⁴.
+_MOST_CLASSES = 64
 
 
 class Structure(NamedTuple):
@@ -141,6 +147,26 @@ def pairs_and_singles(num_classes: int, pairs: int) -> Structure:
     return Structure(name, a + s, np.array(patterns), sizes)
 
 
+def simplices(num_classes: int, groups: int) -> Structure:
+    """A direct sum of simplices, of sizes that differ by one at most; R P on each group."""
+    K, small = num_classes, num_classes // groups
+    sizes = [small + (i < K % groups) for i in range(groups)]
+    kinds = sorted(set(sizes), reverse=True)
+    patterns, counts, start = np.zeros((len(kinds), K, K)), [0] * len(kinds), 0
+    for size in sizes:
+        kind, part = kinds.index(size), slice(start, start + size)
+        patterns[kind, part, part] = centering(size)
+        counts[kind] += size - 1
+        start += size
+
+    def values(theta: Any) -> tuple[np.ndarray, np.ndarray]:
+        slopes = np.repeat(np.diag(np.sign(theta)), counts, axis=0)
+        return np.repeat(np.abs(theta), counts), slopes
+
+    words = " + ".join(str(size) for size in sizes)
+    return Structure(f"simplices of {words} classes", sum(counts), patterns, values)
+
+
 def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
     """The structures of K classes up to a rank."""
     K = num_classes
@@ -153,6 +179,7 @@ def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
     if 2**bits == K and bits > 2:
         signs = 1.0 - 2.0 * ((np.arange(K)[:, None] >> np.arange(bits)) & 1)
         found.append(_ray("hypercube", 0.5 * signs @ signs.T))
+    found += [simplices(K, groups) for groups in range(2, (K + 1) // 2) if K > 4]
     found += [pairs_and_singles(K, a) for a in range(1, (K - 1) // 2 + 1) if K > 3]
     yield from (each for each in found if each.rank <= largest_rank)
 
@@ -175,10 +202,25 @@ def minimum_of(
     return Found(structure.name, structure.rank, value, Z, theta)
 
 
+def best_structure(
+    num_classes: int, largest_rank: int, loss: TableLoss, factors: int, decay: float
+) -> Found | None:
+    """The lowest of all structures up to a rank; None if there is none, or for very many classes.
+
+    Of structures with one value the first names it.
+    """
+    best = None
+    for each in structures(num_classes, largest_rank) if num_classes <= _MOST_CLASSES else ():
+        found = minimum_of(each, loss, factors, decay)
+        if found is not None and (best is None or found.value < best.value - SAME):
+            best = found
+    return best
+
+
 def _direction(structure: Structure) -> np.ndarray:
     """The ray on which the search begins: all parts of the same margin."""
-    if len(structure.patterns) == 1:
-        return np.ones(1)
+    if not structure.name.endswith(("single class", "single classes")):
+        return np.ones(len(structure.patterns))
     K = structure.patterns.shape[-1]
     singles = round(float(np.sum(structure.patterns[2] ** 2)))
     along = ((1 - singles / K) / singles) ** 0.5

@@ -1,0 +1,79 @@
+"""Structured points in fewer dimensions than K − 1, with two factors."""
+
+import jax
+import numpy as np
+import pytest
+
+import ufm
+from ufm.minimum.minimiser import factorise
+from ufm.minimum.structures import TableLoss, minimum_of, structures
+
+CE = ufm.CrossEntropy()
+VALUES = [
+    (4, "orthoplex", 5e-3, 0.1120030687),
+    (4, "orthoplex", 5e-4, 0.0158145102),
+    (5, "regular polygon", 5e-3, 0.1807451706),
+    (6, "regular polygon", 5e-4, 0.0408368766),
+    (8, "regular polygon", 5e-3, 0.4936425133),
+    (6, "orthoplex", 5e-3, 0.1763887642),
+    (8, "orthoplex", 5e-4, 0.0332453170),
+    (5, "2 pairs and 1 single class", 5e-4, 0.0196114670),
+    (5, "simplices of 3 + 2 classes", 5e-4, 0.0196652512),
+]
+
+
+def narrow(K, d, decay, loss=CE, n=1):
+    return ufm.Problem.balanced(
+        loss=loss, num_classes=K, per_class=n, dim=d, lam_w=2 * decay, lam_h=decay / 2, lam_b=None
+    )
+
+
+@pytest.mark.parametrize(("K", "name", "decay", "value"), VALUES)
+def test_structures_have_the_values_of_polished_runs(K, name, decay, value):
+    each = next(x for x in structures(K, K) if x.name == name)
+    found = minimum_of(each, TableLoss(CE, K), 2, decay)
+    assert found.value == pytest.approx(value, abs=6e-11)
+    problem = narrow(K, each.rank, decay)
+    params = factorise(problem, found.table, None, jax.random.key(0), each.rank)
+    assert float(ufm.objective(problem, params)) == pytest.approx(value, abs=6e-11)
+    _, gradient = jax.value_and_grad(lambda x: ufm.objective(problem, x))(params)
+    assert max(float(np.abs(x).max()) for x in jax.tree.leaves(gradient)) < 1e-9
+
+
+def test_two_minima_of_five_classes_in_three_dimensions():
+    """A square pyramid is the best known point, and a triangular bipyramid a spurious minimum."""
+    problem = narrow(5, 3, 5e-4)
+    indices = {}
+    for each in structures(5, 3):
+        found = minimum_of(each, TableLoss(CE, 5), 2, 5e-4)
+        if found.rank == 3:
+            params = factorise(problem, found.table, None, None, 3)
+            counted = ufm.inertia(problem, params)
+            indices[found.name] = (counted.negative, counted.zero)
+    assert indices == {
+        "2 pairs and 1 single class": (0, 3),
+        "simplices of 3 + 2 classes": (0, 3),
+    }
+    minimum = ufm.global_minimum(problem)
+    assert minimum.value == pytest.approx(0.0196114670, abs=6e-11)
+    assert not minimum.is_exact
+    params = minimum.params(jax.random.key(1))
+    assert float(ufm.objective(problem, params)) == pytest.approx(minimum.value, rel=1e-12)
+    assert ufm.certify(problem, params).verdict is not ufm.Verdict.GLOBAL_MINIMUM
+
+
+def test_a_structured_point_replaces_runs_that_miss_it(monkeypatch):
+    monkeypatch.setattr("ufm.minimum.searched._LARGEST", 0.0)
+    minimum = ufm.global_minimum(narrow(5, 2, 5e-3, n=4))
+    assert minimum.value == pytest.approx(
+        minimum_of(
+            next(x for x in structures(5, 2) if x.name == "regular polygon"),
+            TableLoss(CE, 5),
+            2,
+            5e-3 * 2,
+        ).value,
+        rel=1e-14,
+    )
+    assert minimum.reason.endswith("value is that of a structured point: regular polygon")
+    assert not minimum.is_exact
+    assert minimum.lower_bound < minimum.value
