@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from ufm.sweep import load_sweep as load_sweep
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
+    from ufm.variants.contrastive.problem import ContrastiveProblem as ContrastiveProblem
 
 # Loaded on first use, so that `ufm --help` does not wait for JAX.
 _NAMES = {
@@ -219,6 +220,7 @@ _NAMES = {
     "ufm.spectra.along_run": ("SpectrumPath", "spectrum_along"),
     "ufm.spectra.at_points": ("SpectrumRecord", "spectrum"),
     "ufm.sweep": ("load_sweep", "open_store", "run_sweep"),
+    "ufm.variants.contrastive.problem": ("ContrastiveProblem",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

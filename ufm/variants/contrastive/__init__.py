@@ -1,0 +1,1 @@
+"""Supervised contrastive learning with free features: no classifier, a loss of pairs of samples."""
