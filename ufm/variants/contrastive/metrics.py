@@ -5,7 +5,7 @@ classifiers, from a simplex ETF; NC4 is the share of samples whose nearest class
 another class. NC3 is NaN.
 
     >>> contrastive = ContrastiveProblem(class_counts=(5, 5, 5, 5), dim=3)
-    >>> found = ufm.nc_metrics(contrastive, ufm.global_minimum(contrastive).params(key))
+    >>> found = nc_metrics(contrastive, global_minimum(contrastive).params(key))
     >>> max(float(x) for x in (found.nc1, found.nc2, found.nc4)) < 1e-12
     True
 """

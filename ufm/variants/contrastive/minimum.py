@@ -12,7 +12,7 @@ r"""The global minimum of a contrastive problem, with its proof.
 Otherwise `is_exact` is False, and `value` is the best value that was found.
 
     >>> contrastive = ContrastiveProblem(class_counts=(12, 12, 2, 2), dim=4, temperature=1.0)
-    >>> minimum = ufm.global_minimum(contrastive)
+    >>> minimum = global_minimum(contrastive)
     >>> minimum.kind, minimum.rank, minimum.cosines.round(2).tolist()[0]
     ('imbalanced', 3, [1.0, -0.81, -0.25, -0.25])
 """

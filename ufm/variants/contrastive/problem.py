@@ -16,9 +16,9 @@ answers, in any dimension d. A point is `Params` whose W has no rows.
       class_counts  (5, 5, 5, 5)
       dim           3
       temperature   0.5
-    >>> start = ufm.init_params(contrastive, jax.random.key(0))
-    >>> end = ufm.solve(contrastive, start)
-    >>> round(float(end.value), 12), ufm.certify(contrastive, end.params).verdict.name
+    >>> start = init_params(contrastive, jax.random.key(0))
+    >>> end = solve(contrastive, start)
+    >>> round(float(end.value), 12), certify(contrastive, end.params).verdict.name
     (1.61785276174, 'GLOBAL_MINIMUM')
 """
 
