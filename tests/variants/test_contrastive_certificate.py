@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from contrastive_oracle import along_geodesic, loss, semidefinite_minimum
+from scipy.optimize import minimize_scalar
 
 import ufm
 from ufm import Reason, Verdict
@@ -16,6 +17,7 @@ from ufm.variants.contrastive.dual_bound import (
     slopes_at,
     tangent_bound,
 )
+from ufm.variants.contrastive.second_order import _hessian, _tangent_basis
 
 BATCHES = ((0, 1, 2, 4, 5), (2, 3, 5, 6, 8), (4, 5, 6, 7, 8), (0, 3, 7, 8, 1))
 #: Full batch, batches and imbalance: counts, d, τ, batches.
@@ -161,7 +163,65 @@ def test_a_strict_saddle_has_a_direction_of_descent(directions):
     np.testing.assert_allclose(found.escape.predicted, found.escape.curvature, rtol=1e-10)
 
 
-def test_more_classes_than_a_simplex_has_corners_stay_undecided():
+def test_a_saddle_that_uses_every_dimension():
+    """Two classes share a direction of the plane, two others stand symmetrically about it."""
+    problem = ufm.ContrastiveProblem((2, 2, 2, 2), 2, 0.5)
+
+    def point(angle):
+        angles = np.array([0.0, 0.0, angle, -angle])[problem.labels]
+        return np.stack([np.cos(angles), np.sin(angles)])
+
+    best = minimize_scalar(lambda x: loss(point(x), (2,) * 4, 0.5), (1.5, 2.2), tol=1e-12)
+    end = ufm.solve(problem, problem.point(point(best.x)), max_steps=2)
+    found = ufm.certify(problem, end.params)
+    assert np.linalg.matrix_rank(end.params.H) == 2
+    assert found.verdict is Verdict.STRICT_SADDLE
+    H, B = np.asarray(end.params.H), np.asarray(found.escape.direction.H)
+    along = [loss(along_geodesic(H, B, t), (2,) * 4, 0.5) for t in (-1e-3, 0.0, 1e-3)]
+    assert max(along[0], along[2]) < along[1]
+    second = (along[0] - 2 * along[1] + along[2]) / 1e-6
+    np.testing.assert_allclose(float(found.escape.curvature), second, rtol=1e-4)
+    np.testing.assert_allclose(found.escape.predicted, found.escape.curvature, rtol=1e-8)
+
+
+@pytest.mark.parametrize("case", [CASES[2], CASES[4]])
+def test_the_dense_hessian_has_the_second_differences_of_the_definition(case):
+    counts, dim, tau, batches = case
+    problem = ufm.ContrastiveProblem(counts, dim, tau, batches=batches)
+    H = np.asarray(problem.point(np.random.default_rng(7).standard_normal((dim, sum(counts)))).H)
+    basis = _tangent_basis(H)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-14)
+    dense = basis.T @ _hessian(problem, H, slopes_at(problem, cosines(H))) @ basis
+    for seed in range(3):
+        x = np.random.default_rng(seed).standard_normal(basis.shape[1])
+        B = (basis @ x).reshape(H.shape)
+        up, here, down = (
+            loss(along_geodesic(H, B, t), counts, tau, batches) for t in (1e-4, 0.0, -1e-4)
+        )
+        np.testing.assert_allclose(x @ dense @ x, (up - 2 * here + down) / 1e-8, rtol=1e-5)
+
+
+def test_a_local_minimum_that_is_not_global():
+    """In d = rank X* there are some: here two classes of one sample end far apart."""
+    counts = (12, 12, 2, 1, 1)
+    problem = ufm.ContrastiveProblem(counts, 3, 1.0)
+    ends = lowest(problem, 5)
+    found = ufm.certify(problem, ends[4])
+    assert (found.verdict, found.reason) == (
+        Verdict.LOCAL_MINIMUM,
+        Reason.ALL_CURVATURES_POSITIVE,
+    )
+    assert float(found.value) > ufm.global_minimum(problem).value + 1e-3
+    H, rng = np.asarray(ends[4].H), np.random.default_rng(0)
+    here = loss(H, counts, 1.0)
+    for _ in range(50):
+        B = rng.standard_normal(H.shape)
+        B -= H * (H * B).sum(axis=0)
+        B /= np.linalg.norm(B)
+        assert loss(along_geodesic(H, B, 1e-2), counts, 1.0) > here
+
+
+def test_more_classes_than_a_simplex_has_corners_are_not_proven():
     """Six classes in three dimensions: an octahedron, above the value of an ETF in d = 5."""
     problem = ufm.ContrastiveProblem((3,) * 6, 3, 0.5)
     minimum = ufm.global_minimum(problem)
@@ -174,7 +234,7 @@ def test_more_classes_than_a_simplex_has_corners_stay_undecided():
     octahedron = np.log(2 + 3 * np.exp((-1 - 1) / 0.5) + 12 * np.exp((0 - 1) / 0.5))
     np.testing.assert_allclose(minimum.value, octahedron, rtol=1e-12)
     found = ufm.certify(problem, minimum.params(jax.random.key(0)))
-    assert (found.verdict, found.reason) == (Verdict.UNDECIDED, Reason.GAP_OPEN)
+    assert found.verdict is Verdict.LOCAL_MINIMUM
     assert 0.01 < float(found.gap) < 0.5
 
 

@@ -7,10 +7,8 @@ the depth D = max(f(11ᵀ) − f, min(f(11ᵀ), 1/τ)/1000): 11ᵀ is the matrix
 coincide, and f changes by at most 2/τ over all cosines. By default it is at most a thousandth of
 f − Σ_r ω_r log |P(r)|, what is left of f at the temperature 0.
 
-A critical point with rank H < d is a STRICT_SADDLE if M = diag β + Γ has an eigenvalue λ < 0: with
-its eigenvector y and a ⟂ the columns of H, the direction a yᵀ has the curvature 2λ. As in the plain
-model a Hessian product decides, and the curvature −κ must satisfy κ² > 16 ‖∇f‖ L, L a bound on the
-third derivative along unit directions. All other points are UNDECIDED, with the reason.
+STRICT_SADDLE and LOCAL_MINIMUM rest on curvatures (`ufm.variants.contrastive.second_order`), for
+features without a sign. All other points are UNDECIDED, with the reason.
 
 Everything is computed on the host, in double precision, with columns of norm 1 to its rounding. JAX
 must have float64 enabled; points may be float32.
@@ -31,20 +29,15 @@ from ufm.certificates.decision import (
     RELATIVE_TOLERANCE,
     VALUE_TOLERANCE,
 )
-from ufm.certificates.second_order import Escape
 from ufm.certificates.verdicts import Reason, Verdict
 from ufm.model.params import Params, Scalar
-from ufm.solvers import sphere
 from ufm.variants.contrastive.dual_bound import Slopes, best_bound, cosines, infimum, slopes_at
-from ufm.variants.contrastive.objective import check_point, hessian_product
+from ufm.variants.contrastive.objective import check_point
 from ufm.variants.contrastive.problem import ContrastiveProblem
+from ufm.variants.contrastive.second_order import not_sought, second_order
 
 #: A gradient below this fraction of its parts, which cancel at a critical point, is critical.
 _CRITICAL = 1e-6
-#: Singular values of H below this are zero: the features leave a dimension unused.
-_UNUSED = 1e-6
-#: For more columns than these an eigenvector would take minutes.
-_MOST_COLUMNS = 2_000
 
 
 @pytree()
@@ -87,17 +80,17 @@ def certified(
     rounding = min(bound.rounding + at.value_rounding + dots, abs(gap))
     allowed, depth = _tolerance(problem, at.value, tol)
     critical = grad <= critical_tol
-    escape = _no_escape(params)
+    seen = not_sought(params)
     if critical and gap > allowed and problem.features is None:
-        escape = _escape(problem, H, at, params)
-    descends = float(escape.curvature) < 0 and _is_certain(problem, float(escape.curvature), grad)
+        seen = second_order(problem, H, at, grad, params)
     verdict, reason = _decision(
         finite=bool(np.isfinite(at.value)),
         refuted=gap < 0,
-        descends=critical and descends,
+        descends=seen.descends,
         closed=gap <= allowed,
-        resolvable=allowed >= rounding,
         critical=critical,
+        is_local=seen.is_local_minimum,
+        resolvable=allowed >= rounding,
     )
     numbers = {
         "value": at.value,
@@ -115,7 +108,7 @@ def certified(
     }
     arrays = {name: jnp.asarray(value) for name, value in numbers.items()}
     return ContrastiveCertificate(
-        verdict=verdict, reason=reason, escape=escape, witness=None, **arrays
+        verdict=verdict, reason=reason, escape=seen.escape, witness=None, **arrays
     )
 
 
@@ -142,57 +135,26 @@ def _tolerance(problem: ContrastiveProblem, value: float, tol: Any) -> tuple[flo
 
 
 def _decision(
-    *, finite: bool, refuted: bool, descends: bool, closed: bool, resolvable: bool, critical: bool
+    *,
+    finite: bool,
+    refuted: bool,
+    descends: bool,
+    closed: bool,
+    critical: bool,
+    is_local: bool,
+    resolvable: bool,
 ) -> tuple[Verdict, Reason]:
-    if not finite:
-        return Verdict.UNDECIDED, Reason.NON_FINITE
-    if refuted:  # no bound may exceed an attained value: never a verdict from one that does
-        return Verdict.UNDECIDED, Reason.DECLARATION_REFUTED
-    if descends:
-        return Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE
-    if closed:
-        return Verdict.GLOBAL_MINIMUM, Reason.GAP_CLOSED
-    if not critical:
-        return Verdict.NOT_CRITICAL, Reason.GRADIENT_TOO_LARGE
-    reason = Reason.GAP_OPEN if resolvable else Reason.TOLERANCE_BELOW_ROUNDING
-    return Verdict.UNDECIDED, reason
-
-
-def _no_escape(params: Params) -> Escape:
-    """No direction was sought, or none is known."""
-    zero = Params(params.W, jnp.zeros_like(params.H), None)
-    return Escape(zero, jnp.asarray(0.0), jnp.asarray(0.0))
-
-
-def _escape(
-    problem: ContrastiveProblem, H: Float[np.ndarray, "d N"], at: Slopes, params: Params
-) -> Escape:
-    """The direction a yᵀ into an unused dimension, if there is one and λ_min(M) < 0."""
-    dim, columns = H.shape
-    left, sizes, _ = np.linalg.svd(H, full_matrices=True)
-    used = int(np.sum(sizes > _UNUSED))
-    if used == dim or columns > _MOST_COLUMNS:
-        return _no_escape(params)
-    values, vectors = np.linalg.eigh(np.diag(at.beta) + at.gamma)
-    if values[0] >= 0:
-        return _no_escape(params)
-    B = np.outer(left[:, -1], vectors[:, 0])
-    dtype = params.H.dtype
-    point = Params(params.W, jnp.asarray(H, dtype), None)
-    B = sphere.tangent(point.H, jnp.asarray(B, dtype))
-    direction = Params(params.W, B / jnp.linalg.norm(B), None)
-    image = hessian_product(problem, point, direction)
-    curvature = jnp.sum(image.H * direction.H)
-    return Escape(direction, curvature, jnp.asarray(2 * values[0], curvature.dtype))
-
-
-def _is_certain(problem: ContrastiveProblem, curvature: float, grad: float) -> bool:
-    """Whether the remaining gradient cannot be the cause of a negative curvature.
-
-    Along a unit direction z = X/τ has derivatives of at most 2/τ, 4/τ and 8/τ, and the log-sum-exp
-    of a row has a third one of at most their range cubed, plus three times the product of the
-    ranges of the first two, plus that of the third; targets add as much as the last again.
-    """
-    tau = float(problem.temperature)
-    third = (4 / tau) ** 3 + 3 * (4 / tau) * (8 / tau) + 32 / tau
-    return curvature**2 > 16 * grad * third
+    """Choose the verdict and reason of the first line that applies."""
+    undecided = Verdict.UNDECIDED
+    lines = (
+        (not finite, undecided, Reason.NON_FINITE),
+        # No bound may exceed an attained value: never a verdict from one that does.
+        (refuted, undecided, Reason.DECLARATION_REFUTED),
+        (descends, Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE),
+        (closed, Verdict.GLOBAL_MINIMUM, Reason.GAP_CLOSED),
+        (not critical, Verdict.NOT_CRITICAL, Reason.GRADIENT_TOO_LARGE),
+        (not resolvable, undecided, Reason.TOLERANCE_BELOW_ROUNDING),
+        (is_local, Verdict.LOCAL_MINIMUM, Reason.ALL_CURVATURES_POSITIVE),
+        (True, undecided, Reason.GAP_OPEN),
+    )
+    return next((verdict, reason) for applies, verdict, reason in lines if applies)
