@@ -218,3 +218,23 @@ def test_loops_that_turn_too_often_are_given_up():
     assert program.run([np.int64(9)], 9) == [9]
     with pytest.raises(TooLongError):
         program.run([np.int64(10)], 9)
+
+
+def test_arrays_without_entries_are_left_to_numpy(monkeypatch):
+    """A loop that carries one would otherwise be compiled as a whole."""
+
+    def refuse(equation):
+        raise AssertionError(f"{equation.primitive.name} is left to JAX")
+
+    def turns(x, y):
+        def turn(i, carry):
+            sums = jnp.sum(carry[0] * carry[0]) + jnp.sum(carry[1])
+            product = (carry[0].T @ carry[0]).reshape(9) + jnp.all(carry[0] > 0).astype(X.dtype)
+            return lax.cond(i > 1, lambda: carry[0], lambda: carry[0] + sums), carry[1] * product[0]
+
+        return lax.fori_loop(0, 3, turn, (x, y))
+
+    empty = np.zeros((0, 3))
+    agree(turns, empty, X)
+    monkeypatch.setattr("ufm._support.host.program._by_jax", refuse)
+    on_host(turns, empty, X)

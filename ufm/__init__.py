@@ -140,6 +140,7 @@ if TYPE_CHECKING:
     from ufm.variants.deep.layers import layer_spectra as layer_spectra
     from ufm.variants.deep.phases import DeepPhases as DeepPhases
     from ufm.variants.deep.phases import deep_phases as deep_phases
+    from ufm.variants.contrastive.problem import ContrastiveProblem as ContrastiveProblem
 
 # Loaded on first use, so that `ufm --help` does not wait for JAX.
 _NAMES = {
@@ -228,6 +229,7 @@ _NAMES = {
     "ufm.sweep": ("load_sweep", "open_store", "run_sweep"),
     "ufm.variants.deep.layers": ("LayerSpectra", "layer_spectra"),
     "ufm.variants.deep.phases": ("DeepPhases", "deep_phases"),
+    "ufm.variants.contrastive.problem": ("ContrastiveProblem",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -41,6 +41,15 @@ CHEAP = {
     "li-2023:tag-average": {"f": "0.906316695432"},
     "andriopoulos-2024:regression-collapse": {},
     "zhao-2026:gradient-descent": {},
+    # By multi-start descent in another program.
+    "graf-2021:regular-simplex": {"K=4: highest f": "1.617852761740"},
+    "graf-2021:unequal-classes": {
+        "cosine of two large classes": "-0.81",
+        "cosine of a large and a small one": "-0.25",
+        "cosine of two small classes": "0.35",
+    },
+    "kini-2024:orthogonal-frame": {},
+    "zhou-2022:supervised-contrastive": {},
 }
 
 

@@ -100,7 +100,7 @@ class Certificate(Shown):
             f"f = {float(self.value):.10g}, gap {float(self.gap):.2e} (tol {float(self.tol):.1e})"
         )
         text += f", ‖∇f‖ = {float(self.grad_norm):.1e}"
-        text += f", {self._ratio} = {float(self.dual_norm / self.threshold):.10g}"
+        text += self._of_duality()
         if verdict is Verdict.STRICT_SADDLE:
             text += f", curvature {float(self.escape.curvature):.3e} along the escape direction"
         if reason is Reason.TOLERANCE_BELOW_ROUNDING:
@@ -112,6 +112,9 @@ class Certificate(Shown):
             column, found = self.witness
             text += f". At column {int(column)} of H the loss {found.explain()}"
         return text + "."
+
+    def _of_duality(self) -> str:
+        return f", {self._ratio} = {float(self.dual_norm / self.threshold):.10g}"
 
 
 @by_variant

@@ -8,7 +8,9 @@ from ufm.reproduce import (
     andriopoulos_2024,
     dang_2023,
     fang_2021,
+    graf_2021,
     hong_ling_2023,
+    kini_2024,
     li_2023,
     thrampoulidis_2022,
     tirer_bruna_2022,
@@ -23,6 +25,7 @@ from ufm.reproduce.claim import Claim, Paper, Result
 PAPERS: tuple[Paper, ...] = (
     zhu_2021.PAPER,
     fang_2021.PAPER,
+    graf_2021.PAPER,
     zhou_2022.PAPER,
     zhou_2022b.PAPER,
     tirer_bruna_2022.PAPER,
@@ -31,6 +34,7 @@ PAPERS: tuple[Paper, ...] = (
     hong_ling_2023.PAPER,
     li_2023.PAPER,
     andriopoulos_2024.PAPER,
+    kini_2024.PAPER,
     zhao_2026.PAPER,
 )
 

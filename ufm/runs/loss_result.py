@@ -83,8 +83,11 @@ def _of_targets(verification: Verification) -> dict[str, Any]:
 
 
 def minority(problem: Problem, minimum: GlobalMinimum) -> str:
-    """Which classes of an imbalanced problem have merged or vanished at its minimum, and why."""
-    if problem.per_class is not None or not minimum.is_exact:
+    """Which classes of an imbalanced problem have merged or vanished at its minimum, and why.
+
+    Empty for variants of the model, whose thresholds are others or unknown.
+    """
+    if problem.variant is not None or problem.per_class is not None or not minimum.is_exact:
         return ""
     found = minority_thresholds(problem, exact_only=True).sentence()
     return found and f"{found}; the minimum has rank {minimum.rank}"

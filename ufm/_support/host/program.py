@@ -234,7 +234,7 @@ def _choice(which: Any, *cases: Any) -> Any:
 def _operation(equation: Any) -> Operation:
     name = equation.primitive.name
     build = _LOOPS.get(name) or WHOLE.get(name)
-    if any(0 in x.aval.shape for x in equation.invars):
+    if name not in _EMPTY_TOO and any(0 in x.aval.shape for x in equation.invars):
         build = None
     found = None if build is None else build(equation)
     return found or _by_jax(equation)
@@ -314,3 +314,13 @@ def _cond(equation: Any) -> Operation:
 
 
 _LOOPS = {"cond": _cond, "scan": _scan, "while": _while}
+#: Operations on which NumPy and XLA agree for arrays without entries, too.
+_EMPTY_TOO = {
+    *_LOOPS,
+    "dot_general",
+    "reduce_and",
+    "reduce_or",
+    "reduce_sum",
+    "reshape",
+    "transpose",
+}
