@@ -45,9 +45,10 @@ def generator(key: Any, count: int) -> tuple[Any, Any]:
 
 def key_of(seed: int) -> Any:
     """`jax.random.key(seed)`, which compiles two programs, of JAX's default generator."""
-    if str(jax.config.jax_default_prng_impl) != "threefry2x32" or not 0 <= seed < 2**31:
+    config: Any = jax.config
+    if str(config.jax_default_prng_impl) != "threefry2x32" or not 0 <= seed < 2**31:
         return jax.random.key(seed)
-    return jax.random.wrap_key_data(np.array([0, seed], np.uint32))
+    return jax.random.wrap_key_data(jax.device_put(np.array([0, seed], np.uint32)))
 
 
 class OnHost:

@@ -20,6 +20,7 @@ from ufm._support.shown import Shown
 from ufm._support.threads import one_blas_thread
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
+from ufm.collapse.target_metrics import TargetMetrics, target_metrics
 from ufm.last_layer.centring import centred_layer
 from ufm.last_layer.read import Classifier
 from ufm.last_layer.streaming.certificate import Blocks, certificate_of, is_hidden
@@ -29,8 +30,13 @@ from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
 from ufm.last_layer.streaming.passes import OnRows
 from ufm.minimum.geometry_match import compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
+from ufm.minimum.minimiser import nothing_known
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
 from ufm.model.objective import objective
+from ufm.model.problem import Problem
+
+#: Largest m·K² with m different targets for which f* is computed: a second.
+_MOST_TARGETS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -45,6 +51,8 @@ class Examination(Shown):
     (`ufm.last_layer.centring`). It is None if the mean is zero, or all features are equal. For a
     layer on top of a ReLU it is the relevant one.
 
+    `targets` has the collapse onto soft labels, and is None for classes.
+
     `blocks` is what `write_dossier` needs of a layer that was read in blocks, else None.
     """
 
@@ -56,6 +64,7 @@ class Examination(Shown):
     nearest: NearestMinimiser | None
     centred: "Examination | None" = None
     blocks: Blocks | None = None
+    targets: TargetMetrics | None = None
 
     _printed = ("certificate", "metrics", "minimum", "nearest", "centred", "layer")
 
@@ -98,7 +107,7 @@ def _check_value(value: float) -> None:
 
 def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
     problem, params = layer.problem, layer.params
-    minimum = global_minimum(problem)
+    minimum = _minimum(problem)
     if minimum.kind == "origin" and compare_geometry(problem, params, minimum).is_origin:
         metrics = undefined(metrics)
     return Examination(
@@ -108,7 +117,21 @@ def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Exami
         metrics=metrics,
         minimum=minimum,
         nearest=nearest_minimiser(problem, params, minimum),
+        targets=target_metrics(problem, params) if problem.has_targets else None,
     )
+
+
+def _minimum(problem: Problem) -> GlobalMinimum:
+    """f*, but not for soft labels with so many different rows that it takes longer than the rest.
+
+    No averaging over classes then makes the problem smaller.
+    """
+    groups, outputs = problem.num_classes, problem.num_outputs
+    if problem.has_targets and groups * outputs**2 > _MOST_TARGETS:
+        return nothing_known(
+            problem, f"not computed for {groups} different targets; the gap is to a proven bound"
+        )
+    return global_minimum(problem)
 
 
 # Threads of LAPACK would wait for those of XLA.
