@@ -161,7 +161,11 @@ def test_what_is_not_supported_is_refused_in_one_line(options, message):
 
 def test_the_minimum_of_very_many_rows_is_not_computed(monkeypatch):
     monkeypatch.setattr(examination, "_MOST_TARGETS", 10)
-    found = ufm.examine(layer_of("ce"))
+    stages: list[str] = []
+    found = ufm.examine(layer_of("ce"), on_stage=stages.append)
+    first = ["metrics", *(f"{x}, centred features" for x in ("global minimum", "certificate"))]
+    assert stages[:3] == first
+    assert stages[-3:] == ["global minimum", "certificate", "nearest minimiser"]
     assert found.certificate.verdict is ufm.Verdict.GLOBAL_MINIMUM
     assert not found.minimum.is_exact
     assert found.nearest is None

@@ -80,7 +80,7 @@ class Certify(LayerFiles):
 
     def run(self) -> int:
         """Read, certify, write, print."""
-        from ufm.cli.output.progress import reading_progress
+        from ufm.cli.output.progress import examining_progress, reading_progress
         from ufm.cli.parsing.jax import configure
         from ufm.last_layer.dossier import (
             check_target,
@@ -92,7 +92,7 @@ class Certify(LayerFiles):
 
         configure()
         reading = {name: getattr(self, name) for name in _READING}
-        with reading_progress() as on_rows:
+        with reading_progress() as on_rows, examining_progress() as on_stage:
             layer = load_classifier(self.paths(), **reading, on_rows=on_rows)
             if self.centred:
                 layer = self._centred(layer)
@@ -102,7 +102,7 @@ class Certify(LayerFiles):
                 check_target(folder)
             elif self.json:  # which is that of a certificate
                 raise ValueError(unwritten)
-            examination = examine(layer, self.gap_tol, on_rows)
+            examination = examine(layer, self.gap_tol, on_rows, on_stage)
         said = self._written(examination, folder) if unwritten is None else {}
         if self.json:
             from ufm._support.strict_json import dumps

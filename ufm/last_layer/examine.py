@@ -13,6 +13,7 @@ curvatures are sought.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
 from ufm.model.objective import objective
 from ufm.model.problem import Problem
 
+#: Called with the name of what is computed next.
+OnStage = Callable[[str], None]
 #: Largest m·K² with m different targets for which f* is computed: a second.
 _MOST_TARGETS = 10_000
 
@@ -73,6 +76,7 @@ def examine(
     layer: Classifier | LargeLayer,
     tol: float | None = None,
     on_rows: OnRows | None = None,
+    on_stage: OnStage | None = None,
 ) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
@@ -82,6 +86,8 @@ def examine(
         layer: From `as_classifier` or `load_classifier`.
         tol: The tolerance of the gap, as for `certify`.
         on_rows: As for `load_classifier`.
+        on_stage: Called with what is computed next, of a layer in memory: at K = 1000 a stage takes
+            seconds.
 
     Returns:
         The certificate, the NC metrics, the global minimum and the nearest minimiser.
@@ -94,10 +100,14 @@ def examine(
         return _examine_large(layer, tol, on_rows)
     value = float(objective(layer.problem, layer.params))
     _check_value(value)
+    tell = on_stage or (lambda stage: None)
+    tell("metrics")
     metrics = nc_metrics(layer.problem, layer.params)
     moved = centred_layer(layer)
-    centred = None if moved is None else _examined(moved, tol, metrics)
-    return dataclasses.replace(_examined(layer, tol, metrics), centred=centred)
+    centred = None
+    if moved is not None:
+        centred = _examined(moved, tol, metrics, lambda stage: tell(f"{stage}, centred features"))
+    return dataclasses.replace(_examined(layer, tol, metrics, tell), centred=centred)
 
 
 def _check_value(value: float) -> None:
@@ -105,15 +115,21 @@ def _check_value(value: float) -> None:
         raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
 
 
-def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
+def _examined(
+    layer: Classifier, tol: float | None, metrics: NCMetrics, tell: OnStage
+) -> Examination:
     problem, params = layer.problem, layer.params
+    tell("global minimum")
     minimum = _minimum(problem)
     if minimum.kind == "origin" and compare_geometry(problem, params, minimum).is_origin:
         metrics = undefined(metrics)
+    tell("certificate")
+    certificate = certify(problem, params, tol)
+    tell("nearest minimiser")
     return Examination(
         layer=layer,
         tol=tol,
-        certificate=certify(problem, params, tol),
+        certificate=certificate,
         metrics=metrics,
         minimum=minimum,
         nearest=nearest_minimiser(problem, params, minimum),
