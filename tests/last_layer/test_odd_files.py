@@ -154,9 +154,9 @@ ODD = {
     ),
     # Labels.
     "soft labels": (
-        {"x": npz(labels=np.full((6, 3), 1 / 3))},
+        {"x": npz(labels=np.full((6, 3), 1 / 2))},
         {},
-        "soft labels define a different problem, which is not certified here",
+        "labels must be distributions (non-negative with sum 1) or 0/1 indicators of labels",
     ),
     "too few classes": (
         {"x": npz(labels=np.minimum(LABELS, 1))},

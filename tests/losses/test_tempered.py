@@ -1,6 +1,7 @@
 """The bi-tempered profile at 50 digits, its one inflection, and the scalar bound."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from mpmath import mp
@@ -57,6 +58,16 @@ def test_profile_and_slope_far_out_and_near_zero(spec):
         np.testing.assert_allclose(
             loss.profile_slope(s, classes), np.array(slopes, float), rtol=3e-13, atol=1e-18
         )
+
+
+def test_the_gradient_keeps_its_digits_where_the_label_takes_all():
+    """At equal margins it is φ'(s)(1, −1/(K−1), …), of size 1e-15 and less."""
+    loss, classes = ufm.BiTempered(0.8, 1.2), 4
+    for s in (1e3, 1e4):
+        gradient = np.asarray(loss.gradient(s * jnp.eye(classes)[0], 0))
+        slope = float(loss.profile_slope(np.float64(s), classes))
+        expected = slope * np.array([1.0, *[-1.0 / (classes - 1)] * (classes - 1)])
+        np.testing.assert_allclose(gradient, expected, rtol=1e-10)
 
 
 def test_one_inflection_at_random_temperatures():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _READING = (
     *("loss", "lam_w", "lam_h", "lam_b", "reduction", "temperature", "weight", "bias"),
     *("features_name", "labels", "class_weights", "sample_weights", "features", "classifier"),
-    *("ignore_index", "first_label", "class_names"),
+    *("ignore_index", "first_label", "class_names", "soft_labels"),
 )
 
 
@@ -26,11 +26,11 @@ class Certify(LayerFiles):
 
     The files hold W (K x d, as torch.nn.Linear.weight, or d x K, as the kernel in Flax and Keras),
     H (the features of N samples: N x d, or d x N), labels (N numbers from 0 to K-1 or from 1 to K,
-    in any order, names of classes, or one-hot), and with a bias b (K). They are .npz, .safetensors,
-    .pt where PyTorch is installed, and .npy: an array with the name of the file, or numbered shards
-    of one, or a folder of those. Usual names of these arrays are found, as fc.weight of a state
-    dict, and flags state others. The loss, lam_w, with a bias lam_b, and lam_h if you know it, are
-    in an .npz or flags:
+    in any order, names of classes, one-hot, or soft: N x K), and with a bias b (K). They are .npz,
+    .safetensors, .pt where PyTorch is installed, and .npy: an array with the name of the file, or
+    numbered shards of one, or a folder of those. Usual names of these arrays are found, as
+    fc.weight of a state dict, and flags state others. The loss, lam_w, with a bias lam_b, and lam_h
+    if you know it, are in an .npz or flags:
 
     ufm certify head.pt feats_0.npy feats_1.npy y.npy --loss ce --lam-w 5e-4 --lam-b 5e-4
 
@@ -80,7 +80,7 @@ class Certify(LayerFiles):
 
     def run(self) -> int:
         """Read, certify, write, print."""
-        from ufm.cli.output.progress import reading_progress
+        from ufm.cli.output.progress import examining_progress, reading_progress
         from ufm.cli.parsing.jax import configure
         from ufm.last_layer.dossier import (
             check_target,
@@ -92,7 +92,7 @@ class Certify(LayerFiles):
 
         configure()
         reading = {name: getattr(self, name) for name in _READING}
-        with reading_progress() as on_rows:
+        with reading_progress() as on_rows, examining_progress() as on_stage:
             layer = load_classifier(self.paths(), **reading, on_rows=on_rows)
             if self.centred:
                 layer = self._centred(layer)
@@ -102,7 +102,7 @@ class Certify(LayerFiles):
                 check_target(folder)
             elif self.json:  # which is that of a certificate
                 raise ValueError(unwritten)
-            examination = examine(layer, self.gap_tol, on_rows)
+            examination = examine(layer, self.gap_tol, on_rows, on_stage)
         said = self._written(examination, folder) if unwritten is None else {}
         if self.json:
             from ufm._support.strict_json import dumps

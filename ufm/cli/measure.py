@@ -42,6 +42,7 @@ class Measure(LayerFiles):
             self.paths(),
             {name: getattr(self, name) for name in _NAMES},
             **{name: getattr(self, name) for name in _READING},
+            soft=self.soft_labels,
         )
         with reading_progress() as on_rows:
             found = measure_layer(stored, self._outside(), on_rows)

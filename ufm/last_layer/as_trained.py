@@ -74,12 +74,11 @@ def as_trained(
     if objective.sample_weights is not None:
         s = _positive("sample_weights", objective.sample_weights, len(y), "labels")
     u = s[kept] * w[y[kept]]
-    of_class = [s[y == k] for k in range(classes)]
-    if all(np.all(x == x[0]) for x in of_class):
-        if objective.sample_weights is not None:
-            notes.append(
-                "sample weights are equal within classes: they are class weights (`sample_weights`)"
-            )
+    of_class = [] if objective.sample_weights is None else [s[y == k] for k in range(classes)]
+    if of_class and all(np.all(x == x[0]) for x in of_class):
+        notes.append(
+            "sample weights are equal within classes: they are class weights (`sample_weights`)"
+        )
         w, s = w * np.array([x[0] for x in of_class]), np.ones(len(y))
     c = s / np.mean(s[kept])
     a = w * np.sum(kept) / np.sum(c[kept] * w[y[kept]])

@@ -13,6 +13,7 @@ curvatures are sought.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ufm._support.shown import Shown
 from ufm._support.threads import one_blas_thread
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
+from ufm.collapse.target_metrics import TargetMetrics, target_metrics
 from ufm.last_layer.centring import centred_layer
 from ufm.last_layer.read import Classifier
 from ufm.last_layer.streaming.certificate import Blocks, certificate_of, is_hidden
@@ -29,8 +31,15 @@ from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
 from ufm.last_layer.streaming.passes import OnRows
 from ufm.minimum.geometry_match import compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
+from ufm.minimum.minimiser import nothing_known
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
 from ufm.model.objective import objective
+from ufm.model.problem import Problem
+
+#: Called with the name of what is computed next.
+OnStage = Callable[[str], None]
+#: Largest m·K² with m different targets for which f* is computed: a second.
+_MOST_TARGETS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -45,6 +54,8 @@ class Examination(Shown):
     (`ufm.last_layer.centring`). It is None if the mean is zero, or all features are equal. For a
     layer on top of a ReLU it is the relevant one.
 
+    `targets` has the collapse onto soft labels, and is None for classes.
+
     `blocks` is what `write_dossier` needs of a layer that was read in blocks, else None.
     """
 
@@ -56,6 +67,7 @@ class Examination(Shown):
     nearest: NearestMinimiser | None
     centred: "Examination | None" = None
     blocks: Blocks | None = None
+    targets: TargetMetrics | None = None
 
     _printed = ("certificate", "metrics", "minimum", "nearest", "centred", "layer")
 
@@ -64,6 +76,7 @@ def examine(
     layer: Classifier | LargeLayer,
     tol: float | None = None,
     on_rows: OnRows | None = None,
+    on_stage: OnStage | None = None,
 ) -> Examination:
     """Certify a last layer, measure its collapse, and find the nearest predicted minimiser.
 
@@ -73,6 +86,8 @@ def examine(
         layer: From `as_classifier` or `load_classifier`.
         tol: The tolerance of the gap, as for `certify`.
         on_rows: As for `load_classifier`.
+        on_stage: Called with what is computed next, of a layer in memory: at K = 1000 a stage takes
+            seconds.
 
     Returns:
         The certificate, the NC metrics, the global minimum and the nearest minimiser.
@@ -85,10 +100,14 @@ def examine(
         return _examine_large(layer, tol, on_rows)
     value = float(objective(layer.problem, layer.params))
     _check_value(value)
+    tell = on_stage or (lambda stage: None)
+    tell("metrics")
     metrics = nc_metrics(layer.problem, layer.params)
     moved = centred_layer(layer)
-    centred = None if moved is None else _examined(moved, tol, metrics)
-    return dataclasses.replace(_examined(layer, tol, metrics), centred=centred)
+    centred = None
+    if moved is not None:
+        centred = _examined(moved, tol, metrics, lambda stage: tell(f"{stage}, centred features"))
+    return dataclasses.replace(_examined(layer, tol, metrics, tell), centred=centred)
 
 
 def _check_value(value: float) -> None:
@@ -96,19 +115,39 @@ def _check_value(value: float) -> None:
         raise ValueError(f"f is {value} at this point: entries of W and H are too large, rescale")
 
 
-def _examined(layer: Classifier, tol: float | None, metrics: NCMetrics) -> Examination:
+def _examined(
+    layer: Classifier, tol: float | None, metrics: NCMetrics, tell: OnStage
+) -> Examination:
     problem, params = layer.problem, layer.params
-    minimum = global_minimum(problem)
+    tell("global minimum")
+    minimum = _minimum(problem)
     if minimum.kind == "origin" and compare_geometry(problem, params, minimum).is_origin:
         metrics = undefined(metrics)
+    tell("certificate")
+    certificate = certify(problem, params, tol)
+    tell("nearest minimiser")
     return Examination(
         layer=layer,
         tol=tol,
-        certificate=certify(problem, params, tol),
+        certificate=certificate,
         metrics=metrics,
         minimum=minimum,
         nearest=nearest_minimiser(problem, params, minimum),
+        targets=target_metrics(problem, params) if problem.has_targets else None,
     )
+
+
+def _minimum(problem: Problem) -> GlobalMinimum:
+    """f*, but not for soft labels with so many different rows that it takes longer than the rest.
+
+    No averaging over classes then makes the problem smaller.
+    """
+    groups, outputs = problem.num_classes, problem.num_outputs
+    if problem.has_targets and groups * outputs**2 > _MOST_TARGETS:
+        return nothing_known(
+            problem, f"not computed for {groups} different targets; the gap is to a proven bound"
+        )
+    return global_minimum(problem)
 
 
 # Threads of LAPACK would wait for those of XLA.

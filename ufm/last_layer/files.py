@@ -13,6 +13,7 @@ from ufm.last_layer.as_trained import Objective, Reduction
 from ufm.last_layer.formats.read_files import read_files
 from ufm.last_layer.formats.stored_array import StoredArray
 from ufm.last_layer.names import Finder, check_beside
+from ufm.last_layer.soft_labels import Soft
 from ufm.last_layer.stored_layer import StoredLayer, store_layer
 from ufm.losses import CrossEntropy, loss_spec, parse_loss
 
@@ -27,6 +28,7 @@ class Reading(TypedDict, total=False):
     ignore_index: int | None
     first_label: int | None
     class_names: Sequence[str] | None
+    soft: Soft | None
 
 
 def read_layer(
@@ -89,6 +91,11 @@ def read_without_decays(
     found = finder.layer()
     objective = Objective(CrossEntropy(), 0.0, 0.0, None if found[1] is None else 0.0)
     layer = _stored(found, objective, reading)
+    if layer.targets is not None:
+        raise ValueError(
+            "labels are soft, and the metrics compare classes: give `soft_labels` argmax for the "
+            "class of the largest entry"
+        )
     return dataclasses.replace(layer, notes=(*finder.notes, *layer.notes))
 
 

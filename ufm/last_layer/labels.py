@@ -24,12 +24,8 @@ def flat_labels(labels: np.ndarray) -> tuple[Shaped[np.ndarray, " M"], list[str]
     named = y.dtype.kind == "U"
     numbers = y.dtype.kind in "biuf" and bool(np.all(np.isfinite(y)) and np.all(y == np.floor(y)))
     if not named and not numbers:
-        soft = y.dtype.kind == "f" and y.ndim == 2
-        hint = (
-            ": soft labels define a different problem, which is not certified here" if soft else ""
-        )
         raise ValueError(
-            f"labels must be whole numbers 0..K-1, got shape {y.shape} and dtype {y.dtype}{hint}"
+            f"labels must be whole numbers 0..K-1, got shape {y.shape} and dtype {y.dtype}"
         )
     if y.ndim > 1 and y.size == max(y.shape):
         notes.append(f"labels of shape {y.shape} are read as {y.size} labels")
@@ -60,8 +56,7 @@ def _class_axis(y: np.ndarray) -> int:
             )
     raise ValueError(
         f"labels must be a list of N whole numbers, the class of each sample, got shape {y.shape}, "
-        "which is not one-hot: several labels per sample define a different problem, "
-        "which is not certified here"
+        "which is not one-hot"
     )
 
 

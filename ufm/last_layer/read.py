@@ -43,6 +43,7 @@ from ufm.last_layer.arrays import Layout
 from ufm.last_layer.as_trained import Objective, Reduction
 from ufm.last_layer.feature_decay import inferred_decay, inferred_note
 from ufm.last_layer.files import read_layer
+from ufm.last_layer.soft_labels import Soft
 from ufm.last_layer.stored_layer import SQUARE_FLAGS, SQUARE_NOTE, StoredLayer, store_layer
 from ufm.last_layer.streaming.layer import LargeLayer, is_large, large_layer
 from ufm.last_layer.streaming.passes import OnRows
@@ -90,6 +91,7 @@ def load_classifier(
     ignore_index: int | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
+    soft_labels: Soft | None = None,
     in_memory: bool | None = None,
     on_rows: OnRows | None = None,
 ) -> Classifier | LargeLayer:
@@ -122,6 +124,7 @@ def load_classifier(
         ignore_index: As for `as_classifier`.
         first_label: As for `as_classifier`.
         class_names: As for `as_classifier`.
+        soft_labels: As for `as_classifier`.
         in_memory: As for `as_classifier`.
         on_rows: As for `as_classifier`.
 
@@ -148,6 +151,7 @@ def load_classifier(
         ignore_index=ignore_index,
         first_label=first_label,
         class_names=class_names,
+        soft=soft_labels,
     )
     return _layer_of(stored, in_memory, on_rows)
 
@@ -171,6 +175,7 @@ def as_classifier(
     ignore_index: int | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
+    soft_labels: Soft | None = None,
     in_memory: bool | None = None,
     on_rows: OnRows | None = None,
 ) -> Classifier | LargeLayer:
@@ -184,7 +189,8 @@ def as_classifier(
     Args:
         W: The classifier, (K, d) or (d, K).
         H: The features, (N, d) or (d, N), or a list of such shards.
-        labels: N class labels 0..K-1 or 1..K in any order, N names, or one-hot rows (N, K).
+        labels: N class labels 0..K-1 or 1..K in any order, N names, one-hot rows (N, K), or other
+            rows (N, K) as targets of CE, LS, BCE or MSE: soft labels or sets of labels.
         loss: A loss, or text as `parse_loss` reads it.
         lam_w: Decay λ_W of W, in f = loss + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
         lam_h: Decay λ_H of H; None infers it from λ_W ‖W‖² = λ_H ‖H‖², which holds at critical
@@ -202,6 +208,8 @@ def as_classifier(
         ignore_index: Label of samples that the loss left out, which are dropped; None: -100.
         first_label: Label of the first class, 0 or 1; None: 1 if the labels are 1..K, else 0.
         class_names: Names of the classes, in the order of W; None: the labels, sorted.
+        soft_labels: How rows of labels that are not one-hot are read: "targets", the loss against
+            these rows, or "argmax", the class of the largest entry. None: targets.
         in_memory: Whether all features are converted in memory (a `Classifier`), or stay where they
             are and are read in blocks whenever they are needed (a `LargeLayer`). None: in memory,
             unless features and logits are more than 4,000,000 numbers N(d + K).
@@ -236,6 +244,7 @@ def as_classifier(
         ignore_index=ignore_index,
         first_label=first_label,
         class_names=class_names,
+        soft=soft_labels,
     )
     return _layer_of(stored, in_memory, on_rows)
 
@@ -267,6 +276,7 @@ def to_classifier(stored: StoredLayer) -> Classifier:
         lam_h=lam_h,
         lam_b=stored.lam_b,
         column_weights=None if weights is None else jnp.asarray(weights, dtype),
+        targets=stored.targets,
     )
     b = None if stored.b is None else jnp.asarray(stored.b, dtype)
     params = Params(jnp.asarray(stored.W, dtype), jnp.asarray(H, dtype), b)

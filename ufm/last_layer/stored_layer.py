@@ -14,6 +14,7 @@ from ufm._support.host_arrays import check_real
 from ufm.last_layer.arrays import Layout, finite, layouts
 from ufm.last_layer.as_trained import Objective, as_trained
 from ufm.last_layer.labels import class_numbers, flat_labels
+from ufm.last_layer.soft_labels import Soft, is_soft, largest_entries, soft_labels
 from ufm.losses import Loss
 
 #: How a square W can be stored, and what is said where its shape is all that is known.
@@ -54,12 +55,14 @@ class StoredLayer:
     sample_weights: Float[np.ndarray, " M"] | None
     square: bool
     notes: tuple[str, ...]
+    #: The targets of groups of samples, whose numbers `labels` then are; None for class labels.
+    targets: Float[np.ndarray, "m K"] | None = None
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """n_1, …, n_K."""
+        """n_1, …, n_K, or the sizes of the groups of samples with equal targets."""
         kept = self.labels[self.labels >= 0]
-        return tuple(np.bincount(kept, minlength=len(self.W)).tolist())
+        return tuple(np.bincount(kept, minlength=len(self.W) * (self.targets is None)).tolist())
 
     @property
     def order(self) -> Int[np.ndarray, " N"]:
@@ -96,12 +99,17 @@ def store_layer(
     ignore_index: int | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
+    soft: Soft | None = None,
 ) -> StoredLayer:
     """Orient W, number the labels, and normalise the objective; features are not read.
 
     Arguments are those of `ufm.last_layer.read.as_classifier`, which says what it raises.
     """
-    y, of_labels = flat_labels(labels)
+    table, of_labels = None, []
+    if is_soft(labels):
+        y, table, of_labels = _of_rows(labels, objective, soft)
+    else:
+        y, of_labels = flat_labels(labels)
     shapes = [shard.shape for shard in shards]
     by_class, by_sample = layouts(W.shape, shapes, len(y), classifier, features)
     check_real("H", shards[0].dtype)
@@ -112,13 +120,20 @@ def store_layer(
             f"W must be K x d with at least 2 classes and 1 feature, got shape {W.shape}; the row "
             "w of a sigmoid is W = [-w/2, w/2], b alike, with twice lam_w and lam_b"
         )
-    y, of_numbers = class_numbers(y, classes, ignore_index, first_label, class_names)
+    of_numbers: list[str] = []
+    if table is None:
+        y, of_numbers = class_numbers(y, classes, ignore_index, first_label, class_names)
+    elif table.shape[1] != classes:
+        raise ValueError(
+            f"soft labels must be N x K, a row for each sample, got shape {labels.shape}, and W "
+            f"has {classes} classes"
+        )
     if b is not None and b.shape != (classes,):
         raise ValueError(
             f"b must have one entry for each of the {classes} classes of W, got shape {b.shape}"
         )
     _check_bias_decay(b, objective.lam_b)
-    trained, of_objective = as_trained(objective, y, classes)
+    trained, of_objective = as_trained(objective, y if table is None else 0 * y, classes)
     T = 1.0 if objective.temperature is None else objective.temperature
     kinds = {"W": W.dtype, "H": shards[0].dtype} | ({} if b is None else {"b": b.dtype})
     notes = [*_layout_notes(by_class, by_sample, y), *_dtype_notes(kinds)]
@@ -135,7 +150,25 @@ def store_layer(
         sample_weights=trained.sample_weights,
         square=classifier is None and classes == dim,
         notes=(*notes, *of_labels, *of_numbers, *of_objective),
+        targets=table,
     )
+
+
+def _of_rows(
+    labels: np.ndarray, objective: Objective, soft: Soft | None
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """The classes of soft labels, or the groups of equal rows and those rows; and a note."""
+    if soft == "argmax":
+        y, note = largest_entries(labels)
+        return y, None, [note]
+    for name in ("class_weights", "sample_weights"):
+        if getattr(objective, name) is not None:
+            raise ValueError(
+                f"{name} of soft labels are not supported: leave them out, or give `soft_labels` "
+                "argmax for the class of the largest entry"
+            )
+    found = soft_labels(labels, objective.loss)
+    return found.groups, found.table, [found.note]
 
 
 def _check_bias_decay(b: np.ndarray | None, lam_b: Any) -> None:

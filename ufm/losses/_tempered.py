@@ -22,6 +22,12 @@ w_a ≤ w_1 and a ≤ 1, so that N' < 0. For x ≤ 0, N' = Q(a) − Q(b) at a ze
 Q(t) = tσ_t (t(1−σ_t) + σ_1), which increases in t: with e = −tx,
 
     Q'/σ_t = σ_1 + t(1−σ_t)(2 − e(2σ_t − 1) + eσ_1/t) ≥ 1/2 − t max(e−2, 0)/(1 + eᵉ) > 1/2 − t/20.
+
+Derivatives, with q_j = p_j^b/Σ_i p_i^b, the gradient of λ, so that dp_j = p_j^b (dz_j − qᵀdz):
+
+    ∇L = c − (1ᵀc) q,               c_j = p_j^{b−a} (p_j − y_j),
+    ∇²L = (I − q1ᵀ) diag(m) (I − 1qᵀ),
+    m_j = p_j^{2b−a−1} ((1+b−a) p_j − (b−a) y_j) − b (1ᵀc) q_j p_j^{b−1}.
 """
 
 import math
@@ -33,14 +39,14 @@ import jax.numpy as jnp
 from ufm._support.bisection import bisect
 from ufm._support.namespace import namespace, sigmoid, softplus
 from ufm._support.pytree import hyperparameter, pytree, require
-from ufm.losses._base import AutodiffLoss, Hyper, Label, Logits, Scalar, label_mask, show
+from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
 
 #: Newton steps from a margin to log-odds: eight reach rounding for s up to 1e4 and K up to 1e6.
 _STEPS = 10
 
 
 @pytree(eq=True)
-class BiTempered(AutodiffLoss):
+class BiTempered(Loss):
     """Bi-tempered logistic loss (Amid et al., 2019) with one-hot targets.
 
     L = −log_{t₁} p_k − (1 − Σ_j p_j^{2−t₁})/(2 − t₁) with p_j = exp_{t₂}(z_j − λ(z)), Σ p_j = 1;
@@ -80,6 +86,36 @@ class BiTempered(AutodiffLoss):
         power = jnp.expm1(gap * log_label) / jnp.where(bounded, gap, 1.0)
         entropy = (1.0 - jnp.sum(jnp.exp((2.0 - t1) * log_p))) / (2.0 - t1)
         return -jnp.where(bounded, power, log_label) - entropy
+
+    def gradient(self, z: Logits, label: Label) -> Logits:
+        c, q, _ = self._derivatives(z, label)
+        # At the label's entry both terms are near −1ᵀc where p_k is near 1.
+        mask = label_mask(z, label)
+        rest = jnp.where(mask, 0.0, c - jnp.sum(c) * q)
+        return jnp.where(mask, -jnp.sum(rest), rest)
+
+    def curvature(self, z: Logits, label: Label) -> Any:
+        _, q, m = self._derivatives(z, label)
+        return q, m
+
+    def curvature_product(self, curvature: Any, x: Logits) -> Logits:
+        q, m = curvature
+        moved = m * (x - jnp.sum(q * x))
+        return moved - jnp.sum(moved) * q
+
+    def _derivatives(self, z: Logits, label: Label) -> tuple[Logits, Logits, Logits]:
+        """c, q and m of the module."""
+        a, b = (jnp.asarray(t, z.dtype) for t in (self.t1, self.t2))
+        mask = label_mask(z, label)
+        log_p = _log_tempered(z, b)
+        p, slope = jnp.exp(log_p), jnp.exp(b * log_p)
+        q = slope / jnp.sum(slope)
+        power, root = jnp.exp((b - a) * log_p), jnp.exp((b - 1.0) * log_p)
+        # p_k − 1, which is a difference of nearly equal numbers, as a sum.
+        away = jnp.where(mask, -jnp.sum(jnp.where(mask, 0.0, p)), p)
+        c = power * away
+        change = power * root * (p + (b - a) * away)
+        return c, q, change - b * jnp.sum(c) * q * root
 
     def profile(self, s: Any, num_classes: int) -> Any:
         xp, x = namespace(s), self._log_odds(s, num_classes)

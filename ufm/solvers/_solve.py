@@ -100,6 +100,8 @@ def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int
         max_steps = methods[method].default_max_steps
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
     tol = default_tol(problem, dtype) if tol is None else tol
+    if not isinstance(max_steps, jax.Array):  # on the host, so that nothing is compiled
+        max_steps = jax.device_put(np.int32(max_steps))
     return jnp.asarray(tol, dtype), jnp.asarray(max_steps, jnp.int32), use_noise_floor
 
 

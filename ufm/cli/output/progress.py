@@ -12,6 +12,7 @@ from rich.progress import (
     ProgressColumn,
     TimeElapsedColumn,
 )
+from rich.status import Status
 
 from ufm.cli.output.console import Words, error_console
 from ufm.cli.output.print import tell
@@ -125,6 +126,22 @@ def reading_progress() -> "Iterator[Callable[[int, int], None]]":
             shown[0]("", done, total)
 
         yield on_rows
+
+
+@contextlib.contextmanager
+def examining_progress() -> "Iterator[Callable[[str], None]]":
+    """Show what is being computed, from the first call of the function that it yields."""
+    console = error_console()
+    with contextlib.ExitStack() as stack:
+        shown: list[Status] = []
+
+        def on_stage(stage: str) -> None:
+            text = console.render_str(f"computing: {stage}", highlight=False)
+            if not shown:
+                shown.append(stack.enter_context(console.status(text)))
+            shown[0].update(text)
+
+        yield on_stage
 
 
 @contextlib.contextmanager

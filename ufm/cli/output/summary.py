@@ -100,6 +100,8 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
 
 def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
     metrics = examination.metrics
+    if examination.targets is not None:
+        return _target_rows(examination.targets)
     if examination.minimum.kind == "origin" and math.isnan(float(metrics.nc2)):
         return [("NC1–NC4", "—", "undefined: the layer has collapsed to the origin, the minimum")]
     return [
@@ -108,6 +110,17 @@ def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
         ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
         ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
     ]
+
+
+def _target_rows(metrics: Any) -> list[tuple[str, str, str]]:
+    """Collapse onto targets; NRC3 is for MSE."""
+    rows = [
+        ("NRC1", _short(metrics.nrc1), "features outside their K principal directions"),
+        ("NRC2", _short(metrics.nrc2), "features outside the row space of W"),
+    ]
+    if math.isfinite(float(metrics.nrc3)):
+        rows.append(("NRC3", _short(metrics.nrc3), "W against the second moment of the targets"))
+    return rows
 
 
 def _expected(examination: "Examination", name: str) -> str:

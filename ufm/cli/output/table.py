@@ -50,10 +50,16 @@ def number_or_dash(number: float) -> str:
     return f"{number:.1e}" if number else "0"
 
 
+#: Most class counts that are all shown.
+_MOST_COUNTS = 20
+
+
 def headline(problem: "Problem") -> str:
     """Describe sizes and decays of a problem on one line."""
     n = problem.per_class
-    counts = f"n={n}" if n is not None else f"counts {problem.class_counts}"
+    sizes = problem.class_counts
+    some = sizes if len(sizes) <= _MOST_COUNTS else f"{min(sizes)} to {max(sizes)}"
+    counts = f"n={n}" if n is not None else f"counts {some}"
     groups = f"{problem.num_classes} groups of samples, " if problem.has_targets else ""
     decays = {"λ_W": problem.lam_w, "λ_H": problem.lam_h, "τ": problem.temperature}
     parts = [f"{name}={value:g}" for name, value in decays.items() if value is not None]

@@ -34,6 +34,10 @@ class LayerFiles:
     class_names: tuple[str, ...] | None = None
     """Names of the classes in the order of W, if labels are names. None: in sorted order."""
 
+    soft_labels: Literal["targets", "argmax"] | None = None
+    """How labels N x K that are not one-hot are read: targets, the loss against each row, or
+    argmax, the class of the largest entry. None: targets."""
+
     def paths(self) -> list[Path]:
         """All files."""
         return [self.file, *self.more]

@@ -173,6 +173,8 @@ def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     problem, loss = layer.problem, _unweighted(layer.problem.loss)
     if problem.column_weights is not None:
         return "verify.py checks certificates of samples without weights"
+    if problem.has_targets:
+        return "verify.py checks certificates of class labels, not of soft ones"
     if loss_family(loss) not in _CHECKED:
         return (
             "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "

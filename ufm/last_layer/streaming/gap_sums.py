@@ -112,16 +112,30 @@ class _Terms:
         points = reference.features - layer.offset - layer.moments.mean
         offsets = 0.5 * np.sum(self.means.astype(float) ** 2, axis=0)
         self.nearness = (offsets - points @ reference.directions @ self.means).astype(dtype)
+        # A sample that is nearer to its own mean than half the way to any other has it nearest.
+        squares = 2.0 * (offsets[:, None] + offsets)  # distances are known to single precision
+        apart = squares * (1.0 - 1e-5) - 2.0 * self.means.T.astype(float) @ self.means
+        np.fill_diagonal(apart, np.inf)
+        self.reach = 0.24 * np.maximum(apart.min(axis=1), 0.0)
         # Errors of the logits: those of the products, and those of the table.
         largest, length = float(np.max(np.linalg.norm(W, axis=1))), W.shape[1] + 8
         self.unit = length * float(np.finfo(dtype).eps) * largest
         sizes = np.linalg.norm(reference.features, axis=1) + np.linalg.norm(layer.offset)
         drifts = largest * sizes + (0.0 if b is None else np.max(np.abs(b)))
         drifts *= length * float(np.finfo(float).eps)
-        self.tables = _Tables(reference.logits, reference.gradients, drifts, length**-0.5)
+        tables = _Tables(reference.logits, reference.gradients, drifts, length**-0.5)
+        self.logits, self.tables = reference.logits.astype(dtype), jax.device_put(tables)
+        self.losses = self._program(dtype, rows, -(-len(layer.samples.features) // rows))
         # Blocks have one size, since every new size would be compiled.
         self.delta = np.zeros((rows, W.shape[1]), dtype)
         self.labels, self.weights = np.zeros(rows, np.int32), np.zeros(rows)
+
+    def _program(self, dtype: Any, rows: int, blocks: int) -> Any:
+        """`_losses`, chosen once: to ask anew at every block takes a tenth of a pass."""
+        products = np.zeros((rows, len(self.points)), dtype)
+        row = np.zeros(rows)
+        arguments = (self.loss, self.tables, products, row, row.astype(np.int32), row)
+        return _losses.chosen(blocks, *arguments)[0]
 
     def __call__(self, start: int, rows: np.ndarray, y: np.ndarray, c: np.ndarray) -> Total:
         delta, labels, weights, count = self.delta, self.labels, self.weights, len(rows)
@@ -129,14 +143,16 @@ class _Terms:
         np.take(self.points, labels, axis=0, out=delta, mode="clip")
         np.subtract(rows, delta[:count], out=delta[:count])
         delta[count:] = 0.0
-        squares = np.einsum("ij,ij->i", delta, delta).astype(float)
+        squares = np.vecdot(delta, delta).astype(float)
         both = delta @ self.factors
         products, along = np.split(both, [len(self.points)], axis=1)
         drifts = self.unit * np.sqrt(squares)
-        sums, peaks, gamma = _losses(self.loss, self.tables, products, drifts, labels, weights)
-        gamma, logits = np.asarray(gamma), self.tables.logits.astype(delta.dtype)[labels]
-        nearest = np.argmin(self.nearness[labels] - along @ self.means, axis=1)
-        differ = np.argmax(logits + products, axis=1) != nearest
+        sums, peaks, gamma = self.losses(self.loss, self.tables, products, drifts, labels, weights)
+        nearest, far = labels.copy(), np.flatnonzero(squares >= self.reach[labels])
+        nearest[far] = np.argmin(self.nearness[labels[far]] - along[far] @ self.means, axis=1)
+        logits = self.logits[labels]
+        differ = np.argmax(np.add(logits, products, out=logits), axis=1) != nearest
+        gamma = np.asarray(gamma)  # after what does not need it, for the program runs meanwhile
         # Each of the two factors of a product has the root of the weight.
         narrow, roots = gamma.astype(delta.dtype), np.sqrt(weights).astype(delta.dtype)
         if self.weighted:

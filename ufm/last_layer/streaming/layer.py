@@ -108,6 +108,11 @@ def large_layer(stored: StoredLayer, on_rows: OnRows | None = None) -> LargeLaye
             "a layer that is read in blocks needs double precision: "
             'jax.config.update("jax_enable_x64", True)'
         )
+    if stored.targets is not None:
+        raise ValueError(
+            "soft labels are certified in memory only, and these features are more than "
+            f"{LARGEST_IN_MEMORY:,} numbers N(d + K): give fewer samples, or `soft_labels` argmax"
+        )
     features = Features(stored.shards, stored.layout)
     samples = Samples(features, stored.labels, stored.sample_weights)
     found = moments(samples, len(stored.W), on_rows)

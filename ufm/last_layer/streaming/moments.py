@@ -46,7 +46,7 @@ def moments(samples: Samples, classes: int, on_rows: OnRows | None = None) -> Mo
     def terms(start: int, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Total:
         rows = rows.astype(np.float64, copy=False)
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.einsum("ij,ij->i", rows, rows)
+            squares = np.vecdot(rows, rows)
         bad = np.flatnonzero(~np.isfinite(squares))
         if len(bad):
             raise ValueError(

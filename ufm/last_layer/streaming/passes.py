@@ -1,7 +1,7 @@
 """A pass over the features: sums of terms of their blocks, computed on all cores.
 
 Every core reads one part of the samples, block by block, and the parts are added at the end. A
-block has about 2¹⁹ numbers: enough for matrix products to run at full speed, few enough for what is
+block has about 2²⁰ numbers: enough for matrix products to run at full speed, few enough for what is
 computed from it to stay in the cache, which halves the time of sums in double precision.
 """
 
@@ -20,7 +20,7 @@ from ufm.last_layer.features import Features
 #: Called with the number of rows that a pass has read, and the number of all rows.
 OnRows = Callable[[int, int], None]
 
-_NUMBERS, _FEWEST_ROWS = 2**19, 64
+_NUMBERS, _FEWEST_ROWS = 2**20, 64
 
 
 class Samples(NamedTuple):
@@ -56,10 +56,17 @@ class Total(NamedTuple):
     peaks: Any
 
     def and_(self, other: "Total") -> "Total":
+        """Both; the arrays of this one take the sums."""
         return Total(
-            jax.tree.map(np.add, self.sums, other.sums),
+            jax.tree.map(_add, self.sums, other.sums),
             jax.tree.map(np.maximum, self.peaks, other.peaks),
         )
+
+
+def _add(total: Any, term: Any) -> Any:
+    if isinstance(total, np.ndarray) and total.flags.writeable:
+        return np.add(total, term, out=total)
+    return np.add(total, term)
 
 
 def summed(
