@@ -136,11 +136,11 @@ if TYPE_CHECKING:
     from ufm.sweep import load_sweep as load_sweep
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
+    from ufm.variants.contrastive.problem import ContrastiveProblem as ContrastiveProblem
     from ufm.variants.deep.layers import LayerSpectra as LayerSpectra
     from ufm.variants.deep.layers import layer_spectra as layer_spectra
     from ufm.variants.deep.phases import DeepPhases as DeepPhases
     from ufm.variants.deep.phases import deep_phases as deep_phases
-    from ufm.variants.contrastive.problem import ContrastiveProblem as ContrastiveProblem
 
 # Loaded on first use, so that `ufm --help` does not wait for JAX.
 _NAMES = {

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """Variants of the model, a folder each, which registers itself: what it changes, nothing else."""
 
 from ufm.variants import contrastive as contrastive
@@ -6,8 +5,3 @@ from ufm.variants import deep as deep
 from ufm.variants import fixed_classifier as fixed_classifier
 from ufm.variants import nonnegative as nonnegative
 from ufm.variants import norms as norms
-=======
-"""Variants of the model, a folder each: what it changes, and nothing else."""
-
-import ufm.variants.contrastive.variant  # noqa: F401  # it registers itself
->>>>>>> supcon
