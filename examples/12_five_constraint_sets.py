@@ -15,7 +15,10 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from ufm.variants.nonnegative import merged_solve
 
 import ufm
 from ufm.report import style
@@ -24,6 +27,7 @@ DECAY = 5e-3
 #: A set of each factor, with its weight decay where it has one.
 NONE: dict[str, Any] = {"lam_w": None, "lam_h": None}
 TEMPERATURE = 0.5
+COSINES = Normalize(-1, 1)
 
 
 def sets(classes: int, dim: int) -> dict[str, dict[str, Any]]:
@@ -52,18 +56,23 @@ def cosines(problem: ufm.Problem, point: ufm.Params) -> np.ndarray:
 
 
 def solved(problem: ufm.Problem, name: str, starts: int) -> tuple[np.ndarray, float]:
-    """Cosines and value of the best of several certified runs."""
+    """Cosines and value of the best of several certified runs, led out of a local minimum."""
     found = ufm.verify(problem, jax.random.key(0), starts)
     best = int(np.argmin(np.asarray(found.solutions.value)))
-    value = float(found.solutions.value[best])
-    seen = cosines(problem, jax.tree.map(lambda x: x[best], found.solutions.params))
+    point = jax.tree.map(lambda x: x[best], found.solutions.params)
+    certificate = ufm.certify(problem, point)
+    print(f"  {name:<18} proven {found.num_global}/{starts}", end="")
+    if certificate.verdict is ufm.Verdict.LOCAL_MINIMUM:
+        print(f", best run a local minimum at f = {float(certificate.value):.6f}, led out", end="")
+        point = merged_solve(problem, point).params
+        certificate = ufm.certify(problem, point)
+    seen = cosines(problem, point)
     between = seen[~np.eye(len(seen), dtype=bool)]
     print(
-        f"  {name:<18} f = {value:.9f}  proven {found.num_global}/{starts}, "
-        f"gap {float(np.min(np.asarray(found.certificates.gap))):.1e}  "
-        f"cosines {between.min():+.3f} to {between.max():+.3f}"
+        f"\n    f = {float(certificate.value):.9f}, {certificate.verdict.name}, gap "
+        f"{float(certificate.gap):.1e}, cosines {between.min():+.3f} to {between.max():+.3f}"
     )
-    return seen, value
+    return seen, float(certificate.value)
 
 
 def draw(rows: dict[str, dict[str, tuple[np.ndarray, float]]], path: Path) -> None:
@@ -75,17 +84,17 @@ def draw(rows: dict[str, dict[str, tuple[np.ndarray, float]]], path: Path) -> No
 def _draw(rows: dict[str, dict[str, tuple[np.ndarray, float]]]) -> Figure:
     names = list(next(iter(rows.values())))
     figure, axes = plt.subplots(
-        len(rows), len(names), figsize=(7.2, 0.6 + 1.5 * len(rows)), layout="constrained"
+        len(rows), len(names), figsize=(7.2, 0.3 + 1.5 * len(rows)), layout="constrained"
     )
-    image = None
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_title(name)
     for line, (title, found) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(title)
-        for ax, (name, (seen, value)) in zip(line, found.items(), strict=True):
-            image = ax.imshow(seen, cmap="RdBu_r", vmin=-1, vmax=1)
+        for ax, (seen, value) in zip(line, found.values(), strict=True):
+            ax.imshow(seen, cmap="RdBu_r", norm=COSINES)
             ax.set(xticks=[], yticks=[], xlabel=f"$f$ = {value:.4f}")
-            if line is axes[0]:
-                ax.set_title(name, fontsize="medium")
-    figure.colorbar(image, ax=axes, label="cosine of class means", shrink=0.8)
+    colours = ScalarMappable(COSINES, "RdBu_r")
+    figure.colorbar(colours, ax=axes, label="cosine of class means", shrink=0.8)
     return figure
 
 
