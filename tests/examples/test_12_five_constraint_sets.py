@@ -4,7 +4,6 @@ import re
 
 import pytest
 from example_runs import run_example
-from images import check_png
 
 
 def test_every_set_has_a_proven_minimum_with_its_frame(monkeypatch, tmp_path, capsys):
@@ -16,4 +15,4 @@ def test_every_set_has_a_proven_minimum_with_its_frame(monkeypatch, tmp_path, ca
     balanced = [tuple(map(float, (low, high))) for _, _, low, high in lines[:5]]
     simplex = pytest.approx((-0.5, -0.5), abs=1e-3)
     assert balanced == [simplex, pytest.approx((0, 0), abs=1e-3), simplex, simplex, simplex]
-    check_png(figure)
+    assert figure.read_bytes().startswith(b"\x89PNG")
