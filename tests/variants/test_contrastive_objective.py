@@ -11,7 +11,8 @@ from ufm.solvers import Status
 from ufm.variants.contrastive.geometry import NonNegativeSphere, UnitSphere
 from ufm.variants.contrastive.pairs import reduced
 
-#: Class counts, dimension, temperature and batches; some samples have no positives, also in batches.
+#: Class counts, dimension, temperature and batches. Some samples have no positives, or none in a
+#: batch.
 CASES = [
     ((3, 3, 2), 4, 0.5, None),
     ((4, 1, 2), 3, 0.2, None),
