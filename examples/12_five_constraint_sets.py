@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from ufm.variants.nonnegative import merged_solve
 
 import ufm
 from ufm.report import style
+from ufm.variants.nonnegative import merged_solve
 
 DECAY = 5e-3
 #: A set of each factor, with its weight decay where it has one.

@@ -91,12 +91,15 @@ def test_the_bound_is_that_of_the_formula():
     assert 1e-15 < found.rounding < 1e-11
 
 
-def test_rounding_is_covered():
-    """f, Γ and β at a low temperature are within their bounds of those in 40 digits."""
+@pytest.mark.parametrize("close", [False, True], ids=["any cosines", "close rivals, very cold"])
+def test_rounding_is_covered(close):
+    """f and Γ at a low temperature are within their bounds of those in 40 digits."""
     mpmath = pytest.importorskip("mpmath")
-    counts, tau = (3, 2), 0.03
+    rng, counts, tau = np.random.default_rng(3), (3, 2), 1e-3 if close else 0.03
     problem = ufm.ContrastiveProblem(counts, 3, tau)
-    X = cosines(np.asarray(problem.point(np.random.default_rng(3).standard_normal((3, 5))).H))
+    X = cosines(np.asarray(problem.point(rng.standard_normal((3, 5))).H))
+    if close:  # large exponents, whose errors are those of probabilities
+        X = cosines(np.zeros((3, 5))) + 0.3 * (1 - np.eye(5)) + 1e-4 * X
     at = slopes_at(problem, X)
     with mpmath.workdps(40):
         t, total = mpmath.mpf(tau), mpmath.mpf(0)

@@ -4,7 +4,7 @@ r"""The global minimum of a contrastive problem, with its proof.
   2021). It is a lower bound for every K.
 - **Any class counts, full batch**: the convex problem of K columns (`reduced`), solved in d = K,
   where no second-order point is spurious, and certified. Attained for d ≥ rank C. Classes of one
-  sample are negatives alone, and share a direction.
+  sample are negatives alone, and end in one direction.
 - **H ≥ 0**, d ≥ K, any counts and batches: an orthogonal frame, each cosine at its own bound (Kini
   et al., 2024).
 - **Fixed batches**: the best of several runs, if it is certified. Features of a class may differ.
@@ -128,8 +128,6 @@ def _of_classes(problem: ContrastiveProblem, bound: float) -> ContrastiveMinimum
         why = f"{why}, and dim={problem.dim}"
         return _searched(problem, changed(small, dim=problem.dim), bound, why)
     H = _solved(small, 1)[0]
-    alone = np.flatnonzero(np.array(problem.class_counts) == 1)
-    H[:, alone] = H[:, alone[:1]]
     bound = max(bound, tangent_bound(small, cosines(H)).lower)
     rank = _rank(H)
     found = _found(problem, factors(cosines(H), rank), bound, "", "imbalanced")

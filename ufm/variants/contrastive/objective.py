@@ -45,15 +45,6 @@ def value_at(problem: ContrastiveProblem, params: Params) -> Scalar:
 
 
 @quick_jit
-def value_and_gradient_norm(
-    problem: ContrastiveProblem, params: Params
-) -> tuple[Scalar, Scalar, Scalar]:
-    """f, the norm of its Riemannian or projected gradient, and that of its Euclidean gradient."""
-    value, grad, at = geometry_of(problem).evaluate(problem, params)
-    return value, jnp.linalg.norm(grad.H), jnp.linalg.norm(jnp.matmul(params.H, at.gamma))
-
-
-@quick_jit
 def hessian_product(problem: ContrastiveProblem, params: Params, direction: Params) -> Params:
     """The Riemannian Hessian of the tangent part of a direction."""
     geometry = geometry_of(problem)
