@@ -11,12 +11,8 @@ from ufm.solvers import Status
 from ufm.variants.contrastive.geometry import NonNegativeSphere, UnitSphere
 from ufm.variants.contrastive.pairs import reduced
 
-<<<<<<< HEAD
-#: Class counts, dimension, temperature and batches; some samples have no positives.
-=======
 #: Class counts, dimension, temperature and batches. Some samples have no positives, or none in a
 #: batch.
->>>>>>> supcon
 CASES = [
     ((3, 3, 2), 4, 0.5, None),
     ((4, 1, 2), 3, 0.2, None),

@@ -81,7 +81,8 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
     )
     """Losses: ce, ls:ALPHA, fl:GAMMA, mse, mse:SCALE,TARGET, or others: poly:EPSILON, gce:Q,
     sce:ALPHA,BETA,A, taylor:TERMS, mae, brier, nl, cce, cot, bitempered:T1,T2, cs:POWER, ww:POWER,
-    bce, temperature:TAU, logitnorm:TAU."""
+    bce, temperature:TAU, logitnorm:TAU; and supcon or supcon:TAU, the supervised contrastive loss
+    of features on the unit sphere, without W, b and their decays."""
     num_classes: int = 10
     """K, the number of classes."""
     dim: int = 16
@@ -139,13 +140,14 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
 
         Raises the `ValueError` of the check that fails.
         """
-        from ufm.losses import distinct_losses
+        from ufm.losses import distinct_losses, split_losses
         from ufm.model.problem_spec import ProblemSpec
 
         with self.refusing():
             self.at_least(num_classes=1, per_class=1)
-            losses = distinct_losses(self.losses)
             counts, targets = self._groups()
+            pairs, listed = self._contrastive(split_losses(self.losses), counts)
+            losses = distinct_losses(listed) if listed or not pairs else {}
             found = {
                 text: ProblemSpec(
                     loss,
@@ -162,9 +164,23 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
                     hidden_dims=self.hidden_dims,
                 ).problem()
                 for text, loss in losses.items()
-            }
+            } | pairs
             check(found)
         return found
+
+    def _contrastive(
+        self, losses: tuple[str, ...], counts: tuple[int, ...]
+    ) -> "tuple[dict[str, Problem], tuple[str, ...]]":
+        """The problems of `supcon:TAU` by canonical text, and the losses that have a classifier."""
+        texts = [text for text in losses if text.partition(":")[0] == "supcon"]
+        if not texts:
+            return {}, losses
+        from ufm.variants.contrastive.text import contrastive_problems
+
+        if self.targets is not None:
+            raise ValueError("supcon compares samples of classes: not with `targets`")
+        found = contrastive_problems(texts, counts, self.dim, self.features)
+        return found, tuple(text for text in losses if text not in texts)
 
     def _groups(self) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...] | None]:
         """The numbers of samples, and a target for each; None for class labels."""
