@@ -10,7 +10,7 @@ import ufm
 from ufm.collapse.margin_loss import MarginLoss
 from ufm.minimum.structures import TableLoss, minimum_of, structures
 from ufm.variants.deep.margin_bound import power_minimum
-from ufm.variants.deep.three_classes import Cells, _bounds, lower_bound
+from ufm.variants.deep.three_classes import Cells, _bounds, _duals, lower_bound
 
 BALANCED = ufm.Problem.balanced
 CE, LS = ufm.CrossEntropy(), ufm.LabelSmoothing(0.1)
@@ -111,6 +111,32 @@ def test_no_point_of_a_cell_is_below_its_bound(M, e, alpha):
             assert value >= bound - 1e-9
             closest = min(closest, value - bound)
     assert closest < 0.02
+
+
+def test_the_bound_of_a_cell_is_the_least_of_its_plane():
+    """The tangent plane at the centre plus the penalty, on a fine grid of the cell."""
+    rng, e, M = np.random.default_rng(1), 0.15, 3
+    low = rng.uniform(0, 1, (40, 3)) * [4.0, 4.0, np.pi / 6]
+    cells = Cells(low, low + rng.uniform(0.1, 1.0, (40, 3)) * [1.0, 1.0, np.pi / 3])
+    bounds, _ = _bounds(cells, e, M, 0.0)
+    for bound, a, b in zip(bounds, *cells, strict=True):
+        t1, t2, angle = np.meshgrid(*np.linspace(a, b, 31).T, indexing="ij")
+        u = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        v = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
+        centre = 0.5 * (a + b)
+        axes = np.array(
+            [[np.cos(centre[2]), -np.sin(centre[2])], [np.sin(centre[2]), np.cos(centre[2])]]
+        )
+        gamma, dual, _ = _duals((axes * centre[:2] ** (0.5 * (M - 1)))[None], e, 0.0)
+        square = gamma[0] @ gamma[0].T
+        turned = [np.einsum("...i,ij,...j->...", x, square, x) for x in (u, v)]
+        plane = t1 ** (M - 1) * turned[0] + t2 ** (M - 1) * turned[1]
+        values = dual[0] - plane / (2 * e) + 0.5 * (M - 1) * e * (t1 + t2)
+        assert np.min(values) >= bound - 1e-12
+        # Between two angles of the grid the cosine is larger by up to (step)²/2 · 4.
+        step = (b[2] - a[2]) / 30
+        size = np.max(np.abs(t1 ** (M - 1) - t2 ** (M - 1))) * np.linalg.norm(square)
+        assert np.min(values) <= bound + size * step**2 / e + 1e-12
 
 
 def test_a_proof_does_not_close_above_the_minimum():

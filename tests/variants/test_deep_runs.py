@@ -52,6 +52,11 @@ def test_a_run_ends_at_a_critical_point(method):
     assert float(solution.value) == pytest.approx(float(value), rel=1e-13)
     if method == "newton":
         assert int(solution.num_products) < 200
+    # On the way, where it is large, the norm is that of the decays as they are given.
+    early = ufm.solve(problem, start, method=method, max_steps=3)
+    _, grad = gradient(problem, early.params)
+    size = float(jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(grad))))
+    assert float(early.grad_norm) == pytest.approx(size, rel=1e-10)
     spectra = ufm.layer_spectra(problem, solution.params)
     assert spectra.imbalance < 1e-7
     assert len(set(spectra.ranks)) == 1

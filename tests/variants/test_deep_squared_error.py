@@ -22,6 +22,7 @@ PROBLEMS = (
     ((2, 2, 2), (3, 3), 0.03, False),
     ((3, 2), (2, 3, 2), 0.03, False),
     ((4, 3, 1), (4, 3), 0.02, True),
+    ((4, 3, 1), (2, 3), 0.02, False),  # narrower than the targets
 )
 
 

@@ -11,8 +11,8 @@ simplex ETF is a local minimum while, with q = (1 − p_k)/(K−1) and κ = (q �
     q/K > κ (1−p)   (K ≥ 4; for CE this is ρ > K(1 − 2/M)),
     A − (1−p)κ/3 > B²/(C + 3κ),  A = (χ₁+χ₂)/6, B = (χ₁−χ₂)/2, C = 3(χ₁+χ₂)/2  (K = 3),
 
-χ₁ = p_k q and χ₂ = q/3. At small decays this always holds, although for K ≥ 6 (or M ≥ 4 and K ≥ 4)
-it is never the global minimum (Garrod & Keating, 2025).
+χ₁ = p_k q and χ₂ = q/3. At small decays this always holds, although another structure is then lower
+for K ≥ 6, and for K ≥ 4 if M ≥ 4 (in scans up to K = 8; Garrod & Keating, 2025, in the limit).
 
     >>> phases = deep_phases(3, 3, np.array([0.17, 0.18, 0.19, 0.2]))
     >>> [phases.best_name(i) for i in range(4)]
