@@ -223,9 +223,13 @@ def test_frames_that_nc_metrics_confuse_do_not_match():
     problem = make(ufm.CrossEntropy(), (2, 2, 2, 2), 6, 0.03)
     best = ufm.global_minimum(problem).params(KEY)
     assert ufm.compare_geometry(problem, best).matches
-    # The same W, logits and NC metrics, with all features moved along a vector that W ignores.
-    free = np.linalg.svd(np.asarray(best.W))[2][4]
-    moved = dataclasses.replace(best, H=best.H + 0.5 * jnp.asarray(np.abs(free))[:, None])
-    found = ufm.compare_geometry(problem, moved)
+    # The same W, logits, norms and penalty: what W ignores of two classes is turned elsewhere.
+    best = ufm.global_minimum(problem).params(None)
+    H, ignored = np.asarray(best.H).copy(), np.array([0.5, 0.5, 0.5, 0.5, 0.0, 0.0])
+    along = ignored @ H[:, 4:]
+    H[:, 4:] += np.outer(np.eye(6)[5] - ignored, along)
+    found = ufm.compare_geometry(problem, dataclasses.replace(best, H=jnp.asarray(H)))
+    rest = (found.logit_distance, found.classifier_distance, found.penalty_distance)
+    assert max(rest) < 1e-12
     assert found.feature_distance > 0.1
     assert found.matches is False
