@@ -64,6 +64,30 @@ def test_squared_error_has_the_root_of_one_equation(frac, lam_b):
     assert found.tau == pytest.approx(tau, abs=1e-9)
 
 
+@pytest.mark.parametrize(("K", "frac", "kind"), [(3, 0.5, "orthogonal frame"), (5, 0.6, "shared")])
+def test_logistic_losses_have_three_scalars(K, frac, kind):
+    # For K > 4 the level is larger than the frame, |τ| > ρ, and classes share coordinates.
+    mu = frac / (K * 2**0.5)
+    problem = make(ufm.BinaryCrossEntropy(), (2,) * K, K, mu, None, 2.0)
+    found = ufm.global_minimum(problem)
+    assert found.is_exact
+    assert found.kind.startswith(kind)
+    assert (abs(found.tau) > found.rho) is (K == 5)
+    assert found.value - found.lower_bound < 1e-12
+    # The value of the point, written out, and the lowest that ten runs find.
+    params = found.params(KEY)
+    W, H = np.asarray(params.W), np.asarray(params.H)
+    signs = 1.0 - 2.0 * np.eye(K)[:, problem.labels]
+    attained = np.mean(np.sum(np.logaddexp(0.0, signs * (W @ H)), axis=0))
+    attained += 0.5 * mu * (2.0 * np.sum(W**2) + 0.5 * np.sum(H**2))
+    assert H.min() >= 0
+    assert attained == pytest.approx(found.value, abs=1e-13)
+    wide = dataclasses.replace(problem, dim=8)
+    runs = ufm.solve_many(wide, jax.random.key(0), num_starts=10)
+    assert float(runs.value.min()) == pytest.approx(found.value, abs=1e-10)
+    assert float(runs.value.min()) >= found.value - 1e-12
+
+
 @pytest.mark.parametrize(
     ("loss", "counts", "lam_b", "kind"),
     [
@@ -199,9 +223,13 @@ def test_frames_that_nc_metrics_confuse_do_not_match():
     problem = make(ufm.CrossEntropy(), (2, 2, 2, 2), 6, 0.03)
     best = ufm.global_minimum(problem).params(KEY)
     assert ufm.compare_geometry(problem, best).matches
-    # The same W, logits and NC metrics, with all features moved along a vector that W ignores.
-    free = np.linalg.svd(np.asarray(best.W))[2][4]
-    moved = dataclasses.replace(best, H=best.H + 0.5 * jnp.asarray(np.abs(free))[:, None])
-    found = ufm.compare_geometry(problem, moved)
+    # The same W, logits, norms and penalty: what W ignores of two classes is turned elsewhere.
+    best = ufm.global_minimum(problem).params(None)
+    H, ignored = np.asarray(best.H).copy(), np.array([0.5, 0.5, 0.5, 0.5, 0.0, 0.0])
+    along = ignored @ H[:, 4:]
+    H[:, 4:] += np.outer(np.eye(6)[5] - ignored, along)
+    found = ufm.compare_geometry(problem, dataclasses.replace(best, H=jnp.asarray(H)))
+    rest = (found.logit_distance, found.classifier_distance, found.penalty_distance)
+    assert max(rest) < 1e-12
     assert found.feature_distance > 0.1
     assert found.matches is False

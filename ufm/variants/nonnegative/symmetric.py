@@ -9,6 +9,7 @@ with u = w + ρ the logit of the label and w = (τ − ρ)/K + b₀ the others. 
 scalars and smooth away from ρ = τ = 0. Newton's method finds them, and a certificate at the point
 proves them. In the first case every class has a coordinate of its own; in the second, where H ≥ 0
 costs nothing, W = √ρ P + σ√|τ| J and H ∝ √ρ P + √|τ| J ≥ 0, σ the sign of τ, J = 11ᵀ/K.
+Where ρ = 0 ≠ τ (all features equal) f has a kink, and Newton's method may not arrive.
 For squared error with κ = M = 1, ρ = 1/(1+x), τ = c/(c+x) with c = λ_b/(1+λ_b) and one root x.
 """
 
