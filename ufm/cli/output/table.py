@@ -68,7 +68,7 @@ def headline(problem: "Problem") -> str:
         widths = zip(problem.hidden_dims, problem.lam_hidden, strict=True)
         parts += [f"hidden layer of width {width} (λ={decay:g})" for width, decay in widths]
     bias = "no bias" if problem.lam_b is None else f"λ_b={problem.lam_b:g}"
-    sizes = f"K={problem.num_outputs}, d={problem.dim}, {groups}{counts}"
+    sizes = f"K={problem.num_outputs or problem.num_classes}, d={problem.dim}, {groups}{counts}"
     return ", ".join([sizes, *parts, bias])
 
 

@@ -54,14 +54,14 @@ def centred_means(problem: Problem, params: Params) -> Float[np.ndarray, "d K"]:
 
 
 def _gram(vectors: Float[np.ndarray, "d K"]) -> Matrix:
-    largest = np.max(np.abs(vectors))
+    largest = np.max(np.abs(vectors), initial=0.0)
     # Rescale first, because squares of large entries overflow.
     scaled = vectors / largest if 0 < largest < np.inf else np.full_like(vectors, np.nan)
     return scaled.T @ scaled
 
 
 def _normalised(gram: Matrix) -> Matrix:
-    return gram * (len(gram) / np.trace(gram))
+    return gram * (len(gram) / np.trace(gram)) if gram.size else gram
 
 
 def gram_table(problem: Problem, minimum: GlobalMinimum, params: Params | None) -> Table:
@@ -115,6 +115,8 @@ def _undefined(minimum: GlobalMinimum, found: dict[str, Matrix] | None, name: st
     """The reason why a comparison is undefined; empty if it is defined."""
     if found is None:
         return "collapsed\nto the origin"
+    if not found[name].size:
+        return "no classifier"
     if not minimum.is_exact:
         return "no minimiser\nis known"
     if not minimum.rank:

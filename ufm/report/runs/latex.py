@@ -68,7 +68,12 @@ def described(problem: Problem) -> str:
     decays = [f"{name}={value:g}" for name, value in _decays(problem, "", "tau").items()]
     sets = [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
     bias = [] if problem.has_bias else ["no bias"]
-    sizes = [f"K={problem.num_outputs}", f"d={problem.dim}", counts, *_widths(problem)]
+    sizes = [
+        f"K={problem.num_outputs or problem.num_classes}",
+        f"d={problem.dim}",
+        counts,
+        *_widths(problem),
+    ]
     return ", ".join([*sizes, *decays, *sets, *bias])
 
 
@@ -83,7 +88,12 @@ def described_in_tex(problem: Problem) -> str:
     said = [f"${name}={short_in_tex(value)}$" for name, value in decays]
     sets = [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
     bias = [] if problem.has_bias else ["no bias"]
-    sizes = [f"$K={problem.num_outputs}$", f"$d={problem.dim}$", counts, *_widths(problem)]
+    sizes = [
+        f"$K={problem.num_outputs or problem.num_classes}$",
+        f"$d={problem.dim}$",
+        counts,
+        *_widths(problem),
+    ]
     return ", ".join([*sizes, *said, *sets, *bias])
 
 

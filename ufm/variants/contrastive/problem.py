@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Shaped
 
 from ufm._support.pytree import hyperparameter, pytree, require, static, whole_number
 from ufm.losses import CrossEntropy, Hyper
+from ufm.losses._base import show
 from ufm.model.checks import Counts, Whole, checked_counts
 from ufm.model.constraints import Constraint, NonNegative
 from ufm.model.params import Params
@@ -50,6 +51,11 @@ class SupervisedContrastive(CrossEntropy):
     name: ClassVar[str] = "SupCon"
     #: The property of [Z22] is one of logits of classes.
     contrastive: ClassVar[bool] = False
+
+    temperature: Hyper = 0.5
+
+    def label(self) -> str:
+        return f"{self.name}(τ={show(self.temperature)})"
 
 
 @pytree()
@@ -101,7 +107,7 @@ class ContrastiveProblem(Problem):
         temperature = hyperparameter("temperature", temperature)
         require("temperature", temperature, lambda x: x > 0, "positive and finite")
         fields = {
-            "loss": SupervisedContrastive(),
+            "loss": SupervisedContrastive(temperature),
             "class_counts": counts,
             "dim": dim,
             **dict.fromkeys(("lam_w", "lam_h", "lam_b", "column_weights", "classifier")),
