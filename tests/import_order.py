@@ -103,7 +103,7 @@ INSIDE = {
     ),
     "spectra": (("at_points", "along_run"),),
     "last_layer": (
-        ("arrays", "labels"),
+        ("arrays", "labels", "soft_labels"),
         ("formats", "as_trained"),
         ("names", "stored_layer", "features", "feature_decay"),
         ("files", "streaming"),

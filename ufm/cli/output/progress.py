@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.progress import (
     BarColumn,
@@ -12,7 +12,6 @@ from rich.progress import (
     ProgressColumn,
     TimeElapsedColumn,
 )
-from rich.status import Status
 
 from ufm.cli.output.console import Words, error_console
 from ufm.cli.output.print import tell
@@ -133,7 +132,7 @@ def examining_progress() -> "Iterator[Callable[[str], None]]":
     """Show what is being computed, from the first call of the function that it yields."""
     console = error_console()
     with contextlib.ExitStack() as stack:
-        shown: list[Status] = []
+        shown: list[Any] = []
 
         def on_stage(stage: str) -> None:
             text = console.render_str(f"computing: {stage}", highlight=False)
