@@ -88,8 +88,10 @@ def measure(count: int, repetitions: int) -> dict[str, Any]:
     }
     results: dict[str, Any] = {}
     for name, (run, problem) in methods.items():
-        cold, end = timed(run, starts[id(problem)][0])
-        results[name] = {"cold": cold, "warm": [], "grad_norm": 0.0, "excess": 0.0}
+        cold, _ = timed(run, starts[id(problem)][0])
+        results[name] = {"cold": cold, "warm": []}
+        if problem is SPHERES:  # the judge
+            results[name] |= {"grad_norm": 0.0, "excess": 0.0}
     best = ufm.global_minimum(SPHERES).value
     for _ in range(repetitions):
         for name, (run, problem) in methods.items():
@@ -115,8 +117,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     results = measure(options.starts, options.repetitions)
     for name, row in results.items():
-        times = f"cold {row['cold']:.2f} s, warm {row['warm']:.3f} s"
-        print(f"{name}: {times}, ‖grad f‖ ≤ {row['grad_norm']:.1e}", flush=True)
+        print(f"{name}: cold {row['cold']:.2f} s, warm {row['warm']:.3f} s", flush=True)
     packages = ("ufm", "jax", "numpy", "pymanopt")
     content = {"environment": environment(packages), "tol": TOL, "results": results}
     path = Path(__file__).with_suffix(".json")
