@@ -88,6 +88,7 @@ bench:  ## time solvers and spectra beside what people use today (half an hour, 
 	$(BENCH)/bin/python benchmarks/roofline.py
 	$(BENCH)/bin/python benchmarks/scaling.py
 	$(BENCH)/bin/python benchmarks/landscape.py
+	$(BENCH)/bin/python benchmarks/variants.py
 
 # JAX as it is installed: its plugin for the accelerator is no part of the pins.
 bench-gpu: install  ## time the library on an accelerator (eight minutes at most)

@@ -89,7 +89,8 @@ INSIDE = {
         ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),
         ("nearest_minimiser",),
     ),
-    "variants": (("nonnegative",),),
+    # A given classifier has the sets and certificates of confined norms.
+    "variants": (("contrastive", "deep", "nonnegative", "norms"), ("fixed_classifier",)),
     "runs": (
         ("compilation_cache", "many_starts", "trajectory"),
         ("loss_result",),

@@ -138,7 +138,7 @@ def test_single_precision_claims_only_what_it_resolves():
     assert float(tight.lower_bound) <= float(run.value)
     loose = ufm.certify(problem, single, tol=1e-2)
     assert loose.verdict is ufm.Verdict.GLOBAL_MINIMUM
-    assert float(loose.gap) > float(tight.value - run.value)
+    assert float(loose.gap) > float(tight.value) - float(run.value)
 
 
 def test_the_focal_loss_is_proven_where_a_scalar_decides_and_on_its_convex_region_elsewhere():
