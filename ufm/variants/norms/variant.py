@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
+from ufm._support.namespace import settled
 from ufm._support.quick_jit import is_traced
+from ufm.collapse.margin_loss import MarginLoss
 from ufm.collapse.symmetric_solution import CollapseThreshold
 from ufm.minimum.minority_thresholds import MinorityThresholds
 from ufm.model.constraints import Ball, Budget, Sphere
@@ -21,6 +23,8 @@ from ufm.variants.norms.geometry import GEOMETRY
 from ufm.variants.norms.gradient_descent import GradientDescent
 
 _BOUNDED = (Sphere, Ball, Budget)
+#: Rounding of gradients: a smaller tolerance cannot be reached.
+_LEAST_TOL = 1e-15
 
 
 class Norms(Variant):
@@ -45,6 +49,22 @@ class Norms(Variant):
     hvp = staticmethod(curvature.hvp)
     dense_hessian = staticmethod(curvature.dense_hessian)
     inertia = staticmethod(curvature.inertia)
+
+    def default_tol(self, problem: Problem) -> Any:
+        """1e-10, or 1e-6 |φ'(s*)| where that is smaller: the forces at a low temperature are."""
+        known = None
+        if not is_traced(problem) and problem_batch(problem) is None:
+            known = self.closed_form(problem)
+        if known is None:
+            return 1e-10
+        force = abs(
+            float(
+                MarginLoss(settled(problem.loss), problem.num_classes).slope(
+                    np.asarray(known.margin)
+                )
+            )
+        )
+        return min(1e-10, max(1e-6 * force, _LEAST_TOL))
 
     def certify(
         self, problem: Problem, params: Params, tol: float | Array | None = None
