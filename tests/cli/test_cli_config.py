@@ -98,7 +98,6 @@ def test_a_run_repeats_from_the_configuration_in_its_folder(capsys):
         ("dim = 'x'", "dim: expected int, got str"),
         ("dim = 2.5", "dim: expected int, got float"),
         ("starts = true", "starts: expected int, got bool"),
-        ("lam_w = 'none'", "lam_w: expected float, got str"),
         ("losses = 'ce'", "losses: expected array, got str"),
         ("losses = ['ce', 3]", "losses[1]: expected str, got int"),
         ("out = 3", "out: expected str, got int"),

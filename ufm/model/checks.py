@@ -42,7 +42,9 @@ def checked_decays(sets: Mapping[str, Constraint | None], **decays: Hyper | None
                 f"confines the norm, got {decay!r}"
             )
         if free and decay is None and name != "lam_b":
-            raise TypeError(f"{name} must be a number, got None: only a confined norm has no decay")
+            raise ValueError(
+                f"{name} must be a number, got None: only a confined norm has no decay"
+            )
         found[name] = None if decay is None else hyperparameter(name, decay)
         if found[name] is not None:
             require(name, found[name], lambda x: x >= 0, "non-negative and finite")

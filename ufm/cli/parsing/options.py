@@ -99,9 +99,9 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
     the groups are `class_counts` in the file, --counts, or n. Replaces K."""
     targets_sha256: str = ""
     """SHA-256 of that file, as config.json has it. Another content is refused."""
-    lam_w: Annotated[float, _decay_of("classifier")] = _NOT_GIVEN
+    lam_w: Annotated[float | None, _decay_of("classifier")] = _NOT_GIVEN
     """Weight decay of the classifier W."""
-    lam_h: Annotated[float, _decay_of("features")] = _NOT_GIVEN
+    lam_h: Annotated[float | None, _decay_of("features")] = _NOT_GIVEN
     """Weight decay of the features H."""
     lam_b: float | None = 1e-2
     """Weight decay of the bias: 0 for a free bias, None for no bias."""
