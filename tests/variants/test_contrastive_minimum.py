@@ -201,7 +201,7 @@ def test_runs_are_verified_and_stored(problem):
     result = loss_result("supcon", found, 1.0)
     assert dumps(result)
     row = summarise(result)
-    assert (row.label, row.num_global) == ("SupCon", 5)
+    assert (row.label, row.num_global) == (problem.loss.label(), 5)
     assert row.distance <= 1e-9
     arrays = loss_arrays(found, "best")
     assert arrays["W"].shape == (0, problem.dim)

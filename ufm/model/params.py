@@ -29,7 +29,7 @@ class Params(Shown):
     _optional = ("hidden",)
 
     @property
-    def whole_classifier(self) -> Float[Array, "*batch K d"]:
+    def whole_classifier(self) -> Any:
         """W F_1 ⋯ F_L, the matrix that acts on the features: W, unless there are hidden layers."""
         return functools.reduce(lambda x, y: x @ y, self.hidden, self.W)
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from ufm._support.pytree import entry
 from ufm.collapse.margin_loss import MarginLoss
-from ufm.collapse.symmetric_solution import supported
 from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.global_minimum import global_minimum
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
@@ -106,7 +105,7 @@ def proven_bound(problem: Problem, value: float) -> tuple[float, str]:
         rank = min(largest_rank(problem), 2)
         found = _three(relative_decay(problem), factors, alpha, value, gap, rank)
         return found, "branch and bound over WWᵀ of three classes"
-    if supported(problem) and loss.contrastive:
+    if problem.per_class is not None and loss.contrastive:
         K, p = problem.num_classes, 2 / factors
         factor = 0.5 * factors * relative_decay(problem) * (K - 1) ** p
         bound, _ = power_minimum(MarginLoss(loss, K), factor, p)
