@@ -53,11 +53,16 @@ def variant_of(problem: Any) -> Variant:
     raise ValueError(f"no variant of the model has {' together with '.join(parts)}")
 
 
-def check_answers(problem: Any, verb: str) -> None:
-    """Raise `ValueError` if the variant of a problem, if any, does not answer a verb."""
+def answers(problem: Any, verb: str) -> bool:
+    """Whether a verb has an answer for a problem, plain or not."""
     variant = problem.variant
-    if variant is not None and verb not in variant.shares and not hasattr(variant, verb):
-        raise ValueError(f"ufm.{verb} does not support problems with {variant.name}")
+    return variant is None or verb in variant.shares or hasattr(variant, verb)
+
+
+def check_answers(problem: Any, verb: str) -> None:
+    """Raise `ValueError` if a verb has no answer for a problem."""
+    if not answers(problem, verb):
+        raise ValueError(f"ufm.{verb} does not support problems with {problem.variant.name}")
 
 
 def by_variant(verb: Callable[P, T]) -> Callable[P, T]:

@@ -13,6 +13,7 @@ from ufm.collapse.target_metrics import target_metrics
 from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.minimum.minority_thresholds import minority_thresholds
 from ufm.model.problem import Params, Problem
+from ufm.model.variant import answers
 from ufm.runs.many_starts import Verification
 from ufm.solvers import Status
 
@@ -83,11 +84,10 @@ def _of_targets(verification: Verification) -> dict[str, Any]:
 
 
 def minority(problem: Problem, minimum: GlobalMinimum) -> str:
-    """Which classes of an imbalanced problem have merged or vanished at its minimum, and why.
-
-    Empty for variants of the model, whose thresholds are others or unknown.
-    """
-    if problem.variant is not None or problem.per_class is not None or not minimum.is_exact:
+    """Which classes of an imbalanced problem have merged or vanished at its minimum, and why."""
+    if problem.per_class is not None or not minimum.is_exact:
+        return ""
+    if not answers(problem, "minority_thresholds"):
         return ""
     found = minority_thresholds(problem, exact_only=True).sentence()
     return found and f"{found}; the minimum has rank {minimum.rank}"
