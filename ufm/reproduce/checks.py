@@ -6,7 +6,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from ufm._support.pytree import entry
 from ufm.certificates.certificate import Verdict
@@ -50,6 +50,13 @@ def cosines(vectors: Any) -> Float[np.ndarray, " p"]:
 def root(function: Callable[[float], float], low: float, high: float) -> float:
     """The root of a function of one number in [low, high], by SciPy."""
     return cast(float, brentq(function, low, high, xtol=1e-12))
+
+
+def least(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    """The minimiser of a function of one number in [low, high], and its value, by SciPy."""
+    bounded = {"bounds": (low, high), "method": "bounded", "options": {"xatol": 1e-10}}
+    found = cast(Any, minimize_scalar(function, **bounded))
+    return float(found.x), float(found.fun)
 
 
 def farthest(values: Any, target: float) -> float:

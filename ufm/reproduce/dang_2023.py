@@ -1,13 +1,25 @@
-"""Dang et al. (2023): squared error, imbalanced classes, no bias; here with one linear layer."""
+"""Dang et al. (2023): deep linear networks, and imbalanced classes under squared error."""
 
 import numpy as np
 
-from ufm.losses import MSE
+from ufm.losses import MSE, CrossEntropy
+from ufm.minimum.global_minimum import global_minimum
 from ufm.model.problem import Problem
-from ufm.reproduce.checks import METRIC, VALUE, certified, cosines, ends, farthest, highest_value
-from ufm.reproduce.claim import Claim, Finding, Paper, Row
+from ufm.reproduce.checks import (
+    METRIC,
+    VALUE,
+    certified,
+    cosines,
+    ends,
+    farthest,
+    highest_value,
+    least,
+)
+from ufm.reproduce.claim import Claim, Finding, Judgement, Paper, Row
 
 _COUNTS, _DECAY = (200, 100, 50, 50), 5e-4
+#: Between the ties of the simplex ETF and of the origin with a pair of classes and a dead one.
+_DEEP = 0.18
 
 
 def one_layer() -> Finding:
@@ -35,6 +47,23 @@ def one_layer() -> Finding:
     return Finding((*rows, Row("largest cosine of two classifiers", angles, 0.0, METRIC)))
 
 
+def cross_entropy() -> Finding:
+    """The proven minimum of three classes and three factors against that of deep collapse.
+
+    Deep collapse: min over s of log(1+2e^{−s}) + (3/2) λ · 2 s^{2/3}, by SciPy.
+    """
+    problem = Problem(CrossEntropy(), (1, 1, 1), 3, _DEEP, _DEEP, None, lam_hidden=(_DEEP,))
+    minimum = global_minimum(problem)
+
+    def collapsed(s: float) -> float:
+        return float(np.log1p(2 * np.exp(-s)) + 3 * _DEEP * s ** (2 / 3))
+
+    _, claimed = least(collapsed, 0.5, 10.0)
+    remark = f"the minimiser is {minimum.kind}: {minimum.reason}"
+    undecided = "" if minimum.is_exact else minimum.reason
+    return Finding((Row("f*", minimum.value, claimed, VALUE),), undecided, remark)
+
+
 PAPER = Paper(
     key="dang-2023",
     reference="Dang, Tran, Osher, Tran-The, Ho, Nguyen: Neural Collapse in Deep Linear Networks: "
@@ -49,6 +78,15 @@ PAPER = Paper(
             "abstract",
             "one layer, n=(200, 100, 50, 50), d=64, λ_W=λ_H=5e-4",
             one_layer,
+        ),
+        Claim(
+            "deep-cross-entropy",
+            "Under cross-entropy, too, global optima of deep linear networks exhibit neural "
+            "collapse across the layers.",
+            "abstract; its assumptions were not read",
+            "K=3, n=1, three factors, no bias, all decays 0.18",
+            cross_entropy,
+            Judgement.REFUTED,
         ),
     ),
 )

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from ufm.certificates.certificate import Verdict, certify
 from ufm.collapse.origin import origin
@@ -22,6 +21,7 @@ from ufm.reproduce.checks import (
     ends,
     farthest,
     highest_value,
+    least,
     searched,
 )
 from ufm.reproduce.claim import Claim, Finding, Judgement, Paper, Row
@@ -84,10 +84,7 @@ def _least(
     grid = np.linspace(low, high, 2001)
     start = int(np.argmin([profile(s) + c * s for s in grid]))
     ends = grid[max(start - 1, 0)], grid[min(start + 1, len(grid) - 1)]
-    found = minimize_scalar(
-        lambda s: profile(s) + c * s, bounds=ends, method="bounded", options={"xatol": 1e-9}
-    )
-    return float(found.x), float(found.fun)
+    return least(lambda s: profile(s) + c * s, *ends)
 
 
 def _small(loss: Loss) -> Problem:

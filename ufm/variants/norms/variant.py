@@ -57,13 +57,8 @@ class Norms(Variant):
             known = self.closed_form(problem)
         if known is None:
             return 1e-10
-        force = abs(
-            float(
-                MarginLoss(settled(problem.loss), problem.num_classes).slope(
-                    np.asarray(known.margin)
-                )
-            )
-        )
+        phi = MarginLoss(settled(problem.loss), problem.num_classes)
+        force = abs(float(phi.slope(np.asarray(known.margin))))
         return min(1e-10, max(1e-6 * force, _LEAST_TOL))
 
     def certify(
