@@ -49,6 +49,10 @@ CHEAP = {
         "cosine of two small classes": "0.35",
     },
     "kini-2024:orthogonal-frame": {},
+    "yaras-2022:strict-saddles": {},
+    "yaras-2022:global-minimisers": {},
+    "dang-2023:deep-cross-entropy": {"f*": "1.0665225579"},
+    "garrod-keating-2025:persists": {"2 layers: f": "0.0906622", "3 layers: f": "0.0769484"},
     "zhou-2022:supervised-contrastive": {},
 }
 
