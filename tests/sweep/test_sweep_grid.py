@@ -213,9 +213,8 @@ def test_relative_ranges_are_for_decays_of_balanced_problems(tmp_path):
     loss = ["ce"]
     [problem]
     class_counts = [3, 2]
-    dim = 3
+    dim = 3\nlam_h = 1
     lam_w = { values = [0.5], times = "threshold" }
-    lam_h = 1
     """
     with pytest.raises(ValueError, match="needs balanced classes"):
         loaded(tmp_path, text)
@@ -232,7 +231,7 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
 
 ALONG = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1), "imbalance": (36, 12)}
 ALONG |= {"focal-spurious": (110, 1), "threshold": (114, 3), "minority": (180, 18)}
-ALONG |= {"temperature": (120, 3)}
+ALONG["temperature"] = (120, 3)
 
 
 @pytest.mark.parametrize("name", ALONG)
