@@ -36,7 +36,7 @@ from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.certificates.decision import Facts, decide, proven_bound, tolerance
 from ufm.certificates.dual_bounds import region_lower_bound
-from ufm.certificates.dual_state import DualState, dual_state
+from ufm.certificates.dual_state import dual_state
 from ufm.certificates.second_order import escape_direction, is_descent, is_local_minimum
 from ufm.certificates.verdicts import REASONS as REASONS
 from ufm.certificates.verdicts import Reason as Reason
@@ -198,7 +198,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image = escape_direction(problem, state)
-    witness = declared_witness(problem, state)
+    witness = declared_witness(problem, state.at.V)
     # f is below its lower bound only if the bound rests on a false declaration.
     refuted = gap < -state.value_rounding
     if witness is not None:
@@ -233,12 +233,12 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     )
 
 
-def declared_witness(problem: Problem, state: DualState) -> tuple[Array, Refutation] | None:
+def declared_witness(problem: Problem, V: Float[Array, "K N"]) -> tuple[Array, Refutation] | None:
     """The column at which the loss contradicts its declarations; None for a loss without any."""
     loss, columns = problem.loss, problem.num_columns
     if not loss.declared:
         return None
-    V = finite_or_zero(state.at.V)
+    V = finite_or_zero(V)
     every = per_column(functools.partial(loss.refutation, curved=False), problem, V)
     affordable = max(_FEWEST_HESSIANS, int(_HESSIAN_WORK / problem.num_outputs**3))
     chosen = np.unique(np.linspace(0, columns - 1, min(columns, affordable)).astype(np.int32))

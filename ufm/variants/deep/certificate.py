@@ -15,9 +15,10 @@ from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree, static
 from ufm._support.quick_jit import is_traced, quick_jit
-from ufm.certificates.certificate import Certificate, check_tolerance
+from ufm.certificates.certificate import Certificate, check_tolerance, declared_witness
 from ufm.certificates.decision import tolerance
-from ufm.certificates.verdicts import REASONS, Reason, Verdict
+from ufm.certificates.verdicts import Reason, Verdict
+from ufm.losses import Refutation
 from ufm.model.evaluation import Evaluated
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem, check_shapes
@@ -43,20 +44,15 @@ class DeepCertificate(Certificate):
 
     def explain(self) -> str:
         """Explain the verdict on a single point, and say whether a better point is known."""
-        verdict, reason = Verdict(int(self.verdict)), Reason(int(self.reason))
-        value, best = float(self.value), float(self.best_known)
-        text = f"{verdict.name} ({self.dtype}): {REASONS[reason]}. f = {value:.10g}, "
-        text += f"gap {float(self.gap):.2e} (tol {float(self.tol):.1e})"
-        text += f", ‖∇f‖ = {float(self.grad_norm):.1e}"
-        if int(self.rank) >= 0:
-            text += f", rank {int(self.rank)}"
-        if verdict is Verdict.STRICT_SADDLE:
-            text += f", curvature {float(self.escape.curvature):.3e} along the escape direction"
-        if verdict is Verdict.GLOBAL_MINIMUM:
-            return text + "."
+        text, value, best = super().explain(), float(self.value), float(self.best_known)
+        if Verdict(int(self.verdict)) is Verdict.GLOBAL_MINIMUM:
+            return text
         if np.isfinite(best) and value - best > float(value_floor(best)) + float(self.rounding):
-            return text + f". A better point is known: {self.best_kind}, f = {best:.10g}."
-        return text + ". No better point is known."
+            return f"{text} A better point is known: {self.best_kind}, f = {best:.10g}."
+        return f"{text} No better point is known."
+
+    def _of_duality(self) -> str:
+        return f", rank {int(self.rank)}" if int(self.rank) >= 0 else ""
 
 
 def deep_certify(problem: Problem, params: Params, tol: Any) -> DeepCertificate:
@@ -83,7 +79,8 @@ def deep_certify(problem: Problem, params: Params, tol: Any) -> DeepCertificate:
     critical = finite and grad_norm <= critical_tol
     seen_curvatures = curvatures(problem, params, grad_norm) if critical else no_curvatures(params)
     closed = decayed and gap <= largest and rounding <= largest
-    verdict, reason = _decide(problem, finite, decayed, critical, closed, seen_curvatures)
+    refuted = seen.witness is not None and bool(seen.witness[1].refuted)
+    verdict, reason = _decide(problem, finite, refuted, decayed, critical, closed, seen_curvatures)
     numbers = {
         "value": value,
         "grad_norm": grad_norm,
@@ -102,7 +99,7 @@ def deep_certify(problem: Problem, params: Params, tol: Any) -> DeepCertificate:
         verdict=verdict,
         reason=reason,
         escape=seen_curvatures.escape,
-        witness=None,
+        witness=seen.witness,
         rank=seen_curvatures.rank,
         best_kind=best.kind,
         **{name: jax.device_put(np.float64(x)) for name, x in numbers.items()},
@@ -110,12 +107,19 @@ def deep_certify(problem: Problem, params: Params, tol: Any) -> DeepCertificate:
 
 
 def _decide(
-    problem: Problem, finite: bool, decayed: bool, critical: bool, closed: bool, found: Curvatures
+    problem: Problem,
+    finite: bool,
+    refuted: bool,
+    decayed: bool,
+    critical: bool,
+    closed: bool,
+    found: Curvatures,
 ) -> tuple[Verdict, Reason]:
     """The verdict and reason of the first line that applies."""
     open_reason = Reason.GAP_OPEN if problem.loss.is_convex() else Reason.CONVEXITY_UNKNOWN
     lines = (
         (not finite, Verdict.UNDECIDED, Reason.NON_FINITE),
+        (refuted, Verdict.UNDECIDED, Reason.DECLARATION_REFUTED),
         (critical and found.descends, Verdict.STRICT_SADDLE, Reason.NEGATIVE_CURVATURE),
         (closed, Verdict.GLOBAL_MINIMUM, Reason.GAP_CLOSED),
         (not critical, Verdict.NOT_CRITICAL, Reason.GRADIENT_TOO_LARGE),
@@ -139,6 +143,7 @@ class _Numbers(NamedTuple):
     noise: Array
     scale: Array
     G: Array
+    witness: tuple[Array, Refutation] | None
 
 
 @quick_jit
@@ -149,7 +154,8 @@ def _numbers(problem: Problem, params: Params, relative: Array) -> _Numbers:
     scale = jnp.asarray(mean_decay(problem), value.dtype) * jnp.maximum(norm(params), 1.0)
     rounding = value_rounding(problem, params, seen)
     noise = noise_at(problem, params, swept)
-    return _Numbers(value, norm(grad), rounding, tol, depth, noise, scale, seen.G)
+    witness = declared_witness(problem, seen.V)
+    return _Numbers(value, norm(grad), rounding, tol, depth, noise, scale, seen.G, witness)
 
 
 def value_rounding(problem: Problem, params: Params, seen: Evaluated) -> Array:

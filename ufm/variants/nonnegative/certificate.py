@@ -116,7 +116,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> NonNegativeC
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image, slope = cone_escape(problem, state)
-    witness = declared_witness(problem, state)
+    witness = declared_witness(problem, state.at.V)
     refuted = gap < -state.value_rounding
     if witness is not None:
         refuted |= witness[1].refuted

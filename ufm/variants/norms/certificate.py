@@ -14,7 +14,7 @@ Hessian on the tangent space decides, for points of moderate size.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,11 +24,11 @@ from jaxtyping import Array, Float
 from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
 from ufm.certificates.certificate import (
-    REASONS,
     Certificate,
     Reason,
     Verdict,
     check_tolerance,
+    declared_witness,
 )
 from ufm.certificates.decision import Facts, decide, tolerance
 from ufm.certificates.second_order import Escape
@@ -61,17 +61,11 @@ class NormCertificate(Certificate):
     `dual_norm` is infinite where a multiplier is negative, and NaN where W is given.
     """
 
-    def explain(self) -> str:
-        """Explain the verdict on a single point in one or two sentences."""
-        verdict, reason = Verdict(int(self.verdict)), Reason(int(self.reason))
-        text = f"{verdict.name} ({self.dtype}): {REASONS[reason]}. f = {float(self.value):.10g}, "
-        text += f"gap {float(self.gap):.2e} (tol {float(self.tol):.1e}), "
-        text += f"‖grad f‖ = {float(self.grad_norm):.1e} on the tangent space"
-        if verdict is Verdict.STRICT_SADDLE:
-            text += f", curvature {float(self.escape.curvature):.3e} along the escape direction"
-        if reason is Reason.TOLERANCE_BELOW_ROUNDING:
-            text += f". Rounding {float(self.rounding):.1e} in {self.dtype}"
-        return text + "."
+    _ratio: ClassVar[str] = "‖diag(a)^-½ G diag(β)^-½‖₂"
+
+    def _of_duality(self) -> str:
+        said = super()._of_duality() if np.isfinite(float(self.dual_norm)) else ""
+        return f" on the tangent space{said}"
 
 
 def certified(problem: Problem, params: Params, tol: Any, known: float) -> NormCertificate:
@@ -178,9 +172,12 @@ def _certify(problem: Problem, params: Params, relative: Scalar, known: Scalar) 
     scale = jnp.linalg.norm(matmul(at.G, params.H.T)) + jnp.linalg.norm(matmul(params.W.T, at.G))
     critical_tol = jnp.maximum(_CRITICAL * scale, 4 * gradient_noise(problem, at))
     escape, dual_norm, descends = _escape(problem, params, local, small, means, grad_norm)
+    witness, refuted = declared_witness(problem, at.V), gap < -2.0 * own
+    if witness is not None:
+        refuted |= witness[1].refuted
     facts = Facts(
         finite=jnp.isfinite(value) & jnp.isfinite(grad_norm),
-        refuted=gap < -2.0 * own,
+        refuted=refuted,
         decayed=_is_confined(problem, value),
         critical=grad_norm <= critical_tol,
         descends=descends,
@@ -204,7 +201,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar, known: Scalar) 
         depth=depth,
         critical_tol=critical_tol,
         escape=escape,
-        witness=None,
+        witness=witness,
     )
 
 
