@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ufm._support.random_numbers import key_of
 from ufm.collapse.live_classes import live_classes
 from ufm.loss_check.levels import Levels
 from ufm.loss_check.profile import Profile
@@ -125,7 +124,7 @@ def run(
 ) -> Outcome:
     """Solve from random starts of many sizes, with one sample per class and d = K."""
     problem = _problem(loss, num_classes, decay, lam_b)
-    drawn = init_params(problem, key_of(seed), 1.0, num_starts)
+    drawn = init_params(problem, jax.random.key(seed), 1.0, num_starts)
     scales = np.geomspace(*_SCALES, num_starts)
     starts = jax.tree.map(lambda x: np.asarray(x).T * scales, drawn)
     found = solve_many(problem, starts=jax.tree.map(lambda x: jax.device_put(x.T), starts))

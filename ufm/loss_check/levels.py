@@ -13,20 +13,17 @@ In between τ < 0 or τ > 0 solves |∂ψ/∂m| = x.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ufm._support.bisection import bisect
 from ufm.collapse.symmetric_solution import SymmetricMinimum
-from ufm.loss_check.function import hessians, sampled
+from ufm.loss_check.function import sampled
 from ufm.losses import Loss
 
 #: Largest level and margin of a minimiser.
 _FAR = 1e4
-#: Most Newton steps, and halvings of a step.
-_STEPS = 60
 #: Rows of logits in an evaluation, so that one program is traced.
 _ROWS = 64
 
@@ -85,67 +82,28 @@ class Levels:
         return float(slopes(between)[1]), vanished
 
     def minimum(self, decay: float) -> SymmetricMinimum:
-        """The minimum at K√nμ = `decay`: by bisection of m where ρ = 0, else by Newton's method."""
-        classes, stiffness = self.num_classes, (self.lam_b or 0.0) * self.num_classes
-        cost = decay * (classes - 1) / classes
+        """The minimum at K√nμ = `decay`, by L-BFGS in ρ and τ/K, each as a difference, and b₀."""
+        from scipy.optimize import minimize  # half a second, which most losses need not wait for
 
-        def pull(m: Any) -> Any:  # the slope of the cheapest τ/K and b₀ of sum m
-            return (
-                decay * np.sign(m) if self.lam_b is None else np.clip(stiffness * m, -decay, decay)
-            )
+        classes, signs = self.num_classes, np.array([1.0, -1.0])
+        lam_b = 0.0 if self.lam_b is None else self.lam_b
+        costs = np.repeat([decay * (classes - 1) / classes, decay], 2)
 
-        def rising(m: Any) -> Any:
-            return self._at(0.0, m)[2].reshape(m.shape) + pull(m) >= 0.0
+        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+            rho, level = signs @ x[:2], signs @ x[2:4]
+            value, across, along = (float(y[0]) for y in self._at(rho, level + x[4]))
+            slope = costs + np.concatenate([across * signs, along * signs])
+            fit = value + costs @ x[:4] + 0.5 * lam_b * classes * x[4] ** 2
+            return fit, np.append(slope, along + lam_b * classes * x[4])
 
         merged, vanished = self.thresholds
-        rho, m = 0.0, self._own_level
-        if decay < vanished:
-            m = float(bisect(rising, np.float64(-_FAR), np.float64(_FAR)))
-        if decay < merged:
-            across = float(self._at(0.0, m)[1][0])
-            own = -float(np.sign(across)) * cost
-            if self.lam_b is not None:
-                rho, m = self._newton(own, m, pull)
-            else:  # the minimum is at the kink τ = 0, or on the side to which f falls from there
-                rho, m = self._newton(own, 0.0, None)
-                along = float(self._at(rho, m)[2][0])
-                if abs(along) > decay:
-                    side = -float(np.sign(along)) * decay
-                    rho, m = self._newton(own, m, lambda _: side)
-        # The bias alone, as far as its slope is below that of |τ|.
-        bias = 0.0 if self.lam_b is None else m
-        if abs(stiffness * m) > decay:
-            bias = float(np.sign(m)) * decay / stiffness
-        fit = float(self._at(rho, m)[0][0]) + 0.5 * stiffness * bias**2
-        value = fit + cost * abs(rho) + decay * abs(m - bias)
-        return SymmetricMinimum(*map(np.asarray, (rho, (m - bias) * classes, bias, value)))
-
-    def _newton(
-        self, cost: float, m: float, pull: Callable[[float], Any] | None
-    ) -> tuple[float, float]:
-        """Solve ∂ψ/∂ρ + cost = 0 and ∂ψ/∂m + pull(m) = 0 from ρ = 0; without `pull` m stays."""
-        classes = self.num_classes
-        units = np.stack([np.eye(1, classes)[0] - 1.0 / classes, np.ones(classes)])
-        units = units if pull else units[:1]
-
-        def slopes(x: np.ndarray) -> np.ndarray:
-            _, across, along = (float(y[0]) for y in self._at(*x))
-            return np.array([across + cost, along + float(pull(x[1]))] if pull else [across + cost])
-
-        x, step = np.array([0.0, m]), np.zeros(2)
-        slope = slopes(x)
-        for _ in range(_STEPS):
-            bend = units @ hessians(self.loss, x[:1, None] * units[:1] + x[1])[0] @ units.T
-            if pull:  # on the straight part of the pull its second derivative is 0
-                near = 1e-6 * (1.0 + abs(x[1]))
-                bend[1, 1] += float(pull(x[1] + near) - pull(x[1] - near)) / (2.0 * near)
-            step[: len(units)] = np.linalg.lstsq(bend, -slope, rcond=None)[0]
-            for shorter in range(_STEPS):  # along it the norm of the slopes falls, for f is convex
-                new = x + 0.5**shorter * step
-                at_new = slopes(new)
-                if np.linalg.norm(at_new) < np.linalg.norm(slope):
-                    break
-            else:
-                break
-            x, slope = new, at_new
-        return float(x[0]), float(x[1])
+        most = np.repeat([_FAR * (decay < merged), _FAR * (decay < vanished)], 2)
+        own, reach = self._own_level, 0.0 if self.lam_b is None else _FAR
+        box = [*((0.0, x) for x in most), (-reach, reach)]
+        found = minimize(
+            objective, np.array([0.0, 0.0, 0.0, 0.0, own]), jac=True, method="L-BFGS-B",
+            bounds=box, options={"maxiter": 500, "ftol": 0.0, "gtol": 1e-12},
+        )  # fmt: skip
+        rho, level = signs @ found.x[:2], signs @ found.x[2:4]
+        scalars = (rho, level * classes, found.x[4], found.fun)
+        return SymmetricMinimum(*map(np.asarray, scalars))

@@ -95,34 +95,24 @@ class _Reduced(NamedTuple):
     state: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Newton:
+class Newton(TrustRegion):
     """The trust-region method on the reduced problem, for the loop of all solvers."""
-
-    inner: TrustRegion
-    default_max_steps: int = 5_000
-    patience: int = 20
-    init_products: int = 0
-    evaluates_start: bool = True
-    balanced: bool = False
 
     def gradient_noise(self, problem: Problem, params: Params) -> Array:
         return gradient_noise(problem, params)
 
-    def init(self, problem: Problem, point: Point) -> _Reduced:
+    def init(self, problem: Problem, point: Point) -> Any:
         small = _reduced(problem)
         start = _scaled(problem, point.params, False)
         if _collapses(problem):
             start = dataclasses.replace(start, H=to_class_means(problem, start.H))
         there = Point(start, point.value, jax.tree.map(jnp.zeros_like, start))
-        return _Reduced(there, self.inner.init(small, there))
+        return _Reduced(there, super().init(small, there))
 
-    def step(
-        self, problem: Problem, point: Point, state: _Reduced
-    ) -> tuple[Point, _Reduced, Array]:
+    def step(self, problem: Problem, point: Point, state: Any) -> tuple[Point, Any, Array]:
         del point
         small = _reduced(problem)
-        there, inner, products = self.inner.step(small, *state)
+        there, inner, products = super().step(small, *state)
         params, grad = there.params, there.grad
         if _collapses(problem):
             params, grad = (
@@ -181,4 +171,4 @@ def _evaluate(problem: Problem, params: Params) -> Point:
     return Point(params, value, grad)
 
 
-METHODS = {"newton": Newton(TrustRegion(WholeSpace())), "gradient_descent": GradientDescent()}
+METHODS = {"newton": Newton(WholeSpace()), "gradient_descent": GradientDescent()}
