@@ -89,8 +89,8 @@ INSIDE = {
         ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),
         ("nearest_minimiser",),
     ),
-    # A given classifier has the sets and certificates of confined norms.
-    "variants": (("contrastive", "deep", "nonnegative", "norms"), ("fixed_classifier",)),
+    # Contrastive features are on spheres, and a given classifier has the certificates of norms.
+    "variants": (("deep", "nonnegative", "norms"), ("contrastive", "fixed_classifier")),
     "runs": (
         ("compilation_cache", "many_starts", "trajectory"),
         ("loss_result",),

@@ -11,7 +11,6 @@ from jaxtyping import Array
 
 from ufm.model.objective import matmul
 from ufm.model.params import Params
-from ufm.solvers import sphere
 from ufm.variants.contrastive.pairs import (
     of_anchors,
     pairs_of,
@@ -20,15 +19,21 @@ from ufm.variants.contrastive.pairs import (
     symmetric,
     value_of,
 )
+from ufm.variants.norms.sets import spheres
 
 
 class _At(NamedTuple):
-    """What products need of a point: p (R, N), 2Γ (N, N), 2β (N,); which entries may move."""
+    """What products need of a point: p (R, N), 2Γ (N, N), 2β (1, N); which entries may move."""
 
     probabilities: Array
     gamma: Array
     beta: Array
     free: Array
+
+
+def tangent_part(H: Array, B: Array, free: Array) -> Array:
+    """The part of B that is tangent to the spheres, in the entries that may move."""
+    return jnp.where(free, spheres(H).tangent(H, B, jnp.ones((1, 1), bool)), 0.0)
 
 
 class UnitSphere:
@@ -41,8 +46,8 @@ class UnitSphere:
         value, probabilities = value_of(pairs, matmul(of_anchors(pairs, H).T, H) / tau)
         gamma = symmetric(pairs, slopes(pairs, probabilities, tau), H.shape[1])
         G = matmul(H, gamma)
-        beta = sphere.multiplier(H, G)
-        grad = G + H * beta[None, :]
+        beta = spheres(H).multiplier(H, G)
+        grad = G + H * beta
         free = self.free(H, grad)
         grad = jnp.where(free, grad, 0.0)
         return value, _params(params, grad), _At(probabilities, gamma, beta, free)
@@ -54,8 +59,8 @@ class UnitSphere:
         change = matmul(of_anchors(pairs, B).T, H) + matmul(of_anchors(pairs, H).T, B)
         rows = slope_change(pairs, at.probabilities, change / tau, tau)
         bent = matmul(H, symmetric(pairs, rows, H.shape[1]))
-        image = matmul(B, at.gamma) + bent + B * at.beta[None, :]
-        return _params(params, jnp.where(at.free, sphere.tangent(H, image), 0.0))
+        image = matmul(B, at.gamma) + bent + B * at.beta
+        return _params(params, tangent_part(H, image, at.free))
 
     def retract(self, problem: Any, params: Params, step: Params) -> Params:
         """The feasible point that a tangent step leads to."""
@@ -73,7 +78,7 @@ class UnitSphere:
         return 8 * float(jnp.finfo(H.dtype).eps) * jnp.linalg.norm(size) * H.shape[1] ** 0.5
 
     def nearest(self, H: Array) -> Array:
-        return sphere.to_sphere(H)
+        return spheres(H).project(H)
 
     def free(self, H: Array, grad: Array) -> Array:
         return jnp.ones_like(H, bool)
@@ -83,7 +88,7 @@ class NonNegativeSphere(UnitSphere):
     """Every feature on the part of the unit sphere without negative entries."""
 
     def nearest(self, H: Array) -> Array:
-        return sphere.to_sphere(jnp.maximum(H, 0.0))
+        return super().nearest(jnp.maximum(H, 0.0))
 
     def free(self, H: Array, grad: Array) -> Array:
         return (H > 0) | (grad < 0)

@@ -13,8 +13,7 @@ from ufm._support.quick_jit import quick_jit
 from ufm._support.random_numbers import generator
 from ufm.model.params import Params, Scalar
 from ufm.model.problem import check_shapes
-from ufm.solvers import sphere
-from ufm.variants.contrastive.geometry import NonNegativeSphere, UnitSphere
+from ufm.variants.contrastive.geometry import NonNegativeSphere, UnitSphere, tangent_part
 from ufm.variants.contrastive.problem import ContrastiveProblem
 
 #: Norms may differ from 1 by the rounding of features in single precision.
@@ -50,7 +49,7 @@ def hessian_product(problem: ContrastiveProblem, params: Params, direction: Para
     geometry = geometry_of(problem)
     H = geometry.nearest(params.H)
     at = geometry.evaluate(problem, params)[2]
-    B = jnp.where(at.free, sphere.tangent(H, direction.H), 0.0)
+    B = tangent_part(H, direction.H, at.free)
     return geometry.product(problem, params, at, Params(direction.W, B, None))
 
 

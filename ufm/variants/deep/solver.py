@@ -98,9 +98,6 @@ class _Reduced(NamedTuple):
 class Newton(TrustRegion):
     """The trust-region method on the reduced problem, for the loop of all solvers."""
 
-    def gradient_noise(self, problem: Problem, params: Params) -> Array:
-        return gradient_noise(problem, params)
-
     def init(self, problem: Problem, point: Point) -> Any:
         small = _reduced(problem)
         start = _scaled(problem, point.params, False)

@@ -119,6 +119,11 @@ class Bounded(NamedTuple):
         return x * jnp.where(outside, self.radius / _positive(size), 1.0)
 
 
+def spheres(like: Matrix, radius: Any = 1.0) -> Bounded:
+    """Columns of norm r each, in the precision of a matrix."""
+    return Bounded((0,), jnp.full((1, 1), radius, like.dtype), True)
+
+
 def sets(problem: Problem, dtype: Any) -> tuple[Set, Set]:
     """The sets of W and of H."""
     roots = jnp.sqrt(problem.samples(dtype))[None, :]
