@@ -11,6 +11,9 @@ PYTHON_OK := $(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11)
 ENVIRONMENT := $(VENV)/.python-$(PYTHON_VERSION)
 INSTALLED := $(VENV)/.installed
 
+# Tests start many processes: without byte code each would compile JAX's sources again, two seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 UV := $(shell command -v uv 2>/dev/null)
 # The pins are complete, and Python compiles what it imports: half the time.
 ifdef UV

@@ -18,6 +18,8 @@ from ufm.solvers import Status, solve_many
 REACHED = 1e-7
 #: Sizes of starts, from near the origin, a local minimum of bounded losses, to beyond the minimum.
 _SCALES = (0.05, 2.0)
+#: Steps of a run: one that goes on beyond this has no minimum to end at.
+_MAX_STEPS = 300
 #: Columns of Z below this norm, relative to the longest, are dead.
 _DEAD = 1e-3
 #: Kinds of symmetric points with τ ≠ 0: with ρ = 0, and with ρ ≠ 0, of rank K.
@@ -127,7 +129,8 @@ def run(
     drawn = init_params(problem, jax.random.key(seed), 1.0, num_starts)
     scales = np.geomspace(*_SCALES, num_starts)
     starts = jax.tree.map(lambda x: np.asarray(x).T * scales, drawn)
-    found = solve_many(problem, starts=jax.tree.map(lambda x: jax.device_put(x.T), starts))
+    starts = jax.tree.map(lambda x: jax.device_put(x.T), starts)
+    found = solve_many(problem, starts=starts, max_steps=_MAX_STEPS)
     values = np.asarray(found.value)
     usable = np.where(np.isfinite(values), values, np.inf)
     best = int(np.argmin(usable))
