@@ -326,3 +326,13 @@ def test_weights_and_scales_of_classes_are_no_renaming():
     soft = ufm.Problem(ufm.CrossEntropy(), (1,), 2, 0.1, 0.1, None, targets=[[0.5, 0.5]])
     with pytest.raises(ValueError, match="check the loss of class labels"):
         ufm.check_loss(soft.loss, num_classes=2, num_starts=0)
+
+
+def test_runs_of_a_plain_hinge_come_near_its_minimum_and_are_not_called_converged():
+    """φ(s) + c·s of the hinge (1 − s)₊ has its minimum at s = 1, a kink: Newton's method fails."""
+    report = ufm.check_loss(ufm.parse_loss("ww:1"), 4, num_starts=4)
+    prediction, outcome = report.predictions[0], report.outcomes[0]
+    assert outcome.converged == 0
+    assert "none of 4 runs converged" in report.runs
+    # From above, as the prediction is the global minimum.
+    assert -1e-12 < outcome.best - prediction.value < 1e-3 * prediction.value

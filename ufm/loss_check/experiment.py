@@ -12,14 +12,16 @@ from ufm.loss_check.profile import Profile
 from ufm.losses import Loss
 from ufm.model.problem import Problem
 from ufm.model.start import init_params
-from ufm.solvers import Status, solve_many
+from ufm.solvers import Status, solve, solve_many
 
 #: Largest distance of a run from the best known value, relative to 1 + |f|, to have reached it.
 REACHED = 1e-7
 #: Sizes of starts, from near the origin, a local minimum of bounded losses, to beyond the minimum.
 _SCALES = (0.05, 2.0)
-#: Steps of a run: one that goes on beyond this has no minimum to end at.
-_MAX_STEPS = 300
+#: Newton steps of a run: losses that are smooth and have a minimum need 30.
+_STEPS = 100
+#: Steps of L-BFGS, which gets on at the kinks of plain hinges, too.
+_SMALL_STEPS = 1000
 #: Columns of Z below this norm, relative to the longest, are dead.
 _DEAD = 1e-3
 #: Kinds of symmetric points with τ ≠ 0: with ρ = 0, and with ρ ≠ 0, of rank K.
@@ -70,6 +72,13 @@ class Outcome:
     @property
     def best(self) -> float:
         return min(self.values)
+
+    @property
+    def unfinished(self) -> str:
+        """A remark on runs that did not converge: at a kink of the loss, or without a minimum."""
+        if self.converged == len(self.values):
+            return ""
+        return f"; {self.converged or 'none'} of {len(self.values)} runs converged"
 
     def reached(self, value: float) -> int:
         """The number of runs at this value or below."""
@@ -122,15 +131,28 @@ def predict(
 
 
 def run(
-    loss: Loss, num_classes: int, decay: float, lam_b: float | None, num_starts: int, seed: int
+    loss: Loss,
+    num_classes: int,
+    decay: float,
+    lam_b: float | None,
+    *,
+    num_starts: int,
+    seed: int,
 ) -> Outcome:
-    """Solve from random starts of many sizes, with one sample per class and d = K."""
+    """Solve from random starts of many sizes, with one sample per class and d = K.
+
+    Where Newton's method does not come to an end from the first, L-BFGS runs from all.
+    """
     problem = _problem(loss, num_classes, decay, lam_b)
     drawn = init_params(problem, jax.random.key(seed), 1.0, num_starts)
     scales = np.geomspace(*_SCALES, num_starts)
     starts = jax.tree.map(lambda x: np.asarray(x).T * scales, drawn)
     starts = jax.tree.map(lambda x: jax.device_put(x.T), starts)
-    found = solve_many(problem, starts=starts, max_steps=_MAX_STEPS)
+    method, steps = "newton", _STEPS
+    first = solve(problem, jax.tree.map(lambda x: x[0], starts), max_steps=steps)
+    if first.status != Status.CONVERGED:
+        method, steps = "lbfgs", _SMALL_STEPS
+    found = solve_many(problem, starts=starts, method=method, max_steps=steps)
     values = np.asarray(found.value)
     usable = np.where(np.isfinite(values), values, np.inf)
     best = int(np.argmin(usable))
@@ -138,7 +160,7 @@ def run(
     return Outcome(
         decay=decay,
         values=tuple(float(x) for x in np.sort(usable)),
-        converged=int(np.sum(np.asarray(found.status) == int(Status.CONVERGED))),
+        converged=int(np.sum(found.status == Status.CONVERGED)),
         kind=_kind(Z),
     )
 

@@ -109,11 +109,15 @@ class LossReport(Shown):
 
     def _lines(self) -> list[str]:
         if not self.predictions:
-            return [f"at K√nμ = {o.decay:.4g} found {o.kind} {o.best:.8g}" for o in self.outcomes]
+            return [
+                f"at K√nμ = {o.decay:.4g} found {o.kind} {o.best:.8g}{o.unfinished}"
+                for o in self.outcomes
+            ]
         pairs = zip(self.predictions, self.outcomes, strict=False)
         return [
             f"at K√nμ = {p.decay:.4g} predicted {p.kind} {p.value:.8g}, found {o.kind} "
             f"{o.best:.8g} ({o.reached(p.value)} of {len(o.values)} there{_below(p, o)})"
+            f"{o.unfinished}"
             for p, o in pairs
         ]
 
@@ -220,7 +224,7 @@ def check_loss(
         if (applies or levels is not None) and attained
     )
     outcomes = tuple(
-        run(checked, num_classes, decay, lam_b, num_starts, seed)
+        run(checked, num_classes, decay, lam_b, num_starts=num_starts, seed=seed)
         for decay, _ in places
         if num_starts and profile.far_fall < 1e-6
     )
