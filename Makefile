@@ -11,7 +11,8 @@ PYTHON_OK := $(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11)
 ENVIRONMENT := $(VENV)/.python-$(PYTHON_VERSION)
 INSTALLED := $(VENV)/.installed
 
-# Tests start many processes: without byte code each would compile JAX's sources again, two seconds.
+# What Python compiles is kept, whatever the shell says: without that every process compiles JAX anew,
+# which takes four times as long as the import.
 unexport PYTHONDONTWRITEBYTECODE
 
 UV := $(shell command -v uv 2>/dev/null)

@@ -29,6 +29,7 @@ os.environ.pop("COLUMNS", None)
 import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
 import pytest  # noqa: E402  # after the environment
+import shapes  # noqa: E402  # after the environment
 
 jax.config.update("jax_enable_x64", True)
 # Neither dtypes nor ranks may be promoted silently: both hide bugs that float32 and vmap expose.
@@ -41,6 +42,11 @@ hypothesis.settings.load_profile("ufm")
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="every case and every test")
+
+
+def pytest_configure(config):
+    if not config.getoption("--full"):
+        shapes.only_where_there_are_shapes()
 
 
 def pytest_collection_modifyitems(config, items):
