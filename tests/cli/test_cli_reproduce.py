@@ -11,7 +11,8 @@ from tex import compile_table, number_of, rows_of
 
 import ufm.reproduce
 from ufm.cli import main
-from ufm.reproduce import Finding, Judgement, chosen
+from ufm.report.reproduce import claims_page
+from ufm.reproduce import Finding, Judgement, chosen, run
 
 ONE = "zhou-2022:focal-uniqueness"
 
@@ -49,6 +50,11 @@ def test_a_claim_that_fails_is_printed_and_written(capsys, tmp_path):
     assert (told["verdict"], told["recorded"]) == ("refuted", "refuted")
     compared = [row for row in told["rows"] if row["difference"] is not None]
     assert [row["ours"] - row["claimed"] for row in compared] == [0, 1, 0, 1, 0, 1]
+    page = Path("claims/page.html").read_text()
+    assert f'<h2 id="{ONE}">{ONE}: refuted</h2>' in page
+    assert page.count("<td><b>2</b></td>") == 3  # the numbers that differ
+    assert "1 refuted." in page
+    assert "Not as recorded" not in page
     table = Path("claims/table.tex").read_text()
     ((source, name, verdict, agree, largest),) = rows_of(table)
     assert (source, name) == tuple(ONE.split(":"))
@@ -67,6 +73,8 @@ def test_a_verdict_that_is_not_the_recorded_one_is_an_exit_code(capsys, monkeypa
     said = capsys.readouterr().out
     assert "REFUTED, BUT RECORDED AS CONFIRMED" in said
     assert f"Not as recorded: {ONE}" in said
+    told = {"environment": {}, "claims": [run(*ufm.reproduce.chosen(None)[0]).as_dict()]}
+    assert f"<p>Not as recorded: {ONE}.</p>" in claims_page(told)
 
 
 def test_a_planted_wrong_value_is_an_exit_code(capsys, monkeypatch):

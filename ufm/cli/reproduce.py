@@ -28,7 +28,7 @@ class Reproduce:
     all: bool = False
     """Check every claim: minutes."""
     out: Path | None = None
-    """Folder for reproduce.json and table.tex. None: nothing is written."""
+    """Folder for reproduce.json, page.html and table.tex. None: nothing is written."""
     json: bool = False
     """Print reproduce.json on standard output instead of the numbers in lines."""
 
@@ -60,7 +60,7 @@ class Reproduce:
         if self.json:
             write(dumps(told))
         if self.out is not None:
-            self._store(RunFolder.open(self.out, config), results, dumps(told))
+            self._store(RunFolder.open(self.out, config), results, told)
         return self._end(results)
 
     def _list(self) -> None:
@@ -73,10 +73,12 @@ class Reproduce:
             table.add_row(f"{paper.key}:{claim.name}", claim.recorded.value, claim.statement)
         show(table)
 
-    def _store(self, folder: Any, results: list[Any], text: str) -> None:
-        from ufm.report.reproduce.table import claims_table
+    def _store(self, folder: Any, results: list[Any], told: Any) -> None:
+        from ufm._support.strict_json import dumps
+        from ufm.report.reproduce import claims_page, claims_table
 
-        folder.add("reproduce.json", text.encode())
+        folder.add("reproduce.json", dumps(told).encode())
+        folder.add("page.html", claims_page(told).encode())
         folder.add("table.tex", claims_table(results).encode())
 
     def _end(self, results: list[Any]) -> int:

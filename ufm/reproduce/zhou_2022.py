@@ -11,6 +11,7 @@ from ufm.counterexamples.phases import focal_phases
 from ufm.landscape import CriticalPoint
 from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing, Loss
 from ufm.minimum.global_minimum import global_minimum
+from ufm.model.objective import objective
 from ufm.model.problem import Problem
 from ufm.reproduce.checks import (
     METRIC,
@@ -128,7 +129,7 @@ def focal_everywhere() -> Finding:
             ),
             Row(
                 "f* at the simplex ETF",
-                minimum.value,
+                float(objective(problem, minimum.params(None))),
                 _least(lambda s: _fl(s, 3.0, 100), 99 * 0.0114, 0.5, 20.0)[1],
                 VALUE,
             ),
