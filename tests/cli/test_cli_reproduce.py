@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,13 @@ def doctored(monkeypatch, **changes) -> None:
     monkeypatch.setattr(ufm.reproduce, "chosen", lambda names: [changed])
 
 
-def test_it_lists_every_claim_with_its_recorded_verdict(capsys):
+def test_it_lists_every_claim_with_its_recorded_verdict(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["reproduce"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    words = " ".join(capsys.readouterr().out.split())
     for paper, claim in chosen(None):
-        assert any(
-            line.split()[:1] == [f"{paper.key}:{claim.name}"] and claim.recorded.value in line
-            for line in lines
-        )
+        name = f"{paper.key}:{claim.name}"
+        assert f"{name} {claim.recorded.value} {claim.statement}" in words
 
 
 def test_a_claim_that_fails_is_printed_and_written(capsys, tmp_path):
@@ -102,4 +102,15 @@ def test_the_committed_results_are_those_of_the_registry():
         assert found["name"] == f"{paper.key}:{claim.name}"
         assert (found["claim"], found["where"]) == (claim.statement, claim.where)
         assert (found["setting"], found["read"]) == (claim.setting, paper.read)
-        assert found["verdict"] == claim.recorded.value
+        assert (found["verdict"], found["beyond"]) == (claim.recorded.value, claim.beyond)
+
+
+def test_the_readme_counts_the_recorded_verdicts():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    hook = runpy.run_path(str(ROOT / "docs" / "hooks" / "measurements.py"))
+    assert hook["readme"](text) == text
+    rows = text.split("<!--claims-->")[1].split("<!--/claims-->")[0].strip().splitlines()[2:]
+    counts = [[int(cell) for cell in row.split("|")[2:-1]] for row in rows]
+    recorded = [(claim.beyond, claim.recorded) for _, claim in chosen(None)]
+    assert counts == [[recorded.count((x, kind)) for kind in Judgement] for x in (False, True)]
+    assert len(text.split()) <= 760

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from ufm.cli.output.console import plain_table, show
 from ufm.cli.output.print import say, write
 
 
@@ -66,12 +65,8 @@ class Reproduce:
     def _list(self) -> None:
         from ufm.reproduce import chosen
 
-        table = plain_table(
-            ("claim", "recorded verdict", "statement"), ("claim", "recorded verdict", "statement")
-        )
         for paper, claim in chosen(None):
-            table.add_row(f"{paper.key}:{claim.name}", claim.recorded.value, claim.statement)
-        show(table)
+            say(f"{paper.key}:{claim.name}  {claim.recorded.value}  {claim.statement}")
 
     def _store(self, folder: Any, results: list[Any], told: Any) -> None:
         from ufm._support.strict_json import dumps
