@@ -256,13 +256,19 @@ def claims() -> str:
 
     def row(found: dict[str, Any]) -> list[str]:
         paper, _, name = found["name"].partition(":")
-        source = f"[{paper}](https://arxiv.org/abs/{found['arxiv']}), {found['where']}"
+        source = f"[{paper}](https://arxiv.org/abs/{found['arxiv']})"
+        about = f"Source: {found['where']}. Setting: {found['setting']}."
         verdict = found["verdict"]
         shown = verdict if verdict == "confirmed" else f"**{verdict}**"
         seconds = f"{found['seconds']:.0f} s"
-        return [f"`{name}`", found["claim"], source, found["setting"], shown, seconds]
+        return [
+            f"{source}<br>{name}",
+            f"{found['claim']}<br><small>{about}</small>",
+            shown,
+            seconds,
+        ]
 
-    head = ["claim", "statement", "source", "setting", "verdict", "time"]
+    head = ["claim", "statement", "verdict", "time"]
     return table(head, map(row, read("docs/reproduce.json")["claims"]))
 
 
@@ -271,7 +277,7 @@ def verdicts() -> str:
     kinds, found = ("confirmed", "refuted", "not decided"), read("docs/reproduce.json")["claims"]
     papers = len({x["arxiv"] for x in found})
     rows = []
-    for name, beyond in ((f"claims of {papers} papers", False), ("statements beyond", True)):
+    for name, beyond in ((f"claims of {papers} papers", False), ("statements beyond them", True)):
         given = [x["verdict"] for x in found if x["beyond"] is beyond]
         rows.append([name, *(str(given.count(kind)) for kind in kinds)])
     return table(["`ufm reproduce`", *kinds], rows)
@@ -279,9 +285,9 @@ def verdicts() -> str:
 
 def readme(text: str) -> str:
     """The text of the README with the table of today's verdicts between its marks."""
-    begin, end = "<!--claims-->\n", "<!--/claims-->"
+    begin, end = "<!--claims-->", "<!--/claims-->"
     before, rest = text.split(begin)
-    return before + begin + verdicts() + "\n" + end + rest.split(end)[1]
+    return f"{before}{begin}\n\n{verdicts()}\n\n{end}{rest.split(end)[1]}"
 
 
 def claimed_numbers() -> str:

@@ -11,6 +11,7 @@ from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import Verdict
 from ufm.reproduce import PAPERS, Finding, Judgement, Row, chosen, run
 from ufm.reproduce.checks import benign
+from ufm.reproduce.dang_2023 import largest_root
 from ufm.reproduce.fang_2021 import minority_collapse
 from ufm.reproduce.garrod_keating_2025 import collapsed_value, not_optimal, paired_value
 from ufm.reproduce.jiang_2023 import softmax_codes
@@ -48,11 +49,6 @@ CHEAP = {
         "6 layers, n=200: logit of the label": "0.997865",
         "6 layers, n=100: logit of the label": "0.996128",
         "6 layers, n=50: logit of the label": "0.992970",
-    },
-    "dang-2023:largest-root": {
-        "b/n at which the root ties with the origin": "0.529",
-        "b/n at which the root ends": "0.840",
-        "b/n=0.55: lowest f": "0.5000000",
     },
     "hong-ling-2023:minority-threshold": {
         "5 large and 5 small classes: threshold √n_min/N": "0.00333333",
@@ -132,6 +128,18 @@ def test_pairs_beat_deep_collapse_of_four_classes_from_three_layers():
     below = [row for row in found.rows if row.claimed is not None]
     assert [row.ours for row in below] == [row.claimed for row in below] == [0, 1]
     assert found.judgement is Judgement.CONFIRMED
+
+
+def test_the_largest_root_is_the_minimum_up_to_the_tie_with_the_origin_only():
+    found = largest_root()
+    tie, end, below, *above = found.rows
+    # (L−1)^{(L−1)/L}/L at L = 3; x³ = 1/2 is the maximum of L x²/(x³ + 1)².
+    assert tie.ours == pytest.approx(2 ** (2 / 3) / 3, abs=1e-9)
+    assert end.ours == pytest.approx(3 * 0.5 ** (2 / 3) / 1.5**2, abs=1e-9)
+    assert below.agrees
+    assert below.ours < 0.49
+    assert [row.ours for row in above] == pytest.approx([0.5, 0.5])
+    assert found.judgement is Judgement.REFUTED
 
 
 def test_margins_of_softmax_codes_in_the_plane():
