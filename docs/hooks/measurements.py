@@ -1,6 +1,7 @@
 """Tables of the site from committed results: benchmarks/, sweeps/networks-*, docs/reproduce.json.
 
-A line `{{ name }}` of a page becomes the table of that name.
+A line `{{ name }}` of a page becomes the table of that name. `python docs/hooks/measurements.py`
+writes the one of the README.
 """
 
 import json
@@ -255,14 +256,38 @@ def claims() -> str:
 
     def row(found: dict[str, Any]) -> list[str]:
         paper, _, name = found["name"].partition(":")
-        source = f"[{paper}](https://arxiv.org/abs/{found['arxiv']}), {found['where']}"
+        source = f"[{paper}](https://arxiv.org/abs/{found['arxiv']})"
+        about = f"Source: {found['where']}. Setting: {found['setting']}."
         verdict = found["verdict"]
         shown = verdict if verdict == "confirmed" else f"**{verdict}**"
         seconds = f"{found['seconds']:.0f} s"
-        return [f"`{name}`", found["claim"], source, found["setting"], shown, seconds]
+        return [
+            f"{source}<br>{name}",
+            f"{found['claim']}<br><small>{about}</small>",
+            shown,
+            seconds,
+        ]
 
-    head = ["claim", "statement", "source", "setting", "verdict", "time"]
+    head = ["claim", "statement", "verdict", "time"]
     return table(head, map(row, read("docs/reproduce.json")["claims"]))
+
+
+def verdicts() -> str:
+    """How many statements have each verdict: those that sources make, and those beyond them."""
+    kinds, found = ("confirmed", "refuted", "not decided"), read("docs/reproduce.json")["claims"]
+    papers = len({x["arxiv"] for x in found})
+    rows = []
+    for name, beyond in ((f"claims of {papers} papers", False), ("statements beyond them", True)):
+        given = [x["verdict"] for x in found if x["beyond"] is beyond]
+        rows.append([name, *(str(given.count(kind)) for kind in kinds)])
+    return table(["`ufm reproduce`", *kinds], rows)
+
+
+def readme(text: str) -> str:
+    """The text of the README with the table of today's verdicts between its marks."""
+    begin, end = "<!--claims-->", "<!--/claims-->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{verdicts()}\n\n{end}{rest.split(end)[1]}"
 
 
 def claimed_numbers() -> str:
@@ -282,6 +307,7 @@ def claimed_numbers() -> str:
 TABLES = {
     "claims": claims,
     "claimed-numbers": claimed_numbers,
+    "verdicts": verdicts,
     "claims-environment": lambda: environment("docs/reproduce.json"),
     "solvers": solvers,
     "first-answer": first_answer,
@@ -299,3 +325,8 @@ TABLES = {
     "networks-collapse": lambda: network_table("sweeps/networks-collapse.json", ()),
     "networks-grid": lambda: network_table("sweeps/networks-grid.json", ("width", "epochs")),
 }
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tex import compile_table, number_of, rows_of
 
 import ufm.reproduce
 from ufm.cli import main
-from ufm.reproduce import Finding, Judgement, chosen
+from ufm.report.reproduce import claims_page
+from ufm.reproduce import Finding, Judgement, chosen, run
 
 ONE = "zhou-2022:focal-uniqueness"
 
@@ -29,14 +31,13 @@ def doctored(monkeypatch, **changes) -> None:
     monkeypatch.setattr(ufm.reproduce, "chosen", lambda names: [changed])
 
 
-def test_it_lists_every_claim_with_its_recorded_verdict(capsys):
+def test_it_lists_every_claim_with_its_recorded_verdict(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["reproduce"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    words = " ".join(capsys.readouterr().out.split())
     for paper, claim in chosen(None):
-        assert any(
-            line.split()[:1] == [f"{paper.key}:{claim.name}"] and claim.recorded.value in line
-            for line in lines
-        )
+        name = f"{paper.key}:{claim.name}"
+        assert f"{name} {claim.recorded.value} {claim.statement}" in words
 
 
 def test_a_claim_that_fails_is_printed_and_written(capsys, tmp_path):
@@ -49,6 +50,11 @@ def test_a_claim_that_fails_is_printed_and_written(capsys, tmp_path):
     assert (told["verdict"], told["recorded"]) == ("refuted", "refuted")
     compared = [row for row in told["rows"] if row["difference"] is not None]
     assert [row["ours"] - row["claimed"] for row in compared] == [0, 1, 0, 1, 0, 1]
+    page = Path("claims/page.html").read_text()
+    assert f'<h2 id="{ONE}">{ONE}: refuted</h2>' in page
+    assert page.count("<td><b>2</b></td>") == 3  # the numbers that differ
+    assert "1 refuted." in page
+    assert "Not as recorded" not in page
     table = Path("claims/table.tex").read_text()
     ((source, name, verdict, agree, largest),) = rows_of(table)
     assert (source, name) == tuple(ONE.split(":"))
@@ -67,6 +73,8 @@ def test_a_verdict_that_is_not_the_recorded_one_is_an_exit_code(capsys, monkeypa
     said = capsys.readouterr().out
     assert "REFUTED, BUT RECORDED AS CONFIRMED" in said
     assert f"Not as recorded: {ONE}" in said
+    told = {"environment": {}, "claims": [run(*ufm.reproduce.chosen(None)[0]).as_dict()]}
+    assert f"<p>Not as recorded: {ONE}.</p>" in claims_page(told)
 
 
 def test_a_planted_wrong_value_is_an_exit_code(capsys, monkeypatch):
@@ -94,4 +102,15 @@ def test_the_committed_results_are_those_of_the_registry():
         assert found["name"] == f"{paper.key}:{claim.name}"
         assert (found["claim"], found["where"]) == (claim.statement, claim.where)
         assert (found["setting"], found["read"]) == (claim.setting, paper.read)
-        assert found["verdict"] == claim.recorded.value
+        assert (found["verdict"], found["beyond"]) == (claim.recorded.value, claim.beyond)
+
+
+def test_the_readme_counts_the_recorded_verdicts():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    hook = runpy.run_path(str(ROOT / "docs" / "hooks" / "measurements.py"))
+    assert hook["readme"](text) == text
+    rows = text.split("<!--claims-->")[1].split("<!--/claims-->")[0].strip().splitlines()[2:]
+    counts = [[int(cell) for cell in row.split("|")[2:-1]] for row in rows]
+    recorded = [(claim.beyond, claim.recorded) for _, claim in chosen(None)]
+    assert counts == [[recorded.count((x, kind)) for kind in Judgement] for x in (False, True)]
+    assert len(text.split()) <= 760

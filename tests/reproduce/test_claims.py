@@ -1,5 +1,6 @@
 """The registry of published claims, the rule of verdicts, and checks against other references."""
 
+import json
 import math
 import re
 
@@ -10,7 +11,11 @@ from ufm._support.strict_json import dumps
 from ufm.certificates.certificate import Verdict
 from ufm.reproduce import PAPERS, Finding, Judgement, Row, chosen, run
 from ufm.reproduce.checks import benign
+from ufm.reproduce.dang_2023 import largest_root
 from ufm.reproduce.fang_2021 import minority_collapse
+from ufm.reproduce.garrod_keating_2025 import collapsed_value, not_optimal, paired_value
+from ufm.reproduce.jiang_2023 import softmax_codes
+from ufm.reproduce.zhou_2022 import NARROW, WIDE, equal_accuracy
 
 #: Claims that take a second or two, with numbers that were computed independently of this library:
 #: by multi-start descent, an SVD, or bisection of the focal loss's tie.
@@ -28,11 +33,22 @@ CHEAP = {
         "Z at μ=4.5e-11: cosine of two small ones": "0.0986014",
         "Z at μ=4.5e-05: cosine of two large classifiers": "-0.52258313",
     },
+    "thrampoulidis-2022:slower": {},
     "dang-2023:imbalanced-mse": {
-        "f": "0.0189421",
-        "n=200: logit of the label": "0.985858",
-        "n=100: logit of the label": "0.980000",
-        "n=50: logit of the label": "0.971716",
+        "1 layer: f": "0.0189421",
+        "1 layer, n=200: logit of the label": "0.985858",
+        "1 layer, n=100: logit of the label": "0.980000",
+        "1 layer, n=50: logit of the label": "0.971716",
+    },
+    "dang-2023:more-layers": {
+        "3 layers: f": "0.0122184",
+        "3 layers, n=200: logit of the label": "0.996232",
+        "3 layers, n=100: logit of the label": "0.993655",
+        "3 layers, n=50: logit of the label": "0.989306",
+        "6 layers: f": "0.0132204",
+        "6 layers, n=200: logit of the label": "0.997865",
+        "6 layers, n=100: logit of the label": "0.996128",
+        "6 layers, n=50: logit of the label": "0.992970",
     },
     "hong-ling-2023:minority-threshold": {
         "5 large and 5 small classes: threshold √n_min/N": "0.00333333",
@@ -54,6 +70,9 @@ CHEAP = {
     "dang-2023:deep-cross-entropy": {"f*": "1.0665225579"},
     "garrod-keating-2025:persists": {"2 layers: f": "0.0906622", "3 layers: f": "0.0769484"},
     "zhou-2022:supervised-contrastive": {},
+    "zhou-2022:equal-accuracy": {},
+    "zhu-2021:fixed-classifier": {"margin farthest from that of training": "5.25227"},
+    "papyan-2020:class-outliers": {},
 }
 
 
@@ -93,6 +112,64 @@ def test_the_ratio_at_which_minorities_collapse_under_budgets():
     (row,) = minority_collapse((7,)).rows
     assert row.agrees
     assert row.ours == pytest.approx(4.0005, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "collapsed", "pairs"),
+    [(1, 0.1398673, 0.1505188), (2, 0.0906622, 0.0800127), (3, 0.0769484, 0.0609208)],
+)
+def test_deep_collapse_and_pairs_at_ten_classes(layers, collapsed, pairs):
+    assert collapsed_value(10, layers) == pytest.approx(collapsed, abs=6e-8)
+    assert paired_value(10, layers) == pytest.approx(pairs, abs=6e-8)
+
+
+def test_pairs_beat_deep_collapse_of_four_classes_from_three_layers():
+    found = not_optimal(((4, 2), (4, 3)))
+    below = [row for row in found.rows if row.claimed is not None]
+    assert [row.ours for row in below] == [row.claimed for row in below] == [0, 1]
+    assert found.judgement is Judgement.CONFIRMED
+
+
+def test_the_largest_root_is_the_minimum_up_to_the_tie_with_the_origin_only():
+    found = largest_root()
+    tie, end, below, *above = found.rows
+    # (L−1)^{(L−1)/L}/L at L = 3; x³ = 1/2 is the maximum of L x²/(x³ + 1)².
+    assert tie.ours == pytest.approx(2 ** (2 / 3) / 3, abs=1e-9)
+    assert end.ours == pytest.approx(3 * 0.5 ** (2 / 3) / 1.5**2, abs=1e-9)
+    assert below.agrees
+    assert below.ours < 0.49
+    assert [row.ours for row in above] == pytest.approx([0.5, 0.5])
+    assert found.judgement is Judgement.REFUTED
+
+
+def test_margins_of_softmax_codes_in_the_plane():
+    found = softmax_codes((4, 6))
+    assert found.judgement is Judgement.CONFIRMED
+    assert [row.claimed for row in found.rows[::3]] == pytest.approx([1.0, 0.5])
+    for scipy, runs, any_minimiser in zip(*(found.rows[i::3] for i in range(3)), strict=True):
+        assert scipy.ours == pytest.approx(runs.ours, abs=1e-6)
+        assert scipy.ours - 0.02 < any_minimiser.ours < scipy.ours
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "file", "settings"),
+    [
+        (WIDE, "collapse", {"width": 128, "epochs": 2000}),
+        (NARROW, "grid", {"width": 16, "epochs": 10}),
+    ],
+)
+def test_the_accuracies_are_those_of_the_committed_results(accuracies, file, settings):
+    told = json.loads((ROOT / "sweeps" / f"networks-{file}.json").read_text(encoding="utf-8"))
+    (group,) = [x for x in told["groups"] if settings.items() <= x["settings"].items()]
+    committed = [tuple(x["test_accuracies"].values()) for x in group["losses"]]
+    assert [x["loss"] for x in group["losses"]] == ["ce", "ls:0.05", "fl:3.0", "mse:1.0,15.0"]
+    assert list(accuracies.values()) == [pytest.approx(x, abs=1e-9) for x in committed]
+    # The library's own test of equivalence is of other code.
+    ends = {x["loss"]: x["against"] for x in group["losses"] if x["against"]}
+    rows = [row for row in equal_accuracy().rows if f"width {settings['width']}," in row.quantity]
+    for row, against in zip(rows, ends.values(), strict=True):
+        far = max(against["low"], against["high"], key=abs)
+        assert row.ours == pytest.approx(far, rel=1e-9)
 
 
 # Verdicts ----------------------------------------------------------------------------------------

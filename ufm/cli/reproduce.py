@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from ufm.cli.output.console import plain_table, show
 from ufm.cli.output.print import say, write
 
 
@@ -28,7 +27,7 @@ class Reproduce:
     all: bool = False
     """Check every claim: minutes."""
     out: Path | None = None
-    """Folder for reproduce.json and table.tex. None: nothing is written."""
+    """Folder for reproduce.json, page.html and table.tex. None: nothing is written."""
     json: bool = False
     """Print reproduce.json on standard output instead of the numbers in lines."""
 
@@ -60,23 +59,21 @@ class Reproduce:
         if self.json:
             write(dumps(told))
         if self.out is not None:
-            self._store(RunFolder.open(self.out, config), results, dumps(told))
+            self._store(RunFolder.open(self.out, config), results, told)
         return self._end(results)
 
     def _list(self) -> None:
         from ufm.reproduce import chosen
 
-        table = plain_table(
-            ("claim", "recorded verdict", "statement"), ("claim", "recorded verdict", "statement")
-        )
         for paper, claim in chosen(None):
-            table.add_row(f"{paper.key}:{claim.name}", claim.recorded.value, claim.statement)
-        show(table)
+            say(f"{paper.key}:{claim.name}  {claim.recorded.value}  {claim.statement}")
 
-    def _store(self, folder: Any, results: list[Any], text: str) -> None:
-        from ufm.report.reproduce.table import claims_table
+    def _store(self, folder: Any, results: list[Any], told: Any) -> None:
+        from ufm._support.strict_json import dumps
+        from ufm.report.reproduce import claims_page, claims_table
 
-        folder.add("reproduce.json", text.encode())
+        folder.add("reproduce.json", dumps(told).encode())
+        folder.add("page.html", claims_page(told).encode())
         folder.add("table.tex", claims_table(results).encode())
 
     def _end(self, results: list[Any]) -> int:

@@ -99,7 +99,7 @@ def _shown(value: Any) -> Any:
     return plain_lines(value) if type(value) is str else value
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def _number(value: float | int | None, digits: int = 2) -> str:
     if value is None or not math.isfinite(value):
         return "—"
     return f"{value:.{digits}g}"

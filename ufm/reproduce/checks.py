@@ -1,4 +1,4 @@
-"""What several checks do: many certified runs, and a census of critical points."""
+"""What several checks share: problems, certified runs and their rows, a census."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -11,6 +11,7 @@ from scipy.optimize import brentq, minimize_scalar
 from ufm._support.pytree import entry
 from ufm.certificates.certificate import Verdict
 from ufm.landscape import Census, explore
+from ufm.losses import Loss
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.reproduce.claim import Row
@@ -23,17 +24,30 @@ METRIC = 1e-5
 VALUE = 1e-9
 _STARTS = 3
 
-
-def certified(problem: Problem) -> tuple[Verification, Row]:
-    """Runs from random starts, and how many are proven global minima; all, if claimed."""
-    found = verify(problem, jax.random.key(0), _STARTS)
-    quantity = f"{problem.loss.label()}: runs of {_STARTS} that end at a proven global minimum"
-    return found, Row(quantity, found.num_global, _STARTS)
+#: The settings of `usual` and `searched` in words.
+USUAL = "K=10, d=16, n=100, λ_W=λ_H=5e-4"
+SEARCHED = "K=4, d=5, n=10, λ_W=λ_H=5e-3, λ_b=0.01: a census of critical points"
 
 
-def highest_value(found: Verification) -> float:
-    """The largest f at which a run ended."""
-    return float(np.max(np.asarray(found.solutions.value)))
+def usual(loss: Loss, lam_b: float | None = 0.01, per_class: int = 100) -> Problem:
+    """Ten balanced classes: the problem of most claims about minimisers."""
+    decays = {"lam_w": 5e-4, "lam_h": 5e-4, "lam_b": lam_b}
+    return Problem.balanced(loss=loss, num_classes=10, per_class=per_class, dim=16, **decays)
+
+
+def certified(problem: Problem, name: str = "", scale: float = 0.1) -> tuple[Verification, Row]:
+    """Runs from random starts, and the row of how many are proven global minima; all, if claimed.
+
+    `name` begins the row; without it the loss does. Entries of starts have deviation `scale`.
+    """
+    found = verify(problem, jax.random.key(0), _STARTS, scale=scale)
+    quantity = f"runs of {_STARTS} that end at a proven global minimum"
+    return found, Row(f"{name or problem.loss.label()}: {quantity}", found.num_global, _STARTS)
+
+
+def value_row(quantity: str, found: Verification, claimed: float) -> Row:
+    """The row of the largest f at which a run ended."""
+    return Row(quantity, float(np.max(np.asarray(found.solutions.value))), claimed, VALUE)
 
 
 def ends(found: Verification) -> list[Params]:
@@ -47,9 +61,9 @@ def cosines(vectors: Any) -> Float[np.ndarray, " p"]:
     return (unit @ unit.T)[~np.eye(len(unit), dtype=bool)]
 
 
-def root(function: Callable[[float], float], low: float, high: float) -> float:
+def root(function: Callable[[float], float], low: float, high: float, xtol: float = 1e-12) -> float:
     """The root of a function of one number in [low, high], by SciPy."""
-    return cast(float, brentq(function, low, high, xtol=1e-12))
+    return cast(float, brentq(function, low, high, xtol=xtol))
 
 
 def least(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
@@ -65,6 +79,11 @@ def farthest(values: Any, target: float) -> float:
     return float(flat[np.argmax(np.abs(flat - target))])
 
 
+def cosine_row(quantity: str, sets: Sequence[Any], claimed: float) -> Row:
+    """The row of the cosine farthest from the claimed one, of two rows of any of the matrices."""
+    return Row(quantity, farthest([cosines(x) for x in sets], claimed), claimed, METRIC)
+
+
 def collapsed(found: Verification) -> Row:
     """The row of the largest of NC1, NC2 and NC3 of all runs: 0, if claimed."""
     metrics = (found.metrics.nc1, found.metrics.nc2, found.metrics.nc3)
@@ -72,8 +91,11 @@ def collapsed(found: Verification) -> Row:
     return Row(f"{found.problem.loss.label()}: largest of NC1–NC3", worst, 0.0, METRIC)
 
 
-def searched(problem: Problem) -> Census:
+def searched(loss: Loss) -> Census:
     """The critical points that searches find, with fewer starts than those of `ufm landscape`."""
+    problem = Problem.balanced(
+        loss=loss, num_classes=4, per_class=10, dim=5, lam_w=5e-3, lam_h=5e-3, lam_b=0.01
+    )
     return explore(problem, jax.random.key(0), starts_per_rank=5, root_starts=60, flows=0)
 
 

@@ -75,6 +75,11 @@ class Claim:
     check: Callable[[], Finding]
     recorded: Judgement = Judgement.CONFIRMED
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the source does not make the statement, which goes beyond it; `where` says so."""
+        return self.where.startswith("not claimed")
+
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
@@ -115,6 +120,7 @@ class Result:
             "read": self.paper.read,
             "claim": self.claim.statement,
             "where": self.claim.where,
+            "beyond": self.claim.beyond,
             "setting": self.claim.setting,
             "verdict": self.finding.judgement.value,
             "recorded": self.claim.recorded.value,

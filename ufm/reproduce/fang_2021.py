@@ -41,7 +41,7 @@ def minority_collapse(counts: tuple[int, ...] = (3, 5, 7)) -> Finding:
                 reasons.append(minimum.reason)
             return float(np.linalg.norm(minimum.logits, "nuc")) - _BUDGET
 
-        ours = root(excess, np.log(_LEAST), np.log(_MOST))
+        ours = root(excess, np.log(_LEAST), np.log(_MOST), 0.1 * _TOLERANCE)
         claimed = root(lambda x, m=large: _merged(m, np.exp(x)), np.log(_LEAST), np.log(_MOST))
         ratio = float(np.exp(claimed))
         rows.append(Row(f"R₀ with {large} large classes", np.exp(ours), ratio, _TOLERANCE * ratio))

@@ -3,15 +3,7 @@
 import numpy as np
 
 from ufm.minimum.global_minimum import global_minimum
-from ufm.reproduce.checks import (
-    METRIC,
-    VALUE,
-    certified,
-    cosines,
-    ends,
-    farthest,
-    highest_value,
-)
+from ufm.reproduce.checks import METRIC, certified, cosine_row, cosines, ends, value_row
 from ufm.reproduce.claim import Claim, Finding, Judgement, Paper, Row
 from ufm.variants.contrastive.problem import ContrastiveProblem
 
@@ -24,20 +16,17 @@ def regular_simplex() -> Finding:
     """Certified runs against a regular simplex and the value of f there, log-sum-exp by NumPy."""
     rows: list[Row] = []
     for classes, n, dim, tau in _CASES:
-        found, row = certified(ContrastiveProblem((n,) * classes, dim, tau))
+        name = f"K={classes}"
+        found, proven = certified(ContrastiveProblem((n,) * classes, dim, tau), name)
         claimed = float(np.log(n - 1 + (classes - 1) * n * np.exp(-classes / (classes - 1) / tau)))
         angle = -1 / (classes - 1)
-        name = f"K={classes}"
-        within, between = [], []
-        for end in ends(found):
-            H = np.asarray(end.H).T.reshape(classes, n, dim)
-            within += [cosines(each) for each in H]
-            between.append(cosines(H.mean(axis=1)))
+        features = [np.asarray(end.H).T.reshape(classes, n, dim) for end in ends(found)]
+        within, means = [each for H in features for each in H], [H.mean(axis=1) for H in features]
         rows += [
-            Row(f"{name}, {row.quantity}", row.ours, row.claimed),
-            Row(f"{name}: highest f", highest_value(found), claimed, VALUE),
-            Row(f"{name}: cosine within a class", farthest(within, 1.0), 1.0, METRIC),
-            Row(f"{name}: cosine between classes", farthest(between, angle), angle, METRIC),
+            proven,
+            value_row(f"{name}: highest f", found, claimed),
+            cosine_row(f"{name}: cosine within a class", within, 1.0),
+            cosine_row(f"{name}: cosine between classes", means, angle),
         ]
     return Finding(tuple(rows))
 

@@ -8,16 +8,7 @@ import numpy as np
 from ufm.collapse.target_metrics import target_metrics
 from ufm.losses import CrossEntropy
 from ufm.model.problem import Problem
-from ufm.reproduce.checks import (
-    METRIC,
-    VALUE,
-    certified,
-    cosines,
-    ends,
-    farthest,
-    highest_value,
-    root,
-)
+from ufm.reproduce.checks import METRIC, certified, cosine_row, ends, root, value_row
 from ufm.reproduce.claim import Claim, Finding, Paper, Row
 
 _K, _MU = 4, 0.01
@@ -34,13 +25,12 @@ def tag_average() -> Finding:
     found, proven = certified(problem)
     points = ends(found)
     averages = max(target_metrics(problem, x).tag_average for x in points)
-    angles = farthest([cosines(x.W) for x in points], -1 / (_K - 1))
     return Finding(
         (
             proven,
-            Row("f", highest_value(found), _least(), VALUE),
+            value_row("f", found, _least()),
             Row("distance of means of pairs from scaled averages", averages, 0.0, METRIC),
-            Row("cosine of two classifiers", angles, -1 / (_K - 1), METRIC),
+            cosine_row("cosine of two classifiers", [x.W for x in points], -1 / (_K - 1)),
         )
     )
 

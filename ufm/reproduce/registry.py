@@ -12,8 +12,10 @@ from ufm.reproduce import (
     garrod_keating_2025,
     graf_2021,
     hong_ling_2023,
+    jiang_2023,
     kini_2024,
     li_2023,
+    papyan_2020,
     thrampoulidis_2022,
     tirer_bruna_2022,
     yaras_2022,
@@ -26,6 +28,7 @@ from ufm.reproduce.claim import Claim, Paper, Result
 
 #: In the order of their years.
 PAPERS: tuple[Paper, ...] = (
+    papyan_2020.PAPER,
     zhu_2021.PAPER,
     fang_2021.PAPER,
     graf_2021.PAPER,
@@ -37,6 +40,7 @@ PAPERS: tuple[Paper, ...] = (
     dang_2023.PAPER,
     hong_ling_2023.PAPER,
     li_2023.PAPER,
+    jiang_2023.PAPER,
     andriopoulos_2024.PAPER,
     dang_2024.PAPER,
     kini_2024.PAPER,

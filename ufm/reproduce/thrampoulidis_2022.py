@@ -1,11 +1,14 @@
 """Thrampoulidis et al. (2022): the geometry of imbalanced classes at vanishing regularisation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from ufm.losses import CrossEntropy
 from ufm.minimum.decay_path import decay_path
 from ufm.model.problem import Problem
+from ufm.reproduce.checks import METRIC
 from ufm.reproduce.claim import Claim, Finding, Paper, Row
 
 _COUNTS = (1000, 1000, 100, 100)
@@ -14,6 +17,8 @@ _LAST, _USUAL = 4.5454545454545e-11, 4.5454545454545e-5
 #: Logits are P L + C + E/L + O(1/L²), L = log(1/μ) = 24 at the end of the path: three points give P
 #: up to O(1/L³), and this leaves room for a constant of 24.
 _NEAR = 1 / 24**2
+#: Ratios of class sizes, and the decay at which they are compared.
+_RATIOS, _SMALL = (1, 10, 100, 1000), 1e-5
 _NAMES = (
     "‖w‖² of a large class over a small one",
     "cosine of two large classifiers",
@@ -58,11 +63,35 @@ def _rows(name: str, logits: np.ndarray, claimed: np.ndarray | None = None) -> l
 
 def _geometry(logits: np.ndarray) -> Float[np.ndarray, " 4"]:
     """The numbers of `_NAMES` from WWᵀ ∝ (ZDZᵀ)^½."""
-    U, S, _ = np.linalg.svd(logits * np.sqrt(_COUNTS))
-    gram = (U * S) @ U.T
+    gram = _gram(logits, _COUNTS)
     size = np.sqrt(np.diag(gram))
     cosine = gram / np.outer(size, size)
     return np.array([gram[0, 0] / gram[2, 2], cosine[0, 1], cosine[0, 2], cosine[2, 3]])
+
+
+def _gram(logits: np.ndarray, counts: Sequence[int]) -> Float[np.ndarray, "4 4"]:
+    """(ZDZᵀ)^½, to which WWᵀ is proportional."""
+    U, S, _ = np.linalg.svd(logits * np.sqrt(counts))
+    return (U * S) @ U.T
+
+
+def slower() -> Finding:
+    """How far WWᵀ of certified minima is from that of SELI, both of norm 1, at one decay."""
+    rows, exact, distances = [], True, []
+    for ratio in _RATIOS:
+        counts = (10 * ratio, 10 * ratio, 10, 10)
+        problem = Problem(CrossEntropy(), counts, 4, _SMALL, _SMALL, None)
+        path = decay_path(problem, [_SMALL])
+        exact &= bool(np.all(path.exact))
+        ours, limit = (_gram(x, counts) for x in (path.logits[0], np.eye(4) - 0.25))
+        distances.append(
+            float(np.linalg.norm(ours / np.linalg.norm(ours) - limit / np.linalg.norm(limit)))
+        )
+        claimed = 0.0 if ratio == 1 else None
+        rows.append(Row(f"R={ratio}: distance of WWᵀ from SELI", distances[-1], claimed, METRIC))
+    grows = int(bool(np.all(np.diff(distances) > METRIC)))
+    rows.append(Row("the distance grows with R (1) or not (0)", grows, 1))
+    return Finding(tuple(rows), "" if exact else "a minimum is not certified")
 
 
 PAPER = Paper(
@@ -79,6 +108,14 @@ PAPER = Paper(
             "abstract",
             "n=(1000, 1000, 100, 100), R=10, no bias; norms and angles of the classifiers",
             seli_limit,
+        ),
+        Claim(
+            "slower",
+            "Convergence to that geometry worsens with increasing imbalance; balanced classes have "
+            "it at any decay.",
+            "abstract, of regularisation; a single decay here",
+            f"n=(10R, 10R, 10, 10), λ_W=λ_H={_SMALL:g}, no bias, R from 1 to {_RATIOS[-1]}",
+            slower,
         ),
     ),
 )

@@ -2,32 +2,24 @@
 
 from ufm.collapse.metrics import class_means
 from ufm.losses import MSE
-from ufm.model.problem import Problem
-from ufm.reproduce.checks import METRIC, VALUE, certified, cosines, ends, farthest, highest_value
-from ufm.reproduce.claim import Claim, Finding, Paper, Row
+from ufm.reproduce.checks import USUAL, certified, cosine_row, ends, usual, value_row
+from ufm.reproduce.claim import Claim, Finding, Paper
 
 _K, _N, _DECAY = 10, 100, 5e-4
 
 
 def orthogonal_frame() -> Finding:
     """Runs without a bias: Z = ρ·(one-hot labels), ρ = 1 − Kμ√n, f* = K[(1−ρ)²/2K + μ√n ρ]."""
-    problem = Problem.balanced(
-        loss=MSE(), num_classes=_K, per_class=_N, dim=16, lam_w=_DECAY, lam_h=_DECAY, lam_b=None
-    )
+    problem = usual(MSE(), lam_b=None)
     found, proven = certified(problem)
     rho = 1.0 - _K * _DECAY * _N**0.5
-    pairs = [cosines(y) for x in ends(found) for y in (class_means(problem, x).T, x.W)]
+    sets = [y for x in ends(found) for y in (class_means(problem, x).T, x.W)]
     claimed = (1.0 - rho) ** 2 / 2 + _K * _DECAY * _N**0.5 * rho
     return Finding(
         (
             proven,
-            Row("f", highest_value(found), claimed, VALUE),
-            Row(
-                "largest cosine of two class means or two classifiers",
-                farthest(pairs, 0.0),
-                0.0,
-                METRIC,
-            ),
+            value_row("f", found, claimed),
+            cosine_row("largest cosine of two class means or two classifiers", sets, 0.0),
         ),
         remark=f"the simplex ETF has cosines −1/{_K - 1}",
     )
@@ -45,7 +37,7 @@ PAPER = Paper(
             "Minimisers under MSE without a bias have another structure than under CE: orthogonal "
             "frames.",
             "abstract, which says “a more delicate structure”",
-            "K=10, d=16, n=100, λ_W=λ_H=5e-4, no bias",
+            f"{USUAL}, no bias",
             orthogonal_frame,
         ),
     ),

@@ -8,7 +8,7 @@ from ufm.losses import CrossEntropy
 from ufm.model.constraints import Sphere
 from ufm.model.params import Params
 from ufm.model.problem import Problem
-from ufm.reproduce.checks import METRIC, VALUE, certified, cosines, ends, farthest, highest_value
+from ufm.reproduce.checks import METRIC, certified, cosine_row, ends, farthest, value_row
 from ufm.reproduce.claim import Claim, Finding, Paper, Row
 
 #: K, n, d and τ.
@@ -34,19 +34,14 @@ def minimisers() -> Finding:
     """Certified runs against f and the angles of a simplex ETF, evaluated by NumPy."""
     rows: list[Row] = []
     for classes, n, dim, tau in _CASES:
-        found, row = certified(_problem(classes, n, dim, tau))
+        found, proven = certified(_problem(classes, n, dim, tau), f"K={classes}")
         claimed = float(np.log1p((classes - 1) * np.exp(-classes / (classes - 1) / tau)))
         angle, name, points = -1 / (classes - 1), f"K={classes}", ends(found)
         own = [np.sum(np.repeat(np.asarray(x.W), n, axis=0).T * np.asarray(x.H), 0) for x in points]
         rows += [
-            Row(f"{name}, {row.quantity}", row.ours, row.claimed),
-            Row(f"{name}: highest f", highest_value(found), claimed, VALUE),
-            Row(
-                f"{name}: cosine of two classifiers",
-                farthest([cosines(x.W) for x in points], angle),
-                angle,
-                METRIC,
-            ),
+            proven,
+            value_row(f"{name}: highest f", found, claimed),
+            cosine_row(f"{name}: cosine of two classifiers", [x.W for x in points], angle),
             Row(f"{name}: cosine of a feature and its classifier", farthest(own, 1.0), 1.0, METRIC),
         ]
     return Finding(tuple(rows))

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ufm.losses import MSE
-from ufm.model.problem import Problem
-from ufm.reproduce.checks import VALUE, benign, searched
+from ufm.reproduce.checks import SEARCHED, VALUE, benign, searched
 from ufm.reproduce.claim import Claim, Finding, Paper, Row
 
 _K, _N, _DECAY, _LAM_B = 4, 10, 5e-3, 0.01
@@ -16,15 +15,12 @@ def landscape() -> Finding:
     In the formula r of K − 1 singular values σ = √n of the targets shrink to s = σ − Nμ:
     f = r[(s − σ)²/2N + μs] + (K−1−r)σ²/2N + λ_b/(2K(1+λ_b)), the last from the bias.
     """
-    problem = Problem.balanced(
-        loss=MSE(), num_classes=_K, per_class=_N, dim=5, lam_w=_DECAY, lam_h=_DECAY, lam_b=_LAM_B
-    )
     total, sigma = _K * _N, _N**0.5
     s = sigma - total * _DECAY
     alive = (s - sigma) ** 2 / (2 * total) + _DECAY * s
     dead, bias = sigma**2 / (2 * total), _LAM_B / (2 * _K * (1 + _LAM_B))
     claimed = [r * alive + (_K - 1 - r) * dead + bias for r in range(_K)]
-    census = searched(problem)
+    census = searched(MSE())
     values = np.array([point.value for point in census.points])
     known = [float(values[np.argmin(np.abs(values - x))]) for x in claimed]
     rows = [Row(f"f at rank {r}", known[r], claimed[r], VALUE) for r in range(_K)]
@@ -44,7 +40,7 @@ PAPER = Paper(
             "The only global minimisers under MSE are neural collapse, and all other critical "
             "points are strict saddles.",
             "abstract",
-            "K=4, d=5, n=10, λ_W=λ_H=5e-3, λ_b=0.01: a census of critical points",
+            SEARCHED,
             landscape,
         ),
     ),

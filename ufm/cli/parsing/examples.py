@@ -76,7 +76,7 @@ _EXAMPLES = {
         ("ufm reproduce", "the claims, and the verdict recorded for each"),
         ("ufm reproduce hong-ling-2023", "all claims of a paper"),
         ("ufm reproduce zhou-2022:focal-uniqueness", "one of them, which fails"),
-        ("ufm reproduce --all --out claims", "everything, with reproduce.json and table.tex"),
+        ("ufm reproduce --all --out claims", "everything, with reproduce.json and page.html"),
     ),
     "store": (
         ("ufm store query \"verdict != 'GLOBAL_MINIMUM'\"", "cells that fell short"),
