@@ -71,6 +71,11 @@ CHEAP = {
     "garrod-keating-2025:persists": {"2 layers: f": "0.0906622", "3 layers: f": "0.0769484"},
     "zhou-2022:supervised-contrastive": {},
     "zhou-2022:equal-accuracy": {},
+    "jiang-2023:under-decay": {
+        "K=4: lowest f of 5 runs": "0.1120030687",
+        "K=5: lowest f of 5 runs": "0.1786659960",
+        "K=6: lowest f of 5 runs": "0.2344544540",
+    },
     "zhu-2021:fixed-classifier": {"margin farthest from that of training": "5.25227"},
     "papyan-2020:class-outliers": {},
 }
