@@ -10,12 +10,12 @@ from ufm.losses import CrossEntropy
 from ufm.model.constraints import Sphere
 from ufm.model.objective import objective
 from ufm.model.problem import Problem
-from ufm.reproduce.checks import METRIC, farthest
-from ufm.reproduce.claim import Claim, Finding, Paper, Row
+from ufm.reproduce.checks import METRIC, VALUE, farthest, least
+from ufm.reproduce.claim import Claim, Finding, Judgement, Paper, Row
 from ufm.solvers import solve_many
 
 _STARTS = 5
-_TRAINED, _COLD = 0.1, 0.005
+_TRAINED, _COLD, _DECAY = 0.1, 0.005, 5e-3
 
 
 def _problem(classes: int, tau: float) -> Problem:
@@ -95,6 +95,30 @@ def _largest_margin(K: int) -> float:
     return float(best)
 
 
+def under_decay() -> Finding:
+    """Runs with decays and a free bias against regular polygons, W = Hᵀ of square norm R.
+
+    Polygons have f = log Σ_j e^{−R(1 − cos 2πj/K)} + λKR, with decay λ of both factors, by SciPy.
+    """
+    rows = []
+    for K in (4, 5, 6):
+        angles = 2 * np.pi * np.arange(K) / K
+
+        def polygon(R: float, angles: np.ndarray = angles) -> float:
+            loss = np.log(np.sum(np.exp(-R * (1 - np.cos(angles)))))
+            return float(loss) + _DECAY * len(angles) * R
+
+        decays = {"lam_w": _DECAY, "lam_h": _DECAY, "lam_b": 0.0}
+        problem = Problem.balanced(loss=CrossEntropy(), num_classes=K, per_class=1, dim=2, **decays)
+        found = solve_many(problem, jax.random.key(0), num_starts=_STARTS)
+        lowest, claimed = float(np.min(np.asarray(found.value))), least(polygon, 0.1, 40.0)[1]
+        rows.append(Row(f"K={K}: lowest f of {_STARTS} runs", lowest, claimed, VALUE))
+    return Finding(
+        tuple(rows),
+        remark="at K = 6 a class without features lives on its bias, inside a pentagon",
+    )
+
+
 PAPER = Paper(
     key="jiang-2023",
     reference="Jiang, Zhou, Wang, Qu, Mixon, You, Zhu: Generalized Neural Collapse for a Large "
@@ -109,6 +133,14 @@ PAPER = Paper(
             "abstract, under conditions that were not read; polygons in the plane here",
             f"CE, d=2, K=4, 6 and 10, n=1, runs at τ={_TRAINED:g}",
             softmax_codes,
+        ),
+        Claim(
+            "under-decay",
+            "Softmax codes are the minimisers under weight decay and a free bias, too.",
+            "not claimed: the abstract has spheres",
+            f"CE, d=2, K=4, 5 and 6, n=1, λ_W=λ_H={_DECAY:g}, a free bias",
+            under_decay,
+            Judgement.REFUTED,
         ),
     ),
 )
