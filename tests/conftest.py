@@ -71,6 +71,12 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.fixture(scope="session")
+def full(request) -> bool:
+    """Whether a test is to take as many samples as it can."""
+    return request.config.getoption("--full")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_at_once(request):
     """With --full XLA makes the runs that NumPy makes first: both ways are tested, each in whole.
