@@ -48,7 +48,8 @@ demo: install  ## the main job: every loss, many random starts, a verdict for ea
 # compiled the cheap way: for code that runs once, XLA takes a third of the time.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 PROMISES := tests/certificates tests/losses tests/minimum/test_minimum.py tests/model/test_problem.py
-CHEAP := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
+CHEAP := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 check: install
 	$(BIN)/ruff format --check .
