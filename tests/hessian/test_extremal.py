@@ -315,11 +315,9 @@ def test_the_parts_of_the_hessian(loss):
     tree = gaussian(problem, 1, 1.0)
     direction = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
     for part, matrix in parts.items():
-        for product in (
-            ufm.hvp(problem, point, tree, part),
-            ufm.hessian_operator(problem, point, part)(tree),
-            jax.jit(lambda H, x: H(x))(ufm.hessian_operator(problem, point, part), tree),
-        ):
+        operator = ufm.hessian_operator(problem, point, part)
+        compiled = jax.jit(lambda H, x: H(x))(operator, tree)
+        for product in (ufm.hvp(problem, point, tree, part), operator(tree), compiled):
             found = np.concatenate([np.ravel(x) for x in jax.tree.leaves(product)])
             np.testing.assert_allclose(found, matrix @ direction, rtol=0, atol=1e-12)
 
