@@ -24,7 +24,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-full docs site dist bench bench-gpu fmt lock clean
+.PHONY: help install demo check lint types promises test test-full docs site dist bench bench-gpu fmt lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,15 +48,24 @@ demo: install  ## the main job: every loss, many random starts, a verdict for ea
 # compiled the cheap way: for code that runs once, XLA takes a third of the time.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 PROMISES := tests/certificates tests/losses tests/minimum/test_minimum.py tests/model/test_problem.py
-CHEAP := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
+CHEAP := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
-check: install
+check: lint types
+
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: install
 	$(BIN)/pyright
 
-test: check  ## format, lint, types, then the tests (which run the examples)
+promises: install
 	$(PYTEST) $(PROMISES)
+
+# Types are checked on one core: beside the tests, not before them.
+test: lint  ## format, lint, types, then the tests (which run the examples)
+	$(MAKE) --jobs 2 types promises
 	$(CHEAP) $(PYTEST) $(PROMISES:%=--ignore=%)
 
 test-full: check  ## every case of every test, compiled instead of run by NumPy: before a release

@@ -4,6 +4,7 @@ Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has
 """
 
 import collections
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,8 @@ for name, value in {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    # Programs do not record the lines of Python that made them: a tenth less time to lower one.
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }.items():
     os.environ.setdefault(name, value)
 
@@ -38,6 +41,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("ufm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ufm")
+
+# The collector goes through JAX's many objects each time: rarely.
+gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_addoption(parser):
@@ -69,6 +75,12 @@ def pytest_collection_modifyitems(config, items):
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]
     config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def full(request) -> bool:
+    """Whether a test is to take as many samples as it can."""
+    return request.config.getoption("--full")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -143,6 +143,7 @@ def test_static_arguments_make_programs_of_their_own():
     assert (float(power(2.0, n=2)), float(power(2.0, n=3))) == (4.0, 8.0)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "lam_b"),
     [

@@ -51,10 +51,11 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("spec", SETTINGS)
-def test_the_best_of_forty_runs_is_their_value(spec):
+def test_the_best_of_the_runs_is_their_value(spec, full):
+    # The value is found by the eighth run at the latest; none of forty goes below it.
     for share, lam_b in SETTINGS[spec]:
         problem = problem_at(spec, share, lam_b)
-        ends = ufm.solve_many(problem, jax.random.key(0), num_starts=40, scale=1.0)
+        ends = ufm.solve_many(problem, jax.random.key(0), num_starts=40 if full else 8, scale=1.0)
         value = live_classes(problem).value
         assert value < float(ufm.symmetric_minimum(problem).value)
         # MAE and Taylor-CE flatten towards their infimum: runs stop when the gradient is small.

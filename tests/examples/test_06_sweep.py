@@ -11,12 +11,12 @@ def test_it_proves_every_cell_global(tmp_path, monkeypatch, capsys):
     out = tmp_path / "sweep"
     run_example("06_sweep", monkeypatch, "--out", str(out))
     printed = capsys.readouterr().out
-    assert "128 cells, 4 compilations" in printed
-    assert "128 of 128 runs ended at a proven global minimum" in printed
+    assert "64 cells, 2 compilations" in printed
+    assert "64 of 64 runs ended at a proven global minimum" in printed
     assert "0 runs fell short" in printed
     # Of the decays 1e-5, 5e-4, 0.02 and 1, three pairs are beyond 1/(K√n) = 0.11 (0.10 for LS).
     beyond, largest = re.search(r"(\d+) runs beyond .* is (\S+)\n", printed).groups()
-    assert int(beyond) == 4 * 3 * 2
+    assert int(beyond) == 2 * 3 * 2
     assert float(largest) < 1e-6
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4 * (len(QUANTITIES) + 3)
+    assert page.count("<svg") == 2 * (len(QUANTITIES) + 3)

@@ -53,7 +53,7 @@ def network():
 def test_a_network_against_its_dense_hessian():
     weights, data = network()
     flat, unravel = jax.flatten_util.ravel_pytree(weights)
-    dense = jax.hessian(lambda x: network_loss(unravel(x), *data))(flat)
+    dense = jax.jit(jax.hessian(lambda x: network_loss(unravel(x), *data)))(flat)
     spectrum = np.linalg.eigvalsh(dense)
     found = spectral_density_of(network_loss, weights, KEY, args=data, num_probes=30)
     assert found.dimension == found.num_matvecs == 21 == len(spectrum)

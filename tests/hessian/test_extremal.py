@@ -145,7 +145,8 @@ def test_a_network_against_its_dense_hessian():
     }
     x, y = jax.random.normal(keys[2], (20, 5)), jax.random.randint(keys[3], (20,), 0, 3)
     flat, unravel = jax.flatten_util.ravel_pytree(weights)
-    dense = np.linalg.eigvalsh(jax.hessian(lambda v: network(unravel(v), x, y))(flat))
+    hessian = jax.jit(jax.hessian(lambda v: network(unravel(v), x, y)))
+    dense = np.linalg.eigvalsh(hessian(flat))
     for end in ("smallest", "largest"):
         found = extremal_eigenpairs_of(
             network, weights, jax.random.key(1), args=(x, y), count=5, end=end
@@ -304,9 +305,9 @@ def test_the_parts_of_the_hessian(loss):
         moved = unravel(v)
         return (moved.W @ moved.H + moved.b[:, None]).T
 
-    J = np.asarray(jax.jacobian(logits)(flat))
+    J = np.asarray(jax.jit(jax.jacobian(logits))(flat))
     labels = np.repeat(np.arange(K), SKEWED)
-    S = np.stack([loss.hessian(z, int(k)) for z, k in zip(logits(flat), labels, strict=True)]) / N
+    S = np.asarray(jax.jit(jax.vmap(loss.hessian))(logits(flat), jnp.asarray(labels))) / N
     expected = np.einsum("nkp,nkl,nlq->pq", J, S, J)
     np.testing.assert_allclose(parts["gauss_newton"], expected, rtol=0, atol=1e-13)
     convex = np.linalg.eigvalsh(parts["gauss_newton"])[0] > -1e-12
@@ -314,11 +315,9 @@ def test_the_parts_of_the_hessian(loss):
     tree = gaussian(problem, 1, 1.0)
     direction = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
     for part, matrix in parts.items():
-        for product in (
-            ufm.hvp(problem, point, tree, part),
-            ufm.hessian_operator(problem, point, part)(tree),
-            jax.jit(lambda H, x: H(x))(ufm.hessian_operator(problem, point, part), tree),
-        ):
+        operator = ufm.hessian_operator(problem, point, part)
+        compiled = jax.jit(lambda H, x: H(x))(operator, tree)
+        for product in (ufm.hvp(problem, point, tree, part), operator(tree), compiled):
             found = np.concatenate([np.ravel(x) for x in jax.tree.leaves(product)])
             np.testing.assert_allclose(found, matrix @ direction, rtol=0, atol=1e-12)
 

@@ -85,6 +85,7 @@ def test_both_weights_multiply_and_ignored_samples_have_none():
     assert value(layer) == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("weights", [WEIGHTS, WEIGHTS[::-1]])
 @pytest.mark.parametrize("loss", ["ce", "ls:0.1", "mse"])
 @pytest.mark.parametrize("lam_b", [None, 1e-2])

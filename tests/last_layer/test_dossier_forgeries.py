@@ -144,12 +144,14 @@ def forgeries_of_json(said):
 
 
 @pytest.mark.parametrize("which", NAMES)
-def test_every_forgery_by_machine_is_refused(which, proofs):
+def test_every_forgery_by_machine_is_refused(which, proofs, full):
     said = json.loads((proofs / which / "certificate.json").read_text())
     with np.load(proofs / which / "arrays.npz") as file:
         arrays = {name: file[name] for name in file.files}
     forgeries = [*forgeries_of_arrays(arrays), *forgeries_of_json(said)]
     assert len(forgeries) > 400
+    if not full:  # every forgery of about one proof
+        forgeries = forgeries[NAMES.index(which) :: len(NAMES)]
     believed, stumbled = [], []
     for i, (name, change) in enumerate(forgeries):
         # Beside the proof, so that files are at the recorded places.

@@ -106,6 +106,7 @@ def disagreement(layer) -> float:
     return float(np.mean(np.argmax(V, axis=0) != np.argmin(apart, axis=0)))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("loss", [CrossEntropy(), MSE(5.0, 3.0)], ids=lambda loss: loss.name)
 @pytest.mark.parametrize("lam_b", BIASES)
 @pytest.mark.parametrize("scale", [0.0, 1e-2, 1.0])
@@ -124,8 +125,9 @@ def test_no_point_is_below_the_lower_bound(loss, lam_b, scale):
         assert found.verdict is Verdict.NOT_CRITICAL
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", BIASES)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 def test_verdicts_and_distances_are_those_in_memory(loss, lam_b):
     problem = make(loss, lam_b=lam_b)
     best = solve(problem, gaussian(problem, 0, 0.3)).params

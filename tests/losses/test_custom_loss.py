@@ -67,7 +67,7 @@ def test_true_declarations_are_accepted_everywhere():
         loss.probe(2, 2)
         loss.probe(10, 10)
         z = jnp.asarray(10.0 ** rng.uniform(-8, 4, (500, 1)) * rng.standard_normal((500, 3)))
-        found = jax.vmap(loss.refutation)(z, jnp.arange(500, dtype=jnp.int32) % 3)
+        found = jax.jit(jax.vmap(loss.refutation))(z, jnp.arange(500, dtype=jnp.int32) % 3)
         assert not np.any(found.refuted)
     make(CustomLoss(wave))  # nothing is declared
 

@@ -34,6 +34,7 @@ def label_sets(num_outputs, samples):
     return np.array(rows), tuple(counts)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 0.0, 1e-2], ids=str)
 @pytest.mark.parametrize(
     ("num_outputs", "samples", "mu", "value", "levels"),

@@ -88,7 +88,7 @@ def test_objective_and_hessian_are_those_of_the_definition(case):
     for point in (random, minimum):
         x, _ = ravel_pytree(point)
         assert float(objective(problem, point)) == pytest.approx(float(f(x)), rel=1e-13)
-        dense = np.asarray(jax.hessian(f)(x))
+        dense = np.asarray(jax.jit(jax.hessian(f))(x))
         direction = jnp.asarray(RNG.standard_normal(x.shape))
         found, _ = ravel_pytree(hvp(problem, point, unravel(direction)))
         np.testing.assert_allclose(found, dense @ direction, atol=1e-12)

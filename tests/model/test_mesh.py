@@ -71,11 +71,16 @@ print("RESULT", json.dumps({
 """
 
 
+def environment(devices: int) -> dict[str, str]:
+    """With this many devices, and how the other tests are compiled."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "XLA_FLAGS": flags}
+
+
 def ran(processes: int, devices: int, folder) -> list[dict]:
     """What each process printed."""
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    flags = f"--xla_force_host_platform_device_count={devices}"
     with socket.socket() as held:
         # Nobody else is given the port as long as it is held; the coordinator shares it.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -84,7 +89,7 @@ def ran(processes: int, devices: int, folder) -> list[dict]:
         running = [
             subprocess.Popen(
                 [sys.executable, script, str(i), str(processes), address, str(folder)],
-                env={**os.environ, "XLA_FLAGS": flags},
+                env=environment(devices),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -143,10 +148,9 @@ def test_samples_that_do_not_divide_are_refused():
         "shard_samples\nshard_samples(PROBLEM, init_params(PROBLEM, jax.random.key(0)), "
         "sample_mesh())\n"
     )
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=environment,
+        env=environment(3),
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

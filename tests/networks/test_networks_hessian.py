@@ -39,7 +39,7 @@ def dense(result, data) -> np.ndarray:
         return jnp.mean((z - targets) ** 2) + 0.5 * 5e-4 * jnp.sum(flat**2)
 
     flat = jnp.concatenate([leaf.ravel() for leaf in leaves])
-    return np.asarray(jax.hessian(objective)(flat))
+    return np.asarray(jax.jit(jax.hessian(objective))(flat))
 
 
 def test_both_ends_and_the_trace_are_those_of_the_dense_matrix(trained):

@@ -40,10 +40,11 @@ def installed(sources, tmp_path_factory) -> Path:
     """An environment with the wheel that the sdist builds, and with ufm's dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=sources)
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
     wheel = next(folder.glob("ufm-*.whl"))
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
     # The dependencies are borrowed; a path file itself is not followed from there, so that ufm's
     # editable installation is left behind.
     (own,) = (folder / "venv").glob("lib/python*/site-packages")

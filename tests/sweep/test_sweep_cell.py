@@ -119,7 +119,8 @@ def test_more_than_one_device_gives_the_same_bits(sweep, table, tmp_path):
         f"run_sweep(load_sweep({str(written(tmp_path))!r}), {str(tmp_path / 'two')!r})\n"
     )
 
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     # The cells of the first loss.
     same(open_store(tmp_path / "two").table(), {name: x[:8] for name, x in table.items()})

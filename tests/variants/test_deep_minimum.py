@@ -155,6 +155,7 @@ def test_a_proof_does_not_close_above_the_minimum():
     assert minimum.value == pytest.approx(pair, rel=1e-12)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 0.0, 0.1])
 @pytest.mark.parametrize("loss", [CE, LS], ids=lambda x: x.name)
 def test_two_classes_are_proven(loss, lam_b):

@@ -36,7 +36,7 @@ def gradient(problem, params):
         bias = 0.0 if params.b is None else 0.5 * problem.lam_b * jnp.sum(params.b**2)
         return jnp.mean(losses) + penalty + bias
 
-    return f(params), jax.grad(f)(params)
+    return jax.jit(jax.value_and_grad(f))(params)
 
 
 @pytest.mark.parametrize("method", ["newton", "gradient_descent"])
