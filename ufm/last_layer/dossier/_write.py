@@ -171,6 +171,8 @@ def dossier(examination: Examination) -> dict[str, Any]:
 def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     """Why verify.py could not check a certificate of this layer; None if it can."""
     problem, loss = layer.problem, _unweighted(layer.problem.loss)
+    if problem.variant is not None:
+        return f"verify.py does not check problems with {problem.variant.name}"
     if problem.column_weights is not None:
         return "verify.py checks certificates of samples without weights"
     if problem.has_targets:
