@@ -41,7 +41,7 @@ def layout_and_set(factor: str, given: str | None) -> tuple[Layout | None, str |
             of_set = word
         else:
             raise ValueError(
-                f"{factor} must be 'rows' or 'columns', a set ({', '.join(_SETS)}), or both with a "
+                f"`{factor}` must be 'rows' or 'columns', a set ({', '.join(_SETS)}), or both with a "
                 f"comma, got {given!r}"
             )
     return layout, of_set
