@@ -18,6 +18,10 @@ The model has K classes, N samples with labels y_i, features of dimension d, and
 with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h).
 The factor a_i is the class weight of y_i, or 1 if the problem has no class weights.
 
+With soft labels y_i is a row of `targets`, and equal rows are one of m groups of samples, which
+class_counts counts instead of classes. With sample weights c_i sample i counts as c_i samples, in g
+and in the penalty, and H of arrays.npz has the columns sqrt(c_i) h_i.
+
 A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
 Gamma with largest singular value at most mu gives a lower bound,
 
@@ -49,7 +53,7 @@ import sys
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +79,8 @@ OF_MINIMUM = 1e-9
 LARGEST_MULTIPLE = 1e6
 # A gradient below this fraction of mu max(1, |(W, H, b)|) belongs to a critical point.
 CRITICAL = 1e-6
+# The sum of a soft label may differ from 1 by this, as in single precision.
+ROW_SUM = 1e-5
 # The distance from 1 to the next larger number of the types that features are read as.
 PRECISIONS = {"float32": 2.0**-23, "float64": EPS}
 # Numbers of features that are in memory at a time.
@@ -118,6 +124,8 @@ KEYS = (
     "arrays_sha256",
 )
 PROBLEM_KEYS = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
+# Class weights, K if labels are soft, and whether samples have weights.
+MORE_PROBLEM_KEYS = ("class_weights", "outputs", "sample_weights")
 # Claims that are always a number >= 0, and claims that are such a number or null.
 NUMBERS = ("value", "tol", "grad_norm", "critical_tol", "dual_norm", "threshold")
 METRICS = ("nc1", "nc2", "nc3", "nc4", "within_between_ratio")
@@ -141,14 +149,37 @@ class Problem:
     lam_h: float
     lam_b: float | None
     class_weights: tuple | None
+    # K with soft labels, else None.
+    outputs: int | None = None
+    weighted: bool = False
+    # From arrays.npz: the soft labels (m x K), and the sums of the weights of each group.
+    table: Any = field(default=None, compare=False)
+    weight_sums: Any = field(default=None, compare=False)
 
     @property
     def classes(self):
+        """K, the number of logits."""
+        return self.outputs or len(self.counts)
+
+    @property
+    def groups(self):
+        """The number of classes, or of different soft labels."""
         return len(self.counts)
 
     @property
     def samples(self):
+        """The number of columns of H."""
         return sum(self.counts)
+
+    @property
+    def sizes(self):
+        """The number of samples in each group, counting their weights."""
+        return np.array(self.counts, float) if self.weight_sums is None else self.weight_sums
+
+    @property
+    def mass(self):
+        """N, counting weights."""
+        return total(self.sizes)
 
     @property
     def mu(self):
@@ -161,22 +192,28 @@ class Problem:
     @property
     def labels(self):
         """The label of every sample; samples are ordered by class."""
-        return np.repeat(np.arange(self.classes), self.counts)
+        return np.repeat(np.arange(self.groups), self.counts)
 
     @property
     def factors(self):
         """a of each class: its weight, or 1 without class weights."""
-        return np.ones(self.classes) if self.class_weights is None else np.array(self.class_weights)
+        return np.ones(self.groups) if self.class_weights is None else np.array(self.class_weights)
 
     @property
     def targets(self):
-        """The (smoothed) label of each class, as columns."""
-        return (1.0 - self.alpha) * np.eye(self.classes) + self.alpha / self.classes
+        """The (smoothed) label of each group, as columns."""
+        rows = np.eye(self.classes) if self.table is None else self.table
+        return (1.0 - self.alpha) * rows.T + self.alpha * rows.sum(axis=1) / self.classes
+
+    @property
+    def label_sums(self):
+        """The sum of the entries of each label: 1, but for sets of labels."""
+        return np.ones(self.groups) if self.table is None else self.table.sum(axis=1)
 
     @property
     def shares(self):
-        """The share of each class among the samples."""
-        return np.array(self.counts) / self.samples
+        """The share of each group among the samples."""
+        return self.sizes / self.mass
 
     def mean(self, terms):
         """The average over the samples of a number for each class."""
@@ -252,10 +289,17 @@ def loss_numbers(text):
 
 
 def read_problem(given):
-    check_keys("problem", given, PROBLEM_KEYS, ("class_weights",))
+    check_keys("problem", given, PROBLEM_KEYS, MORE_PROBLEM_KEYS)
     name, numbers = loss_numbers(given["loss"])
-    counts = given["class_counts"]
-    demand(isinstance(counts, list) and len(counts) >= 2, "class_counts is not a list of two")
+    counts, outputs = given["class_counts"], None
+    demand(isinstance(counts, list) and len(counts) >= 1, "class_counts is not a list of numbers")
+    if "outputs" in given:
+        outputs = whole("outputs", given["outputs"])
+        plain = name in ("ce", "ls") or numbers["scale"] == numbers["target"] == 1.0
+        demand(plain and name != "fl", "a loss against soft labels is not one of ce, ls and mse:1,1")
+    demand((outputs or len(counts)) >= 2, "there are not two classes")
+    weighted = given.get("sample_weights", False)
+    demand(isinstance(weighted, bool), "sample_weights is not true or false")
     lam_b, weights = given["lam_b"], None
     if "class_weights" in given:
         weights = given["class_weights"]
@@ -271,6 +315,8 @@ def read_problem(given):
         lam_h=decay("lam_h", given["lam_h"]),
         lam_b=None if lam_b is None else decay("lam_b", lam_b),
         class_weights=weights,
+        outputs=outputs,
+        weighted=weighted,
         **numbers,
     )
 
@@ -326,6 +372,9 @@ def check_told(told):
         number("rounding", told["rounding"], 0.0)
     check_words(told)
     check_claims(told["claims"])
+    if "outputs" in told["problem"]:
+        none = all(told["claims"][name] is None for name in METRICS)
+        demand(none, "the NC metrics compare classes, which soft labels are not")
 
 
 def check_features(problem, told):
@@ -366,17 +415,21 @@ def shapes_of_arrays(problem, claims, stored):
 
     `stored` is the number of labels if the features are in other files, None if they are here.
     """
-    K, d, N = problem.classes, problem.dim, problem.samples
+    K, d, N, m = problem.classes, problem.dim, problem.samples, problem.groups
     if stored is None:
         shapes = {"labels": (N,), "order": (N,), "W": (K, d), "H": (d, N)}
     else:
-        shapes = {"labels": (stored,), "W": (K, d), "dual": (K, K), "offset": (d,)}
+        shapes = {"labels": (stored,), "W": (K, d), "dual": (K, m), "offset": (d,)}
+    if problem.outputs is not None:
+        shapes["targets"] = (m, K)
+    if problem.weighted:
+        shapes["sample_weights"] = shapes["labels"]
     if problem.has_bias:
         shapes["b"] = (K,)
     if claims["verdict"] == "STRICT_SADDLE":
         shapes["escape_W"], shapes["escape_H"] = (K, d), (d, N)
     if claims["minimum"] is not None:
-        shapes["minimum_W"], shapes["minimum_H"] = (K, d), (d, K)
+        shapes["minimum_W"], shapes["minimum_H"] = (K, d), (d, m)
         if problem.has_bias:
             shapes["minimum_b"] = (K,)
     return shapes
@@ -422,15 +475,32 @@ def check_labels(problem, arrays):
     """
     if "order" not in arrays:
         labels = arrays["labels"]
-        inside = labels.min() >= -1 and labels.max() < problem.classes
+        inside = labels.min() >= -1 and labels.max() < problem.groups
         demand(inside, "labels are not classes, or -1")
-        numbers = np.bincount(labels[labels >= 0], minlength=problem.classes)
+        numbers = np.bincount(labels[labels >= 0], minlength=problem.groups)
         demand(tuple(numbers.tolist()) == problem.counts, "labels do not match class_counts")
         return
     ordered = np.array_equal(arrays["labels"], problem.labels)
     demand(ordered, "labels do not match class_counts, ordered by class")
     once = np.array_equal(np.sort(arrays["order"]), np.arange(problem.samples))
     demand(once, "order is not a permutation of the samples")
+
+
+def with_arrays(problem, arrays):
+    """The problem with its soft labels and the sums of its sample weights, which are checked."""
+    rows, weights = arrays.get("targets"), arrays.get("sample_weights")
+    if rows is not None and problem.loss != "mse":
+        soft = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= ROW_SUM)
+        sets = np.all((rows == 0) | (rows == 1), axis=1) & np.any(rows == 1, axis=1)
+        demand(np.all(soft | sets), "targets are neither distributions nor sets of labels")
+    if weights is None:
+        return replace(problem, table=rows)
+    kept = arrays["labels"] >= 0
+    weights, labels = weights[kept], arrays["labels"][kept]
+    usual = weights.min() >= SMALLEST and weights.max() <= 1.0 / SMALLEST
+    demand(usual, "sample_weights are not positive, or too large")
+    sums = np.bincount(labels, weights, minlength=problem.groups)
+    return replace(problem, table=rows, weight_sums=sums)
 
 
 # Step 2: the model -------------------------------------------------------------------------------
@@ -477,19 +547,49 @@ class Losses:
 
 
 def squared_losses(problem, labels, V, sizes):
-    """L = 1/2 [scale (z_y - target)^2 + sum of the other z_j^2]."""
-    on_label = np.eye(problem.classes)[:, labels]
-    weight = np.where(on_label > 0, problem.scale, 1.0)
-    residual = V - problem.target * on_label
+    """L = 1/2 [scale (z_y - target)^2 + sum of the other z_j^2], or 1/2 |z - y|^2."""
+    pull = problem.target * problem.targets[:, labels]
+    weight = output_weights(problem)[:, labels]
+    residual = V - pull
     gradient = weight * residual
     value = 0.5 * np.sum(gradient * residual, axis=0)
-    size = np.abs(V) + problem.target * on_label
+    size = np.abs(V) + np.abs(pull)
     return Losses(
         value=value,
         gradient=gradient,
         hessian=lambda q: weight * q,
         value_error=value + np.sum(np.abs(gradient) * size, axis=0),
-        gradient_error=max(problem.scale, 1.0) * (columns(sizes) + problem.target),
+        gradient_error=max(problem.scale, 1.0) * (columns(sizes) + columns(pull)),
+    )
+
+
+def output_weights(problem):
+    """The weights of the squared outputs, as columns for each group."""
+    if problem.table is not None:
+        return np.ones((problem.classes, problem.groups))
+    return np.where(np.eye(problem.classes) > 0, problem.scale, 1.0)
+
+
+def soft_losses(problem, labels, V, sizes):
+    """L = -sum_j y_j log p_j for soft labels y, which sum to |y|."""
+    y, mass = problem.targets[:, labels], problem.label_sums[labels]
+    top = V.max(axis=0)
+    # The largest is left out of the sum, so that no digits are lost if its probability is near 1.
+    first = np.arange(len(V))[:, None] == V.argmax(axis=0)
+    others = np.sum(np.where(first, 0.0, np.exp(V - top)), axis=0)
+    value = np.sum(y * ((top - V) + np.log1p(others)), axis=0)
+    p = np.exp(V - top) / (1.0 + others)
+
+    def hessian(q):
+        q = q - np.take_along_axis(q, p.argmax(axis=0)[None], axis=0)
+        return mass * p * (q - np.sum(p * q, axis=0))
+
+    return Losses(
+        value=value,
+        gradient=mass * p - y,
+        hessian=hessian,
+        value_error=2.0 * value + mass * (2.0 * np.max(np.abs(V), axis=0) + 1.0),
+        gradient_error=mass * (2.0 + columns(sizes)) * columns(p) + 2.0 * columns(y),
     )
 
 
@@ -542,7 +642,8 @@ def softmax_losses(problem, labels, V, sizes):
 
 def losses_at(problem, labels, V, sizes):
     """The losses of samples with these labels, times their weights."""
-    plain = (squared_losses if problem.loss == "mse" else softmax_losses)(problem, labels, V, sizes)
+    of_labels = softmax_losses if problem.table is None else soft_losses
+    plain = (squared_losses if problem.loss == "mse" else of_labels)(problem, labels, V, sizes)
     a = problem.factors[labels]
     return Losses(
         value=a * plain.value,
@@ -562,6 +663,7 @@ def derivative_bounds(problem):
     if problem.loss == "fl":
         steep = 1.0 + problem.gamma
         return most * 1.5 * steep, most * steep * steep
+    most = float((problem.factors * problem.label_sums).max())
     return most, most
 
 
@@ -592,8 +694,10 @@ class Point:
     """A point (W, H, b), f and its gradient there, and bounds on their rounding errors."""
 
     W: np.ndarray
-    # Its columns, or None if they are too many to be kept.
+    # Its features h_i as columns and the samples c_i that each stands for, or None if they are too
+    # many to be kept.
     H: Any
+    c: Any
     b: np.ndarray | None
     value: float
     grad_norm: float
@@ -615,9 +719,10 @@ class Point:
     surprise: float
 
 
-def one_block(problem, H):
-    """The samples of a point in memory as the only block of `evaluate`."""
-    return [(H, problem.labels, np.ones(problem.samples))]
+def one_block(problem, H, weights=None):
+    """The samples of a point in memory, sqrt(c_i) h_i, as the only block of `evaluate`."""
+    c = np.ones(problem.samples) if weights is None else weights
+    return [(H / np.sqrt(c), problem.labels, c)]
 
 
 def by_class(x, labels, classes):
@@ -636,13 +741,14 @@ def evaluate(problem, W, b, blocks, writer=None):
     If the writer of the certificate read them in blocks, too, `writer` has the class means, the
     precision of its products W (h - class mean), and N |offset|^2.
     """
-    K, d, N = problem.classes, problem.dim, problem.samples
-    means, eps, moved = writer or (np.zeros((d, K)), 0.0, 0.0)
+    K, d, N, m = problem.classes, problem.dim, problem.samples, problem.groups
+    mass = problem.mass
+    means, eps, moved = writer or (np.zeros((d, m)), 0.0, 0.0)
     # The error of a logit for the writer, over |h - class mean|.
     unit = (d + 8) * eps * float(columns(W.T).max())
     shift = np.zeros(K) if b is None else b
     lam_b, (second, _) = problem.lam_b or 0.0, derivative_bounds(problem)
-    sums, products, gram, row_sizes = np.zeros((K, K)), np.zeros((K, d)), np.zeros((K, K)), 0.0
+    sums, products, gram, row_sizes = np.zeros((K, m)), np.zeros((K, d)), np.zeros((K, K)), 0.0
     scalars, surprise = [], 0.0
     for H, labels, c in blocks:
         roots = np.sqrt(c)
@@ -651,11 +757,11 @@ def evaluate(problem, W, b, blocks, writer=None):
         spread = columns(H - means[:, labels]) if writer else np.zeros(len(c))
         # Rounding errors of a long sum behave as a random walk (Higham and Mary, 2019).
         losses = losses_at(problem, labels, V, sizes + unit * spread / (EPS * math.sqrt(d + 8)))
-        gamma = losses.gradient * (c / N)
+        gamma = losses.gradient * (c / mass)
         demand(np.all(np.isfinite(gamma)), "the gradient of the loss overflows at a point")
         G = gamma / roots
         surprise = surprise if losses.surprise is None else max(surprise, *losses.surprise)
-        sums += by_class(gamma, labels, K)
+        sums += by_class(gamma, labels, m)
         products += gamma @ H.T
         gram += G @ G.T
         row_sizes = row_sizes + np.abs(gamma).sum(axis=1)
@@ -684,16 +790,16 @@ def evaluate(problem, W, b, blocks, writer=None):
     penalty = problem.lam_w * total(W**2) + problem.lam_h * square + lam_b * total(shift**2)
     penalty *= 0.5
     grad_b = np.zeros(1) if b is None else sums.sum(axis=1) + lam_b * b
-    value = loss / N + penalty
+    value = loss / mass + penalty
     grad_norm = length([length(products + problem.lam_w * W), grad_h, length(grad_b)])
     finite = math.isfinite(value) and math.isfinite(grad_norm)
     demand(finite, "f or its gradient overflows at a point")
     # The error of a sum of m terms is at most m EPS times the sum of their absolute values.
-    rounding = own / N + EPS * (8 * loss_size / N + (d + 8) * penalty)
-    longer = EPS * ((N + 8) * loss_size / N + (max(K, N) * d + 8) * penalty)
-    gamma_noise = EPS * error / N
+    rounding = own / mass + EPS * (8 * loss_size / mass + (d + 8) * penalty)
+    longer = EPS * ((N + 8) * loss_size / mass + (max(K, N) * d + 8) * penalty)
+    gamma_noise = EPS * error / mass
     # Products overflow to infinity, and powers raise an error.
-    of_means = length(sums / np.sqrt(problem.counts))
+    of_means = length(sums / np.sqrt(problem.sizes))
     apart = math.sqrt(max(size * size - of_means * of_means, 0.0))
     grad_noise = gradient_rounding(problem, W, feature_size, b, size, gamma_noise)
     grad_noise += product_rounding(problem, length(W), apart, spread, grad_norm, eps)
@@ -706,11 +812,13 @@ def evaluate(problem, W, b, blocks, writer=None):
         noise=gamma_noise,
         value=value,
         rounding=rounding,
-        long_rounding=own / N + longer,
+        long_rounding=own / mass + longer,
     )
+    kept = isinstance(blocks, list)
     return Point(
         W=W,
-        H=blocks[0][0] if isinstance(blocks, list) else None,
+        H=blocks[0][0] if kept else None,
+        c=blocks[0][2] if kept else None,
         b=b,
         value=value,
         grad_norm=grad_norm,
@@ -719,10 +827,10 @@ def evaluate(problem, W, b, blocks, writer=None):
         dual_norm=math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)),
         dual=dual,
         rounding=rounding,
-        long_rounding=own / N + longer,
+        long_rounding=own / mass + longer,
         gamma_noise=gamma_noise,
         grad_noise=grad_noise,
-        narrow=lost / N + (d + N) * EPS * problem.lam_h * moved,
+        narrow=lost / mass + (d + N) * EPS * problem.lam_h * moved,
         surprise=float(surprise),
     )
 
@@ -763,10 +871,14 @@ def losses_of(problem, point):
 
 
 def curvature(problem, point, dW, dH):
-    """The second derivative of f along (dW, dH, 0), by its formula, and its rounding error."""
-    losses, q = losses_of(problem, point), dW @ point.H + point.W @ dH
-    bent = q * losses.hessian(q) / problem.samples
-    mixed = 2.0 * losses.gradient / problem.samples * (dW @ dH)
+    """The second derivative of f along (dW, dH, 0), by its formula, and its rounding error.
+
+    H, and so dH, has the columns sqrt(c_i) h_i.
+    """
+    losses, share, moves = losses_of(problem, point), point.c / problem.mass, dH / np.sqrt(point.c)
+    q = dW @ point.H + point.W @ moves
+    bent = share * q * losses.hessian(q)
+    mixed = 2.0 * share * losses.gradient * (dW @ moves)
     decays = problem.lam_w * total(dW**2) + problem.lam_h * total(dH**2)
     size = total(np.abs(bent)) + total(np.abs(mixed)) + decays
     noise = (problem.classes + problem.dim + 64) * EPS * size + point.gamma_noise
@@ -781,7 +893,8 @@ def theory_direction(problem, point):
     outside = np.linalg.svd(point.W)[2][-1]
     balance = (problem.lam_h / problem.lam_w) ** 0.25
     size = math.hypot(balance, 1.0 / balance)
-    left, _, right = np.linalg.svd(losses_of(problem, point).gradient, full_matrices=False)
+    gradient = np.sqrt(point.c) * losses_of(problem, point).gradient
+    left, _, right = np.linalg.svd(gradient, full_matrices=False)
     dW = -balance / size * np.outer(left[:, 0], outside)
     return dW, np.outer(outside, right[0]) / (balance * size)
 
@@ -789,8 +902,9 @@ def theory_direction(problem, point):
 def third_derivative_bound(problem, point):
     """A bound on the third derivative of f along unit directions."""
     second, third = derivative_bounds(problem)
-    m = np.sqrt(columns(point.H) ** 2 + np.linalg.norm(point.W, 2) ** 2 + 1.0)
-    return (third * total(m**3) + 6.0 * second * length(m)) / problem.samples
+    c = point.c
+    m = np.sqrt(columns(point.H) ** 2 + np.linalg.norm(point.W, 2) ** 2 / c + 1.0)
+    return (third * total(c * m**3) + 6.0 * second * length(np.sqrt(c) * m)) / problem.mass
 
 
 def is_descent(problem, point, bend, noise):
@@ -826,7 +940,8 @@ def lower_bound(problem, dual):
     if not problem.mu > 0:
         return NO_BOUND
     if problem.loss == "fl":
-        balanced = len(set(problem.counts)) == 1 and problem.class_weights is None
+        plain = problem.class_weights is None and not problem.weighted
+        balanced = len(set(problem.counts)) == 1 and plain
         return focal_bound(problem, dual) if balanced else NO_BOUND
     plain = dual_bound(problem, dual, dual.averages, centred=False)
     if not problem.has_bias:
@@ -841,7 +956,7 @@ def given_dual(problem, averages, value, rounding):
     parts = averages * problem.shares
     return Dual(
         averages=averages,
-        size=length(averages * np.sqrt(problem.counts) / problem.samples),
+        size=length(averages * np.sqrt(problem.sizes) / problem.mass),
         inner=value,
         row_sums=np.abs([total(row) for row in parts]),
         row_errors=(2 * problem.classes + 64) * EPS * np.abs(parts).sum(axis=1),
@@ -858,14 +973,15 @@ def dual_bound(problem, dual, direction, centred):
     `direction` has a column for each class: N Gamma at each of its samples.
     """
     K, N = problem.classes, problem.samples
-    scales = np.sqrt(problem.counts) / N
+    scales = np.sqrt(problem.sizes) / problem.mass
     norm = float(np.linalg.svd(direction * scales, compute_uv=False)[0])
     # Errors of the decomposition, and of the differences in centring.
     spectral_error = (K + 64) * EPS * dual.size
     if problem.loss != "mse":
         spectral_error += length(distance_to_sums_of_zero(direction) * scales)
     if centred and problem.lam_b == 0:
-        spectral_error += length(dual.row_errors) / math.sqrt(N)  # the way in `bias_gain`
+        way = length(dual.row_errors) / math.sqrt(problem.mass)  # that in `bias_gain`
+        spectral_error += way
     largest = max(norm + spectral_error, 1e-300)
     limit = min(problem.mu * (1.0 - 8 * EPS) / largest, LARGEST_MULTIPLE)
     # Another program may have to allow for a Gamma from the same point with another order of sums.
@@ -925,28 +1041,27 @@ def squared_conjugate(problem, dual):
 
     L*(g) = sum_j g_j^2 / (2 weight_j) + target g_y, finite everywhere; (a L)*(g) = a L*(g / a).
     """
-    a, on_label = problem.factors, np.eye(problem.classes)
-    dual = dual / a
-    weight = np.where(on_label > 0, problem.scale, 1.0)
-    pull = problem.target * on_label
+    a, weight = problem.factors, output_weights(problem)
+    dual, pull = dual / a, problem.target * problem.targets
+    sizes = np.abs(dual) * (np.abs(dual) / weight + np.abs(pull))
     value = problem.mean(a * np.sum(dual * (0.5 * dual / weight + pull), axis=0))
-    errors = problem.mean(a * np.sum(np.abs(dual) * (np.abs(dual) / weight + pull), axis=0))
-    return value, errors, np.zeros(problem.classes)
+    return value, problem.mean(a * np.sum(sizes, axis=0)), np.zeros(problem.groups)
 
 
 def softmax_conjugate(problem, dual):
-    """The same for cross-entropy with any targets: L*(g) = sum_j p_j log p_j, p = g + targets.
+    """The same for cross-entropy with any targets y: L*(g) = sum_j p_j log(p_j / |y|), p = g + y.
 
-    p must lie on the simplex, up to rounding errors below 0. None if it is farther outside.
+    p must lie on the simplex of sum |y|, up to rounding errors below 0. None if it is farther
+    outside.
     """
     a, targets = problem.factors, problem.targets
     dual = dual / a
     p = dual + targets
     if p.min() < -16 * EPS:
         return None
-    log_p = np.log(np.maximum(p, 1e-300))
+    log_p = np.log(np.maximum(p, 1e-300) / problem.label_sums)
     value = problem.mean(a * np.sum(np.maximum(p, 0.0) * log_p, axis=0))
-    errors = problem.mean(a * np.sum((np.abs(dual) + targets) * (1.0 - log_p), axis=0))
+    errors = problem.mean(a * np.sum((np.abs(dual) + targets) * (1.0 + np.abs(log_p)), axis=0))
     return value, errors, a * np.sum(np.maximum(-p, 0.0), axis=0)
 
 
@@ -987,20 +1102,19 @@ def conjugate_slope(problem, dual, r):
     """Bound the entries of the gradient of (a L)* within r of dual; inf outside its domain."""
     dual, r = dual / problem.factors, r[:, None] / problem.factors
     if problem.loss == "mse":
-        weight = np.where(np.eye(problem.classes) > 0, problem.scale, 1.0)
-        return float(np.max((np.abs(dual) + r) / weight)) + problem.target
-    least = float(np.min(dual + problem.targets - r))
+        farthest = problem.target * float(np.abs(problem.targets).max())
+        return float(np.max((np.abs(dual) + r) / output_weights(problem))) + farthest
+    least = float(np.min((dual + problem.targets - r) / problem.label_sums))
     return 1.0 - math.log(least) if least > 0 else math.inf
 
 
 def bias_range(problem, dual):
     """Bound the range of an optimal bias without decay."""
-    if problem.loss == "mse":
+    if problem.loss == "mse" or problem.table is not None:
         return math.inf
-    smallest, value = min(problem.counts), dual.value + dual.rounding
-    lightest = float((np.array(problem.counts) * problem.factors).min())
-    by_loss = value * problem.samples / (lightest * (1.0 - problem.alpha))
-    return by_loss + value / problem.mu * math.sqrt(2.0 / smallest)
+    value, lightest = dual.value + dual.rounding, float((problem.sizes * problem.factors).min())
+    by_loss = value * problem.mass / (lightest * (1.0 - problem.alpha))
+    return by_loss + value / problem.mu * math.sqrt(2.0 / problem.sizes.min())
 
 
 def focal_bound(problem, dual):
@@ -1141,8 +1255,8 @@ class MarginProblem:
 
 def loss_at_origin(problem):
     """g at W = H = 0, b = 0."""
-    logits = np.zeros((problem.classes, problem.classes))
-    return problem.mean(losses_at(problem, np.arange(problem.classes), logits, logits).value)
+    logits = np.zeros((problem.classes, problem.groups))
+    return problem.mean(losses_at(problem, np.arange(problem.groups), logits, logits).value)
 
 
 def tolerance(problem, relative, value):
@@ -1255,6 +1369,16 @@ def check_inferred(case):
     return compare("lam_h inferred", inferred, case.problem.lam_h, 0.0, blur)
 
 
+def of_classes(check):
+    """Mark a check of a metric that compares classes, and is not claimed of soft labels."""
+
+    @functools.wraps(check)
+    def checked(case):
+        return None if case.problem.outputs is not None else check(case)
+
+    return checked
+
+
 def check_mu(case):
     return compare("mu", case.problem.mu, case.claims["threshold"], 0.0, 1e-12)
 
@@ -1284,7 +1408,7 @@ def check_dual(case):
 
 @of_point("dual")
 def same_dual(case):
-    point, scales = case.point, np.sqrt(case.problem.counts) / case.problem.samples
+    point, scales = case.point, np.sqrt(case.problem.sizes) / case.problem.mass
     apart = length((case.arrays["dual"] - point.dual.averages) * scales)
     allowed = 8.0 * point.gamma_noise + 1e-9 * point.dual.size
     return judge(apart <= allowed, "dual", f"off by {apart:.3g}; {allowed:.3g} is allowed")
@@ -1491,12 +1615,12 @@ class Collapse:
 
 def class_means(problem, blocks):
     """The largest entry and norm of H, and the class means, from blocks as for `evaluate`."""
-    largest, longest, sums = 0.0, 0.0, np.zeros((problem.dim, problem.classes))
+    largest, longest, sums = 0.0, 0.0, np.zeros((problem.dim, problem.groups))
     for H, labels, c in blocks:
         largest = max(largest, float(np.abs(H).max(initial=0.0)))
         longest = max(longest, float(columns(H).max(initial=0.0)))
-        sums += by_class(c * H, labels, problem.classes)
-    return largest, longest, sums / np.array(problem.counts)
+        sums += by_class(c * H, labels, problem.groups)
+    return largest, longest, sums / problem.sizes
 
 
 def collapse_of(problem, W, b, blocks, found):
@@ -1517,14 +1641,16 @@ def collapse_of(problem, W, b, blocks, found):
         deviations = h - means[:, labels]
         within.append(total(np.sum(c * deviations**2, axis=0)))
         along += np.sum(c * (directions.T @ deviations) ** 2, axis=1)
+        if problem.table is not None:
+            continue
         h = h - overall
         squares = np.sum(centred**2, axis=0)[:, None] - 2.0 * centred.T @ h
         reach = columns(centred).max() * (columns(centred).max() + columns(h))
         near = np.diff(np.sort(squares, axis=0)[:2], axis=0)[0] <= 1e-9 * reach + noise
         sizes = np.max(np.abs(W) @ np.abs(H) + np.abs(shift), axis=0)
         equal = np.diff(np.sort(V, axis=0)[-2:], axis=0)[0] <= 1e-9 * sizes + SMALLEST
-        differ += int(np.sum(V.argmax(axis=0) != squares.argmin(axis=0)))
-        close, tied = close + int(np.sum(near | equal)), tied + int(np.sum(equal))
+        differ += float(c @ (V.argmax(axis=0) != squares.argmin(axis=0)))
+        close, tied = close + float(c @ (near | equal)), tied + int(np.sum(equal))
     return Collapse(
         largest=scale,
         means=means,
@@ -1533,8 +1659,8 @@ def collapse_of(problem, W, b, blocks, found):
         within=total(within),
         along=along,
         noise=noise,
-        differ=differ / problem.samples,
-        close=close / problem.samples,
+        differ=differ / problem.mass,
+        close=close / problem.mass,
         tied=tied == problem.samples,
     )
 
@@ -1554,6 +1680,7 @@ def distinctness(found):
     return spread > found.noise, found.noise / max(spread, SMALLEST)
 
 
+@of_classes
 @of_point("nc1")
 def check_nc1(case):
     """trace of (variance within classes) times pinv(variance between classes), over K."""
@@ -1567,7 +1694,7 @@ def check_nc1(case):
         return Line("not checkable", "nc1", "rounding leaves the rank of the class means open")
     if not distinct or not used.any():
         return metric(case, "nc1", math.nan, blur)
-    nc1 = total(along[used] / case.problem.samples / spreads[used] ** 2)
+    nc1 = total(along[used] / case.problem.mass / spreads[used] ** 2)
     return metric(case, "nc1", nc1, found.noise / float(spreads[used].min()))
 
 
@@ -1584,12 +1711,14 @@ def scaled(W):
     return W / largest if largest > 0 else W
 
 
+@of_classes
 def check_nc2(case):
     """Compare the classifier with a simplex frame."""
     W = scaled(case.arrays["W"])
     return metric(case, "nc2", angle(case.problem, W @ W.T), 0.0)
 
 
+@of_classes
 @of_point("nc3")
 def check_nc3(case):
     """Compare classifier times class means with a simplex frame."""
@@ -1603,6 +1732,7 @@ def check_nc3(case):
     return metric(case, "nc3", angle(case.problem, product), noise / size if size > 0 else 0.0)
 
 
+@of_classes
 @of_point("nc4")
 def check_nc4(case):
     """The fraction of samples whose largest logit is not that of the nearest class mean."""
@@ -1615,6 +1745,7 @@ def check_nc4(case):
     return compare("nc4", found.differ, claimed, 1e-9 + found.close)
 
 
+@of_classes
 @of_point("within_between_ratio")
 def check_ratio(case):
     """Check the variance within classes over the variance between them."""
@@ -1622,7 +1753,7 @@ def check_ratio(case):
     distinct, blur = distinctness(found)
     if not distinct:
         return metric(case, "within_between_ratio", math.nan, blur)
-    within = found.within / case.problem.samples
+    within = found.within / case.problem.mass
     between = total(found.centred**2) / case.problem.classes
     return metric(case, "within_between_ratio", within / between, blur)
 
@@ -1689,7 +1820,7 @@ def distance_to_rotations(case):
     the shift is optimised too.
     """
     x, star, found = case.point, case.minimiser, case.collapse
-    roots = np.sqrt(case.problem.counts)
+    roots = np.sqrt(case.problem.sizes)
     means, targets = roots * found.largest * found.means, roots * star.H
     left, _, right = np.linalg.svd(x.W.T @ star.W + means @ targets.T)
     Q = right.T @ left.T
@@ -1740,6 +1871,7 @@ class Features:
     def __init__(self, told, problem, arrays, paths):
         self.entry, self.problem, self.paths = told["features"], problem, paths
         self.labels, self.offset = arrays["labels"], arrays["offset"]
+        self.weights = arrays.get("sample_weights", np.ones(len(self.labels)))
 
     def rows(self, path, shape):
         """Blocks of a shard as rows, in the type that certificate.json names."""
@@ -1771,11 +1903,12 @@ class Features:
         start = 0
         for path, shard in zip(self.paths, self.entry["shards"], strict=True):
             for rows in self.rows(path, shard["shape"]):
-                labels = self.labels[start : start + len(rows)]
+                block = slice(start, start + len(rows))
+                labels, c = self.labels[block], self.weights[block]
                 start, kept = start + len(rows), labels >= 0
                 if np.any(kept):
                     H = rows[kept].T.astype(np.float64) - self.offset[:, None]
-                    yield H, labels[kept], np.ones(H.shape[1])
+                    yield H, labels[kept], c[kept]
 
 
 def feature_files(folder, told, given):
@@ -1802,16 +1935,17 @@ def read(folder, given=()):
     demand(signed, "arrays.npz does not have the SHA-256 that certificate.json names")
     arrays = read_arrays(content, shapes_of_arrays(problem, claims, stored))
     check_labels(problem, arrays)
+    problem = with_arrays(problem, arrays)
     minimiser, minimiser_bound = None, NO_BOUND
     if claims["minimum"] is not None:
         # The minimiser's features are equal within classes: a column stands for all of a class.
-        columns = arrays["minimum_H"], np.arange(problem.classes), np.array(problem.counts)
+        columns = arrays["minimum_H"], np.arange(problem.groups), problem.sizes
         minimiser = evaluate(problem, arrays["minimum_W"], arrays.get("minimum_b"), [columns])
         minimiser_bound = lower_bound(problem, minimiser.dual)
     W, b, blocks, writer = arrays["W"], arrays.get("b"), None, None
     if stored is None:
         demand(not given, "the features are in arrays.npz: give no files")
-        blocks = one_block(problem, arrays["H"])
+        blocks = one_block(problem, arrays["H"], arrays.get("sample_weights"))
     else:
         paths = feature_files(folder, told, given)
         if paths is not None:
@@ -1822,7 +1956,7 @@ def read(folder, given=()):
     if blocks is not None:
         found = class_means(problem, blocks)
         if stored is not None:
-            moved = problem.samples * total(arrays["offset"] ** 2)
+            moved = problem.mass * total(arrays["offset"] ** 2)
             writer = found[2], precision_of(told), moved
         point = evaluate(problem, W, b, blocks, writer)
         collapse = collapse_of(problem, W, b, blocks, found)
@@ -1873,7 +2007,9 @@ def check(folder, given=()):
         return [case]
     p = case.problem
     text = f"{case.told['problem']['loss']}, K={p.classes}, d={p.dim}, N={p.samples}"
+    text += "" if p.outputs is None else f", {p.groups} soft labels"
     text += "" if p.class_weights is None else ", class weights"
+    text += ", sample weights" if p.weighted else ""
     lines = [Line("ok", "form", text)]
     if case.point is None:
         files = "python verify.py FOLDER --features " + " ".join(
