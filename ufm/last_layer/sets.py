@@ -13,7 +13,6 @@ they are moved to the nearest point of their set, on a sphere by a division by t
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -41,8 +40,8 @@ def layout_and_set(factor: str, given: str | None) -> tuple[Layout | None, str |
             of_set = word
         else:
             raise ValueError(
-                f"`{factor}` must be 'rows' or 'columns', a set ({', '.join(_SETS)}), or both with a "
-                f"comma, got {given!r}"
+                f"`{factor}` must be 'rows' or 'columns', a set ({', '.join(_SETS)}), or both with "
+                f"a comma, got {given!r}"
             )
     return layout, of_set
 

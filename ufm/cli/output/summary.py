@@ -111,7 +111,11 @@ def _match_row(match: Any) -> tuple[str, str, str]:
         return ("geometry", "—", "no minimiser is known")
     parts = {"WW'": match.classifier_distance, "H'H of class means": match.feature_distance}
     text = ", ".join(f"{name} by {_short(x)}" for name, x in parts.items())
-    return ("geometry", _short(match.logit_distance), f"logits off by this from {match.kind}; {text}")
+    return (
+        "geometry",
+        _short(match.logit_distance),
+        f"logits off by this from {match.kind}; {text}",
+    )
 
 
 def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:

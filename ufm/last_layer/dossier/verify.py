@@ -296,7 +296,9 @@ def read_problem(given):
     if "outputs" in given:
         outputs = whole("outputs", given["outputs"])
         plain = name in ("ce", "ls") or numbers["scale"] == numbers["target"] == 1.0
-        demand(plain and name != "fl", "a loss against soft labels is not one of ce, ls and mse:1,1")
+        demand(
+            plain and name != "fl", "a loss against soft labels is not one of ce, ls and mse:1,1"
+        )
     demand((outputs or len(counts)) >= 2, "there are not two classes")
     weighted = given.get("sample_weights", False)
     demand(isinstance(weighted, bool), "sample_weights is not true or false")
