@@ -28,6 +28,7 @@ from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.losses import ClassWeighted, Loss, loss_family, loss_spec
 from ufm.minimum.geometry_match import undefined
 from ufm.model.class_means import class_sizes
+from ufm.model.constraints import NonNegative
 
 _FORMAT = 1
 #: The files of a certificate's folder.
@@ -154,6 +155,7 @@ def dossier(examination: Examination) -> dict[str, Any]:
             **_class_weights(problem.loss),
             **({"outputs": problem.num_outputs} if problem.has_targets else {}),
             **({} if problem.column_weights is None else {"sample_weights": True}),
+            **({} if problem.features is None else {"features": "nonnegative"}),
             "class_counts": problem.class_counts,
             "dim": problem.dim,
             **{
@@ -177,8 +179,11 @@ def dossier(examination: Examination) -> dict[str, Any]:
 def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     """Why verify.py could not check a certificate of this layer; None if it can."""
     problem, loss = layer.problem, _plain(layer.problem.loss)
-    if problem.variant is not None:
+    sets = problem.constraints
+    if sets and not (list(sets) == ["features"] and isinstance(sets["features"], NonNegative)):
         return f"verify.py does not check problems with {problem.variant.name}"
+    if sets and loss_family(loss) == "fl":
+        return "verify.py has no bound for the focal loss with non-negative features"
     if loss_family(loss) not in _CHECKED:
         return (
             "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "

@@ -22,6 +22,9 @@ With soft labels y_i is a row of `targets`, and equal rows are one of m groups o
 class_counts counts instead of classes. With sample weights c_i sample i counts as c_i samples, in g
 and in the penalty, and H of arrays.npz has the columns sqrt(c_i) h_i.
 
+With non-negative features all points have H >= 0. The gradient is then that of the directions that
+keep this, and max {|Gamma v| : v >= 0, |v| = 1} takes the place of the largest singular value.
+
 A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
 Gamma with largest singular value at most mu gives a lower bound,
 
@@ -75,6 +78,9 @@ LEAST = 1e-15
 LEAST_DEPTH = 1e-3
 # A minimum whose value is that accurate counts as found, however small the depth.
 OF_MINIMUM = 1e-9
+# Most classes of which all sets are searched; the size of negative entries of eigenvectors that
+# rounding explains if the top eigenvalue is simple to within the second number times K EPS.
+MOST_FACES, HIDDEN_SIGN, NEARLY_SIMPLE = 15, 1e-3, 1e4
 # Multiples of a dual point are searched for up to this number.
 LARGEST_MULTIPLE = 1e6
 # A gradient below this fraction of mu max(1, |(W, H, b)|) belongs to a critical point.
@@ -124,8 +130,8 @@ KEYS = (
     "arrays_sha256",
 )
 PROBLEM_KEYS = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
-# Class weights, K if labels are soft, and whether samples have weights.
-MORE_PROBLEM_KEYS = ("class_weights", "outputs", "sample_weights")
+# Class weights, K if labels are soft, whether samples have weights, and "nonnegative".
+MORE_PROBLEM_KEYS = ("class_weights", "outputs", "sample_weights", "features")
 # Claims that are always a number >= 0, and claims that are such a number or null.
 NUMBERS = ("value", "tol", "grad_norm", "critical_tol", "dual_norm", "threshold")
 METRICS = ("nc1", "nc2", "nc3", "nc4", "within_between_ratio")
@@ -152,6 +158,7 @@ class Problem:
     # K with soft labels, else None.
     outputs: int | None = None
     weighted: bool = False
+    nonnegative: bool = False
     # From arrays.npz: the soft labels (m x K), and the sums of the weights of each group.
     table: Any = field(default=None, compare=False)
     weight_sums: Any = field(default=None, compare=False)
@@ -302,6 +309,10 @@ def read_problem(given):
     demand((outputs or len(counts)) >= 2, "there are not two classes")
     weighted = given.get("sample_weights", False)
     demand(isinstance(weighted, bool), "sample_weights is not true or false")
+    nonnegative = "features" in given
+    if nonnegative:
+        demand(given["features"] == "nonnegative", "features are in an unknown set")
+        demand(name != "fl", "no bound for the focal loss with non-negative features")
     lam_b, weights = given["lam_b"], None
     if "class_weights" in given:
         weights = given["class_weights"]
@@ -319,6 +330,7 @@ def read_problem(given):
         class_weights=weights,
         outputs=outputs,
         weighted=weighted,
+        nonnegative=nonnegative,
         **numbers,
     )
 
@@ -377,6 +389,9 @@ def check_told(told):
     if "outputs" in told["problem"]:
         none = all(told["claims"][name] is None for name in METRICS)
         demand(none, "the NC metrics compare classes, which soft labels are not")
+    if "features" in told["problem"]:
+        alone = told["claims"]["minimum"] is None and "features" not in told
+        demand(alone, "non-negative features have neither a stored minimiser nor files")
 
 
 def check_features(problem, told):
@@ -490,6 +505,8 @@ def check_labels(problem, arrays):
 
 def with_arrays(problem, arrays):
     """The problem with its soft labels and the sums of its sample weights, which are checked."""
+    inside = not problem.nonnegative or arrays["H"].min() >= 0
+    demand(inside, "H has negative entries, against the problem")
     rows, weights = arrays.get("targets"), arrays.get("sample_weights")
     if rows is not None and problem.loss != "mse":
         soft = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= ROW_SUM)
@@ -706,8 +723,9 @@ class Point:
     # |H| and |(W, H, b)|.
     feature_size: float
     size: float
-    # Largest singular value of Gamma, and Gamma as the source of bounds.
-    dual_norm: float
+    # Largest singular value of Gamma, or what takes its place, from below and above; and Gamma as
+    # the source of bounds.
+    dual_norm: tuple
     dual: Dual
     # Bounds on rounding errors: of f here, of f if sums are added up term by term, of Gamma, of
     # the gradient.
@@ -781,7 +799,7 @@ def evaluate(problem, W, b, blocks, writer=None):
                 # Norms.
                 length(features),
                 length(roots * spread),
-                length(columns(W.T @ G + problem.lam_h * roots * H)),
+                length(columns(feasible(problem, H, W.T @ G + problem.lam_h * roots * H))),
                 length(columns(G)),
                 length(roots * losses.gradient_error),
             )
@@ -826,7 +844,7 @@ def evaluate(problem, W, b, blocks, writer=None):
         grad_norm=grad_norm,
         feature_size=feature_size,
         size=length([length(W), feature_size, length(shift)]),
-        dual_norm=math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)),
+        dual_norm=dual_norm(problem, gram, sums),
         dual=dual,
         rounding=rounding,
         long_rounding=own / mass + longer,
@@ -835,6 +853,58 @@ def evaluate(problem, W, b, blocks, writer=None):
         narrow=lost / mass + (d + N) * EPS * problem.lam_h * moved,
         surprise=float(surprise),
     )
+
+
+def feasible(problem, H, gradient):
+    """The gradient without what would lead out of H >= 0."""
+    return np.where((H > 0) | (gradient < 0), gradient, 0.0) if problem.nonnegative else gradient
+
+
+def dual_norm(problem, gram, sums):
+    """That of Gamma, of which these are the Gram matrix and the sums over groups."""
+    if problem.nonnegative:
+        return polar(sums / np.sqrt(problem.sizes))
+    size = math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0))
+    return size, size
+
+
+def polar(G):
+    """max {|G v| : v >= 0, |v| = 1} from below and, but for rounding, from above.
+
+    With A = G' G, it is at most the largest eigenvalue of max(A, 0) (Perron and Frobenius). A
+    maximiser whose support S is smallest is the only top eigenvector of A on S, and positive.
+    """
+    A = G.T @ G
+    values, vectors = np.linalg.eigh(np.maximum(A, 0.0))
+    square, perron = max(float(values[-1]), 0.0), np.abs(vectors[:, -1:])
+    V = np.hstack([np.eye(len(A)), perron])
+    for _ in range(100):  # along which |G v| does not fall
+        image = np.maximum(A @ V, 0.0)
+        sizes = np.linalg.norm(image, axis=0)
+        V = np.where(sizes > 0, image / np.where(sizes > 0, sizes, 1.0), V)
+    below = float(np.linalg.norm(G @ V, axis=0).max())
+    if below**2 < square * (1.0 - 16 * EPS) and len(A) <= MOST_FACES:
+        square = min(square, best_face(A))
+    return below, max(math.sqrt(square), below)
+
+
+def best_face(A):
+    """The largest top eigenvalue of A on a set of classes whose eigenvector is not negative.
+
+    Where rounding may hide the sign of the eigenvector, because the top is not simple, a smaller
+    set has almost its value: `spread` is added for every class that is left out.
+    """
+    n, best = len(A), 0.0
+    spread = n * n * EPS * NEARLY_SIMPLE
+    sets = np.arange(1, 2**n)[:, None] >> np.arange(n) & 1
+    for size in range(1, n + 1):
+        members = np.nonzero(sets[sets.sum(axis=1) == size])[1].reshape(-1, size)
+        values, vectors = np.linalg.eigh(A[members[:, :, None], members[:, None, :]])
+        tops = vectors[:, :, -1]
+        tops = tops * np.where(tops.sum(axis=1) < 0, -1.0, 1.0)[:, None]
+        allowed = tops.min(axis=1) >= -HIDDEN_SIGN
+        best = max(best, float(np.max(values[:, -1], where=allowed, initial=0.0)))
+    return best * (1.0 + spread)
 
 
 def by_logits(losses, second, error):
@@ -901,6 +971,15 @@ def theory_direction(problem, point):
     return dW, np.outer(outside, right[0]) / (balance * size)
 
 
+def slope(problem, point, dW, dH):
+    """The derivative of f along (dW, dH, 0)."""
+    roots = np.sqrt(point.c)
+    G = losses_of(problem, point).gradient * roots / problem.mass
+    H = roots * point.H
+    by_W = G @ H.T + problem.lam_w * point.W
+    return total(by_W * dW) + total((point.W.T @ G + problem.lam_h * H) * dH)
+
+
 def third_derivative_bound(problem, point):
     """A bound on the third derivative of f along unit directions."""
     second, third = derivative_bounds(problem)
@@ -909,12 +988,13 @@ def third_derivative_bound(problem, point):
     return (third * total(c * m**3) + 6.0 * second * length(np.sqrt(c) * m)) / problem.mass
 
 
-def is_descent(problem, point, bend, noise):
+def is_descent(problem, point, bend, noise, uphill=0.0):
     """Whether this curvature is negative, also at the exact critical point nearby.
 
-    This holds if it exceeds its rounding error, and is too large to result from the gradient.
+    This holds if it exceeds its rounding error, and is too large to result from the gradient, or
+    from a slope `uphill`.
     """
-    remaining = 16.0 * point.grad_norm * third_derivative_bound(problem, point)
+    remaining = 16.0 * (point.grad_norm + uphill) * third_derivative_bound(problem, point)
     return bend < -noise and bend * bend > remaining
 
 
@@ -976,7 +1056,7 @@ def dual_bound(problem, dual, direction, centred):
     """
     K, N = problem.classes, problem.samples
     scales = np.sqrt(problem.sizes) / problem.mass
-    norm = float(np.linalg.svd(direction * scales, compute_uv=False)[0])
+    norm = dual_norm_above(problem, direction * scales)
     # Errors of the decomposition, and of the differences in centring.
     spectral_error = (K + 64) * EPS * dual.size
     if problem.loss != "mse":
@@ -1012,6 +1092,15 @@ def dual_bound(problem, dual, direction, centred):
         return Bound(lower, rounding + bias_rounding, longer + bias_long)
 
     return best_multiple(bound, limit)
+
+
+def dual_norm_above(problem, G):
+    """The dual norm of class averages; with rounding of the matrix products if H >= 0."""
+    if not problem.nonnegative:
+        return float(np.linalg.svd(G, compute_uv=False)[0])
+    square = polar(G)[1] ** 2
+    error = EPS * (len(G) * total(G**2) + 16 * G.shape[1] * square)
+    return math.sqrt(square + error) * (1.0 + 8 * EPS)
 
 
 def best_multiple(bound, limit):
@@ -1400,7 +1489,10 @@ def check_gradient(case):
 @of_point("|Gamma|_2")
 def check_dual_norm(case):
     point, claimed = case.point, case.claims["dual_norm"]
-    return compare("|Gamma|_2", point.dual_norm, claimed, 8.0 * point.gamma_noise, 1e-9)
+    below, above = point.dual_norm
+    name = "polar of Gamma" if case.problem.nonnegative else "|Gamma|_2"
+    own = min(max(claimed, below), above)
+    return compare(name, own, claimed, 8.0 * point.gamma_noise, 1e-9)
 
 
 def check_dual(case):
@@ -1526,10 +1618,14 @@ def global_minimum(case):
 
 def strict_saddle(case):
     """Check that the gradient is within its tolerance, and f falls along the stored direction."""
-    step = case.arrays["escape_W"], case.arrays["escape_H"]
+    step, uphill = (case.arrays["escape_W"], case.arrays["escape_H"]), 0.0
     bend, noise = curvature(case.problem, case.point, *step)
-    falls = is_descent(case.problem, case.point, 1.001 * bend, noise)
-    return is_critical(case) and falls, f"curvature {bend:.3g}, {criticality(case)}"
+    if case.problem.nonnegative:
+        uphill = max(slope(case.problem, case.point, *step), 0.0)
+    falls = is_descent(case.problem, case.point, 1.001 * bend, noise, uphill)
+    inside = not case.problem.nonnegative or np.all(step[1][case.point.H == 0] >= 0)
+    text = f"curvature {bend:.3g}, {criticality(case)}{'' if inside else '; leaves H >= 0'}"
+    return is_critical(case) and falls and bool(inside), text
 
 
 def not_critical(case):
@@ -1543,8 +1639,8 @@ def open_question(case):
     text = f"{criticality(case)}; gap up to {case.gap:.3g}"
     if not is_critical(case) or case.settled:
         return False, text
-    if not case.problem.mu > 0 or case.point.H is None:
-        return True, text  # of a layer that is read in blocks no direction was sought
+    if not case.problem.mu > 0 or case.point.H is None or case.problem.nonnegative:
+        return True, text  # no direction was sought in blocks, nor is one known with H >= 0
     bend, noise = curvature(case.problem, case.point, *theory_direction(case.problem, case.point))
     falls = is_descent(case.problem, case.point, 0.5 * bend, 1e3 * noise)
     return not falls, f"{text}; curvature {bend:.3g} along the direction of theory"
@@ -2012,6 +2108,7 @@ def check(folder, given=()):
     text += "" if p.outputs is None else f", {p.groups} soft labels"
     text += "" if p.class_weights is None else ", class weights"
     text += ", sample weights" if p.weighted else ""
+    text += ", H >= 0" if p.nonnegative else ""
     lines = [Line("ok", "form", text)]
     if case.point is None:
         files = "python verify.py FOLDER --features " + " ".join(
