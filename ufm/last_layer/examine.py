@@ -56,7 +56,7 @@ class Examination(Shown):
     (`ufm.last_layer.centring`). It is None if the mean is zero, or all features are equal. For a
     layer on top of a ReLU it is the relevant one.
 
-    `targets` has the collapse onto soft labels, and is None for classes.
+    `targets` has the collapse onto soft labels, and is None for classes, and in sets.
 
     Of a layer in sets (`ufm.last_layer.sets`) `match` compares it with the predicted minimisers by
     logits and Gram matrices, `frames` has the cosines of non-negative class means, and `centred` is
@@ -138,6 +138,7 @@ def _examined(
     certificate = certify(problem, params, tol)
     tell("nearest minimiser")
     near = answers(problem, "nearest_minimiser")
+    of_targets = problem.has_targets and answers(problem, "target_metrics")
     uncentred = in_sets and answers(problem, "frame_metrics") and not problem.has_targets
     return Examination(
         layer=layer,
@@ -146,7 +147,7 @@ def _examined(
         metrics=metrics,
         minimum=minimum,
         nearest=nearest_minimiser(problem, params, minimum) if near else None,
-        targets=target_metrics(problem, params) if problem.has_targets else None,
+        targets=target_metrics(problem, params) if of_targets else None,
         match=match if in_sets else None,
         frames=frame_metrics(problem, params) if uncentred else None,
     )

@@ -122,10 +122,13 @@ def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
     metrics = examination.metrics
     if examination.targets is not None:
         return _target_rows(examination.targets)
+    first = ("NC1", _short(metrics.nc1), "variability within classes")
+    if examination.layer.problem.has_targets:
+        return [first]
     if examination.minimum.kind == "origin" and math.isnan(float(metrics.nc2)):
         return [("NC1–NC4", "—", "undefined: the layer has collapsed to the origin, the minimum")]
     rows = [
-        ("NC1", _short(metrics.nc1), "variability within classes"),
+        first,
         ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
         ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
         ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
