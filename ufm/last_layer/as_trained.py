@@ -115,7 +115,7 @@ def as_trained(
             raise ValueError(f"temperature must be positive and finite, got {T}")
         lam_b = None if lam_b is None else T**2 * lam_b
         if not confined:
-            lam_w = T**2 * lam_w
+            lam_w = None if lam_w is None else T**2 * lam_w
             notes.append(
                 f"logits were divided by T = {T:g}: the point is W/T, b/T with T^2 lam_w, "
                 "T^2 lam_b, which is the same problem (`temperature`)"

@@ -284,7 +284,8 @@ def to_classifier(stored: StoredLayer) -> Classifier:
         column_weights=None if weights is None else jnp.asarray(weights, dtype),
         targets=stored.targets,
         temperature=stored.temperature,
-        **stored.sets,
+        classifier=stored.sets.get("classifier"),
+        features=stored.sets.get("features"),
     )
     b = None if stored.b is None else jnp.asarray(stored.b, dtype)
     params = Params(jnp.asarray(stored.W, dtype), jnp.asarray(H, dtype), b)

@@ -179,11 +179,11 @@ def dossier(examination: Examination) -> dict[str, Any]:
 def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     """Why verify.py could not check a certificate of this layer; None if it can."""
     problem, loss = layer.problem, _plain(layer.problem.loss)
-    sets = problem.constraints
-    if sets and not (list(sets) == ["features"] and isinstance(sets["features"], NonNegative)):
-        return f"verify.py does not check problems with {problem.variant.name}"
-    if sets and loss_family(loss) == "fl":
-        return "verify.py has no bound for the focal loss with non-negative features"
+    if problem.variant is not None:
+        if not isinstance(problem.features, NonNegative):
+            return f"verify.py does not check problems with {problem.variant.name}"
+        if loss_family(loss) == "fl":
+            return "verify.py has no bound for the focal loss with non-negative features"
     if loss_family(loss) not in _CHECKED:
         return (
             "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
