@@ -152,20 +152,3 @@ FORGED = {
 def test_forgeries_fail(name, folders, tmp_path):
     verdict, change, check = FORGED[name]
     assert check in failed(forge(folders / verdict, tmp_path / "forged", change))
-
-
-def test_sets_that_the_script_has_not_are_said_before_the_examination():
-    from ufm.last_layer.dossier import why_unwritten
-
-    spheres = ufm.as_classifier(
-        START["W"], START["H"], LABELS, loss="ce", classifier="sphere", features="sphere"
-    )
-    assert (
-        why_unwritten(spheres) == "verify.py does not check problems with factors of confined norm"
-    )
-    focal = ufm.as_classifier(
-        START["W"], START["H"], LABELS, loss="fl:2", lam_w=1e-2, features="nonnegative"
-    )
-    assert why_unwritten(focal) == (
-        "verify.py has no bound for the focal loss with non-negative features"
-    )

@@ -28,7 +28,8 @@ from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.losses import ClassWeighted, Loss, loss_family, loss_spec
 from ufm.minimum.geometry_match import undefined
 from ufm.model.class_means import class_sizes
-from ufm.model.constraints import NonNegative
+from ufm.model.constraint_text import constraint_text
+from ufm.model.constraints import NonNegative, Sphere
 
 _FORMAT = 1
 #: The files of a certificate's folder.
@@ -155,7 +156,8 @@ def dossier(examination: Examination) -> dict[str, Any]:
             **_class_weights(problem.loss),
             **({"outputs": problem.num_outputs} if problem.has_targets else {}),
             **({} if problem.column_weights is None else {"sample_weights": True}),
-            **({} if problem.features is None else {"features": "nonnegative"}),
+            **{name: constraint_text(name, x) for name, x in problem.constraints.items()},
+            **({} if problem.temperature is None else {"temperature": float(problem.temperature)}),
             "class_counts": problem.class_counts,
             "dim": problem.dim,
             **{
@@ -180,10 +182,13 @@ def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     """Why verify.py could not check a certificate of this layer; None if it can."""
     problem, loss = layer.problem, _plain(layer.problem.loss)
     if problem.variant is not None:
-        if not isinstance(problem.features, NonNegative):
-            return f"verify.py does not check problems with {problem.variant.name}"
+        if not all(isinstance(x, NonNegative | Sphere) for x in problem.constraints.values()):
+            return "verify.py checks non-negative features and spheres, no other sets"
         if loss_family(loss) == "fl":
-            return "verify.py has no bound for the focal loss with non-negative features"
+            return "verify.py has no bound for the focal loss in sets"
+        free = problem.lam_b is not None and float(problem.lam_b) == 0
+        if free and not isinstance(problem.features, NonNegative):
+            return "verify.py has no bound for a free bias beside a sphere"
     if loss_family(loss) not in _CHECKED:
         return (
             "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
@@ -232,7 +237,8 @@ def _check_written(examination: Examination) -> None:
             )
     for name, what in _FINITE.items():
         size = float(getattr(certificate, name))
-        if not math.isfinite(size):
+        multipliers = name == "dual_norm" and (problem.lam_w is None or problem.lam_h is None)
+        if not (math.isfinite(size) or multipliers):  # of which one is negative
             raise ValueError(
                 f"{what} is {size} at this point: entries of W and H are too large, rescale"
             )

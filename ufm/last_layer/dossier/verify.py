@@ -25,6 +25,10 @@ and in the penalty, and H of arrays.npz has the columns sqrt(c_i) h_i.
 With non-negative features all points have H >= 0. The gradient is then that of the directions that
 keep this, and max {|Gamma v| : v >= 0, |v| = 1} takes the place of the largest singular value.
 
+With rows of W or columns of H on a sphere, all points are there, that factor has no decay, V is
+W H / temperature + b 1', and gradients and directions are tangent. The lower bound is then that of
+a tangent of g, and of a matrix of multipliers (`sphere_bound`).
+
 A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
 Gamma with largest singular value at most mu gives a lower bound,
 
@@ -81,6 +85,8 @@ OF_MINIMUM = 1e-9
 # Most classes of which all sets are searched; the size of negative entries of eigenvectors that
 # rounding explains if the top eigenvalue is simple to within the second number times K EPS.
 MOST_FACES, HIDDEN_SIGN, NEARLY_SIMPLE = 15, 1e-3, 1e4
+# Norms of vectors on a sphere may differ from its radius by this, relative to it.
+OFF_SPHERE = 1e-12
 # Multiples of a dual point are searched for up to this number.
 LARGEST_MULTIPLE = 1e6
 # A gradient below this fraction of mu max(1, |(W, H, b)|) belongs to a critical point.
@@ -130,8 +136,11 @@ KEYS = (
     "arrays_sha256",
 )
 PROBLEM_KEYS = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
-# Class weights, K if labels are soft, whether samples have weights, and "nonnegative".
-MORE_PROBLEM_KEYS = ("class_weights", "outputs", "sample_weights", "features")
+# Class weights, K if labels are soft, whether samples have weights; the sets of the factors.
+MORE_PROBLEM_KEYS = (
+    *("class_weights", "outputs", "sample_weights"),
+    *("features", "classifier", "temperature"),
+)
 # Claims that are always a number >= 0, and claims that are such a number or null.
 NUMBERS = ("value", "tol", "grad_norm", "critical_tol", "dual_norm", "threshold")
 METRICS = ("nc1", "nc2", "nc3", "nc4", "within_between_ratio")
@@ -159,6 +168,10 @@ class Problem:
     outputs: int | None = None
     weighted: bool = False
     nonnegative: bool = False
+    # The norms of rows of W and columns of H on a sphere, which have a decay of 0 here; None: free.
+    radius_w: float | None = None
+    radius_h: float | None = None
+    temperature: float = 1.0
     # From arrays.npz: the soft labels (m x K), and the sums of the weights of each group.
     table: Any = field(default=None, compare=False)
     weight_sums: Any = field(default=None, compare=False)
@@ -191,6 +204,11 @@ class Problem:
     @property
     def mu(self):
         return math.sqrt(self.lam_w) * math.sqrt(self.lam_h)
+
+    @property
+    def confined(self):
+        """Whether vectors of a factor are on a sphere."""
+        return self.radius_w is not None or self.radius_h is not None
 
     @property
     def has_bias(self):
@@ -298,7 +316,7 @@ def loss_numbers(text):
 def read_problem(given):
     check_keys("problem", given, PROBLEM_KEYS, MORE_PROBLEM_KEYS)
     name, numbers = loss_numbers(given["loss"])
-    counts, outputs = given["class_counts"], None
+    counts, outputs, lam_b = given["class_counts"], None, given["lam_b"]
     demand(isinstance(counts, list) and len(counts) >= 1, "class_counts is not a list of numbers")
     if "outputs" in given:
         outputs = whole("outputs", given["outputs"])
@@ -309,11 +327,20 @@ def read_problem(given):
     demand((outputs or len(counts)) >= 2, "there are not two classes")
     weighted = given.get("sample_weights", False)
     demand(isinstance(weighted, bool), "sample_weights is not true or false")
-    nonnegative = "features" in given
-    if nonnegative:
-        demand(given["features"] == "nonnegative", "features are in an unknown set")
-        demand(name != "fl", "no bound for the focal loss with non-negative features")
-    lam_b, weights = given["lam_b"], None
+    nonnegative = given.get("features") == "nonnegative"
+    radius_w = radius("classifier", given.get("classifier"))
+    radius_h = None if nonnegative else radius("features", given.get("features"))
+    sets, temperature = "features" in given or "classifier" in given, 1.0
+    demand(not (sets and name == "fl"), "no bound for the focal loss in sets")
+    demand(not (nonnegative and radius_w), "no bound for features in this set beside a sphere")
+    if "temperature" in given:
+        temperature = number("temperature", given["temperature"], SMALLEST)
+        demand(radius_w or radius_h, "a temperature without a sphere")
+    for name_, on_sphere in (("lam_w", radius_w), ("lam_h", radius_h)):
+        demand((given[name_] is None) == (on_sphere is not None), f"{name_} does not fit the sets")
+    free = (radius_w or radius_h) and lam_b is not None and lam_b == 0
+    demand(not free, "no bound for a free bias beside a sphere")
+    weights = None
     if "class_weights" in given:
         weights = given["class_weights"]
         fits = isinstance(weights, list) and len(weights) == len(counts)
@@ -324,15 +351,34 @@ def read_problem(given):
         loss=name,
         counts=tuple(whole("class_counts", count) for count in counts),
         dim=whole("dim", given["dim"]),
-        lam_w=decay("lam_w", given["lam_w"]),
-        lam_h=decay("lam_h", given["lam_h"]),
+        lam_w=0.0 if radius_w else decay("lam_w", given["lam_w"]),
+        lam_h=0.0 if radius_h else decay("lam_h", given["lam_h"]),
         lam_b=None if lam_b is None else decay("lam_b", lam_b),
         class_weights=weights,
         outputs=outputs,
         weighted=weighted,
         nonnegative=nonnegative,
+        radius_w=radius_w,
+        radius_h=radius_h,
+        temperature=temperature,
         **numbers,
     )
+
+
+def radius(name, text):
+    """The radius in sphere or sphere:RADIUS; None if there is no set."""
+    if text is None:
+        return None
+    fits = isinstance(text, str) and re.fullmatch(r"sphere(:[0-9.e+-]+)?", text)
+    demand(fits, f"{name} are in an unknown set")
+    try:
+        size = float(text.partition(":")[2] or 1.0)
+    except ValueError:
+        raise Refused(f"the radius of {name} is not a number") from None
+    demand(
+        SMALLEST <= size <= 1.0 / SMALLEST, f"the radius of {name} is not positive, or too large"
+    )
+    return size
 
 
 def check_words(told):
@@ -354,7 +400,8 @@ def check_claims(claims):
     verdict = claims["verdict"]
     demand(isinstance(verdict, str) and verdict in VERDICTS, "verdict is unknown")
     for name in NUMBERS:
-        number(name, claims[name], 0.0)
+        if name != "dual_norm" or claims[name] is not None:
+            number(name, claims[name], 0.0)
     for name in NUMBERS_OR_NULL:
         if claims[name] is not None:
             number(name, claims[name], 0.0)
@@ -389,9 +436,15 @@ def check_told(told):
     if "outputs" in told["problem"]:
         none = all(told["claims"][name] is None for name in METRICS)
         demand(none, "the NC metrics compare classes, which soft labels are not")
-    if "features" in told["problem"]:
-        alone = told["claims"]["minimum"] is None and "features" not in told
-        demand(alone, "non-negative features have neither a stored minimiser nor files")
+    on_spheres = set()
+    if "features" in told["problem"] or "classifier" in told["problem"]:
+        demand("features" not in told, "features in other files are in no set")
+        sets = (told["problem"].get(name) for name in ("features", "classifier"))
+        on_spheres = {x for x in sets if x not in (None, "nonnegative")}
+        alone = on_spheres or told["claims"]["minimum"] is None
+        demand(alone, "non-negative features have no stored minimiser")
+    known = on_spheres or told["claims"]["dual_norm"] is not None
+    demand(known, "dual_norm is not a number")
 
 
 def check_features(problem, told):
@@ -507,6 +560,17 @@ def with_arrays(problem, arrays):
     """The problem with its soft labels and the sums of its sample weights, which are checked."""
     inside = not problem.nonnegative or arrays["H"].min() >= 0
     demand(inside, "H has negative entries, against the problem")
+    roots = np.sqrt(arrays["sample_weights"]) if problem.weighted and problem.radius_h else 1.0
+    for name, size, share in (
+        ("W", problem.radius_w, 1.0),
+        ("minimum_W", problem.radius_w, 1.0),
+        ("H", problem.radius_h, roots),
+        ("minimum_H", problem.radius_h, 1.0),
+    ):
+        if size is not None and name in arrays:
+            vectors = arrays[name].T if name.endswith("W") else arrays[name]
+            off = np.abs(columns(vectors) / share - size).max()
+            demand(off <= OFF_SPHERE * size, f"{name} has vectors that are not on the sphere")
     rows, weights = arrays.get("targets"), arrays.get("sample_weights")
     if rows is not None and problem.loss != "mse":
         soft = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= ROW_SUM)
@@ -764,6 +828,7 @@ def evaluate(problem, W, b, blocks, writer=None):
     K, d, N, m = problem.classes, problem.dim, problem.samples, problem.groups
     mass = problem.mass
     means, eps, moved = writer or (np.zeros((d, m)), 0.0, 0.0)
+    A = W / problem.temperature
     # The error of a logit for the writer, over |h - class mean|.
     unit = (d + 8) * eps * float(columns(W.T).max())
     shift = np.zeros(K) if b is None else b
@@ -772,8 +837,8 @@ def evaluate(problem, W, b, blocks, writer=None):
     scalars, surprise = [], 0.0
     for H, labels, c in blocks:
         roots = np.sqrt(c)
-        V = W @ H + shift[:, None]
-        sizes = np.abs(W) @ np.abs(H) + np.abs(shift)[:, None]
+        V = A @ H + shift[:, None]
+        sizes = np.abs(A) @ np.abs(H) + np.abs(shift)[:, None]
         spread = columns(H - means[:, labels]) if writer else np.zeros(len(c))
         # Rounding errors of a long sum behave as a random walk (Higham and Mary, 2019).
         losses = losses_at(problem, labels, V, sizes + unit * spread / (EPS * math.sqrt(d + 8)))
@@ -782,7 +847,7 @@ def evaluate(problem, W, b, blocks, writer=None):
         G = gamma / roots
         surprise = surprise if losses.surprise is None else max(surprise, *losses.surprise)
         sums += by_class(gamma, labels, m)
-        products += gamma @ H.T
+        products += gamma @ H.T / problem.temperature
         gram += G @ G.T
         row_sizes = row_sizes + np.abs(gamma).sum(axis=1)
         own = by_logits(losses, second, (d + 8) * EPS * sizes)
@@ -799,7 +864,7 @@ def evaluate(problem, W, b, blocks, writer=None):
                 # Norms.
                 length(features),
                 length(roots * spread),
-                length(columns(feasible(problem, H, W.T @ G + problem.lam_h * roots * H))),
+                length(columns(feasible(problem, H, A.T @ G + problem.lam_h * roots * H))),
                 length(columns(G)),
                 length(roots * losses.gradient_error),
             )
@@ -811,7 +876,9 @@ def evaluate(problem, W, b, blocks, writer=None):
     penalty *= 0.5
     grad_b = np.zeros(1) if b is None else sums.sum(axis=1) + lam_b * b
     value = loss / mass + penalty
-    grad_norm = length([length(products + problem.lam_w * W), grad_h, length(grad_b)])
+    grad_w = products + problem.lam_w * W
+    grad_w = grad_w if problem.radius_w is None else tangent(W.T, grad_w.T)
+    grad_norm = length([length(grad_w), grad_h, length(grad_b)])
     finite = math.isfinite(value) and math.isfinite(grad_norm)
     demand(finite, "f or its gradient overflows at a point")
     # The error of a sum of m terms is at most m EPS times the sum of their absolute values.
@@ -856,8 +923,15 @@ def evaluate(problem, W, b, blocks, writer=None):
 
 
 def feasible(problem, H, gradient):
-    """The gradient without what would lead out of H >= 0."""
+    """The gradient without what would lead out of H >= 0, or off the sphere."""
+    if problem.radius_h is not None:
+        return tangent(H, gradient)
     return np.where((H > 0) | (gradient < 0), gradient, 0.0) if problem.nonnegative else gradient
+
+
+def tangent(x, direction):
+    """The part of each column that is orthogonal to that of x."""
+    return direction - x * (np.sum(x * direction, axis=0) / np.sum(x * x, axis=0))
 
 
 def dual_norm(problem, gram, sums):
@@ -938,8 +1012,27 @@ def gradient_rounding(problem, W, feature_size, b, gamma_size, gamma_noise):
 def losses_of(problem, point):
     """The losses of all samples of a point in memory."""
     shift = np.zeros(problem.classes) if point.b is None else point.b
-    sizes = np.abs(point.W) @ np.abs(point.H) + np.abs(shift)[:, None]
-    return losses_at(problem, problem.labels, point.W @ point.H + shift[:, None], sizes)
+    A = point.W / problem.temperature
+    sizes = np.abs(A) @ np.abs(point.H) + np.abs(shift)[:, None]
+    return losses_at(problem, problem.labels, A @ point.H + shift[:, None], sizes)
+
+
+def forces(problem, point):
+    """The gradients of the loss term in W and in sqrt(c_i) h_i."""
+    G = losses_of(problem, point).gradient * (np.sqrt(point.c) / problem.mass)
+    G = G / problem.temperature
+    return G @ (np.sqrt(point.c) * point.H).T, point.W.T @ G
+
+
+def multipliers(problem, point):
+    """Those of the norms of the rows of W and the columns of H; 0 for a factor that is free."""
+    by_W, by_H = forces(problem, point)
+    roots, a, beta = np.sqrt(point.c), np.zeros(problem.classes), np.zeros(problem.samples)
+    if problem.radius_w is not None:
+        a = -np.sum(point.W * by_W, axis=1) / problem.radius_w**2
+    if problem.radius_h is not None:
+        beta = -np.sum(roots * point.H * by_H, axis=0) / (roots * problem.radius_h) ** 2
+    return a, beta
 
 
 def curvature(problem, point, dW, dH):
@@ -948,13 +1041,15 @@ def curvature(problem, point, dW, dH):
     H, and so dH, has the columns sqrt(c_i) h_i.
     """
     losses, share, moves = losses_of(problem, point), point.c / problem.mass, dH / np.sqrt(point.c)
-    q = dW @ point.H + point.W @ moves
+    q = (dW @ point.H + point.W @ moves) / problem.temperature
     bent = share * q * losses.hessian(q)
-    mixed = 2.0 * share * losses.gradient * (dW @ moves)
+    mixed = 2.0 * share * losses.gradient * (dW @ moves) / problem.temperature
+    a, beta = multipliers(problem, point) if problem.confined else (np.zeros(1), np.zeros(1))
+    of_norms = total(a * np.sum(dW**2, axis=1)) + total(beta * np.sum(dH**2, axis=0))
     decays = problem.lam_w * total(dW**2) + problem.lam_h * total(dH**2)
-    size = total(np.abs(bent)) + total(np.abs(mixed)) + decays
+    size = total(np.abs(bent)) + total(np.abs(mixed)) + decays + abs(of_norms)
     noise = (problem.classes + problem.dim + 64) * EPS * size + point.gamma_noise
-    return total(bent) + total(mixed) + decays, noise
+    return total(bent) + total(mixed) + decays + of_norms, noise
 
 
 def theory_direction(problem, point):
@@ -985,7 +1080,8 @@ def third_derivative_bound(problem, point):
     second, third = derivative_bounds(problem)
     c = point.c
     m = np.sqrt(columns(point.H) ** 2 + np.linalg.norm(point.W, 2) ** 2 / c + 1.0)
-    return (third * total(c * m**3) + 6.0 * second * length(np.sqrt(c) * m)) / problem.mass
+    bound = (third * total(c * m**3) + 6.0 * second * length(np.sqrt(c) * m)) / problem.mass
+    return bound / min(problem.temperature, 1.0) ** 3
 
 
 def is_descent(problem, point, bend, noise, uphill=0.0):
@@ -1031,6 +1127,132 @@ def lower_bound(problem, dual):
     # With row sums of 0 the bias term vanishes.
     centred = dual.averages - (dual.averages * problem.shares).sum(axis=1, keepdims=True)
     return max(plain, dual_bound(problem, dual, centred, centred=True), key=lambda b: b.lower)
+
+
+def bound_at(problem, point, means):
+    """The bound from a point, of which the class means are known."""
+    if not problem.confined:
+        return lower_bound(problem, point.dual)
+    return sphere_bound(problem, point, means)
+
+
+def sphere_bound(problem, point, means):
+    """f >= g(V) - <Gamma, V> - S(G) - |Gamma 1|^2 / (2 lam_b), V the logits of the class means.
+
+    By Jensen, class means bound f, and their norms are at most the radii. With D the radii, G the
+    gradient in Z, and multipliers a, beta, S(G) = max -<G, W H> - decays is at most half of the
+    trace of diag(a, beta) if [[diag a, D G D], [., diag beta]] is positive semidefinite. Those of
+    the point are raised where it is not. For balanced classes a scalar bound may be better.
+    """
+    W, b, tau = point.W, point.b, problem.temperature
+    shift = np.zeros((problem.classes, 1)) if b is None else b[:, None]
+    V, roots = W @ means / tau + shift, np.sqrt(problem.sizes)
+    sizes = np.abs(W) @ np.abs(means) / tau + np.abs(shift)
+    losses = losses_at(problem, np.arange(problem.groups), V, sizes)
+    gamma, H = losses.gradient * problem.shares, means * roots
+    G = gamma / (tau * roots)
+    cost, slack = support(problem, W, H, G)
+    inner, bias = gamma * V, 0.0
+    own = by_logits(losses, derivative_bounds(problem)[0], (problem.dim + 8) * EPS * sizes)
+    own = problem.mean(own + (problem.classes + 16) * EPS * losses.value_error)
+    # Gamma is off by this, which costs as much times the distance to Z of other points.
+    off = EPS * (64 * length(G) + length(problem.shares * losses.gradient_error / roots) / tau)
+    reach = largest_product(problem, point.value + point.rounding) + length(W @ H)
+    slack += own + off * reach + (inner.size + 16) * EPS * total(np.abs(inner))
+    if b is not None:
+        sums, error = gamma.sum(axis=1), (gamma.size + 64) * EPS * length(gamma)
+        size = length(sums) + error + 4 * off * problem.mass**0.5
+        bias = size * size / (2.0 * problem.lam_b)
+        slack += (size - length(sums)) * (size / problem.lam_b + length(b))
+    lower = problem.mean(losses.value) - total(inner) - cost - bias - slack
+    longer = 16 * slack + 16 * (problem.samples + 64) * EPS * (
+        abs(point.value) + total(np.abs(inner))
+    )
+    found = Bound(lower, slack + point.rounding, longer + 2.0 * point.long_rounding)
+    known = max(scalar_bound(problem), least_loss(problem))
+    if found.lower >= known:
+        return found
+    return Bound(known, point.rounding, 1e-12 * abs(known) + longer + 2.0 * point.long_rounding)
+
+
+def support(problem, W, H, G):
+    """S(G) from above, and the part of it that is for rounding."""
+    K, m = G.shape
+    radii_h = None if problem.radius_h is None else problem.radius_h * np.sqrt(problem.sizes)
+    if problem.radius_w is not None and radii_h is not None:
+        inside = problem.radius_w * G * radii_h
+        a, beta = -np.sum(W * (G @ H.T), axis=1), -np.sum(H * (W.T @ G), axis=0)
+        M = np.block([[np.diag(a), inside], [inside.T, np.diag(beta)]])
+        error = 16 * (K + m) * EPS * length(M)
+        lift = max(error - float(np.linalg.eigvalsh(M)[0]), 0.0)
+        sums = max(total(a + lift), 0.0), max(total(beta + lift), 0.0)
+        top = float(np.linalg.svd(inside, compute_uv=False)[0])
+        found = min(math.sqrt(sums[0] * sums[1]), math.sqrt(K * m) * top * (1.0 + (K + m) * EPS))
+        return found, 0.5 * (K + m) * error + (K + m + 64) * EPS * found
+    X, C, radii, lam = H, G, radii_h, problem.lam_w
+    if radii is None:
+        X, C, radii, lam = W.T, G.T, problem.radius_w * np.ones(K), problem.lam_h
+    gram, n = C.T @ C, len(radii)
+    inside, beta = radii[:, None] * gram * radii, np.sum(X * (X @ gram), axis=0)
+    error = EPS * (len(C) + 16 * n) * (float(np.trace(inside)) + length(beta))
+    lift, most = (
+        max(float(np.linalg.eigvalsh(x)[-1]) + error, 0.0) for x in (inside - np.diag(beta), inside)
+    )
+    image = min(total(beta) + n * lift, n * most)
+    return 0.5 * image / lam, 0.5 * n * error / lam + (K + m + 64) * EPS * image / lam
+
+
+def largest_product(problem, value):
+    """A bound on |W| |H| at points that are not above this value."""
+
+    def most(radius, count, lam):
+        if radius is not None:
+            return radius * math.sqrt(count)
+        return math.sqrt(2.0 * value / lam) if lam > 0 else math.inf
+
+    of_w = most(problem.radius_w, problem.classes, problem.lam_w)
+    return of_w * most(problem.radius_h, problem.mass, problem.lam_h)
+
+
+def scalar_bound(problem):
+    """min phi(s) + rate s^2 / 2 for balanced classes, over s <= s_max if both are on spheres.
+
+    phi is the loss at equal margins s, convex here: mean margins are at most s_max, or cost decay.
+    """
+    K, alpha, tau = problem.classes, problem.alpha, problem.temperature
+    plain = problem.table is None and problem.class_weights is None and not problem.weighted
+    if not plain or problem.loss not in ("ce", "ls") or len(set(problem.counts)) > 1:
+        return -math.inf
+    rate, most = 0.0, 1e4
+    if problem.radius_w is not None and problem.radius_h is not None:
+        most = K / (K - 1.0) * problem.radius_w * problem.radius_h / tau
+    elif problem.radius_h is not None:
+        rate = problem.lam_w * (tau * (K - 1.0) / problem.radius_h) ** 2 / K
+    else:
+        rate = problem.lam_h * problem.samples * (tau * (K - 1.0) / (K * problem.radius_w)) ** 2
+    low, high = 0.0, min(most, 1e4)
+    share = alpha * (K - 1.0) / K
+
+    def slope(s):
+        t = math.log(K - 1.0) - s
+        return share - math.exp(-math.log1p(math.exp(-abs(t))) + min(t, 0.0)) + rate * s
+
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if slope(middle) >= 0 else (middle, high)
+    t = math.log(K - 1.0) - high
+    value = max(t, 0.0) + math.log1p(math.exp(-abs(t))) + share * high + 0.5 * rate * high**2
+    return value - 64 * EPS * (abs(value) + math.log(K))
+
+
+def least_loss(problem):
+    """inf g: the entropy of the labels, or 0 for squared errors."""
+    if problem.loss == "mse":
+        return 0.0
+    y = problem.targets
+    logs = np.log(np.where(y > 0, y, 1.0) / problem.label_sums)
+    entropies = -problem.factors * np.sum(np.where(y > 0, y * logs, 0.0), axis=0)
+    return (1.0 - 64 * problem.classes * EPS) * problem.mean(entropies)
 
 
 def given_dual(problem, averages, value, rounding):
@@ -1394,6 +1616,8 @@ class Case:
     minimiser: Any
     minimiser_bound: Bound
     collapse: Any = None
+    # The class means of the features.
+    means: Any = None
 
     @property
     def value(self):
@@ -1471,6 +1695,8 @@ def of_classes(check):
 
 
 def check_mu(case):
+    if case.problem.confined:
+        return compare("threshold", 1.0, case.claims["threshold"], 0.0)
     return compare("mu", case.problem.mu, case.claims["threshold"], 0.0, 1e-12)
 
 
@@ -1488,11 +1714,41 @@ def check_gradient(case):
 
 @of_point("|Gamma|_2")
 def check_dual_norm(case):
+    if case.problem.confined:
+        return check_multipliers(case)
     point, claimed = case.point, case.claims["dual_norm"]
     below, above = point.dual_norm
     name = "polar of Gamma" if case.problem.nonnegative else "|Gamma|_2"
     own = min(max(claimed, below), above)
     return compare(name, own, claimed, 8.0 * point.gamma_noise, 1e-9)
+
+
+def check_multipliers(case):
+    """The largest singular value of diag(a)^-1/2 G diag(beta)^-1/2, of the class means."""
+    problem, W, b = case.problem, case.point.W, case.point.b
+    roots, means = np.sqrt(problem.sizes), case.means
+    shift = np.zeros((problem.classes, 1)) if b is None else b[:, None]
+    sizes = np.abs(W) @ np.abs(means) / problem.temperature + np.abs(shift)
+    V = W @ means / problem.temperature + shift
+    losses = losses_at(problem, np.arange(problem.groups), V, sizes)
+    G = losses.gradient * problem.shares / (problem.temperature * roots)
+    H = means * roots
+    a, beta = np.full(problem.classes, problem.lam_w), np.full(problem.groups, problem.lam_h)
+    if problem.radius_w is not None:
+        a = -np.sum(W * (G @ H.T), axis=1) / np.sum(W * W, axis=1)
+    if problem.radius_h is not None:
+        beta = -np.sum(H * (W.T @ G), axis=0) / np.sum(H * H, axis=0)
+    off = length(problem.shares * losses.gradient_error / roots) / problem.temperature
+    off += (problem.dim + problem.groups) * length(G)
+    noise = EPS * off * (length(W) + length(H))
+    least = min(float(a.min()) / max(length(a), SMALLEST), float(beta.min()) / length(beta))
+    if abs(least) < 1e-6 or noise > 1e-6 * min(length(a), length(beta)):
+        return Line("not checkable", "dual norm", "multipliers are 0 up to rounding")
+    own = math.inf
+    if least > 0:
+        inside = G / np.sqrt(a[:, None] * beta)
+        own = float(np.linalg.svd(inside, compute_uv=False)[0])
+    return compare("dual norm", own, case.claims["dual_norm"], 0.0, 1e-6)
 
 
 def check_dual(case):
@@ -1534,6 +1790,8 @@ def check_gap(case):
     if lower is None:
         return judge(gap is None, "gap", "none claimed")
     allowed = case.value_noise + 4 * EPS * (abs(value) + abs(lower))
+    # On spheres the writer adds the error of f, whose vectors it normalises once more.
+    allowed += 4 * case.writers_noise if case.problem.confined else 0.0
     return compare("gap", value - lower, gap, allowed)
 
 
@@ -1561,6 +1819,8 @@ def check_critical_tolerance(case):
     """Check the tolerance of the gradient, which may be raised to its rounding error."""
     claimed, point = case.claims["critical_tol"], case.point
     rule = CRITICAL * case.problem.mu * max(point.size, 1.0)
+    if case.problem.confined:
+        rule = CRITICAL * sum(map(length, forces(case.problem, point)))
     most = max(rule, 8.0 * point.grad_noise)
     holds = 0.999 * rule <= claimed <= 1.001 * most + SMALLEST
     return judge(holds, "critical_tol", f"claimed {claimed:.3g}; up to {most:.3g} is allowed")
@@ -1624,8 +1884,18 @@ def strict_saddle(case):
         uphill = max(slope(case.problem, case.point, *step), 0.0)
     falls = is_descent(case.problem, case.point, 1.001 * bend, noise, uphill)
     inside = not case.problem.nonnegative or np.all(step[1][case.point.H == 0] >= 0)
-    text = f"curvature {bend:.3g}, {criticality(case)}{'' if inside else '; leaves H >= 0'}"
+    if case.problem.confined:
+        inside = is_tangent(case, *step)
+    text = f"curvature {bend:.3g}, {criticality(case)}{'' if inside else '; leaves the sets'}"
     return is_critical(case) and falls and bool(inside), text
+
+
+def is_tangent(case, dW, dH):
+    """Whether a direction is orthogonal to the vectors that are on spheres."""
+    W, H = case.point.W, case.point.H
+    off_w = np.abs(np.sum(W * dW, axis=1)).max() if case.problem.radius_w else 0.0
+    off_h = np.abs(np.sum(H * dH, axis=0)).max() if case.problem.radius_h else 0.0
+    return off_w <= 1e-9 * length(W) and off_h <= 1e-9 * length(H)
 
 
 def not_critical(case):
@@ -1640,7 +1910,7 @@ def open_question(case):
     if not is_critical(case) or case.settled:
         return False, text
     if not case.problem.mu > 0 or case.point.H is None or case.problem.nonnegative:
-        return True, text  # no direction was sought in blocks, nor is one known with H >= 0
+        return True, text  # no direction was sought in blocks, nor is one known in sets
     bend, noise = curvature(case.problem, case.point, *theory_direction(case.problem, case.point))
     falls = is_descent(case.problem, case.point, 0.5 * bend, 1e3 * noise)
     return not falls, f"{text}; curvature {bend:.3g} along the direction of theory"
@@ -1649,7 +1919,7 @@ def open_question(case):
 def local_minimum(case):
     """Check what can be checked of an undecided point: the gap is open."""
     allowed, text = open_question(case)
-    return allowed and case.problem.mu > 0, text
+    return allowed and (case.problem.mu > 0 or case.problem.confined), text
 
 
 def minimum_on_convex_region(case):
@@ -2039,7 +2309,7 @@ def read(folder, given=()):
         # The minimiser's features are equal within classes: a column stands for all of a class.
         columns = arrays["minimum_H"], np.arange(problem.groups), problem.sizes
         minimiser = evaluate(problem, arrays["minimum_W"], arrays.get("minimum_b"), [columns])
-        minimiser_bound = lower_bound(problem, minimiser.dual)
+        minimiser_bound = bound_at(problem, minimiser, arrays["minimum_H"])
     W, b, blocks, writer = arrays["W"], arrays.get("b"), None, None
     if stored is None:
         demand(not given, "the features are in arrays.npz: give no files")
@@ -2051,15 +2321,17 @@ def read(folder, given=()):
             blocks.check_digests()
     point: Any = None
     collapse: Any = None
+    means = None
     if blocks is not None:
         found = class_means(problem, blocks)
         if stored is not None:
             moved = problem.mass * total(arrays["offset"] ** 2)
             writer = found[2], precision_of(told), moved
         point = evaluate(problem, W, b, blocks, writer)
-        collapse = collapse_of(problem, W, b, blocks, found)
+        collapse = collapse_of(problem, W / problem.temperature, b, blocks, found)
+        means = found[2]
     if stored is None:
-        bound = lower_bound(problem, point.dual)
+        bound = bound_at(problem, point, means)
     else:
         bound = stored_bound(problem, arrays["dual"], point, minimiser)
     return Case(
@@ -2072,6 +2344,7 @@ def read(folder, given=()):
         minimiser=minimiser,
         minimiser_bound=minimiser_bound,
         collapse=collapse,
+        means=means,
     )
 
 
@@ -2109,6 +2382,7 @@ def check(folder, given=()):
     text += "" if p.class_weights is None else ", class weights"
     text += ", sample weights" if p.weighted else ""
     text += ", H >= 0" if p.nonnegative else ""
+    text += ", spheres" if p.confined else ""
     lines = [Line("ok", "form", text)]
     if case.point is None:
         files = "python verify.py FOLDER --features " + " ".join(
