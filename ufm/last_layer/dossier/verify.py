@@ -1191,7 +1191,7 @@ def support(problem, W, H, G):
         return found, 0.5 * (K + m) * error + (K + m + 64) * EPS * found
     X, C, radii, lam = H, G, radii_h, problem.lam_w
     if radii is None:
-        X, C, radii, lam = W.T, G.T, problem.radius_w * np.ones(K), problem.lam_h
+        X, C, radii, lam = W.T, G.T, np.full(K, problem.radius_w), problem.lam_h
     gram, n = C.T @ C, len(radii)
     inside, beta = radii[:, None] * gram * radii, np.sum(X * (X @ gram), axis=0)
     error = EPS * (len(C) + 16 * n) * (float(np.trace(inside)) + length(beta))
