@@ -130,6 +130,12 @@ def array(name, change):
     return tamper
 
 
+def outwards(_, arrays):
+    """The opposite direction, of the same curvature, along which H becomes negative."""
+    for name in ("escape_W", "escape_H"):
+        arrays[name] = -arrays[name]
+
+
 FORGED = {
     "H below 0": ("GLOBAL_MINIMUM", array("H", lambda H: H - 1e-12), "form"),
     "any H": ("GLOBAL_MINIMUM", lambda said, _: [said["problem"].pop("features")], "|Gamma|_2"),
@@ -138,7 +144,7 @@ FORGED = {
         lambda said, _: said["problem"].update(features="sphere"),
         "form",
     ),
-    "a way out": ("STRICT_SADDLE", array("escape_H", lambda x: -x), "verdict"),
+    "a way out": ("STRICT_SADDLE", outwards, "verdict"),
     "a focal loss": ("NOT_CRITICAL", lambda said, _: said["problem"].update(loss="fl:2.0"), "form"),
     "a higher bound": (
         "NOT_CRITICAL",
