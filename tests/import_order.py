@@ -105,7 +105,7 @@ INSIDE = {
     "spectra": (("at_points", "along_run"),),
     "last_layer": (
         ("arrays", "labels", "soft_labels"),
-        ("formats", "as_trained"),
+        ("formats", "as_trained", "sets"),
         ("names", "stored_layer", "features", "feature_decay"),
         ("files", "streaming"),
         ("read",),

@@ -323,7 +323,7 @@ def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(
     [
         (["certify"], "FILE"),
         (["certify", "layer.npz", "--lam-v", "1"], "--lam-w"),
-        (["certify", "layer.npz", "--features", "diagonal"], "rows"),
+        (["measure", "layer.npz", "--features", "diagonal"], "rows"),
         (["certify", "layer.npz", "--lam-w", "much"], "--lam-w"),
         (["certifi", "layer.npz"], "certify"),
     ],

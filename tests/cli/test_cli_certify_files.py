@@ -28,7 +28,7 @@ def save(**weights) -> str:
     params = gaussian(PROBLEM, 1, 1.0)
     settings = {"lam_w": 2e-2, "lam_h": 5e-3, "lam_b": 1e-2, "loss": "ce"}
     arrays = {"W": params.W, "H": params.H, "b": params.b, "labels": PROBLEM.labels}
-    np.savez("layer.npz", **arrays, **settings, **weights)
+    np.savez("layer.npz", **arrays, **settings | weights)
     return "layer.npz"
 
 
@@ -66,20 +66,26 @@ def test_parts_in_several_files_are_one_layer_and_inferences_name_their_flags(ca
     assert code == 0, said
 
 
-def test_sample_weights_are_certified_without_a_folder(capsys, monkeypatch):
-    weights = np.array([1.0, 2.0, 1.0, 3.0, 1.0, 1.0])
-    path = save(sample_weights=weights)
-    before = sorted(os.listdir())
+def test_sample_weights_are_certified_with_a_folder(capsys):
+    path = save(sample_weights=np.array([1.0, 2.0, 1.0, 3.0, 1.0, 1.0]))
     assert main(["certify", path]) == 0
     printed = capsys.readouterr().out
     assert "  sample weights c_i, scaled to mean 1: f averages c_i L_i" in printed
-    assert printed.splitlines()[-1] == (
-        "No certificate is written: verify.py checks certificates of samples without weights"
-    )
+    [(code, said)] = verify(Path("layer.certificate"))
+    assert code == 0, said
+    assert "ok             form               ce, K=3, d=4, N=6, sample weights" in said
+
+
+def test_a_loss_that_the_script_has_not_is_certified_without_a_folder(capsys, monkeypatch):
+    path = save(loss="bce")
+    before = sorted(os.listdir())
+    assert main(["certify", path]) == 0
+    why = "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got BCE"
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"No certificate is written: {why}")
     assert sorted(os.listdir()) == before
     monkeypatch.setattr("ufm.last_layer.examine.examine", None)  # would raise if called
-    said = "verify.py checks certificates of samples without weights"
-    assert complaint(capsys, "certify", path, "--json") == said
+    assert complaint(capsys, "certify", path, "--json").startswith(why)
 
 
 def test_class_weights_are_certified_with_a_folder(capsys):

@@ -1,13 +1,11 @@
 """`ufm certify` on layers that are read in blocks."""
 
 import json
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import complaint
 from dossiers import minimiser, verify
 from points import gaussian, make
 
@@ -60,12 +58,14 @@ def test_a_large_minimum_is_proven(capsys):
     assert re.search(r"^verdict +GLOBAL_MINIMUM ", capsys.readouterr().out, flags=re.MULTILINE)
 
 
-def test_weights_that_differ_are_said_before_the_examination(capsys):
+def test_the_folder_of_samples_of_unequal_weights_is_checked(capsys):
     files = save(gaussian(PROBLEM, 1, 1.0))
     np.save("sample_weights.npy", np.arange(1.0, 7.0))
-    said = complaint(capsys, "certify", *files, "sample_weights.npy", "--json")
-    assert "verify.py checks certificates of samples without weights" in said
-    assert not os.path.exists("head.certificate")
+    assert main(["certify", *files, "sample_weights.npy"]) == 0
+    [(code, said)] = verify(Path("head.certificate"))
+    assert (code, "0 failed, 0 not checkable" in said) == (0, True), said
+    assert "sample weights" in said
+    assert "value recomputed" in said
 
 
 def test_json_of_a_large_layer(capsys):

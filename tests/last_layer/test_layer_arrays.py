@@ -240,7 +240,7 @@ def test_what_an_npz_makes_of_bfloat16_has_a_remedy(name, tmp_path):
         ("logit_adjustment", "a shift of the logits in the loss defines a different problem"),
         ("label_smoothing", "it belongs in loss, as in 'ls:0.1'"),
         ("mask", "drop the samples that the loss did not see"),
-        ("cosine", "normalised features or weights define a different problem"),
+        ("cosine", "give `classifier` sphere, `features` sphere, and leave it out"),
         ("reduction", "give `reduction`, and leave it out"),
     ],
 )

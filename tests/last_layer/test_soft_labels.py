@@ -183,7 +183,7 @@ def test_the_command_prints_how_they_were_read(tmp_path, capsys, monkeypatch):
     assert "GLOBAL_MINIMUM" in printed
     assert "NRC2" in printed
     assert "NC1" not in printed
-    assert "No certificate is written" in printed
+    assert "Check: python layer.certificate/verify.py" in printed
     with pytest.raises(SystemExit):
         cli.main(["measure", "layer.npz"])
     assert "--soft-labels argmax" in capsys.readouterr().err

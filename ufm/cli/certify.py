@@ -50,6 +50,14 @@ class Certify(LayerFiles):
     for any verdict.
     """
 
+    features: str | None = None
+    """Layout of H in the file, rows (N x d) or columns (d x N), its set, or both with a comma:
+    nonnegative (after a ReLU), sphere, sphere:RADIUS, ball:RADIUS or budget:MEAN_SQUARE. None: the
+    layout is inferred, unless N = d, and weight decay alone."""
+    classifier: str | None = None
+    """The same of W, rows (K x d) or columns (d x K), and of its rows, which have no set
+    nonnegative. A cosine head is --classifier sphere --features sphere --temperature T, with raw
+    weights and features, and without their decays."""
     loss: str | None = None
     """ce, ls:ALPHA, fl:GAMMA, mse or mse:SCALE,TARGET. None: read from the file."""
     lam_w: float | None = None
@@ -127,6 +135,8 @@ class Certify(LayerFiles):
 
         large = isinstance(layer, LargeLayer)
         moved = centred_large_layer(layer) if large else centred_layer(layer)
+        if layer.problem.variant is not None:
+            raise ValueError("centred features leave the set of features: leave --centred out")
         if moved is None:
             raise ValueError(
                 "the features have mean 0, or are all equal: there is nothing to centre, leave "

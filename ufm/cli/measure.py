@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from ufm.cli.output.print import say, write
 from ufm.cli.parsing.layer_files import LayerFiles
@@ -21,6 +22,10 @@ class Measure(LayerFiles):
     ufm measure head.pt feats_0.npy feats_1.npy y.npy
     """
 
+    features: Literal["rows", "columns"] | None = None
+    """Layout of H in the file: rows (N x d) or columns (d x N). None: inferred, unless N = d."""
+    classifier: Literal["rows", "columns"] | None = None
+    """Layout of W in the file: rows (K x d) or columns (d x K). None: inferred, unless K = d."""
     outside: Path | None = None
     """.npy file with features (M x d) of other data, for NC5. None: NC5 is left out."""
     out: Path | None = None

@@ -157,6 +157,8 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
         samples = xp.asarray(weights, dtype)
         h = h / xp.sqrt(samples)[None, :]
     V = params.W @ h
+    if problem.temperature is not None:
+        V = V / xp.asarray(problem.temperature, dtype)
     V = V if params.b is None else V + params.b[:, None]
     h, share = _scaled(h), samples / xp.sum(samples)
     means = h @ _averages(problem, samples)

@@ -58,9 +58,6 @@ def layouts(
     Given layouts are not inferred. A square W is taken as rows, as documented. Raises `ValueError`
     if shapes do not fit each other, and if N = d leaves the layout of H open.
     """
-    for name, given in (("classifier", classifier), ("features", features)):
-        if given not in (None, "rows", "columns"):
-            raise ValueError(f"{name} must be 'rows' or 'columns', got {given!r}")
     if len(W) != 2 or 0 in W:
         raise ValueError(f"W must be K x d with at least 2 classes and 1 feature, got shape {W}")
     for shape in shards:

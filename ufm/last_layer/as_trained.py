@@ -19,6 +19,9 @@ because their squared error is a mean or a sum over the outputs, and here half o
 **Class weights** multiply the loss of each class (`ClassWeighted`), and leave the penalty
 λ_H/2 ‖H‖² of the features as it is.
 
+**Confined norms** have no decay. T is then the temperature of the model, whose logits are
+W h_i/T + b/T, and W stays as it is.
+
 **Sample weights** that differ within a class become column weights c_i = N s_i / Σ s: sample i then
 counts as c_i samples also in the penalty, which is λ_H/2 Σ_i c_i ‖h_i‖². With this penalty samples
 of a class have equal features at every critical point, whatever their weights.
@@ -56,13 +59,13 @@ class Objective:
 
 
 def as_trained(
-    objective: Objective, y: Int[np.ndarray, " M"], classes: int
+    objective: Objective, y: Int[np.ndarray, " M"], classes: int, confined: bool = False
 ) -> tuple[Objective, list[str]]:
     """The objective in the model's normalisation, with notes.
 
     Labels `y` are -1 for samples that are left out. In the result the loss has its class weights,
-    sample weights c have mean 1, or are None, and there is neither a reduction nor a temperature:
-    W and b are to be divided by it.
+    sample weights c have mean 1, or are None, and there is no reduction. b is to be divided by the
+    temperature, and W unless a norm is `confined`: only then the result has a temperature.
 
     Raises `ValueError` if a weight is not a positive number, or the numbers of weights are wrong.
     """
@@ -110,12 +113,17 @@ def as_trained(
     if T is not None:
         if not (np.isfinite(T) and T > 0):
             raise ValueError(f"temperature must be positive and finite, got {T}")
-        lam_w, lam_b = (None if x is None else T**2 * x for x in (lam_w, lam_b))
-        notes.append(
-            f"logits were divided by T = {T:g}: the point is W/T, b/T with T^2 lam_w, T^2 lam_b, "
-            "which is the same problem (`temperature`)"
-        )
-    converted = Objective(loss, lam_w, lam_h, lam_b, sample_weights=column_weights)
+        lam_b = None if lam_b is None else T**2 * lam_b
+        if not confined:
+            lam_w = None if lam_w is None else T**2 * lam_w
+            notes.append(
+                f"logits were divided by T = {T:g}: the point is W/T, b/T with T^2 lam_w, "
+                "T^2 lam_b, which is the same problem (`temperature`)"
+            )
+    left = T if confined else None
+    converted = Objective(
+        loss, lam_w, lam_h, lam_b, temperature=left, sample_weights=column_weights
+    )
     return converted, notes
 
 

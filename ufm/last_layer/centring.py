@@ -47,8 +47,11 @@ def centred(params: Params, samples: Float[Array, " N"] | None = None) -> Params
 def centred_layer(layer: Classifier) -> Classifier | None:
     """The layer with centred features in the problem with a free bias; its notes say so.
 
-    None if the mean adds less to ‖H‖² than rounding does, or if all features are equal.
+    None if the mean adds less to ‖H‖² than rounding does, if all features are equal, and for
+    features in a set, which centred ones leave.
     """
+    if layer.problem.variant is not None:
+        return None
     params = centred(layer.params, layer.problem.column_weights)
     size, left = (float(jnp.sum(H**2)) for H in (layer.params.H, params.H))
     moved = float(jnp.sum((layer.params.H - params.H) ** 2))

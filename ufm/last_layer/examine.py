@@ -22,6 +22,7 @@ from ufm._support.threads import one_blas_thread
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.collapse.target_metrics import TargetMetrics, target_metrics
+from ufm.collapse.uncentred import FrameMetrics, frame_metrics
 from ufm.last_layer.centring import centred_layer
 from ufm.last_layer.read import Classifier
 from ufm.last_layer.streaming.certificate import Blocks, certificate_of, is_hidden
@@ -29,12 +30,13 @@ from ufm.last_layer.streaming.deviations import deviations, metrics_of
 from ufm.last_layer.streaming.gap_sums import Streamed, gap_sums, precision
 from ufm.last_layer.streaming.layer import LargeLayer, centred_large_layer
 from ufm.last_layer.streaming.passes import OnRows
-from ufm.minimum.geometry_match import compare_geometry, undefined
+from ufm.minimum.geometry_match import GeometryMatch, compare_geometry, undefined
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.minimiser import nothing_known
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
 from ufm.model.objective import objective
 from ufm.model.problem import Problem
+from ufm.model.variant import answers
 
 #: Called with the name of what is computed next.
 OnStage = Callable[[str], None]
@@ -54,7 +56,11 @@ class Examination(Shown):
     (`ufm.last_layer.centring`). It is None if the mean is zero, or all features are equal. For a
     layer on top of a ReLU it is the relevant one.
 
-    `targets` has the collapse onto soft labels, and is None for classes.
+    `targets` has the collapse onto soft labels, and is None for classes, and in sets.
+
+    Of a layer in sets (`ufm.last_layer.sets`) `match` compares it with the predicted minimisers by
+    logits and Gram matrices, `frames` has the cosines of non-negative class means, and `centred` is
+    None. Both are None for others.
 
     `blocks` is what `write_dossier` needs of a layer that was read in blocks, else None.
     """
@@ -68,6 +74,8 @@ class Examination(Shown):
     centred: "Examination | None" = None
     blocks: Blocks | None = None
     targets: TargetMetrics | None = None
+    match: GeometryMatch | None = None
+    frames: FrameMetrics | None = None
 
     _printed = ("certificate", "metrics", "minimum", "nearest", "centred", "layer")
 
@@ -121,19 +129,27 @@ def _examined(
     problem, params = layer.problem, layer.params
     tell("global minimum")
     minimum = _minimum(problem)
-    if minimum.kind == "origin" and compare_geometry(problem, params, minimum).is_origin:
-        metrics = undefined(metrics)
+    in_sets = problem.variant is not None
+    match = None
+    if in_sets or minimum.kind == "origin":
+        match = compare_geometry(problem, params, minimum)
+        metrics = undefined(metrics) if match.is_origin else metrics
     tell("certificate")
     certificate = certify(problem, params, tol)
     tell("nearest minimiser")
+    near = answers(problem, "nearest_minimiser")
+    of_targets = problem.has_targets and answers(problem, "target_metrics")
+    uncentred = in_sets and answers(problem, "frame_metrics") and not problem.has_targets
     return Examination(
         layer=layer,
         tol=tol,
         certificate=certificate,
         metrics=metrics,
         minimum=minimum,
-        nearest=nearest_minimiser(problem, params, minimum),
-        targets=target_metrics(problem, params) if problem.has_targets else None,
+        nearest=nearest_minimiser(problem, params, minimum) if near else None,
+        targets=target_metrics(problem, params) if of_targets else None,
+        match=match if in_sets else None,
+        frames=frame_metrics(problem, params) if uncentred else None,
     )
 
 

@@ -8,14 +8,15 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from ufm._support.host_arrays import host
-from ufm.last_layer.arrays import Layout
 from ufm.last_layer.as_trained import Objective, Reduction
 from ufm.last_layer.formats.read_files import read_files
 from ufm.last_layer.formats.stored_array import StoredArray
 from ufm.last_layer.names import Finder, check_beside
+from ufm.last_layer.sets import layout_and_set
 from ufm.last_layer.soft_labels import Soft
 from ufm.last_layer.stored_layer import StoredLayer, store_layer
 from ufm.losses import CrossEntropy, loss_spec, parse_loss
+from ufm.model.constraint_text import confines
 
 _SETTINGS = ("loss", "lam_w", "lam_h", "lam_b")
 
@@ -23,8 +24,8 @@ _SETTINGS = ("loss", "lam_w", "lam_h", "lam_b")
 class Reading(TypedDict, total=False):
     """How to read arrays, instead of inferring it: see `ufm.last_layer.read.as_classifier`."""
 
-    features: Layout | None
-    classifier: Layout | None
+    features: str | None
+    classifier: str | None
     ignore_index: int | None
     first_label: int | None
     class_names: Sequence[str] | None
@@ -55,9 +56,14 @@ def read_layer(
     stored = {name: arrays[name] for name in _SETTINGS if name in arrays}
     if temperature is not None:
         stored["temperature"] = temperature
-    values, overridden = _settings(stored, settings)
+    without = _confined_decays(reading)
+    dropped = [name for name in without if name in stored and settings.get(name) is None]
+    overridden = [f"{name} of the file is not used: a confined norm has none" for name in dropped]
+    stored = {name: array for name, array in stored.items() if name not in dropped}
+    values, notes = _settings(stored, settings)
+    overridden += notes
     for name in ("lam_w", "loss"):
-        if name not in values:
+        if name not in values and name not in without:
             has = ", ".join(sorted(arrays))
             raise ValueError(f"{where} has no {name} (it has {has}): add it, or give `{name}`")
     others = [name for name in arrays if name not in (*_SETTINGS, *finder.taken)]
@@ -65,7 +71,7 @@ def read_layer(
     unused = [f"not used: {_some(others)}"] if others else []
     objective = Objective(
         parse_loss(values["loss"]),
-        values["lam_w"],
+        values.get("lam_w"),
         values.get("lam_h"),
         values.get("lam_b"),
         reduction,
@@ -74,7 +80,8 @@ def read_layer(
         None if sample_weights is None else host(sample_weights.whole()),
     )
     layer = _stored(found, objective, reading)
-    _check_not_cosine(layer)
+    if not layer.sets:
+        _check_not_cosine(layer)
     return dataclasses.replace(layer, notes=(*overridden, *finder.notes, *unused, *layer.notes))
 
 
@@ -108,6 +115,16 @@ def _stored(
     W, shards = weight.whole(), feats.read()
     b = None if bias is None else bias.whole()
     return store_layer(W, shards, labels.whole(), b, objective, **reading)
+
+
+def _confined_decays(reading: Reading) -> list[str]:
+    """The decays that the layer does not have, because a set confines the norm of the factor."""
+    found = []
+    for name, factor in (("lam_w", "classifier"), ("lam_h", "features")):
+        of_set = layout_and_set(factor, reading.get(factor))[1]
+        if of_set is not None and confines(of_set, factor):
+            found.append(name)
+    return found
 
 
 def _settings(
@@ -147,8 +164,8 @@ def _check_not_cosine(layer: StoredLayer) -> None:
     norms = [np.linalg.norm(np.asarray(x, np.float64), axis=1) for x in (layer.W, block)]
     if layer.b is None and all(np.all(np.abs(size - 1.0) < 1e-3) for size in norms):
         raise ValueError(
-            "W has rows of norm 1, and H features of norm 1, as a cosine head has: normalised "
-            "features define a different problem, which is not certified here"
+            "W has rows of norm 1, and H features of norm 1, as a cosine head has, which is "
+            "another problem: give `classifier` sphere and `features` sphere"
         )
 
 

@@ -201,7 +201,10 @@ _SMOOTHED = (
     "if it is a parameter of the loss, it belongs in loss, as in 'ls:0.1' or 'fl:2'; leave it out"
 )
 _MASKED = "drop the samples that the loss did not see from labels and H, and leave it out"
-_COSINE = "normalised features or weights define a different problem, which is not certified here"
+_COSINE = (
+    "for normalised weights or features give `classifier` sphere, `features` sphere, and leave it "
+    "out"
+)
 
 #: Arrays that make the layer a point of a different problem, by their name or a part of it.
 _BY_PART = {

@@ -39,10 +39,10 @@ from jaxtyping import Int
 
 from ufm._support.host_arrays import host
 from ufm._support.shown import Shown
-from ufm.last_layer.arrays import Layout
 from ufm.last_layer.as_trained import Objective, Reduction
 from ufm.last_layer.feature_decay import inferred_decay, inferred_note
 from ufm.last_layer.files import read_layer
+from ufm.last_layer.sets import into_sets
 from ufm.last_layer.soft_labels import Soft
 from ufm.last_layer.stored_layer import SQUARE_FLAGS, SQUARE_NOTE, StoredLayer, store_layer
 from ufm.last_layer.streaming.layer import LargeLayer, is_large, large_layer
@@ -78,8 +78,8 @@ def load_classifier(
     lam_w: float | None = None,
     lam_h: float | None = None,
     lam_b: float | None = None,
-    features: Layout | None = None,
-    classifier: Layout | None = None,
+    features: str | None = None,
+    classifier: str | None = None,
     weight: str | None = None,
     bias: str | None = None,
     features_name: str | None = None,
@@ -111,8 +111,8 @@ def load_classifier(
         lam_w: Decay of W; None reads the file's.
         lam_h: Decay of H; None reads the file's, or infers it as `as_classifier` does.
         lam_b: Decay of the bias; None reads the file's.
-        features: "rows" (N×d) or "columns" (d×N); needed only if N = d.
-        classifier: "rows" (K×d) or "columns" (d×K); needed only if K = d.
+        features: As for `as_classifier`.
+        classifier: As for `as_classifier`.
         weight: Name of W in the files; None finds W, kernel, or a state dict's fc.weight and alike.
         bias: Name of b; None finds b, or the bias beside the weight.
         features_name: Name of H; None finds H, features, embeddings and alike.
@@ -162,12 +162,12 @@ def as_classifier(
     labels: Any,
     *,
     loss: Loss | str,
-    lam_w: float,
+    lam_w: float | None = None,
     lam_h: float | None = None,
     b: Any = None,
     lam_b: float | None = None,
-    features: Layout | None = None,
-    classifier: Layout | None = None,
+    features: str | None = None,
+    classifier: str | None = None,
     class_weights: Any = None,
     sample_weights: Any = None,
     temperature: float | None = None,
@@ -192,13 +192,18 @@ def as_classifier(
         labels: N class labels 0..K-1 or 1..K in any order, N names, one-hot rows (N, K), or other
             rows (N, K) as targets of CE, LS, BCE or MSE: soft labels or sets of labels.
         loss: A loss, or text as `parse_loss` reads it.
-        lam_w: Decay λ_W of W, in f = loss + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖².
+        lam_w: Decay λ_W of W, in f = loss + λ_W/2 ‖W‖² + λ_H/2 ‖H‖² + λ_b/2 ‖b‖²; None where the
+            norm of W is confined.
         lam_h: Decay λ_H of H; None infers it from λ_W ‖W‖² = λ_H ‖H‖², which holds at critical
-            points.
+            points, or stands for none where the norm of H is confined.
         b: The bias (K,), or None.
         lam_b: Decay λ_b of the bias: needed with `b`, and only then.
-        features: "rows" (N×d) or "columns" (d×N); needed only if N = d.
-        classifier: "rows" (K×d) or "columns" (d×K); needed only if K = d.
+        features: "rows" (N×d) or "columns" (d×N), needed only if N = d; the set of each feature
+            vector, "nonnegative", "sphere", "sphere:RADIUS", "ball:RADIUS" or
+            "budget:MEAN_SQUARE"; or both, "columns,sphere". Vectors outside of a set that confines
+            norms are moved into it.
+        classifier: "rows" (K×d) or "columns" (d×K), needed only if K = d; the set of each row of
+            W, as for features but "nonnegative"; or both.
         class_weights: w (K,), positive, with a loss Σ_i w_{y_i} L_i / Σ_i w_{y_i}; None: all 1.
         sample_weights: s (N,), positive, with a loss Σ_i s_i L_i / Σ_i s_i; None: all 1.
         temperature: T > 0 of logits (WH + b)/T; None: 1.
@@ -211,8 +216,9 @@ def as_classifier(
         soft_labels: How rows of labels that are not one-hot are read: "targets", the loss against
             these rows, or "argmax", the class of the largest entry. None: targets.
         in_memory: Whether all features are converted in memory (a `Classifier`), or stay where they
-            are and are read in blocks whenever they are needed (a `LargeLayer`). None: in memory,
-            unless features and logits are more than 4,000,000 numbers N(d + K).
+            are and are read in blocks whenever they are needed (a `LargeLayer`, not for sets).
+            None: in memory, unless features and logits are more than 4,000,000 numbers N(d + K),
+            or 40,000,000 in sets.
         on_rows: Called after each block with the numbers of samples read and of all samples.
 
     Returns:
@@ -263,7 +269,7 @@ def to_classifier(stored: StoredLayer) -> Classifier:
     weights = None if stored.sample_weights is None else stored.sample_weights[order]
     if weights is not None:
         H *= np.sqrt(weights)
-    lam_h, inferred = stored.lam_h, stored.lam_h is None
+    lam_h, inferred = stored.lam_h, stored.infers_lam_h
     if inferred:
         lam_h = inferred_decay(stored.lam_w, stored.W, H)
         notes.insert(0, inferred_note(lam_h))
@@ -277,9 +283,15 @@ def to_classifier(stored: StoredLayer) -> Classifier:
         lam_b=stored.lam_b,
         column_weights=None if weights is None else jnp.asarray(weights, dtype),
         targets=stored.targets,
+        temperature=stored.temperature,
+        classifier=stored.sets.get("classifier"),
+        features=stored.sets.get("features"),
     )
     b = None if stored.b is None else jnp.asarray(stored.b, dtype)
     params = Params(jnp.asarray(stored.W, dtype), jnp.asarray(H, dtype), b)
+    if stored.sets:
+        params, moved = into_sets(problem, params)
+        notes += moved
     if stored.square:
         notes += _check_square(problem, params)
     return Classifier(problem, params, order, inferred, tuple(notes))
@@ -294,6 +306,8 @@ def _check_square(problem: Problem, params: Params) -> list[str]:
     W = np.asarray(params.W)
     if np.array_equal(W, W.T):
         return []
+    if problem.lam_w is None:
+        return [SQUARE_NOTE]
     turned = dataclasses.replace(params, W=params.W.T)
     fit, turned_fit = (float(data_loss(problem, logits(problem, x))) for x in (params, turned))
     if turned_fit < fit - 1e-6 * abs(fit):

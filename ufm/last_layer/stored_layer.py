@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,11 @@ from ufm._support.host_arrays import check_real
 from ufm.last_layer.arrays import Layout, finite, layouts
 from ufm.last_layer.as_trained import Objective, as_trained
 from ufm.last_layer.labels import class_numbers, flat_labels
+from ufm.last_layer.sets import layout_and_set, sets_of
 from ufm.last_layer.soft_labels import Soft, is_soft, largest_entries, soft_labels
 from ufm.losses import Loss
+from ufm.model.checks import checked_decays
+from ufm.model.constraints import Constraint
 
 #: How a square W can be stored, and what is said where its shape is all that is known.
 SQUARE_FLAGS = (
@@ -39,8 +42,9 @@ class StoredLayer:
 
     c = `sample_weights` (M,), with mean 1 over the N samples; None stands for c = 1. Class weights
     are part of `loss`, which leaves the penalty of the features as it is. `lam_h` is None if it
-    is to be inferred. `notes` say how the layer was read, and `square` that W was taken as rows
-    because its shape does not tell.
+    is to be inferred (`infers_lam_h`). `notes` say how the layer was read, and `square` that W was
+    taken as rows because its shape does not tell. `sets` are those of `ufm.last_layer.sets` by
+    factor, and W is not in them yet; with a `temperature` logits are W h/τ + b.
     """
 
     W: Float[np.ndarray, "K d"]
@@ -57,6 +61,13 @@ class StoredLayer:
     notes: tuple[str, ...]
     #: The targets of groups of samples, whose numbers `labels` then are; None for class labels.
     targets: Float[np.ndarray, "m K"] | None = None
+    sets: Mapping[str, Constraint] = dataclasses.field(default_factory=dict)
+    temperature: float | None = None
+
+    @property
+    def infers_lam_h(self) -> bool:
+        """Whether H has a decay that is not known."""
+        return self.lam_h is None and not _is_confined(self.sets.get("features"))
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -94,8 +105,8 @@ def store_layer(
     b: np.ndarray | None,
     objective: Objective,
     *,
-    features: Layout | None = None,
-    classifier: Layout | None = None,
+    features: str | None = None,
+    classifier: str | None = None,
     ignore_index: int | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -111,7 +122,8 @@ def store_layer(
     else:
         y, of_labels = flat_labels(labels)
     shapes = [shard.shape for shard in shards]
-    by_class, by_sample = layouts(W.shape, shapes, len(y), classifier, features)
+    of_w, of_h = layout_and_set("classifier", classifier), layout_and_set("features", features)
+    by_class, by_sample = layouts(W.shape, shapes, len(y), of_w[0], of_h[0])
     check_real("H", shards[0].dtype)
     oriented = finite("W", W) if by_class == "rows" else finite("W", W).T
     classes, dim = oriented.shape
@@ -133,12 +145,15 @@ def store_layer(
             f"b must have one entry for each of the {classes} classes of W, got shape {b.shape}"
         )
     _check_bias_decay(b, objective.lam_b)
-    trained, of_objective = as_trained(objective, y if table is None else 0 * y, classes)
+    sets = sets_of(of_w[1], of_h[1], classes, dim)
+    _check_decays(sets, objective)
+    confined = any(map(_is_confined, sets.values()))
+    trained, of_objective = as_trained(objective, y if table is None else 0 * y, classes, confined)
     T = 1.0 if objective.temperature is None else objective.temperature
     kinds = {"W": W.dtype, "H": shards[0].dtype} | ({} if b is None else {"b": b.dtype})
     notes = [*_layout_notes(by_class, by_sample, y), *_dtype_notes(kinds)]
     return StoredLayer(
-        W=oriented / T,
+        W=oriented if confined else oriented / T,
         b=None if b is None else finite("b", b) / T,
         shards=tuple(shards),
         layout=by_sample,
@@ -148,10 +163,25 @@ def store_layer(
         lam_h=trained.lam_h,
         lam_b=trained.lam_b,
         sample_weights=trained.sample_weights,
-        square=classifier is None and classes == dim,
+        square=of_w[0] is None and classes == dim,
         notes=(*notes, *of_labels, *of_numbers, *of_objective),
         targets=table,
+        sets=sets,
+        temperature=trained.temperature,
     )
+
+
+def _is_confined(given: Constraint | None) -> bool:
+    """Whether a set confines the norm of a factor, which then has no decay."""
+    return given is not None and not given.decayed
+
+
+def _check_decays(sets: Mapping[str, Constraint], objective: Objective) -> None:
+    """Raise `ValueError` for a decay beside a confined norm, and for one that is missing."""
+    given = {"lam_w": objective.lam_w}
+    if objective.lam_h is not None or _is_confined(sets.get("classifier")):
+        given["lam_h"] = objective.lam_h
+    checked_decays({"classifier": None, "features": None} | dict(sets), **given)
 
 
 def _of_rows(

@@ -80,12 +80,10 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
         star,
         ("gap", _short(found.gap), closeness),
         ("|grad f|", _short(found.grad_norm), f"critical up to {float(found.critical_tol):.1e}"),
-        (
-            "|G|/mu",
-            f"{float(found.dual_norm / found.threshold):.8g}",
-            "1 at every minimum but the origin",
-        ),
+        _dual_row(examination),
     ]
+    if examination.match is not None:
+        rows.append(_match_row(examination.match))
     if nearest is not None:
         relative = float(nearest.relative)
         text = f"to the nearest minimiser ({minimum.kind})"
@@ -98,18 +96,49 @@ def _rows(examination: "Examination") -> list[tuple[str, str, str]]:
     return rows
 
 
+def _dual_row(examination: "Examination") -> tuple[str, str, str]:
+    certificate, problem = examination.certificate, examination.layer.problem
+    ratio = f"{float(certificate.dual_norm / certificate.threshold):.8g}"
+    if problem.lam_w is None or problem.lam_h is None:
+        return ("dual norm", ratio, "1 if multipliers prove a minimum")
+    name = "|G|/mu" if problem.variant is None else "polar/mu"
+    return (name, ratio, "1 at every minimum but the origin")
+
+
+def _match_row(match: Any) -> tuple[str, str, str]:
+    """How far logits and Gram matrices are from those of the predicted minimisers."""
+    if match.kind == "unknown":
+        return ("geometry", "—", "no minimiser is known")
+    parts = {"WW'": match.classifier_distance, "H'H of class means": match.feature_distance}
+    text = ", ".join(f"{name} by {_short(x)}" for name, x in parts.items())
+    return (
+        "geometry",
+        _short(match.logit_distance),
+        f"logits off by this from {match.kind}; {text}",
+    )
+
+
 def _metric_rows(examination: "Examination") -> list[tuple[str, str, str]]:
     metrics = examination.metrics
     if examination.targets is not None:
         return _target_rows(examination.targets)
+    first = ("NC1", _short(metrics.nc1), "variability within classes")
+    if examination.layer.problem.has_targets:
+        return [first]
     if examination.minimum.kind == "origin" and math.isnan(float(metrics.nc2)):
         return [("NC1–NC4", "—", "undefined: the layer has collapsed to the origin, the minimum")]
-    return [
-        ("NC1", _short(metrics.nc1), "variability within classes"),
+    rows = [
+        first,
         ("NC2", _short(metrics.nc2), f"W against a simplex ETF{_expected(examination, 'nc2')}"),
         ("NC3", _short(metrics.nc3), f"W against the class means{_expected(examination, 'nc3')}"),
         ("NC4", _short(metrics.nc4), "share of samples whose nearest class mean is not the argmax"),
     ]
+    frames = examination.frames
+    if frames is not None:
+        ends = f"{float(frames.cosine_min):.3g} to {float(frames.cosine_max):.3g}"
+        text = f"mean cosine of class means, not centred ({ends}); 0 in an orthogonal frame"
+        rows.append(("cosines", f"{float(frames.cosine_mean):.3g}", text))
+    return rows
 
 
 def _target_rows(metrics: Any) -> list[tuple[str, str, str]]:
@@ -128,7 +157,11 @@ def _expected(examination: "Examination", name: str) -> str:
     from ufm.collapse.metrics import nc_metrics
     from ufm.model.class_means import reduced_problem
 
-    if examination.nearest is None or examination.minimum.kind in ("simplex ETF", "origin"):
+    if examination.minimum.kind in ("simplex ETF", "origin", "unknown"):
+        return ""
+    if examination.match is not None:
+        return f"; {float(getattr(examination.match, name)):.3g} at the minimiser"
+    if examination.nearest is None:
         return ""
     # The metrics of the class means are those of the minimiser, whose features are equal.
     small = reduced_problem(examination.layer.problem, examination.layer.problem.dim)

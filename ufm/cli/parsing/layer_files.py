@@ -23,10 +23,6 @@ class LayerFiles:
     """Name of H. None: H, features, feats, embeddings, ..."""
     labels: str | None = None
     """Name of the labels. None: labels, targets or y."""
-    features: Literal["rows", "columns"] | None = None
-    """Layout of H in the file: rows (N x d) or columns (d x N). None: inferred, unless N = d."""
-    classifier: Literal["rows", "columns"] | None = None
-    """Layout of W in the file: rows (K x d) or columns (d x K). None: inferred, unless K = d."""
     ignore_index: int | None = None
     """Label of samples that the loss left out. None: -100."""
     first_label: Literal[0, 1] | None = None

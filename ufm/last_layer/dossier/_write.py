@@ -26,6 +26,10 @@ from ufm.last_layer.examine import Examination
 from ufm.last_layer.read import Classifier
 from ufm.last_layer.streaming.layer import LargeLayer
 from ufm.losses import ClassWeighted, Loss, loss_family, loss_spec
+from ufm.minimum.geometry_match import undefined
+from ufm.model.class_means import class_sizes
+from ufm.model.constraint_text import constraint_text
+from ufm.model.constraints import NonNegative, Sphere
 
 _FORMAT = 1
 #: The files of a certificate's folder.
@@ -115,8 +119,8 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 def dossier(examination: Examination) -> dict[str, Any]:
     """The content of certificate.json without the arrays' digest, with null for NaN and infinity.
 
-    Raises `ValueError` if verify.py could not check it: for a custom loss, single precision,
-    weighted columns, and numbers that overflow or underflow.
+    Raises `ValueError` if verify.py could not check it: for other losses, single precision,
+    and numbers that overflow or underflow.
     """
     layer, certificate = examination.layer, examination.certificate
     problem = layer.problem
@@ -124,6 +128,8 @@ def dossier(examination: Examination) -> dict[str, Any]:
     # The metrics of the arrays, even at the origin: verify.py computes them from the arrays alone.
     blocks = examination.blocks
     metrics = nc_metrics(problem, layer.params) if blocks is None else blocks.metrics
+    if problem.has_targets:
+        metrics = undefined(metrics)
     verdict, reason = Verdict(int(certificate.verdict)), Reason(int(certificate.reason))
     claims: dict[str, Any] = {
         name: float(getattr(certificate, name))
@@ -146,8 +152,12 @@ def dossier(examination: Examination) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "problem": {
-            "loss": loss_spec(_unweighted(problem.loss)),
+            "loss": loss_spec(_plain(problem.loss)),
             **_class_weights(problem.loss),
+            **({"outputs": problem.num_outputs} if problem.has_targets else {}),
+            **({} if problem.column_weights is None else {"sample_weights": True}),
+            **{name: constraint_text(name, x) for name, x in problem.constraints.items()},
+            **({} if problem.temperature is None else {"temperature": float(problem.temperature)}),
             "class_counts": problem.class_counts,
             "dim": problem.dim,
             **{
@@ -170,11 +180,15 @@ def dossier(examination: Examination) -> dict[str, Any]:
 
 def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     """Why verify.py could not check a certificate of this layer; None if it can."""
-    problem, loss = layer.problem, _unweighted(layer.problem.loss)
-    if problem.column_weights is not None:
-        return "verify.py checks certificates of samples without weights"
-    if problem.has_targets:
-        return "verify.py checks certificates of class labels, not of soft ones"
+    problem, loss = layer.problem, _plain(layer.problem.loss)
+    if problem.variant is not None:
+        if not all(isinstance(x, NonNegative | Sphere) for x in problem.constraints.values()):
+            return "verify.py checks non-negative features and spheres, no other sets"
+        if loss_family(loss) == "fl":
+            return "verify.py has no bound for the focal loss in sets"
+        free = problem.lam_b is not None and float(problem.lam_b) == 0
+        if free and not isinstance(problem.features, NonNegative):
+            return "verify.py has no bound for a free bias beside a sphere"
     if loss_family(loss) not in _CHECKED:
         return (
             "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
@@ -186,7 +200,9 @@ def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
     return None
 
 
-def _unweighted(loss: Loss) -> Loss:
+def _plain(loss: Loss) -> Loss:
+    """The loss of class labels, without class weights."""
+    loss, _ = loss.without_targets()
     return loss.loss if isinstance(loss, ClassWeighted) else loss
 
 
@@ -221,7 +237,8 @@ def _check_written(examination: Examination) -> None:
             )
     for name, what in _FINITE.items():
         size = float(getattr(certificate, name))
-        if not math.isfinite(size):
+        multipliers = name == "dual_norm" and (problem.lam_w is None or problem.lam_h is None)
+        if not (math.isfinite(size) or multipliers):  # of which one is negative
             raise ValueError(
                 f"{what} is {size} at this point: entries of W and H are too large, rescale"
             )
@@ -234,11 +251,13 @@ def _arrays(examination: Examination) -> dict[str, np.ndarray]:
     if isinstance(layer, LargeLayer) and blocks is not None:
         arrays = {"labels": layer.stored.labels.astype(np.int32), "W": layer.W, "b": layer.b}
         arrays |= {"dual": blocks.dual, "offset": layer.offset}
+        arrays["sample_weights"] = layer.stored.sample_weights
     else:
         # The positions among the samples that were not left out.
         order = np.argsort(np.argsort(layer.order))
         arrays = {"labels": labels, "order": order, "W": layer.params.W}
-        arrays |= {"H": layer.params.H, "b": layer.params.b}
+        arrays |= {"H": layer.params.H, "b": layer.params.b, "targets": layer.problem.targets}
+        arrays["sample_weights"] = layer.problem.column_weights
     if certificate.verdict is Verdict.STRICT_SADDLE:
         direction = certificate.escape.direction
         arrays |= {"escape_W": direction.W, "escape_H": direction.H}
@@ -246,9 +265,11 @@ def _arrays(examination: Examination) -> dict[str, np.ndarray]:
         minimiser = examination.nearest.params
         # The features of a class are equal, so that one column of each is enough.
         if blocks is None:
-            features = minimiser.H[:, np.unique(labels, return_index=True)[1]]
+            first = np.unique(labels, return_index=True)[1]
+            roots = np.sqrt(np.asarray(layer.problem.samples(np.float64))[first])
+            features = np.asarray(minimiser.H)[:, first] / roots
         else:  # the columns of the problem of class means
-            features = np.asarray(minimiser.H) / np.sqrt(layer.problem.class_counts)
+            features = np.asarray(minimiser.H) / np.sqrt(np.asarray(class_sizes(layer.problem)))
         arrays |= {"minimum_W": minimiser.W, "minimum_H": features}
         # The nearest one may be shifted by a number so large that rounding erases b*.
         arrays["minimum_b"] = examination.minimum.bias

@@ -18,6 +18,17 @@ The model has K classes, N samples with labels y_i, features of dimension d, and
 with W (K x d), H (d x N), b (K), a loss L, Gamma = grad g(V) (K x N) and mu = sqrt(lam_w lam_h).
 The factor a_i is the class weight of y_i, or 1 if the problem has no class weights.
 
+With soft labels y_i is a row of `targets`, and equal rows are one of m groups of samples, which
+class_counts counts instead of classes. With sample weights c_i sample i counts as c_i samples, in g
+and in the penalty, and H of arrays.npz has the columns sqrt(c_i) h_i.
+
+With non-negative features all points have H >= 0. The gradient is then that of the directions that
+keep this, and max {|Gamma v| : v >= 0, |v| = 1} takes the place of the largest singular value.
+
+With rows of W or columns of H on a sphere, all points are there, that factor has no decay, V is
+W H / temperature + b 1', and gradients and directions are tangent. The lower bound is then that of
+a tangent of g, and of a matrix of multipliers (`sphere_bound`).
+
 A point is a global minimum if f equals a lower bound on f. By convex duality every K x N matrix
 Gamma with largest singular value at most mu gives a lower bound,
 
@@ -49,7 +60,7 @@ import sys
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +82,17 @@ LEAST = 1e-15
 LEAST_DEPTH = 1e-3
 # A minimum whose value is that accurate counts as found, however small the depth.
 OF_MINIMUM = 1e-9
+# Most classes of which all sets are searched; the size of negative entries of eigenvectors that
+# rounding explains if the top eigenvalue is simple to within the second number times K EPS.
+MOST_FACES, HIDDEN_SIGN, NEARLY_SIMPLE = 15, 1e-3, 1e4
+# Norms of vectors on a sphere may differ from its radius by this, relative to it.
+OFF_SPHERE = 1e-12
 # Multiples of a dual point are searched for up to this number.
 LARGEST_MULTIPLE = 1e6
 # A gradient below this fraction of mu max(1, |(W, H, b)|) belongs to a critical point.
 CRITICAL = 1e-6
+# The sum of a soft label may differ from 1 by this, as in single precision.
+ROW_SUM = 1e-5
 # The distance from 1 to the next larger number of the types that features are read as.
 PRECISIONS = {"float32": 2.0**-23, "float64": EPS}
 # Numbers of features that are in memory at a time.
@@ -118,6 +136,11 @@ KEYS = (
     "arrays_sha256",
 )
 PROBLEM_KEYS = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
+# Class weights, K if labels are soft, whether samples have weights; the sets of the factors.
+MORE_PROBLEM_KEYS = (
+    *("class_weights", "outputs", "sample_weights"),
+    *("features", "classifier", "temperature"),
+)
 # Claims that are always a number >= 0, and claims that are such a number or null.
 NUMBERS = ("value", "tol", "grad_norm", "critical_tol", "dual_norm", "threshold")
 METRICS = ("nc1", "nc2", "nc3", "nc4", "within_between_ratio")
@@ -141,18 +164,51 @@ class Problem:
     lam_h: float
     lam_b: float | None
     class_weights: tuple | None
+    # K with soft labels, else None.
+    outputs: int | None = None
+    weighted: bool = False
+    nonnegative: bool = False
+    # The norms of rows of W and columns of H on a sphere, which have a decay of 0 here; None: free.
+    radius_w: float | None = None
+    radius_h: float | None = None
+    temperature: float = 1.0
+    # From arrays.npz: the soft labels (m x K), and the sums of the weights of each group.
+    table: Any = field(default=None, compare=False)
+    weight_sums: Any = field(default=None, compare=False)
 
     @property
     def classes(self):
+        """K, the number of logits."""
+        return self.outputs or len(self.counts)
+
+    @property
+    def groups(self):
+        """The number of classes, or of different soft labels."""
         return len(self.counts)
 
     @property
     def samples(self):
+        """The number of columns of H."""
         return sum(self.counts)
+
+    @property
+    def sizes(self):
+        """The number of samples in each group, counting their weights."""
+        return np.array(self.counts, float) if self.weight_sums is None else self.weight_sums
+
+    @property
+    def mass(self):
+        """N, counting weights."""
+        return total(self.sizes)
 
     @property
     def mu(self):
         return math.sqrt(self.lam_w) * math.sqrt(self.lam_h)
+
+    @property
+    def confined(self):
+        """Whether vectors of a factor are on a sphere."""
+        return self.radius_w is not None or self.radius_h is not None
 
     @property
     def has_bias(self):
@@ -161,22 +217,28 @@ class Problem:
     @property
     def labels(self):
         """The label of every sample; samples are ordered by class."""
-        return np.repeat(np.arange(self.classes), self.counts)
+        return np.repeat(np.arange(self.groups), self.counts)
 
     @property
     def factors(self):
         """a of each class: its weight, or 1 without class weights."""
-        return np.ones(self.classes) if self.class_weights is None else np.array(self.class_weights)
+        return np.ones(self.groups) if self.class_weights is None else np.array(self.class_weights)
 
     @property
     def targets(self):
-        """The (smoothed) label of each class, as columns."""
-        return (1.0 - self.alpha) * np.eye(self.classes) + self.alpha / self.classes
+        """The (smoothed) label of each group, as columns."""
+        rows = np.eye(self.classes) if self.table is None else self.table
+        return (1.0 - self.alpha) * rows.T + self.alpha * rows.sum(axis=1) / self.classes
+
+    @property
+    def label_sums(self):
+        """The sum of the entries of each label: 1, but for sets of labels."""
+        return np.ones(self.groups) if self.table is None else self.table.sum(axis=1)
 
     @property
     def shares(self):
-        """The share of each class among the samples."""
-        return np.array(self.counts) / self.samples
+        """The share of each group among the samples."""
+        return self.sizes / self.mass
 
     def mean(self, terms):
         """The average over the samples of a number for each class."""
@@ -252,11 +314,33 @@ def loss_numbers(text):
 
 
 def read_problem(given):
-    check_keys("problem", given, PROBLEM_KEYS, ("class_weights",))
+    check_keys("problem", given, PROBLEM_KEYS, MORE_PROBLEM_KEYS)
     name, numbers = loss_numbers(given["loss"])
-    counts = given["class_counts"]
-    demand(isinstance(counts, list) and len(counts) >= 2, "class_counts is not a list of two")
-    lam_b, weights = given["lam_b"], None
+    counts, outputs, lam_b = given["class_counts"], None, given["lam_b"]
+    demand(isinstance(counts, list) and len(counts) >= 1, "class_counts is not a list of numbers")
+    if "outputs" in given:
+        outputs = whole("outputs", given["outputs"])
+        plain = name in ("ce", "ls") or numbers["scale"] == numbers["target"] == 1.0
+        demand(
+            plain and name != "fl", "a loss against soft labels is not one of ce, ls and mse:1,1"
+        )
+    demand((outputs or len(counts)) >= 2, "there are not two classes")
+    weighted = given.get("sample_weights", False)
+    demand(isinstance(weighted, bool), "sample_weights is not true or false")
+    nonnegative = given.get("features") == "nonnegative"
+    radius_w = radius("classifier", given.get("classifier"))
+    radius_h = None if nonnegative else radius("features", given.get("features"))
+    sets, temperature = "features" in given or "classifier" in given, 1.0
+    demand(not (sets and name == "fl"), "no bound for the focal loss in sets")
+    demand(not (nonnegative and radius_w), "no bound for features in this set beside a sphere")
+    if "temperature" in given:
+        temperature = number("temperature", given["temperature"], SMALLEST)
+        demand(radius_w or radius_h, "a temperature without a sphere")
+    for name_, on_sphere in (("lam_w", radius_w), ("lam_h", radius_h)):
+        demand((given[name_] is None) == (on_sphere is not None), f"{name_} does not fit the sets")
+    free = (radius_w or radius_h) and lam_b is not None and lam_b == 0
+    demand(not free, "no bound for a free bias beside a sphere")
+    weights = None
     if "class_weights" in given:
         weights = given["class_weights"]
         fits = isinstance(weights, list) and len(weights) == len(counts)
@@ -267,12 +351,34 @@ def read_problem(given):
         loss=name,
         counts=tuple(whole("class_counts", count) for count in counts),
         dim=whole("dim", given["dim"]),
-        lam_w=decay("lam_w", given["lam_w"]),
-        lam_h=decay("lam_h", given["lam_h"]),
+        lam_w=0.0 if radius_w else decay("lam_w", given["lam_w"]),
+        lam_h=0.0 if radius_h else decay("lam_h", given["lam_h"]),
         lam_b=None if lam_b is None else decay("lam_b", lam_b),
         class_weights=weights,
+        outputs=outputs,
+        weighted=weighted,
+        nonnegative=nonnegative,
+        radius_w=radius_w,
+        radius_h=radius_h,
+        temperature=temperature,
         **numbers,
     )
+
+
+def radius(name, text):
+    """The radius in sphere or sphere:RADIUS; None if there is no set."""
+    if text is None:
+        return None
+    fits = isinstance(text, str) and re.fullmatch(r"sphere(:[0-9.e+-]+)?", text)
+    demand(fits, f"{name} are in an unknown set")
+    try:
+        size = float(text.partition(":")[2] or 1.0)
+    except ValueError:
+        raise Refused(f"the radius of {name} is not a number") from None
+    demand(
+        SMALLEST <= size <= 1.0 / SMALLEST, f"the radius of {name} is not positive, or too large"
+    )
+    return size
 
 
 def check_words(told):
@@ -294,7 +400,8 @@ def check_claims(claims):
     verdict = claims["verdict"]
     demand(isinstance(verdict, str) and verdict in VERDICTS, "verdict is unknown")
     for name in NUMBERS:
-        number(name, claims[name], 0.0)
+        if name != "dual_norm" or claims[name] is not None:
+            number(name, claims[name], 0.0)
     for name in NUMBERS_OR_NULL:
         if claims[name] is not None:
             number(name, claims[name], 0.0)
@@ -326,6 +433,18 @@ def check_told(told):
         number("rounding", told["rounding"], 0.0)
     check_words(told)
     check_claims(told["claims"])
+    if "outputs" in told["problem"]:
+        none = all(told["claims"][name] is None for name in METRICS)
+        demand(none, "the NC metrics compare classes, which soft labels are not")
+    on_spheres = set()
+    if "features" in told["problem"] or "classifier" in told["problem"]:
+        demand("features" not in told, "features in other files are in no set")
+        sets = (told["problem"].get(name) for name in ("features", "classifier"))
+        on_spheres = {x for x in sets if x not in (None, "nonnegative")}
+        alone = on_spheres or told["claims"]["minimum"] is None
+        demand(alone, "non-negative features have no stored minimiser")
+    known = on_spheres or told["claims"]["dual_norm"] is not None
+    demand(known, "dual_norm is not a number")
 
 
 def check_features(problem, told):
@@ -366,17 +485,21 @@ def shapes_of_arrays(problem, claims, stored):
 
     `stored` is the number of labels if the features are in other files, None if they are here.
     """
-    K, d, N = problem.classes, problem.dim, problem.samples
+    K, d, N, m = problem.classes, problem.dim, problem.samples, problem.groups
     if stored is None:
         shapes = {"labels": (N,), "order": (N,), "W": (K, d), "H": (d, N)}
     else:
-        shapes = {"labels": (stored,), "W": (K, d), "dual": (K, K), "offset": (d,)}
+        shapes = {"labels": (stored,), "W": (K, d), "dual": (K, m), "offset": (d,)}
+    if problem.outputs is not None:
+        shapes["targets"] = (m, K)
+    if problem.weighted:
+        shapes["sample_weights"] = shapes["labels"]
     if problem.has_bias:
         shapes["b"] = (K,)
     if claims["verdict"] == "STRICT_SADDLE":
         shapes["escape_W"], shapes["escape_H"] = (K, d), (d, N)
     if claims["minimum"] is not None:
-        shapes["minimum_W"], shapes["minimum_H"] = (K, d), (d, K)
+        shapes["minimum_W"], shapes["minimum_H"] = (K, d), (d, m)
         if problem.has_bias:
             shapes["minimum_b"] = (K,)
     return shapes
@@ -422,15 +545,45 @@ def check_labels(problem, arrays):
     """
     if "order" not in arrays:
         labels = arrays["labels"]
-        inside = labels.min() >= -1 and labels.max() < problem.classes
+        inside = labels.min() >= -1 and labels.max() < problem.groups
         demand(inside, "labels are not classes, or -1")
-        numbers = np.bincount(labels[labels >= 0], minlength=problem.classes)
+        numbers = np.bincount(labels[labels >= 0], minlength=problem.groups)
         demand(tuple(numbers.tolist()) == problem.counts, "labels do not match class_counts")
         return
     ordered = np.array_equal(arrays["labels"], problem.labels)
     demand(ordered, "labels do not match class_counts, ordered by class")
     once = np.array_equal(np.sort(arrays["order"]), np.arange(problem.samples))
     demand(once, "order is not a permutation of the samples")
+
+
+def with_arrays(problem, arrays):
+    """The problem with its soft labels and the sums of its sample weights, which are checked."""
+    inside = not problem.nonnegative or arrays["H"].min() >= 0
+    demand(inside, "H has negative entries, against the problem")
+    roots = np.sqrt(arrays["sample_weights"]) if problem.weighted and problem.radius_h else 1.0
+    for name, size, share in (
+        ("W", problem.radius_w, 1.0),
+        ("minimum_W", problem.radius_w, 1.0),
+        ("H", problem.radius_h, roots),
+        ("minimum_H", problem.radius_h, 1.0),
+    ):
+        if size is not None and name in arrays:
+            vectors = arrays[name].T if name.endswith("W") else arrays[name]
+            off = np.abs(columns(vectors) / share - size).max()
+            demand(off <= OFF_SPHERE * size, f"{name} has vectors that are not on the sphere")
+    rows, weights = arrays.get("targets"), arrays.get("sample_weights")
+    if rows is not None and problem.loss != "mse":
+        soft = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= ROW_SUM)
+        sets = np.all((rows == 0) | (rows == 1), axis=1) & np.any(rows == 1, axis=1)
+        demand(np.all(soft | sets), "targets are neither distributions nor sets of labels")
+    if weights is None:
+        return replace(problem, table=rows)
+    kept = arrays["labels"] >= 0
+    weights, labels = weights[kept], arrays["labels"][kept]
+    usual = weights.min() >= SMALLEST and weights.max() <= 1.0 / SMALLEST
+    demand(usual, "sample_weights are not positive, or too large")
+    sums = np.bincount(labels, weights, minlength=problem.groups)
+    return replace(problem, table=rows, weight_sums=sums)
 
 
 # Step 2: the model -------------------------------------------------------------------------------
@@ -477,19 +630,49 @@ class Losses:
 
 
 def squared_losses(problem, labels, V, sizes):
-    """L = 1/2 [scale (z_y - target)^2 + sum of the other z_j^2]."""
-    on_label = np.eye(problem.classes)[:, labels]
-    weight = np.where(on_label > 0, problem.scale, 1.0)
-    residual = V - problem.target * on_label
+    """L = 1/2 [scale (z_y - target)^2 + sum of the other z_j^2], or 1/2 |z - y|^2."""
+    pull = problem.target * problem.targets[:, labels]
+    weight = output_weights(problem)[:, labels]
+    residual = V - pull
     gradient = weight * residual
     value = 0.5 * np.sum(gradient * residual, axis=0)
-    size = np.abs(V) + problem.target * on_label
+    size = np.abs(V) + np.abs(pull)
     return Losses(
         value=value,
         gradient=gradient,
         hessian=lambda q: weight * q,
         value_error=value + np.sum(np.abs(gradient) * size, axis=0),
-        gradient_error=max(problem.scale, 1.0) * (columns(sizes) + problem.target),
+        gradient_error=max(problem.scale, 1.0) * (columns(sizes) + columns(pull)),
+    )
+
+
+def output_weights(problem):
+    """The weights of the squared outputs, as columns for each group."""
+    if problem.table is not None:
+        return np.ones((problem.classes, problem.groups))
+    return np.where(np.eye(problem.classes) > 0, problem.scale, 1.0)
+
+
+def soft_losses(problem, labels, V, sizes):
+    """L = -sum_j y_j log p_j for soft labels y, which sum to |y|."""
+    y, mass = problem.targets[:, labels], problem.label_sums[labels]
+    top = V.max(axis=0)
+    # The largest is left out of the sum, so that no digits are lost if its probability is near 1.
+    first = np.arange(len(V))[:, None] == V.argmax(axis=0)
+    others = np.sum(np.where(first, 0.0, np.exp(V - top)), axis=0)
+    value = np.sum(y * ((top - V) + np.log1p(others)), axis=0)
+    p = np.exp(V - top) / (1.0 + others)
+
+    def hessian(q):
+        q = q - np.take_along_axis(q, p.argmax(axis=0)[None], axis=0)
+        return mass * p * (q - np.sum(p * q, axis=0))
+
+    return Losses(
+        value=value,
+        gradient=mass * p - y,
+        hessian=hessian,
+        value_error=2.0 * value + mass * (2.0 * np.max(np.abs(V), axis=0) + 1.0),
+        gradient_error=mass * (2.0 + columns(sizes)) * columns(p) + 2.0 * columns(y),
     )
 
 
@@ -542,7 +725,8 @@ def softmax_losses(problem, labels, V, sizes):
 
 def losses_at(problem, labels, V, sizes):
     """The losses of samples with these labels, times their weights."""
-    plain = (squared_losses if problem.loss == "mse" else softmax_losses)(problem, labels, V, sizes)
+    of_labels = softmax_losses if problem.table is None else soft_losses
+    plain = (squared_losses if problem.loss == "mse" else of_labels)(problem, labels, V, sizes)
     a = problem.factors[labels]
     return Losses(
         value=a * plain.value,
@@ -562,6 +746,7 @@ def derivative_bounds(problem):
     if problem.loss == "fl":
         steep = 1.0 + problem.gamma
         return most * 1.5 * steep, most * steep * steep
+    most = float((problem.factors * problem.label_sums).max())
     return most, most
 
 
@@ -592,16 +777,19 @@ class Point:
     """A point (W, H, b), f and its gradient there, and bounds on their rounding errors."""
 
     W: np.ndarray
-    # Its columns, or None if they are too many to be kept.
+    # Its features h_i as columns and the samples c_i that each stands for, or None if they are too
+    # many to be kept.
     H: Any
+    c: Any
     b: np.ndarray | None
     value: float
     grad_norm: float
     # |H| and |(W, H, b)|.
     feature_size: float
     size: float
-    # Largest singular value of Gamma, and Gamma as the source of bounds.
-    dual_norm: float
+    # Largest singular value of Gamma, or what takes its place, from below and above; and Gamma as
+    # the source of bounds.
+    dual_norm: tuple
     dual: Dual
     # Bounds on rounding errors: of f here, of f if sums are added up term by term, of Gamma, of
     # the gradient.
@@ -615,9 +803,10 @@ class Point:
     surprise: float
 
 
-def one_block(problem, H):
-    """The samples of a point in memory as the only block of `evaluate`."""
-    return [(H, problem.labels, np.ones(problem.samples))]
+def one_block(problem, H, weights=None):
+    """The samples of a point in memory, sqrt(c_i) h_i, as the only block of `evaluate`."""
+    c = np.ones(problem.samples) if weights is None else weights
+    return [(H / np.sqrt(c), problem.labels, c)]
 
 
 def by_class(x, labels, classes):
@@ -636,27 +825,29 @@ def evaluate(problem, W, b, blocks, writer=None):
     If the writer of the certificate read them in blocks, too, `writer` has the class means, the
     precision of its products W (h - class mean), and N |offset|^2.
     """
-    K, d, N = problem.classes, problem.dim, problem.samples
-    means, eps, moved = writer or (np.zeros((d, K)), 0.0, 0.0)
+    K, d, N, m = problem.classes, problem.dim, problem.samples, problem.groups
+    mass = problem.mass
+    means, eps, moved = writer or (np.zeros((d, m)), 0.0, 0.0)
+    A = W / problem.temperature
     # The error of a logit for the writer, over |h - class mean|.
     unit = (d + 8) * eps * float(columns(W.T).max())
     shift = np.zeros(K) if b is None else b
     lam_b, (second, _) = problem.lam_b or 0.0, derivative_bounds(problem)
-    sums, products, gram, row_sizes = np.zeros((K, K)), np.zeros((K, d)), np.zeros((K, K)), 0.0
+    sums, products, gram, row_sizes = np.zeros((K, m)), np.zeros((K, d)), np.zeros((K, K)), 0.0
     scalars, surprise = [], 0.0
     for H, labels, c in blocks:
         roots = np.sqrt(c)
-        V = W @ H + shift[:, None]
-        sizes = np.abs(W) @ np.abs(H) + np.abs(shift)[:, None]
+        V = A @ H + shift[:, None]
+        sizes = np.abs(A) @ np.abs(H) + np.abs(shift)[:, None]
         spread = columns(H - means[:, labels]) if writer else np.zeros(len(c))
         # Rounding errors of a long sum behave as a random walk (Higham and Mary, 2019).
         losses = losses_at(problem, labels, V, sizes + unit * spread / (EPS * math.sqrt(d + 8)))
-        gamma = losses.gradient * (c / N)
+        gamma = losses.gradient * (c / mass)
         demand(np.all(np.isfinite(gamma)), "the gradient of the loss overflows at a point")
         G = gamma / roots
         surprise = surprise if losses.surprise is None else max(surprise, *losses.surprise)
-        sums += by_class(gamma, labels, K)
-        products += gamma @ H.T
+        sums += by_class(gamma, labels, m)
+        products += gamma @ H.T / problem.temperature
         gram += G @ G.T
         row_sizes = row_sizes + np.abs(gamma).sum(axis=1)
         own = by_logits(losses, second, (d + 8) * EPS * sizes)
@@ -673,7 +864,7 @@ def evaluate(problem, W, b, blocks, writer=None):
                 # Norms.
                 length(features),
                 length(roots * spread),
-                length(columns(W.T @ G + problem.lam_h * roots * H)),
+                length(columns(feasible(problem, H, A.T @ G + problem.lam_h * roots * H))),
                 length(columns(G)),
                 length(roots * losses.gradient_error),
             )
@@ -684,16 +875,18 @@ def evaluate(problem, W, b, blocks, writer=None):
     penalty = problem.lam_w * total(W**2) + problem.lam_h * square + lam_b * total(shift**2)
     penalty *= 0.5
     grad_b = np.zeros(1) if b is None else sums.sum(axis=1) + lam_b * b
-    value = loss / N + penalty
-    grad_norm = length([length(products + problem.lam_w * W), grad_h, length(grad_b)])
+    value = loss / mass + penalty
+    grad_w = products + problem.lam_w * W
+    grad_w = grad_w if problem.radius_w is None else tangent(W.T, grad_w.T)
+    grad_norm = length([length(grad_w), grad_h, length(grad_b)])
     finite = math.isfinite(value) and math.isfinite(grad_norm)
     demand(finite, "f or its gradient overflows at a point")
     # The error of a sum of m terms is at most m EPS times the sum of their absolute values.
-    rounding = own / N + EPS * (8 * loss_size / N + (d + 8) * penalty)
-    longer = EPS * ((N + 8) * loss_size / N + (max(K, N) * d + 8) * penalty)
-    gamma_noise = EPS * error / N
+    rounding = own / mass + EPS * (8 * loss_size / mass + (d + 8) * penalty)
+    longer = EPS * ((N + 8) * loss_size / mass + (max(K, N) * d + 8) * penalty)
+    gamma_noise = EPS * error / mass
     # Products overflow to infinity, and powers raise an error.
-    of_means = length(sums / np.sqrt(problem.counts))
+    of_means = length(sums / np.sqrt(problem.sizes))
     apart = math.sqrt(max(size * size - of_means * of_means, 0.0))
     grad_noise = gradient_rounding(problem, W, feature_size, b, size, gamma_noise)
     grad_noise += product_rounding(problem, length(W), apart, spread, grad_norm, eps)
@@ -706,25 +899,86 @@ def evaluate(problem, W, b, blocks, writer=None):
         noise=gamma_noise,
         value=value,
         rounding=rounding,
-        long_rounding=own / N + longer,
+        long_rounding=own / mass + longer,
     )
+    kept = isinstance(blocks, list)
     return Point(
         W=W,
-        H=blocks[0][0] if isinstance(blocks, list) else None,
+        H=blocks[0][0] if kept else None,
+        c=blocks[0][2] if kept else None,
         b=b,
         value=value,
         grad_norm=grad_norm,
         feature_size=feature_size,
         size=length([length(W), feature_size, length(shift)]),
-        dual_norm=math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)),
+        dual_norm=dual_norm(problem, gram, sums),
         dual=dual,
         rounding=rounding,
-        long_rounding=own / N + longer,
+        long_rounding=own / mass + longer,
         gamma_noise=gamma_noise,
         grad_noise=grad_noise,
-        narrow=lost / N + (d + N) * EPS * problem.lam_h * moved,
+        narrow=lost / mass + (d + N) * EPS * problem.lam_h * moved,
         surprise=float(surprise),
     )
+
+
+def feasible(problem, H, gradient):
+    """The gradient without what would lead out of H >= 0, or off the sphere."""
+    if problem.radius_h is not None:
+        return tangent(H, gradient)
+    return np.where((H > 0) | (gradient < 0), gradient, 0.0) if problem.nonnegative else gradient
+
+
+def tangent(x, direction):
+    """The part of each column that is orthogonal to that of x."""
+    return direction - x * (np.sum(x * direction, axis=0) / np.sum(x * x, axis=0))
+
+
+def dual_norm(problem, gram, sums):
+    """That of Gamma, of which these are the Gram matrix and the sums over groups."""
+    if problem.nonnegative:
+        return polar(sums / np.sqrt(problem.sizes))
+    size = math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0))
+    return size, size
+
+
+def polar(G):
+    """max {|G v| : v >= 0, |v| = 1} from below and, but for rounding, from above.
+
+    With A = G' G, it is at most the largest eigenvalue of max(A, 0) (Perron and Frobenius). A
+    maximiser whose support S is smallest is the only top eigenvector of A on S, and positive.
+    """
+    A = G.T @ G
+    values, vectors = np.linalg.eigh(np.maximum(A, 0.0))
+    square, perron = max(float(values[-1]), 0.0), np.abs(vectors[:, -1:])
+    V = np.hstack([np.eye(len(A)), perron])
+    for _ in range(100):  # along which |G v| does not fall
+        image = np.maximum(A @ V, 0.0)
+        sizes = np.linalg.norm(image, axis=0)
+        V = np.where(sizes > 0, image / np.where(sizes > 0, sizes, 1.0), V)
+    below = float(np.linalg.norm(G @ V, axis=0).max())
+    if below**2 < square * (1.0 - 16 * EPS) and len(A) <= MOST_FACES:
+        square = min(square, best_face(A))
+    return below, max(math.sqrt(square), below)
+
+
+def best_face(A):
+    """The largest top eigenvalue of A on a set of classes whose eigenvector is not negative.
+
+    Where rounding may hide the sign of the eigenvector, because the top is not simple, a smaller
+    set has almost its value: `spread` is added for every class that is left out.
+    """
+    n, best = len(A), 0.0
+    spread = n * n * EPS * NEARLY_SIMPLE
+    sets = np.arange(1, 2**n)[:, None] >> np.arange(n) & 1
+    for size in range(1, n + 1):
+        members = np.nonzero(sets[sets.sum(axis=1) == size])[1].reshape(-1, size)
+        values, vectors = np.linalg.eigh(A[members[:, :, None], members[:, None, :]])
+        tops = vectors[:, :, -1]
+        tops = tops * np.where(tops.sum(axis=1) < 0, -1.0, 1.0)[:, None]
+        allowed = tops.min(axis=1) >= -HIDDEN_SIGN
+        best = max(best, float(np.max(values[:, -1], where=allowed, initial=0.0)))
+    return best * (1.0 + spread)
 
 
 def by_logits(losses, second, error):
@@ -758,19 +1012,44 @@ def gradient_rounding(problem, W, feature_size, b, gamma_size, gamma_noise):
 def losses_of(problem, point):
     """The losses of all samples of a point in memory."""
     shift = np.zeros(problem.classes) if point.b is None else point.b
-    sizes = np.abs(point.W) @ np.abs(point.H) + np.abs(shift)[:, None]
-    return losses_at(problem, problem.labels, point.W @ point.H + shift[:, None], sizes)
+    A = point.W / problem.temperature
+    sizes = np.abs(A) @ np.abs(point.H) + np.abs(shift)[:, None]
+    return losses_at(problem, problem.labels, A @ point.H + shift[:, None], sizes)
+
+
+def forces(problem, point):
+    """The gradients of the loss term in W and in sqrt(c_i) h_i."""
+    G = losses_of(problem, point).gradient * (np.sqrt(point.c) / problem.mass)
+    G = G / problem.temperature
+    return G @ (np.sqrt(point.c) * point.H).T, point.W.T @ G
+
+
+def multipliers(problem, point):
+    """Those of the norms of the rows of W and the columns of H; 0 for a factor that is free."""
+    by_W, by_H = forces(problem, point)
+    roots, a, beta = np.sqrt(point.c), np.zeros(problem.classes), np.zeros(problem.samples)
+    if problem.radius_w is not None:
+        a = -np.sum(point.W * by_W, axis=1) / problem.radius_w**2
+    if problem.radius_h is not None:
+        beta = -np.sum(roots * point.H * by_H, axis=0) / (roots * problem.radius_h) ** 2
+    return a, beta
 
 
 def curvature(problem, point, dW, dH):
-    """The second derivative of f along (dW, dH, 0), by its formula, and its rounding error."""
-    losses, q = losses_of(problem, point), dW @ point.H + point.W @ dH
-    bent = q * losses.hessian(q) / problem.samples
-    mixed = 2.0 * losses.gradient / problem.samples * (dW @ dH)
+    """The second derivative of f along (dW, dH, 0), by its formula, and its rounding error.
+
+    H, and so dH, has the columns sqrt(c_i) h_i.
+    """
+    losses, share, moves = losses_of(problem, point), point.c / problem.mass, dH / np.sqrt(point.c)
+    q = (dW @ point.H + point.W @ moves) / problem.temperature
+    bent = share * q * losses.hessian(q)
+    mixed = 2.0 * share * losses.gradient * (dW @ moves) / problem.temperature
+    a, beta = multipliers(problem, point) if problem.confined else (np.zeros(1), np.zeros(1))
+    of_norms = total(a * np.sum(dW**2, axis=1)) + total(beta * np.sum(dH**2, axis=0))
     decays = problem.lam_w * total(dW**2) + problem.lam_h * total(dH**2)
-    size = total(np.abs(bent)) + total(np.abs(mixed)) + decays
+    size = total(np.abs(bent)) + total(np.abs(mixed)) + decays + abs(of_norms)
     noise = (problem.classes + problem.dim + 64) * EPS * size + point.gamma_noise
-    return total(bent) + total(mixed) + decays, noise
+    return total(bent) + total(mixed) + decays + of_norms, noise
 
 
 def theory_direction(problem, point):
@@ -781,24 +1060,37 @@ def theory_direction(problem, point):
     outside = np.linalg.svd(point.W)[2][-1]
     balance = (problem.lam_h / problem.lam_w) ** 0.25
     size = math.hypot(balance, 1.0 / balance)
-    left, _, right = np.linalg.svd(losses_of(problem, point).gradient, full_matrices=False)
+    gradient = np.sqrt(point.c) * losses_of(problem, point).gradient
+    left, _, right = np.linalg.svd(gradient, full_matrices=False)
     dW = -balance / size * np.outer(left[:, 0], outside)
     return dW, np.outer(outside, right[0]) / (balance * size)
+
+
+def slope(problem, point, dW, dH):
+    """The derivative of f along (dW, dH, 0)."""
+    roots = np.sqrt(point.c)
+    G = losses_of(problem, point).gradient * roots / problem.mass
+    H = roots * point.H
+    by_W = G @ H.T + problem.lam_w * point.W
+    return total(by_W * dW) + total((point.W.T @ G + problem.lam_h * H) * dH)
 
 
 def third_derivative_bound(problem, point):
     """A bound on the third derivative of f along unit directions."""
     second, third = derivative_bounds(problem)
-    m = np.sqrt(columns(point.H) ** 2 + np.linalg.norm(point.W, 2) ** 2 + 1.0)
-    return (third * total(m**3) + 6.0 * second * length(m)) / problem.samples
+    c = point.c
+    m = np.sqrt(columns(point.H) ** 2 + np.linalg.norm(point.W, 2) ** 2 / c + 1.0)
+    bound = (third * total(c * m**3) + 6.0 * second * length(np.sqrt(c) * m)) / problem.mass
+    return bound / min(problem.temperature, 1.0) ** 3
 
 
-def is_descent(problem, point, bend, noise):
+def is_descent(problem, point, bend, noise, uphill=0.0):
     """Whether this curvature is negative, also at the exact critical point nearby.
 
-    This holds if it exceeds its rounding error, and is too large to result from the gradient.
+    This holds if it exceeds its rounding error, and is too large to result from the gradient, or
+    from a slope `uphill`.
     """
-    remaining = 16.0 * point.grad_norm * third_derivative_bound(problem, point)
+    remaining = 16.0 * (point.grad_norm + uphill) * third_derivative_bound(problem, point)
     return bend < -noise and bend * bend > remaining
 
 
@@ -826,7 +1118,8 @@ def lower_bound(problem, dual):
     if not problem.mu > 0:
         return NO_BOUND
     if problem.loss == "fl":
-        balanced = len(set(problem.counts)) == 1 and problem.class_weights is None
+        plain = problem.class_weights is None and not problem.weighted
+        balanced = len(set(problem.counts)) == 1 and plain
         return focal_bound(problem, dual) if balanced else NO_BOUND
     plain = dual_bound(problem, dual, dual.averages, centred=False)
     if not problem.has_bias:
@@ -836,12 +1129,138 @@ def lower_bound(problem, dual):
     return max(plain, dual_bound(problem, dual, centred, centred=True), key=lambda b: b.lower)
 
 
+def bound_at(problem, point, means):
+    """The bound from a point, of which the class means are known."""
+    if not problem.confined:
+        return lower_bound(problem, point.dual)
+    return sphere_bound(problem, point, means)
+
+
+def sphere_bound(problem, point, means):
+    """f >= g(V) - <Gamma, V> - S(G) - |Gamma 1|^2 / (2 lam_b), V the logits of the class means.
+
+    By Jensen, class means bound f, and their norms are at most the radii. With D the radii, G the
+    gradient in Z, and multipliers a, beta, S(G) = max -<G, W H> - decays is at most half of the
+    trace of diag(a, beta) if [[diag a, D G D], [., diag beta]] is positive semidefinite. Those of
+    the point are raised where it is not. For balanced classes a scalar bound may be better.
+    """
+    W, b, tau = point.W, point.b, problem.temperature
+    shift = np.zeros((problem.classes, 1)) if b is None else b[:, None]
+    V, roots = W @ means / tau + shift, np.sqrt(problem.sizes)
+    sizes = np.abs(W) @ np.abs(means) / tau + np.abs(shift)
+    losses = losses_at(problem, np.arange(problem.groups), V, sizes)
+    gamma, H = losses.gradient * problem.shares, means * roots
+    G = gamma / (tau * roots)
+    cost, slack = support(problem, W, H, G)
+    inner, bias = gamma * V, 0.0
+    own = by_logits(losses, derivative_bounds(problem)[0], (problem.dim + 8) * EPS * sizes)
+    own = problem.mean(own + (problem.classes + 16) * EPS * losses.value_error)
+    # Gamma is off by this, which costs as much times the distance to Z of other points.
+    off = EPS * (64 * length(G) + length(problem.shares * losses.gradient_error / roots) / tau)
+    reach = largest_product(problem, point.value + point.rounding) + length(W @ H)
+    slack += own + off * reach + (inner.size + 16) * EPS * total(np.abs(inner))
+    if b is not None:
+        sums, error = gamma.sum(axis=1), (gamma.size + 64) * EPS * length(gamma)
+        size = length(sums) + error + 4 * off * problem.mass**0.5
+        bias = size * size / (2.0 * problem.lam_b)
+        slack += (size - length(sums)) * (size / problem.lam_b + length(b))
+    lower = problem.mean(losses.value) - total(inner) - cost - bias - slack
+    longer = 16 * slack + 16 * (problem.samples + 64) * EPS * (
+        abs(point.value) + total(np.abs(inner))
+    )
+    found = Bound(lower, slack + point.rounding, longer + 2.0 * point.long_rounding)
+    known = max(scalar_bound(problem), least_loss(problem))
+    if found.lower >= known:
+        return found
+    return Bound(known, point.rounding, 1e-12 * abs(known) + longer + 2.0 * point.long_rounding)
+
+
+def support(problem, W, H, G):
+    """S(G) from above, and the part of it that is for rounding."""
+    K, m = G.shape
+    radii_h = None if problem.radius_h is None else problem.radius_h * np.sqrt(problem.sizes)
+    if problem.radius_w is not None and radii_h is not None:
+        inside = problem.radius_w * G * radii_h
+        a, beta = -np.sum(W * (G @ H.T), axis=1), -np.sum(H * (W.T @ G), axis=0)
+        M = np.block([[np.diag(a), inside], [inside.T, np.diag(beta)]])
+        error = 16 * (K + m) * EPS * length(M)
+        lift = max(error - float(np.linalg.eigvalsh(M)[0]), 0.0)
+        sums = max(total(a + lift), 0.0), max(total(beta + lift), 0.0)
+        top = float(np.linalg.svd(inside, compute_uv=False)[0])
+        found = min(math.sqrt(sums[0] * sums[1]), math.sqrt(K * m) * top * (1.0 + (K + m) * EPS))
+        return found, 0.5 * (K + m) * error + (K + m + 64) * EPS * found
+    X, C, radii, lam = H, G, radii_h, problem.lam_w
+    if radii is None:
+        X, C, radii, lam = W.T, G.T, np.full(K, problem.radius_w), problem.lam_h
+    gram, n = C.T @ C, len(radii)
+    inside, beta = radii[:, None] * gram * radii, np.sum(X * (X @ gram), axis=0)
+    error = EPS * (len(C) + 16 * n) * (float(np.trace(inside)) + length(beta))
+    lift, most = (
+        max(float(np.linalg.eigvalsh(x)[-1]) + error, 0.0) for x in (inside - np.diag(beta), inside)
+    )
+    image = min(total(beta) + n * lift, n * most)
+    return 0.5 * image / lam, 0.5 * n * error / lam + (K + m + 64) * EPS * image / lam
+
+
+def largest_product(problem, value):
+    """A bound on |W| |H| at points that are not above this value."""
+
+    def most(radius, count, lam):
+        if radius is not None:
+            return radius * math.sqrt(count)
+        return math.sqrt(2.0 * value / lam) if lam > 0 else math.inf
+
+    of_w = most(problem.radius_w, problem.classes, problem.lam_w)
+    return of_w * most(problem.radius_h, problem.mass, problem.lam_h)
+
+
+def scalar_bound(problem):
+    """min phi(s) + rate s^2 / 2 for balanced classes, over s <= s_max if both are on spheres.
+
+    phi is the loss at equal margins s, convex here: mean margins are at most s_max, or cost decay.
+    """
+    K, alpha, tau = problem.classes, problem.alpha, problem.temperature
+    plain = problem.table is None and problem.class_weights is None and not problem.weighted
+    if not plain or problem.loss not in ("ce", "ls") or len(set(problem.counts)) > 1:
+        return -math.inf
+    rate, most = 0.0, 1e4
+    if problem.radius_w is not None and problem.radius_h is not None:
+        most = K / (K - 1.0) * problem.radius_w * problem.radius_h / tau
+    elif problem.radius_h is not None:
+        rate = problem.lam_w * (tau * (K - 1.0) / problem.radius_h) ** 2 / K
+    else:
+        rate = problem.lam_h * problem.samples * (tau * (K - 1.0) / (K * problem.radius_w)) ** 2
+    low, high = 0.0, min(most, 1e4)
+    share = alpha * (K - 1.0) / K
+
+    def slope(s):
+        t = math.log(K - 1.0) - s
+        return share - math.exp(-math.log1p(math.exp(-abs(t))) + min(t, 0.0)) + rate * s
+
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if slope(middle) >= 0 else (middle, high)
+    t = math.log(K - 1.0) - high
+    value = max(t, 0.0) + math.log1p(math.exp(-abs(t))) + share * high + 0.5 * rate * high**2
+    return value - 64 * EPS * (abs(value) + math.log(K))
+
+
+def least_loss(problem):
+    """inf g: the entropy of the labels, or 0 for squared errors."""
+    if problem.loss == "mse":
+        return 0.0
+    y = problem.targets
+    logs = np.log(np.where(y > 0, y, 1.0) / problem.label_sums)
+    entropies = -problem.factors * np.sum(np.where(y > 0, y * logs, 0.0), axis=0)
+    return (1.0 - 64 * problem.classes * EPS) * problem.mean(entropies)
+
+
 def given_dual(problem, averages, value, rounding):
     """The dual of which a certificate has the class averages; `value` is one of f, or above it."""
     parts = averages * problem.shares
     return Dual(
         averages=averages,
-        size=length(averages * np.sqrt(problem.counts) / problem.samples),
+        size=length(averages * np.sqrt(problem.sizes) / problem.mass),
         inner=value,
         row_sums=np.abs([total(row) for row in parts]),
         row_errors=(2 * problem.classes + 64) * EPS * np.abs(parts).sum(axis=1),
@@ -858,14 +1277,15 @@ def dual_bound(problem, dual, direction, centred):
     `direction` has a column for each class: N Gamma at each of its samples.
     """
     K, N = problem.classes, problem.samples
-    scales = np.sqrt(problem.counts) / N
-    norm = float(np.linalg.svd(direction * scales, compute_uv=False)[0])
+    scales = np.sqrt(problem.sizes) / problem.mass
+    norm = dual_norm_above(problem, direction * scales)
     # Errors of the decomposition, and of the differences in centring.
     spectral_error = (K + 64) * EPS * dual.size
     if problem.loss != "mse":
         spectral_error += length(distance_to_sums_of_zero(direction) * scales)
     if centred and problem.lam_b == 0:
-        spectral_error += length(dual.row_errors) / math.sqrt(N)  # the way in `bias_gain`
+        way = length(dual.row_errors) / math.sqrt(problem.mass)  # that in `bias_gain`
+        spectral_error += way
     largest = max(norm + spectral_error, 1e-300)
     limit = min(problem.mu * (1.0 - 8 * EPS) / largest, LARGEST_MULTIPLE)
     # Another program may have to allow for a Gamma from the same point with another order of sums.
@@ -894,6 +1314,15 @@ def dual_bound(problem, dual, direction, centred):
         return Bound(lower, rounding + bias_rounding, longer + bias_long)
 
     return best_multiple(bound, limit)
+
+
+def dual_norm_above(problem, G):
+    """The dual norm of class averages; with rounding of the matrix products if H >= 0."""
+    if not problem.nonnegative:
+        return float(np.linalg.svd(G, compute_uv=False)[0])
+    square = polar(G)[1] ** 2
+    error = EPS * (len(G) * total(G**2) + 16 * G.shape[1] * square)
+    return math.sqrt(square + error) * (1.0 + 8 * EPS)
 
 
 def best_multiple(bound, limit):
@@ -925,28 +1354,27 @@ def squared_conjugate(problem, dual):
 
     L*(g) = sum_j g_j^2 / (2 weight_j) + target g_y, finite everywhere; (a L)*(g) = a L*(g / a).
     """
-    a, on_label = problem.factors, np.eye(problem.classes)
-    dual = dual / a
-    weight = np.where(on_label > 0, problem.scale, 1.0)
-    pull = problem.target * on_label
+    a, weight = problem.factors, output_weights(problem)
+    dual, pull = dual / a, problem.target * problem.targets
+    sizes = np.abs(dual) * (np.abs(dual) / weight + np.abs(pull))
     value = problem.mean(a * np.sum(dual * (0.5 * dual / weight + pull), axis=0))
-    errors = problem.mean(a * np.sum(np.abs(dual) * (np.abs(dual) / weight + pull), axis=0))
-    return value, errors, np.zeros(problem.classes)
+    return value, problem.mean(a * np.sum(sizes, axis=0)), np.zeros(problem.groups)
 
 
 def softmax_conjugate(problem, dual):
-    """The same for cross-entropy with any targets: L*(g) = sum_j p_j log p_j, p = g + targets.
+    """The same for cross-entropy with any targets y: L*(g) = sum_j p_j log(p_j / |y|), p = g + y.
 
-    p must lie on the simplex, up to rounding errors below 0. None if it is farther outside.
+    p must lie on the simplex of sum |y|, up to rounding errors below 0. None if it is farther
+    outside.
     """
     a, targets = problem.factors, problem.targets
     dual = dual / a
     p = dual + targets
     if p.min() < -16 * EPS:
         return None
-    log_p = np.log(np.maximum(p, 1e-300))
+    log_p = np.log(np.maximum(p, 1e-300) / problem.label_sums)
     value = problem.mean(a * np.sum(np.maximum(p, 0.0) * log_p, axis=0))
-    errors = problem.mean(a * np.sum((np.abs(dual) + targets) * (1.0 - log_p), axis=0))
+    errors = problem.mean(a * np.sum((np.abs(dual) + targets) * (1.0 + np.abs(log_p)), axis=0))
     return value, errors, a * np.sum(np.maximum(-p, 0.0), axis=0)
 
 
@@ -987,20 +1415,19 @@ def conjugate_slope(problem, dual, r):
     """Bound the entries of the gradient of (a L)* within r of dual; inf outside its domain."""
     dual, r = dual / problem.factors, r[:, None] / problem.factors
     if problem.loss == "mse":
-        weight = np.where(np.eye(problem.classes) > 0, problem.scale, 1.0)
-        return float(np.max((np.abs(dual) + r) / weight)) + problem.target
-    least = float(np.min(dual + problem.targets - r))
+        farthest = problem.target * float(np.abs(problem.targets).max())
+        return float(np.max((np.abs(dual) + r) / output_weights(problem))) + farthest
+    least = float(np.min((dual + problem.targets - r) / problem.label_sums))
     return 1.0 - math.log(least) if least > 0 else math.inf
 
 
 def bias_range(problem, dual):
     """Bound the range of an optimal bias without decay."""
-    if problem.loss == "mse":
+    if problem.loss == "mse" or problem.table is not None:
         return math.inf
-    smallest, value = min(problem.counts), dual.value + dual.rounding
-    lightest = float((np.array(problem.counts) * problem.factors).min())
-    by_loss = value * problem.samples / (lightest * (1.0 - problem.alpha))
-    return by_loss + value / problem.mu * math.sqrt(2.0 / smallest)
+    value, lightest = dual.value + dual.rounding, float((problem.sizes * problem.factors).min())
+    by_loss = value * problem.mass / (lightest * (1.0 - problem.alpha))
+    return by_loss + value / problem.mu * math.sqrt(2.0 / problem.sizes.min())
 
 
 def focal_bound(problem, dual):
@@ -1141,8 +1568,8 @@ class MarginProblem:
 
 def loss_at_origin(problem):
     """g at W = H = 0, b = 0."""
-    logits = np.zeros((problem.classes, problem.classes))
-    return problem.mean(losses_at(problem, np.arange(problem.classes), logits, logits).value)
+    logits = np.zeros((problem.classes, problem.groups))
+    return problem.mean(losses_at(problem, np.arange(problem.groups), logits, logits).value)
 
 
 def tolerance(problem, relative, value):
@@ -1189,6 +1616,8 @@ class Case:
     minimiser: Any
     minimiser_bound: Bound
     collapse: Any = None
+    # The class means of the features.
+    means: Any = None
 
     @property
     def value(self):
@@ -1255,7 +1684,19 @@ def check_inferred(case):
     return compare("lam_h inferred", inferred, case.problem.lam_h, 0.0, blur)
 
 
+def of_classes(check):
+    """Mark a check of a metric that compares classes, and is not claimed of soft labels."""
+
+    @functools.wraps(check)
+    def checked(case):
+        return None if case.problem.outputs is not None else check(case)
+
+    return checked
+
+
 def check_mu(case):
+    if case.problem.confined:
+        return compare("threshold", 1.0, case.claims["threshold"], 0.0)
     return compare("mu", case.problem.mu, case.claims["threshold"], 0.0, 1e-12)
 
 
@@ -1273,8 +1714,41 @@ def check_gradient(case):
 
 @of_point("|Gamma|_2")
 def check_dual_norm(case):
+    if case.problem.confined:
+        return check_multipliers(case)
     point, claimed = case.point, case.claims["dual_norm"]
-    return compare("|Gamma|_2", point.dual_norm, claimed, 8.0 * point.gamma_noise, 1e-9)
+    below, above = point.dual_norm
+    name = "polar of Gamma" if case.problem.nonnegative else "|Gamma|_2"
+    own = min(max(claimed, below), above)
+    return compare(name, own, claimed, 8.0 * point.gamma_noise, 1e-9)
+
+
+def check_multipliers(case):
+    """The largest singular value of diag(a)^-1/2 G diag(beta)^-1/2, of the class means."""
+    problem, W, b = case.problem, case.point.W, case.point.b
+    roots, means = np.sqrt(problem.sizes), case.means
+    shift = np.zeros((problem.classes, 1)) if b is None else b[:, None]
+    sizes = np.abs(W) @ np.abs(means) / problem.temperature + np.abs(shift)
+    V = W @ means / problem.temperature + shift
+    losses = losses_at(problem, np.arange(problem.groups), V, sizes)
+    G = losses.gradient * problem.shares / (problem.temperature * roots)
+    H = means * roots
+    a, beta = np.full(problem.classes, problem.lam_w), np.full(problem.groups, problem.lam_h)
+    if problem.radius_w is not None:
+        a = -np.sum(W * (G @ H.T), axis=1) / np.sum(W * W, axis=1)
+    if problem.radius_h is not None:
+        beta = -np.sum(H * (W.T @ G), axis=0) / np.sum(H * H, axis=0)
+    off = length(problem.shares * losses.gradient_error / roots) / problem.temperature
+    off += (problem.dim + problem.groups) * length(G)
+    noise = EPS * off * (length(W) + length(H))
+    least = min(float(a.min()) / max(length(a), SMALLEST), float(beta.min()) / length(beta))
+    if abs(least) < 1e-6 or noise > 1e-6 * min(length(a), length(beta)):
+        return Line("not checkable", "dual norm", "multipliers are 0 up to rounding")
+    own = math.inf
+    if least > 0:
+        inside = G / np.sqrt(a[:, None] * beta)
+        own = float(np.linalg.svd(inside, compute_uv=False)[0])
+    return compare("dual norm", own, case.claims["dual_norm"], 0.0, 1e-6)
 
 
 def check_dual(case):
@@ -1284,7 +1758,7 @@ def check_dual(case):
 
 @of_point("dual")
 def same_dual(case):
-    point, scales = case.point, np.sqrt(case.problem.counts) / case.problem.samples
+    point, scales = case.point, np.sqrt(case.problem.sizes) / case.problem.mass
     apart = length((case.arrays["dual"] - point.dual.averages) * scales)
     allowed = 8.0 * point.gamma_noise + 1e-9 * point.dual.size
     return judge(apart <= allowed, "dual", f"off by {apart:.3g}; {allowed:.3g} is allowed")
@@ -1316,6 +1790,8 @@ def check_gap(case):
     if lower is None:
         return judge(gap is None, "gap", "none claimed")
     allowed = case.value_noise + 4 * EPS * (abs(value) + abs(lower))
+    # On spheres the writer adds the error of f, whose vectors it normalises once more.
+    allowed += 4 * case.writers_noise if case.problem.confined else 0.0
     return compare("gap", value - lower, gap, allowed)
 
 
@@ -1343,6 +1819,8 @@ def check_critical_tolerance(case):
     """Check the tolerance of the gradient, which may be raised to its rounding error."""
     claimed, point = case.claims["critical_tol"], case.point
     rule = CRITICAL * case.problem.mu * max(point.size, 1.0)
+    if case.problem.confined:
+        rule = CRITICAL * sum(map(length, forces(case.problem, point)))
     most = max(rule, 8.0 * point.grad_noise)
     holds = 0.999 * rule <= claimed <= 1.001 * most + SMALLEST
     return judge(holds, "critical_tol", f"claimed {claimed:.3g}; up to {most:.3g} is allowed")
@@ -1400,10 +1878,24 @@ def global_minimum(case):
 
 def strict_saddle(case):
     """Check that the gradient is within its tolerance, and f falls along the stored direction."""
-    step = case.arrays["escape_W"], case.arrays["escape_H"]
+    step, uphill = (case.arrays["escape_W"], case.arrays["escape_H"]), 0.0
     bend, noise = curvature(case.problem, case.point, *step)
-    falls = is_descent(case.problem, case.point, 1.001 * bend, noise)
-    return is_critical(case) and falls, f"curvature {bend:.3g}, {criticality(case)}"
+    if case.problem.nonnegative:
+        uphill = max(slope(case.problem, case.point, *step), 0.0)
+    falls = is_descent(case.problem, case.point, 1.001 * bend, noise, uphill)
+    inside = not case.problem.nonnegative or np.all(step[1][case.point.H == 0] >= 0)
+    if case.problem.confined:
+        inside = is_tangent(case, *step)
+    text = f"curvature {bend:.3g}, {criticality(case)}{'' if inside else '; leaves the sets'}"
+    return is_critical(case) and falls and bool(inside), text
+
+
+def is_tangent(case, dW, dH):
+    """Whether a direction is orthogonal to the vectors that are on spheres."""
+    W, H = case.point.W, case.point.H
+    off_w = np.abs(np.sum(W * dW, axis=1)).max() if case.problem.radius_w else 0.0
+    off_h = np.abs(np.sum(H * dH, axis=0)).max() if case.problem.radius_h else 0.0
+    return off_w <= 1e-9 * length(W) and off_h <= 1e-9 * length(H)
 
 
 def not_critical(case):
@@ -1417,8 +1909,8 @@ def open_question(case):
     text = f"{criticality(case)}; gap up to {case.gap:.3g}"
     if not is_critical(case) or case.settled:
         return False, text
-    if not case.problem.mu > 0 or case.point.H is None:
-        return True, text  # of a layer that is read in blocks no direction was sought
+    if not case.problem.mu > 0 or case.point.H is None or case.problem.nonnegative:
+        return True, text  # no direction was sought in blocks, nor is one known in sets
     bend, noise = curvature(case.problem, case.point, *theory_direction(case.problem, case.point))
     falls = is_descent(case.problem, case.point, 0.5 * bend, 1e3 * noise)
     return not falls, f"{text}; curvature {bend:.3g} along the direction of theory"
@@ -1427,7 +1919,7 @@ def open_question(case):
 def local_minimum(case):
     """Check what can be checked of an undecided point: the gap is open."""
     allowed, text = open_question(case)
-    return allowed and case.problem.mu > 0, text
+    return allowed and (case.problem.mu > 0 or case.problem.confined), text
 
 
 def minimum_on_convex_region(case):
@@ -1491,12 +1983,12 @@ class Collapse:
 
 def class_means(problem, blocks):
     """The largest entry and norm of H, and the class means, from blocks as for `evaluate`."""
-    largest, longest, sums = 0.0, 0.0, np.zeros((problem.dim, problem.classes))
+    largest, longest, sums = 0.0, 0.0, np.zeros((problem.dim, problem.groups))
     for H, labels, c in blocks:
         largest = max(largest, float(np.abs(H).max(initial=0.0)))
         longest = max(longest, float(columns(H).max(initial=0.0)))
-        sums += by_class(c * H, labels, problem.classes)
-    return largest, longest, sums / np.array(problem.counts)
+        sums += by_class(c * H, labels, problem.groups)
+    return largest, longest, sums / problem.sizes
 
 
 def collapse_of(problem, W, b, blocks, found):
@@ -1517,14 +2009,16 @@ def collapse_of(problem, W, b, blocks, found):
         deviations = h - means[:, labels]
         within.append(total(np.sum(c * deviations**2, axis=0)))
         along += np.sum(c * (directions.T @ deviations) ** 2, axis=1)
+        if problem.table is not None:
+            continue
         h = h - overall
         squares = np.sum(centred**2, axis=0)[:, None] - 2.0 * centred.T @ h
         reach = columns(centred).max() * (columns(centred).max() + columns(h))
         near = np.diff(np.sort(squares, axis=0)[:2], axis=0)[0] <= 1e-9 * reach + noise
         sizes = np.max(np.abs(W) @ np.abs(H) + np.abs(shift), axis=0)
         equal = np.diff(np.sort(V, axis=0)[-2:], axis=0)[0] <= 1e-9 * sizes + SMALLEST
-        differ += int(np.sum(V.argmax(axis=0) != squares.argmin(axis=0)))
-        close, tied = close + int(np.sum(near | equal)), tied + int(np.sum(equal))
+        differ += float(c @ (V.argmax(axis=0) != squares.argmin(axis=0)))
+        close, tied = close + float(c @ (near | equal)), tied + int(np.sum(equal))
     return Collapse(
         largest=scale,
         means=means,
@@ -1533,8 +2027,8 @@ def collapse_of(problem, W, b, blocks, found):
         within=total(within),
         along=along,
         noise=noise,
-        differ=differ / problem.samples,
-        close=close / problem.samples,
+        differ=differ / problem.mass,
+        close=close / problem.mass,
         tied=tied == problem.samples,
     )
 
@@ -1554,6 +2048,7 @@ def distinctness(found):
     return spread > found.noise, found.noise / max(spread, SMALLEST)
 
 
+@of_classes
 @of_point("nc1")
 def check_nc1(case):
     """trace of (variance within classes) times pinv(variance between classes), over K."""
@@ -1567,7 +2062,7 @@ def check_nc1(case):
         return Line("not checkable", "nc1", "rounding leaves the rank of the class means open")
     if not distinct or not used.any():
         return metric(case, "nc1", math.nan, blur)
-    nc1 = total(along[used] / case.problem.samples / spreads[used] ** 2)
+    nc1 = total(along[used] / case.problem.mass / spreads[used] ** 2)
     return metric(case, "nc1", nc1, found.noise / float(spreads[used].min()))
 
 
@@ -1584,12 +2079,14 @@ def scaled(W):
     return W / largest if largest > 0 else W
 
 
+@of_classes
 def check_nc2(case):
     """Compare the classifier with a simplex frame."""
     W = scaled(case.arrays["W"])
     return metric(case, "nc2", angle(case.problem, W @ W.T), 0.0)
 
 
+@of_classes
 @of_point("nc3")
 def check_nc3(case):
     """Compare classifier times class means with a simplex frame."""
@@ -1603,6 +2100,7 @@ def check_nc3(case):
     return metric(case, "nc3", angle(case.problem, product), noise / size if size > 0 else 0.0)
 
 
+@of_classes
 @of_point("nc4")
 def check_nc4(case):
     """The fraction of samples whose largest logit is not that of the nearest class mean."""
@@ -1615,6 +2113,7 @@ def check_nc4(case):
     return compare("nc4", found.differ, claimed, 1e-9 + found.close)
 
 
+@of_classes
 @of_point("within_between_ratio")
 def check_ratio(case):
     """Check the variance within classes over the variance between them."""
@@ -1622,7 +2121,7 @@ def check_ratio(case):
     distinct, blur = distinctness(found)
     if not distinct:
         return metric(case, "within_between_ratio", math.nan, blur)
-    within = found.within / case.problem.samples
+    within = found.within / case.problem.mass
     between = total(found.centred**2) / case.problem.classes
     return metric(case, "within_between_ratio", within / between, blur)
 
@@ -1689,7 +2188,7 @@ def distance_to_rotations(case):
     the shift is optimised too.
     """
     x, star, found = case.point, case.minimiser, case.collapse
-    roots = np.sqrt(case.problem.counts)
+    roots = np.sqrt(case.problem.sizes)
     means, targets = roots * found.largest * found.means, roots * star.H
     left, _, right = np.linalg.svd(x.W.T @ star.W + means @ targets.T)
     Q = right.T @ left.T
@@ -1740,6 +2239,7 @@ class Features:
     def __init__(self, told, problem, arrays, paths):
         self.entry, self.problem, self.paths = told["features"], problem, paths
         self.labels, self.offset = arrays["labels"], arrays["offset"]
+        self.weights = arrays.get("sample_weights", np.ones(len(self.labels)))
 
     def rows(self, path, shape):
         """Blocks of a shard as rows, in the type that certificate.json names."""
@@ -1771,11 +2271,12 @@ class Features:
         start = 0
         for path, shard in zip(self.paths, self.entry["shards"], strict=True):
             for rows in self.rows(path, shard["shape"]):
-                labels = self.labels[start : start + len(rows)]
+                block = slice(start, start + len(rows))
+                labels, c = self.labels[block], self.weights[block]
                 start, kept = start + len(rows), labels >= 0
                 if np.any(kept):
                     H = rows[kept].T.astype(np.float64) - self.offset[:, None]
-                    yield H, labels[kept], np.ones(H.shape[1])
+                    yield H, labels[kept], c[kept]
 
 
 def feature_files(folder, told, given):
@@ -1802,16 +2303,17 @@ def read(folder, given=()):
     demand(signed, "arrays.npz does not have the SHA-256 that certificate.json names")
     arrays = read_arrays(content, shapes_of_arrays(problem, claims, stored))
     check_labels(problem, arrays)
+    problem = with_arrays(problem, arrays)
     minimiser, minimiser_bound = None, NO_BOUND
     if claims["minimum"] is not None:
         # The minimiser's features are equal within classes: a column stands for all of a class.
-        columns = arrays["minimum_H"], np.arange(problem.classes), np.array(problem.counts)
+        columns = arrays["minimum_H"], np.arange(problem.groups), problem.sizes
         minimiser = evaluate(problem, arrays["minimum_W"], arrays.get("minimum_b"), [columns])
-        minimiser_bound = lower_bound(problem, minimiser.dual)
+        minimiser_bound = bound_at(problem, minimiser, arrays["minimum_H"])
     W, b, blocks, writer = arrays["W"], arrays.get("b"), None, None
     if stored is None:
         demand(not given, "the features are in arrays.npz: give no files")
-        blocks = one_block(problem, arrays["H"])
+        blocks = one_block(problem, arrays["H"], arrays.get("sample_weights"))
     else:
         paths = feature_files(folder, told, given)
         if paths is not None:
@@ -1819,15 +2321,17 @@ def read(folder, given=()):
             blocks.check_digests()
     point: Any = None
     collapse: Any = None
+    means = None
     if blocks is not None:
         found = class_means(problem, blocks)
         if stored is not None:
-            moved = problem.samples * total(arrays["offset"] ** 2)
+            moved = problem.mass * total(arrays["offset"] ** 2)
             writer = found[2], precision_of(told), moved
         point = evaluate(problem, W, b, blocks, writer)
-        collapse = collapse_of(problem, W, b, blocks, found)
+        collapse = collapse_of(problem, W / problem.temperature, b, blocks, found)
+        means = found[2]
     if stored is None:
-        bound = lower_bound(problem, point.dual)
+        bound = bound_at(problem, point, means)
     else:
         bound = stored_bound(problem, arrays["dual"], point, minimiser)
     return Case(
@@ -1840,6 +2344,7 @@ def read(folder, given=()):
         minimiser=minimiser,
         minimiser_bound=minimiser_bound,
         collapse=collapse,
+        means=means,
     )
 
 
@@ -1873,7 +2378,11 @@ def check(folder, given=()):
         return [case]
     p = case.problem
     text = f"{case.told['problem']['loss']}, K={p.classes}, d={p.dim}, N={p.samples}"
+    text += "" if p.outputs is None else f", {p.groups} soft labels"
     text += "" if p.class_weights is None else ", class weights"
+    text += ", sample weights" if p.weighted else ""
+    text += ", H >= 0" if p.nonnegative else ""
+    text += ", spheres" if p.confined else ""
     lines = [Line("ok", "form", text)]
     if case.point is None:
         files = "python verify.py FOLDER --features " + " ".join(

@@ -29,6 +29,8 @@ from ufm.model.problem import Problem
 #: Most numbers N(d + K) of features and logits that are kept in memory by default. Measured on two
 #: cores: at this size to examine them there takes 10 s, most of it to compile.
 LARGEST_IN_MEMORY = 4_000_000
+#: The same of a layer in sets, which is not read in blocks.
+LARGEST_IN_SETS = 40_000_000
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -86,7 +88,8 @@ class LargeLayer(Shown):
 
 def is_large(stored: StoredLayer) -> bool:
     """Whether features and logits are more than `LARGEST_IN_MEMORY` numbers."""
-    return len(stored.labels) * sum(stored.W.shape) > LARGEST_IN_MEMORY
+    most = LARGEST_IN_SETS if stored.sets else LARGEST_IN_MEMORY
+    return len(stored.labels) * sum(stored.W.shape) > most
 
 
 def large_layer(stored: StoredLayer, on_rows: OnRows | None = None) -> LargeLayer:
@@ -112,6 +115,11 @@ def large_layer(stored: StoredLayer, on_rows: OnRows | None = None) -> LargeLaye
         raise ValueError(
             "soft labels are certified in memory only, and these features are more than "
             f"{LARGEST_IN_MEMORY:,} numbers N(d + K): give fewer samples, or `soft_labels` argmax"
+        )
+    if stored.sets:
+        raise ValueError(
+            f"a layer in sets ({', '.join(x.label() for x in stored.sets.values())}) is certified "
+            f"in memory only, up to {LARGEST_IN_SETS:,} numbers N(d + K): give fewer samples"
         )
     features = Features(stored.shards, stored.layout)
     samples = Samples(features, stored.labels, stored.sample_weights)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from ufm._support.pytree import pytree
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.metrics import orthonormal_columns, simplex_basis
-from ufm.minimum.minimiser import GlobalMinimum
+from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
 from ufm.model.constraints import Ball, Budget, Sphere
 from ufm.model.problem import Params, Problem
 from ufm.model.problem_batch import problem_batch
@@ -71,7 +71,7 @@ class NormMinimum(GlobalMinimum):
         return Params(*jax.device_put(tuple(arrays)))
 
 
-def global_minimum(problem: Problem) -> NormMinimum:
+def global_minimum(problem: Problem) -> GlobalMinimum:
     """`ufm.global_minimum` on norm sets."""
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
@@ -123,12 +123,17 @@ def _on_spheres(problem: Problem) -> bool:
     return isinstance(problem.classifier, Sphere) and isinstance(problem.features, Sphere)
 
 
-def computed(problem: Problem) -> NormMinimum:
+def computed(problem: Problem) -> GlobalMinimum:
     """The best of some runs on the class means; exact if one is certified."""
-    run = best_run(problem, min(problem.dim, problem.num_outputs + problem.num_classes))
+    dim = min(problem.dim, problem.num_outputs + problem.num_classes)
+    bound = bound_of(problem, balanced_minimum(problem))
+    if problem.num_outputs * problem.num_classes * dim > _LARGEST:
+        why = f"not computed: {problem.num_classes} classes in {dim} dimensions would take minutes"
+        return nothing_known(problem, why, max(bound, infimum_of(problem)))
+    run = best_run(problem, dim)
     _, sizes, axes = np.linalg.svd(np.vstack([run.W, run.means.T]), full_matrices=False)
     axes = axes[: int(np.sum(sizes > _RANK_CUTOFF * sizes[0]))]
-    fields = run.fields(problem, bound_of(problem, balanced_minimum(problem)))
+    fields = run.fields(problem, bound)
     return NormMinimum(**fields, rank=len(axes), W=run.W @ axes.T, means=axes @ run.means)
 
 
