@@ -137,6 +137,8 @@ if TYPE_CHECKING:
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
     from ufm.variants.contrastive.problem import ContrastiveProblem as ContrastiveProblem
+    from ufm.variants.deep.critical_list import ListedPoint as ListedPoint
+    from ufm.variants.deep.critical_list import critical_points as critical_points
     from ufm.variants.deep.layers import LayerSpectra as LayerSpectra
     from ufm.variants.deep.layers import layer_spectra as layer_spectra
     from ufm.variants.deep.phases import DeepPhases as DeepPhases
@@ -227,6 +229,7 @@ _NAMES = {
     "ufm.spectra.along_run": ("SpectrumPath", "spectrum_along"),
     "ufm.spectra.at_points": ("SpectrumRecord", "spectrum"),
     "ufm.sweep": ("load_sweep", "open_store", "run_sweep"),
+    "ufm.variants.deep.critical_list": ("ListedPoint", "critical_points"),
     "ufm.variants.deep.layers": ("LayerSpectra", "layer_spectra"),
     "ufm.variants.deep.phases": ("DeepPhases", "deep_phases"),
     "ufm.variants.contrastive.problem": ("ContrastiveProblem",),
