@@ -240,18 +240,8 @@ def test_a_file_of_options_is_named_where_it_is_refused(capsys):
     )
 
 
-HIDDEN = [
-    "--num-classes",
-    "3",
-    "--per-class",
-    "2",
-    "--dim",
-    "3",
-    "--lam-b",
-    "None",
-    "--lam-hidden",
-    "5e-3",
-]
+SIZES_3 = ("--num-classes", "3", "--per-class", "2", "--dim", "3")
+HIDDEN = (*SIZES_3, "--lam-b", "None", "--lam-hidden", "5e-3")
 
 
 def test_hidden_layers_have_the_list_of_squared_error(capsys):

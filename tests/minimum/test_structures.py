@@ -6,7 +6,7 @@ import pytest
 
 import ufm
 from ufm.minimum.minimiser import factorise
-from ufm.minimum.structures import TableLoss, minimum_of, structures
+from ufm.minimum.structures import TableLoss, best_structure, minimum_of, structures
 
 CE = ufm.CrossEntropy()
 VALUES = [
@@ -19,6 +19,15 @@ VALUES = [
     (8, "orthoplex", 5e-4, 0.0332453170),
     (5, "2 pairs and 1 single class", 5e-4, 0.0196114670),
     (5, "simplices of 3 + 2 classes", 5e-4, 0.0196652512),
+]
+#: K, d, and the values at decays 5e-3 and 5e-4 in which all of many runs end.
+SPORADIC = [
+    (6, 3, 0.1763887642, 0.0245823715),
+    (8, 4, 0.2396607149, 0.0332453170),
+    (12, 3, 0.5184090980, 0.0773599336),
+    (16, 5, 0.5558908131, 0.0790324307),
+    (27, 6, 0.9719758078, 0.1400693893),
+    (56, 7, 2.0751738466, 0.3127421111),
 ]
 
 
@@ -38,6 +47,22 @@ def test_structures_have_the_values_of_polished_runs(K, name, decay, value):
     assert float(ufm.objective(problem, params)) == pytest.approx(value, abs=6e-11)
     _, gradient = jax.value_and_grad(lambda x: ufm.objective(problem, x))(params)
     assert max(float(np.abs(x).max()) for x in jax.tree.leaves(gradient)) < 1e-9
+
+
+@pytest.mark.parametrize(("K", "d", "large", "small"), SPORADIC)
+def test_sporadic_codes(K, d, large, small):
+    """log(1 + Σ m_j e^{−R(1−c_j)}) + μ√n K R at its root, and the same singular values."""
+    for decay, value in ((5e-3, large), (5e-4, small)):
+        found = best_structure(K, d, TableLoss(CE, K), 2, decay)
+        assert found.value == pytest.approx(value, abs=6e-11)
+        s = np.linalg.svd(found.table, compute_uv=False)
+        np.testing.assert_allclose(s, np.where(np.arange(K) < d, s[0], 0.0), atol=1e-9)
+    R = s[0] * d / K
+    cosines = np.round(found.table[0] / R, 12)
+    sharp = {12: 5**-0.5, 16: 1 / 5, 27: 1 / 4, 56: 1 / 3}.get(K, 0.0)
+    assert cosines[cosines < 1].max() == pytest.approx(sharp)  # the largest of optimal codes
+    rest = np.exp(-R * (1 - cosines[cosines < 1]))
+    assert found.value == pytest.approx(np.log1p(rest.sum()) + decay * K * R, rel=1e-13)
 
 
 def test_two_minima_of_five_classes_in_three_dimensions():
