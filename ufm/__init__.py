@@ -102,8 +102,12 @@ if TYPE_CHECKING:
     from ufm.minimum.minority_thresholds import MinorityThreshold as MinorityThreshold
     from ufm.minimum.minority_thresholds import MinorityThresholds as MinorityThresholds
     from ufm.minimum.minority_thresholds import minority_thresholds as minority_thresholds
+    from ufm.minimum.narrow_bound import NarrowBound as NarrowBound
+    from ufm.minimum.narrow_bound import narrow_bound as narrow_bound
     from ufm.minimum.nearest_minimiser import NearestMinimiser as NearestMinimiser
     from ufm.minimum.nearest_minimiser import nearest_minimiser as nearest_minimiser
+    from ufm.minimum.softmax_codes import SoftmaxCode as SoftmaxCode
+    from ufm.minimum.softmax_codes import softmax_code as softmax_code
     from ufm.minimum.zero_decay_limit import ZeroDecayLimit as ZeroDecayLimit
     from ufm.minimum.zero_decay_limit import zero_decay_limit as zero_decay_limit
     from ufm.model.constraints import Ball as Ball
@@ -215,7 +219,9 @@ _NAMES = {
         "MinorityThresholds",
         "minority_thresholds",
     ),
+    "ufm.minimum.narrow_bound": ("NarrowBound", "narrow_bound"),
     "ufm.minimum.nearest_minimiser": ("NearestMinimiser", "nearest_minimiser"),
+    "ufm.minimum.softmax_codes": ("SoftmaxCode", "softmax_code"),
     "ufm.minimum.zero_decay_limit": ("ZeroDecayLimit", "zero_decay_limit"),
     "ufm.model.constraints": ("Ball", "Budget", "Fixed", "NonNegative", "Sphere"),
     "ufm.model.objective": ("objective",),

@@ -21,7 +21,7 @@ of the r largest σ with large roots, the origin included.
     >>> deep = Problem(loss=MSE(), class_counts=(4, 3, 1), dim=4, lam_w=2e-2, lam_h=2e-2,
     ...                lam_b=None, lam_hidden=(2e-2,))
     >>> [(x.rank, round(x.value, 6)) for x in critical_points(deep) if x.index == 0]
-    [(2, 0.267022), (3, 0.27037), (1, 0.34375), (0, 0.5)]
+    [(3, 0.117021), (2, 0.151219), (1, 0.296592), (0, 0.5)]
 """
 
 import dataclasses
