@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ufm.collapse.tracker import CollapseTracker as CollapseTracker
     from ufm.collapse.uncentred import FrameMetrics as FrameMetrics
     from ufm.collapse.uncentred import frame_metrics as frame_metrics
-    from ufm.counterexamples.hunt import Hunt as Hunt
-    from ufm.counterexamples.hunt import SpuriousMinimum as SpuriousMinimum
+    from ufm.counterexamples.found import Hunt as Hunt
+    from ufm.counterexamples.found import SpuriousMinimum as SpuriousMinimum
     from ufm.counterexamples.hunt import hunt as hunt
     from ufm.counterexamples.interval import spurious_interval as spurious_interval
     from ufm.counterexamples.phases import FocalPhases as FocalPhases
@@ -158,7 +158,8 @@ _NAMES = {
     "ufm.collapse.target_metrics": ("TargetMetrics", "target_metrics"),
     "ufm.collapse.tracker": ("CollapseTracker",),
     "ufm.collapse.uncentred": ("FrameMetrics", "frame_metrics"),
-    "ufm.counterexamples.hunt": ("Hunt", "SpuriousMinimum", "hunt"),
+    "ufm.counterexamples.found": ("Hunt", "SpuriousMinimum"),
+    "ufm.counterexamples.hunt": ("hunt",),
     "ufm.counterexamples.interval": ("spurious_interval",),
     "ufm.counterexamples.phases": ("FocalPhases", "focal_phases"),
     "ufm.counterexamples.search_space": ("SearchSpace",),
