@@ -83,7 +83,8 @@ INSIDE = {
         ("certificate", "escape"),
     ),
     "minimum": (
-        ("minimiser", "structures"),
+        ("minimiser", "structures", "plane_duals"),
+        ("narrow_bound",),
         ("searched", "squared_error_minimum", "symmetric_targets"),
         ("global_minimum", "size_geometry"),
         ("geometry_match", "minority_thresholds", "zero_decay_limit", "decay_path"),

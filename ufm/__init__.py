@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ufm.collapse.tracker import CollapseTracker as CollapseTracker
     from ufm.collapse.uncentred import FrameMetrics as FrameMetrics
     from ufm.collapse.uncentred import frame_metrics as frame_metrics
-    from ufm.counterexamples.hunt import Hunt as Hunt
-    from ufm.counterexamples.hunt import SpuriousMinimum as SpuriousMinimum
+    from ufm.counterexamples.found import Hunt as Hunt
+    from ufm.counterexamples.found import SpuriousMinimum as SpuriousMinimum
     from ufm.counterexamples.hunt import hunt as hunt
     from ufm.counterexamples.interval import spurious_interval as spurious_interval
     from ufm.counterexamples.phases import FocalPhases as FocalPhases
@@ -102,8 +102,12 @@ if TYPE_CHECKING:
     from ufm.minimum.minority_thresholds import MinorityThreshold as MinorityThreshold
     from ufm.minimum.minority_thresholds import MinorityThresholds as MinorityThresholds
     from ufm.minimum.minority_thresholds import minority_thresholds as minority_thresholds
+    from ufm.minimum.narrow_bound import NarrowBound as NarrowBound
+    from ufm.minimum.narrow_bound import narrow_bound as narrow_bound
     from ufm.minimum.nearest_minimiser import NearestMinimiser as NearestMinimiser
     from ufm.minimum.nearest_minimiser import nearest_minimiser as nearest_minimiser
+    from ufm.minimum.softmax_codes import SoftmaxCode as SoftmaxCode
+    from ufm.minimum.softmax_codes import softmax_code as softmax_code
     from ufm.minimum.zero_decay_limit import ZeroDecayLimit as ZeroDecayLimit
     from ufm.minimum.zero_decay_limit import zero_decay_limit as zero_decay_limit
     from ufm.model.constraints import Ball as Ball
@@ -137,6 +141,8 @@ if TYPE_CHECKING:
     from ufm.sweep import open_store as open_store
     from ufm.sweep import run_sweep as run_sweep
     from ufm.variants.contrastive.problem import ContrastiveProblem as ContrastiveProblem
+    from ufm.variants.deep.critical_list import ListedPoint as ListedPoint
+    from ufm.variants.deep.critical_list import critical_points as critical_points
     from ufm.variants.deep.layers import LayerSpectra as LayerSpectra
     from ufm.variants.deep.layers import layer_spectra as layer_spectra
     from ufm.variants.deep.phases import DeepPhases as DeepPhases
@@ -152,7 +158,8 @@ _NAMES = {
     "ufm.collapse.target_metrics": ("TargetMetrics", "target_metrics"),
     "ufm.collapse.tracker": ("CollapseTracker",),
     "ufm.collapse.uncentred": ("FrameMetrics", "frame_metrics"),
-    "ufm.counterexamples.hunt": ("Hunt", "SpuriousMinimum", "hunt"),
+    "ufm.counterexamples.found": ("Hunt", "SpuriousMinimum"),
+    "ufm.counterexamples.hunt": ("hunt",),
     "ufm.counterexamples.interval": ("spurious_interval",),
     "ufm.counterexamples.phases": ("FocalPhases", "focal_phases"),
     "ufm.counterexamples.search_space": ("SearchSpace",),
@@ -213,7 +220,9 @@ _NAMES = {
         "MinorityThresholds",
         "minority_thresholds",
     ),
+    "ufm.minimum.narrow_bound": ("NarrowBound", "narrow_bound"),
     "ufm.minimum.nearest_minimiser": ("NearestMinimiser", "nearest_minimiser"),
+    "ufm.minimum.softmax_codes": ("SoftmaxCode", "softmax_code"),
     "ufm.minimum.zero_decay_limit": ("ZeroDecayLimit", "zero_decay_limit"),
     "ufm.model.constraints": ("Ball", "Budget", "Fixed", "NonNegative", "Sphere"),
     "ufm.model.objective": ("objective",),
@@ -227,6 +236,7 @@ _NAMES = {
     "ufm.spectra.along_run": ("SpectrumPath", "spectrum_along"),
     "ufm.spectra.at_points": ("SpectrumRecord", "spectrum"),
     "ufm.sweep": ("load_sweep", "open_store", "run_sweep"),
+    "ufm.variants.deep.critical_list": ("ListedPoint", "critical_points"),
     "ufm.variants.deep.layers": ("LayerSpectra", "layer_spectra"),
     "ufm.variants.deep.phases": ("DeepPhases", "deep_phases"),
     "ufm.variants.contrastive.problem": ("ContrastiveProblem",),

@@ -10,8 +10,9 @@ import pytest
 from figures import names_of
 from tex import compile_table, number_of, rows_of
 
-from ufm import Verdict, certify, global_minimum, load_classifier
+from ufm import Verdict, certify, global_minimum, init_params, load_classifier
 from ufm.cli import main
+from ufm.counterexamples.found import Attempt, SpuriousMinimum
 
 #: The shapes of test_hunt.py, so that the programs are compiled once.
 FOCAL = ["--losses", "fl:3", "--num-classes", "30", "--decay", "0.99", "1.005", "--per-class", "2"]
@@ -162,6 +163,12 @@ def test_a_search_interrupted_at_once_writes_nothing(monkeypatch, capsys):
             "--figures --losses ce",
             "--figures draws the phase diagram of the focal loss: leave it out",
         ),
+        ("--hidden-layers -1", "hidden_layers must list numbers of at least 0, got (-1,)"),
+        ("--figures --hidden-layers 1", "over depth for one loss, ce or ls, without a bias"),
+        (
+            "--figures --losses ce --hidden-layers 1",
+            "over depth for K from 3 to 8: choose other --num-classes",
+        ),
     ],
 )
 def test_bad_options(options, message, capsys):
@@ -180,6 +187,35 @@ def test_figures_need_a_folder(capsys):
     with pytest.raises(SystemExit):
         main(["hunt", "--figures"])
     assert "--figures needs a folder: add --out FOLDER" in capsys.readouterr().err
+
+
+def test_what_is_found_with_hidden_layers_is_written_and_drawn(capsys, monkeypatch):
+    """The search itself is that of counterexamples/test_hidden_layers.py."""
+
+    def attempt(space, key, number):
+        problem = space.draw(key)
+        means = init_params(problem, key)
+        numbers = {"value": 1.1, "lower_value": 1.0, "lower": "pair", "grad_norm": 0.0, "index": 0}
+        numbers |= {"zeros": 0, "gauge_dimension": 0, "smallest": 0.1, "dead_classes": 0}
+        both = [
+            SpuriousMinimum(problem, means, rank=rank, found_by="", attempt=0, **numbers)
+            for rank in (0, 2)
+        ]
+        return Attempt(number, problem, 1, 0, 0, tuple(both), 3)
+
+    monkeypatch.setattr("ufm.counterexamples.hunt.attempt", attempt)
+    options = "--losses ce --hidden-layers 1 --num-classes 3 --per-class 2 2 --ratio 3 3 --tries 1"
+    at = ["--decay", "0.927", "0.927", "--out", "run", "--figures"]
+    said = printed(capsys, *options.split(), *at)
+    assert "CE, 3 factors" in said
+    assert "2 local minima that are not global, in 1 of 1 tries" in said
+    stored = json.loads(Path("run/hunt.json").read_text(encoding="utf-8"))
+    assert [(x["kind"], x["file"], x["index"]) for x in stored["found"]] == [
+        ("origin", None, 0), ("simplex ETF", None, 0),
+    ]  # fmt: skip
+    assert len(stored["found"][0]["lam_hidden"]) == 1
+    assert not list(Path("run").glob("*.npz"))
+    assert set(os.listdir("run/figures")) == names_of("depth-phases")
 
 
 def test_a_folder_is_refused_before_the_search(capsys, monkeypatch):

@@ -240,6 +240,28 @@ def test_a_file_of_options_is_named_where_it_is_refused(capsys):
     )
 
 
+SIZES_3 = ("--num-classes", "3", "--per-class", "2", "--dim", "3")
+HIDDEN = (*SIZES_3, "--lam-b", "None", "--lam-hidden", "5e-3")
+
+
+def test_hidden_layers_have_the_list_of_squared_error(capsys):
+    options = ["landscape", *HIDDEN, "--losses", "mse", "--out", "run", "--no-descents"]
+    assert main([*options, "--figures"]) == 0
+    assert "MSE: the list is complete by theory" in capsys.readouterr().out
+    assert [x["index"] for x in stored("run/mse_1.0_1.0.json")["points"]].count(0) == 4
+    assert sorted(x.stem for x in Path("run/figures").glob("*.csv")) == ["connections", "index"]
+
+
+def test_hidden_layers_and_other_losses_or_files_are_refused(capsys):
+    assert "all critical points are known for squared error" in complaint(
+        capsys, "landscape", *HIDDEN, "--losses", "ce"
+    )
+    assert "leave it out with --lam-hidden" in complaint(
+        capsys, "landscape", *HIDDEN, "--losses", "mse", "--save-points"
+    )
+    assert not list(Path().iterdir())
+
+
 # In words ----------------------------------------------------------------------------------------
 
 

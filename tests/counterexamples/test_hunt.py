@@ -26,7 +26,8 @@ from ufm import (
 )
 from ufm.cli.output.hunt_output import _in_words, _of_interval
 from ufm.counterexamples.branch import scaled
-from ufm.counterexamples.hunt import attempt, examine, rate
+from ufm.counterexamples.found import rate
+from ufm.counterexamples.hunt import attempt, examine
 from ufm.counterexamples.reproducer import one_per_class, save
 from ufm.hessian import rotation_dimension
 

@@ -19,4 +19,4 @@ def test_it_proves_every_cell_global(tmp_path, monkeypatch, capsys):
     assert int(beyond) == 2 * 3 * 2
     assert float(largest) < 1e-6
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 2 * (len(QUANTITIES) + 3)
+    assert page.count("<svg") == 2 * (len(QUANTITIES) - 1 + 3)

@@ -10,7 +10,13 @@ import pytest
 from landscapes import problem, small_census
 
 from ufm._support.strict_json import dumps
-from ufm.landscape.stored import ARRAYS, census_arrays, census_entry, point_columns, read_census
+from ufm.landscape.stored import (
+    array_names,
+    census_arrays,
+    census_entry,
+    point_columns,
+    read_census,
+)
 
 #: What says where a point came from is not a number of it.
 _APART = {"space", "point", "direction", "singular_values", "hits"}
@@ -69,4 +75,4 @@ def test_columns_are_those_of_the_points():
     )
     assert list(table["hits"]) == [sum(p.hits.values()) for p in census.points]
     assert math.isnan(table["escape"][0])  # a minimum has none
-    assert set(ARRAYS) == set(census_arrays(census))
+    assert set(array_names(census.problem)) == set(census_arrays(census))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tex import rows_of
 
 from ufm import Focal, Params, Problem, focal_phases
-from ufm.counterexamples.hunt import Attempt, Hunt, SpuriousMinimum
+from ufm.counterexamples.found import Attempt, Hunt, SpuriousMinimum
 from ufm.counterexamples.interval import NOT_REACHED, UNSTABLE, End, Interval
 from ufm.counterexamples.search_space import SearchSpace
 from ufm.report import phases_files, plot_phases, style

@@ -231,7 +231,7 @@ def test_a_cell_is_the_problem_that_it_says(tmp_path):
 
 ALONG = {"every-loss": (4000, 4), "decays": (84, 2), "smoothing": (300, 1), "imbalance": (36, 12)}
 ALONG |= {"focal-spurious": (110, 1), "threshold": (114, 3), "minority": (180, 18)}
-ALONG["temperature"] = (120, 3)
+ALONG |= {"temperature": (120, 3), "deep": (420, 6)}
 
 
 @pytest.mark.parametrize("name", ALONG)

@@ -8,9 +8,10 @@ from scipy.optimize import minimize
 
 import ufm
 from ufm.collapse.margin_loss import MarginLoss
+from ufm.minimum.plane_duals import tangent_planes
 from ufm.minimum.structures import TableLoss, minimum_of, structures
 from ufm.variants.deep.margin_bound import power_minimum
-from ufm.variants.deep.three_classes import Cells, _bounds, _duals, lower_bound
+from ufm.variants.deep.three_classes import Cells, _bounds, lower_bound
 
 BALANCED = ufm.Problem.balanced
 CE, LS = ufm.CrossEntropy(), ufm.LabelSmoothing(0.1)
@@ -119,6 +120,7 @@ def test_the_bound_of_a_cell_is_the_least_of_its_plane():
     low = rng.uniform(0, 1, (40, 3)) * [4.0, 4.0, np.pi / 6]
     cells = Cells(low, low + rng.uniform(0.1, 1.0, (40, 3)) * [1.0, 1.0, np.pi / 3])
     bounds, _ = _bounds(cells, e, M, 0.0)
+    basis = np.array([[2.0, 0.0], [-1.0, 3**0.5], [-1.0, -(3**0.5)]]) / 6**0.5
     for bound, a, b in zip(bounds, *cells, strict=True):
         t1, t2, angle = np.meshgrid(*np.linspace(a, b, 31).T, indexing="ij")
         u = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
@@ -127,8 +129,9 @@ def test_the_bound_of_a_cell_is_the_least_of_its_plane():
         axes = np.array(
             [[np.cos(centre[2]), -np.sin(centre[2])], [np.sin(centre[2]), np.cos(centre[2])]]
         )
-        gamma, dual, _ = _duals((axes * centre[:2] ** (0.5 * (M - 1)))[None], e, 0.0)
-        square = gamma[0] @ gamma[0].T
+        table = basis @ (axes * centre[:2] ** (0.5 * (M - 1)))
+        gamma, dual, _ = tangent_planes(table[None], e, 0.0)
+        square = basis.T @ gamma[0] @ gamma[0].T @ basis
         turned = [np.einsum("...i,ij,...j->...", x, square, x) for x in (u, v)]
         plane = t1 ** (M - 1) * turned[0] + t2 ** (M - 1) * turned[1]
         values = dual[0] - plane / (2 * e) + 0.5 * (M - 1) * e * (t1 + t2)

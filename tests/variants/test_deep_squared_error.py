@@ -1,7 +1,7 @@
 """Squared error of deep linear models: all critical points, the global minimum and its jumps.
 
-The list of critical points with index, zeros and value is that of the theory, held against the
-eigenvalues of the Hessian as `jax.hessian` of the definition gives it.
+The list of critical points with index, zeros and value is held against the eigenvalues of the
+Hessian as `jax.hessian` of the definition gives it, and against every choice of roots.
 """
 
 import itertools
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import ufm
-from ufm.variants.deep.minimiser import balanced_factors
 from ufm.variants.deep.squared_error import roots, spinodal, tie
 
 #: Class counts, widths from W to H, decay Λ, and whether there is a free bias.
@@ -23,6 +22,19 @@ PROBLEMS = (
     ((3, 2), (2, 3, 2), 0.03, False),
     ((4, 3, 1), (4, 3), 0.02, True),
     ((4, 3, 1), (2, 3), 0.02, False),  # narrower than the targets
+)
+#: More of them, also with two factors: 159 points together.
+EVERY = (
+    PROBLEMS[0],
+    *PROBLEMS[1:4],
+    ((2, 2, 2), (4,), 0.03, True),
+    PROBLEMS[4],
+    ((4, 3, 1), (4,), 0.02, False),
+    ((3, 3, 1), (2,), 0.02, False),
+    ((2, 2, 1, 1), (4, 4), 0.03, True),
+    ((3, 3, 1), (3, 4), 0.02, False),
+    ((2, 1, 1), (3, 4, 3), 0.03, False),
+    ((2, 2, 2), (2, 3), 0.03, True),
 )
 
 
@@ -78,6 +90,8 @@ def critical_points(counts, widths, decay, free):
                 index += (sigma[i] - sigma[j]) * (s[i] - s[j]) < 0
         r = len(chosen)
         zeros += sum(r * (d - r) + r * (r - 1) // 2 for d in widths)
+        if M == 2:
+            index += (widths[0] - r) * sum(sigma[j] > N * decay for j in left)
         table = (U * s) @ Vt / np.sqrt(n)
         bias = n / N if free else None
         yield table, bias, r, value, index, zeros
@@ -108,35 +122,48 @@ def as_vector(params):
     return np.concatenate([np.asarray(x).ravel() for x in parts])
 
 
-@pytest.mark.parametrize("case", PROBLEMS)
+@pytest.mark.repeats
+@pytest.mark.parametrize("case", EVERY)
 def test_every_critical_point_has_the_index_and_zeros_of_the_list(case):
     problem = problem_of(*case)
     f = definition(problem)
     hessian, gradient = jax.jit(jax.hessian(f)), jax.jit(jax.grad(f))
-    listed = list(critical_points(*case))
-    assert len(listed) >= 9
-    for i, (table, bias, rank, value, index, zeros) in enumerate(listed):
-        params = balanced_factors(problem, table, bias, jax.random.key(i), rank)
+    listed, best = ufm.critical_points(problem), ufm.global_minimum(problem).value
+    for i, each in enumerate(listed):
+        params = each.params(jax.random.key(i))
         x = as_vector(params)
-        assert float(f(x)) == pytest.approx(value, rel=1e-13)
-        assert float(ufm.objective(problem, params)) == pytest.approx(value, rel=1e-13)
+        assert float(f(x)) == pytest.approx(each.value, rel=1e-13)
         assert np.linalg.norm(gradient(x)) < 1e-13
         eigenvalues = np.linalg.eigvalsh(hessian(x))
         negative, flat = np.sum(eigenvalues < -1e-7), np.sum(np.abs(eigenvalues) < 1e-7)
-        assert (negative, flat) == (index, zeros)
-        if i % 4 == 0:
+        assert (each.index, each.zero_modes) == (negative, flat)
+        assert len(each.kept) == np.linalg.matrix_rank(each.logits, tol=1e-9) == each.rank
+        certificate = ufm.certify(problem, params) if i % 4 == 0 else None
+        if each.value <= best + 1e-12:
+            assert each.verdict is ufm.Verdict.GLOBAL_MINIMUM
+        else:
+            minimum = ufm.Verdict.LOCAL_MINIMUM
+            assert each.verdict is (ufm.Verdict.STRICT_SADDLE if each.index else minimum)
+        if certificate is not None:
+            assert float(certificate.dual_norm) == pytest.approx(each.dual_norm, rel=1e-12)
+            # Classes of equal size that swap give zeros that no rotation forces.
+            swaps = each.verdict is ufm.Verdict.LOCAL_MINIMUM and each.zero_modes > each.gauge_modes
+            assert certificate.verdict is (ufm.Verdict.UNDECIDED if swaps else each.verdict)
+        if i % 4 == 0 and problem.lam_hidden:
             counted = ufm.inertia(problem, params, tol=1e-7)
-            assert (counted.negative, counted.zero, counted.reliable) == (index, zeros, True)
-            verdict = ufm.certify(problem, params).verdict
-            best = ufm.global_minimum(problem).value
-            turns = sum(rank * (d - rank) + rank * (rank - 1) // 2 for d in case[1])
-            if value <= best + 1e-12:
-                expected = ufm.Verdict.GLOBAL_MINIMUM
-            elif index:
-                expected = ufm.Verdict.STRICT_SADDLE
-            else:  # classes of equal size that swap give zeros that no rotation forces
-                expected = ufm.Verdict.LOCAL_MINIMUM if zeros == turns else ufm.Verdict.UNDECIDED
-            assert verdict is expected
+            assert (counted.negative, counted.zero, counted.reliable) == (negative, flat, True)
+
+
+@pytest.mark.parametrize("case", EVERY)
+def test_the_list_has_every_choice_of_roots_once(case):
+    """Choices among directions of equal σ are one entry, a continuum."""
+    chosen = {(round(x[3], 11), *x[2:3], *x[4:]) for x in critical_points(*case)}
+    listed = [
+        (round(x.value, 11), x.rank, x.index, x.zero_modes)
+        for x in ufm.critical_points(problem_of(*case))
+    ]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) == chosen
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
@@ -212,3 +239,21 @@ def test_a_decayed_bias_is_bounded_by_a_free_one():
     assert found.lower_bound == pytest.approx(ufm.global_minimum(free).value, rel=1e-12)
     assert found.value > found.lower_bound
     assert float(ufm.objective(decayed, found.params(None))) == pytest.approx(found.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": ufm.CrossEntropy()}, "known for squared error .* got CE and lam_b=None"),
+        ({"loss": ufm.MSE(2.0)}, "MSE with scale 1"),
+        ({"lam_b": 0.1}, "lam_b=0.1"),
+        ({"lam_w": 0.0}, "positive decays only"),
+        ({"class_counts": tuple(range(1, 11)), "dim": 10, "hidden_dims": (10,)}, "59,049 entries"),
+        ({"lam_w": np.array([0.1, 0.2])}, "is a batch"),
+    ],
+)
+def test_problems_without_a_list_are_refused(changes, message):
+    decays = {"lam_w": 1e-3, "lam_h": 1e-3, "lam_b": None, "lam_hidden": (1e-3,)}
+    fields = {"loss": ufm.MSE(), "class_counts": (3, 1), "dim": 2, **decays, **changes}
+    with pytest.raises(ValueError, match=message):
+        ufm.critical_points(ufm.Problem(**fields))

@@ -11,11 +11,14 @@ from ufm.cli.output.print import say, tell, write
 from ufm.cli.parsing.options import Options
 
 if TYPE_CHECKING:
-    from ufm.counterexamples.hunt import Hunt as Found
-    from ufm.counterexamples.hunt import SpuriousMinimum
+    from ufm.counterexamples.found import Hunt as Found
+    from ufm.counterexamples.found import SpuriousMinimum
     from ufm.counterexamples.interval import Interval
     from ufm.counterexamples.search_space import SearchSpace
+    from ufm.losses import Loss
 
+#: Largest K of a phase diagram over depth: half a minute for each number of layers.
+_MOST_CLASSES = 8
 Range = Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")]
 
 
@@ -27,7 +30,8 @@ class Hunt(Options, frozen=True, kw_only=True):
     starts and from starts with dead classes (zero features). It finds critical points (gradient
     norm up to 1e-10) whose eigenvalues are all positive except zeros of rotations, with f above
     that of another point. The focal loss has such minima if 1/K < p*(gamma); theory excludes them
-    for CE, LS and MSE.
+    for CE, LS and MSE with two factors. With --hidden-layers the origin is one of them unless it
+    is the best point, and the simplex ETF often.
 
     For some of them it also computes the interval of sqrt(n lambda_W lambda_H) in which the point
     is a local minimum that is not global. --out writes each as an .npz for ufm certify.
@@ -46,19 +50,23 @@ class Hunt(Options, frozen=True, kw_only=True):
     """lambda_W / lambda_H."""
     lam_b: float | None = None
     """Weight decay of the bias: 0 for a free bias, None for no bias."""
+    hidden_layers: Annotated[tuple[int, ...], tyro.conf.arg(metavar="L ...")] = (0,)
+    """Numbers of linear layers between W and the features to choose from, each with the decay
+    (product of the decays)^(1/(L+2)); --decay is that over its tie with the origin."""
     tries: int = 50
     """Number of random problems."""
     seed: int = 0
     """Seed; try i depends only on the seed and i."""
     intervals: int = 3
-    """Number of found minima to follow as the decay changes, one of each kind first."""
+    """Number of found minima to follow as the decay changes, one of each kind first; those with
+    hidden layers are not followed."""
     accuracy: float = 1e-6
     """Relative accuracy of the ends of the intervals; less accurate ends are reported."""
     out: Path | None = None
     """Folder for hunt.json, table.tex and an .npz for every minimum. None: nothing is written."""
     figures: bool = False
-    """Draw the phase diagrams of the focal loss, with the minima found, into the folder: PNG, PDF,
-    SVG, data (CSV) and caption (LaTeX)."""
+    """Draw into the folder the phase diagrams of the focal loss, with the minima found, or with
+    hidden layers those of CE or LS over depth: PNG, PDF, SVG, data (CSV) and caption (LaTeX)."""
     json: bool = False
     """Print hunt.json on standard output instead of the summary."""
 
@@ -126,7 +134,9 @@ class Hunt(Options, frozen=True, kw_only=True):
         first, last = parse_loss(losses[0]), parse_loss(losses[-1])
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
-        if self.figures and not isinstance(first, Focal):
+        if self.figures and any(self.hidden_layers):
+            self._check_depths(first, last)
+        elif self.figures and not isinstance(first, Focal):
             raise ValueError("--figures draws the phase diagram of the focal loss: leave it out")
         return SearchSpace(
             losses=(first, last),
@@ -135,7 +145,24 @@ class Hunt(Options, frozen=True, kw_only=True):
             decay=self.decay,
             ratio=self.ratio,
             lam_b=self.lam_b,
+            hidden_layers=self.hidden_layers,
         )
+
+    def _check_depths(self, first: "Loss", last: "Loss") -> None:
+        """Refuse a phase diagram over depth that is not known or takes long."""
+        from ufm.losses import CrossEntropy, LabelSmoothing
+
+        known = isinstance(first, CrossEntropy | LabelSmoothing) and first == last
+        if not known or self.lam_b is not None or not all(self.hidden_layers):
+            raise ValueError(
+                "--figures draws the phase diagram over depth for one loss, ce or ls, without a "
+                "bias and with --hidden-layers of at least 1: leave it out"
+            )
+        if not 3 <= min(self.num_classes) <= max(self.num_classes) <= _MOST_CLASSES:
+            raise ValueError(
+                f"--figures draws the phase diagram over depth for K from 3 to {_MOST_CLASSES}: "
+                "choose other --num-classes, or leave it out"
+            )
 
     def _search(
         self, space: "SearchSpace"
@@ -145,7 +172,7 @@ class Hunt(Options, frozen=True, kw_only=True):
 
         from ufm.cli.output.hunt_output import one_of_each_kind
         from ufm.cli.output.progress import progress
-        from ufm.counterexamples.hunt import Hunt as Found
+        from ufm.counterexamples.found import Hunt as Found
         from ufm.counterexamples.hunt import attempt
         from ufm.counterexamples.interval import spurious_interval
 
@@ -156,7 +183,8 @@ class Hunt(Options, frozen=True, kw_only=True):
                 for number in range(self.tries):
                     attempts.append(attempt(space, key, number))
                     advance()
-            chosen = one_of_each_kind(Found(space, tuple(attempts)).found)[: self.intervals]
+            every = one_of_each_kind(Found(space, tuple(attempts)).found)
+            chosen = [x for x in every if not x.problem.lam_hidden][: self.intervals]
             with progress("intervals", len(chosen), "minima") as advance:
                 for minimum in chosen:
                     try:

@@ -21,7 +21,7 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
     Searches find minima of every rank, points that are symmetric under a partition of the classes,
     roots of the gradient from many starts, and saddles at which gradient flow lingers. Descents
     from every saddle follow. Points that differ by a rotation, the order of samples or the names of
-    classes count once.
+    classes count once. With --lam-hidden the points are the complete list for mse.
 
     Prints for every loss the number of points of each rank, the numbers of saddles and minima, and
     an estimate of the fraction of points missed. Writes a folder with a .json, .csv and .npz of
@@ -86,8 +86,11 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
 
         self.at_least(**dict.fromkeys(_EFFORT, 0))
         self.check_seed()
-        if self.save_points and self.targets:
-            raise ValueError("`save_points` writes classifiers of class labels: not with `targets`")
+        if self.save_points and (self.targets or self.lam_hidden):
+            other = "targets" if self.targets else "lam_hidden"
+            raise ValueError(
+                f"`save_points` writes W and H of class labels: leave it out with `{other}`"
+            )
         for problem in problems.values():
             check_answers(problem, "explore")
             search_space(problem)
@@ -148,11 +151,12 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
         self, name: str, problem: "Problem", result: dict[str, Any], folder: "RunFolder"
     ) -> "Census":
         """Read a census from the folder, of this run or an earlier one."""
-        from ufm.landscape.stored import ARRAYS, read_census
+        from ufm.landscape.stored import array_names, read_census
 
-        arrays = folder.arrays(name, ARRAYS)
-        for wanted in ARRAYS:
-            if wanted not in arrays and (problem.has_bias or not wanted.endswith("b")):
+        names = array_names(problem)
+        arrays = folder.arrays(name, names)
+        for wanted in names:
+            if wanted not in arrays:
                 raise folder.unreadable(name, ValueError(f"the array {wanted!r} is missing"))
         if {len(array) for array in arrays.values()} != {len(result["points"])}:
             counts = f"the number of points differs from the .json's: {len(result['points'])}"

@@ -31,7 +31,8 @@ class Report:
     problems collapse-threshold, where decays cross the threshold: size and height of the runs, with
     theory; imbalance, where class counts alone differ and arrays were kept: angles and norms
     of large and small classes, with the certified minimum; and minority-phases, where decays differ
-    too: which classes have merged, with the exact thresholds. Each with its data as CSV, its
+    too: which classes have merged, with the exact thresholds; and etf-share, with hidden layers:
+    how often runs end at the simplex ETF. Each with its data as CSV, its
     caption, and PNG, PDF and SVG."""
 
     def run(self) -> int:
@@ -93,6 +94,7 @@ def _of_networks(store: "SweepStore") -> dict[str, bytes]:
 
 def _of_problems(store: "SweepStore") -> dict[str, bytes]:
     from ufm.report.phase.minority import phase_files
+    from ufm.report.sweep.etf_share import share_files, shares
     from ufm.report.sweep.imbalance import file_suffix, ratio_files, ratios
     from ufm.report.sweep.minority import phases
     from ufm.report.sweep.table import sweep_table
@@ -104,4 +106,6 @@ def _of_problems(store: "SweepStore") -> dict[str, bytes]:
     for found, make in unequal:
         for each in found:
             files |= dict(make(each, file_suffix(each.label) if len(found) > 1 else ""))
+    share = shares(store.table())
+    files |= dict(share_files(share) if share else [])
     return files | dict(threshold_files(crossing) if crossing else [])

@@ -6,7 +6,9 @@ repeated alone. It examines
 - the origin, and the symmetric critical point with ρ > 0 (`ufm.minimum.global_minimum.frame`),
 - the end points of Newton runs from random starts at several scales,
 - the end points of runs from the frame with the rows and features of some classes set to zero
-  ("dead" classes).
+  ("dead" classes);
+
+with hidden layers the origin, structured points (`ufm.minimum.structures`) and ends of runs.
 
 All points are those of the problem of class means, so that nothing depends on n. A point counts as
 found if
@@ -31,14 +33,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ufm._support.shown import Shown
 from ufm.certificates.second_order import all_positive, curvature_margin, means_spectrum
 from ufm.collapse.origin import origin
+from ufm.counterexamples import hidden_layers as deep
+from ufm.counterexamples.found import Attempt, Hunt, SpuriousMinimum
 from ufm.counterexamples.search_space import SearchSpace
 from ufm.hessian import Spectrum, has_frame, rank_of
 from ufm.minimum.global_minimum import frame
-from ufm.model.class_means import from_class_means, reduced_problem
-from ufm.model.objective import value_and_gradient
+from ufm.model import objective
+from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params, norm
 from ufm.model.problem import Problem
 from ufm.model.start import init_params
@@ -54,125 +57,6 @@ _SCALES = (0.1, 1.0, 3.0)
 _DEAD_STARTS, _NOISE = 2, 1e-2
 #: Features, or differences of features, shorter than this fraction of the longest count as zero.
 _DEAD = 0.1
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class SpuriousMinimum(Shown):
-    """A local minimum that is not global.
-
-    `means` are W, √n_k h̄_k (d×K) and b. `index`, `zeros` and `smallest` (the smallest eigenvalue
-    that is not zero) are those of ∇²f over all N features; rotations force `gauge_dimension` zeros.
-    `lower_value` is f at another point of the same problem, and `lower` names that point.
-    """
-
-    problem: Problem
-    means: Params
-    value: float
-    lower_value: float
-    lower: str
-    grad_norm: float
-    index: int
-    zeros: int
-    gauge_dimension: int
-    smallest: float
-    rank: int
-    dead_classes: int
-    found_by: str
-    attempt: int = -1
-
-    _printed = ("problem", "kind", "value", "excess", "index", "zeros", "smallest")
-
-    @property
-    def params(self) -> Params:
-        """W, H (d×N) and b."""
-        means = self.means
-        return Params(means.W, from_class_means(self.problem, means.H), means.b)
-
-    @property
-    def excess(self) -> float:
-        """f minus the lower value."""
-        return self.value - self.lower_value
-
-    @property
-    def rate(self) -> float:
-        """μ√n, through which alone n and the decays affect the landscape of class means."""
-        return rate(self.problem)
-
-    @property
-    def kind(self) -> str:
-        """Name the geometry."""
-        if self.rank == 0:
-            return "origin"
-        if self.dead_classes:
-            return f"{self.dead_classes} dead classes"
-        return "simplex ETF" if self.rank == self.problem.num_classes - 1 else f"rank {self.rank}"
-
-    def explain(self) -> str:
-        """Describe the minimum in one line."""
-        p = self.problem
-        return (
-            f"{p.loss.label()}, K={p.num_classes}, n={p.per_class}, μ√n={self.rate:.6g}: "
-            f"{self.kind}, f={self.value:.10g} is {self.excess:.3g} above {self.lower}; "
-            f"{self.index} negative, {self.zeros} zero ({self.gauge_dimension} by rotations), "
-            f"smallest other {self.smallest:.3e}, |grad f|={self.grad_norm:.1e}"
-        )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Attempt:
-    """The problem of one try, and its numbers of points of each kind.
-
-    `lowest`: at the lowest value; `saddles`: above it, with a negative eigenvalue; `undecided`:
-    above it and neither a proven saddle nor a minimum, or not critical to 1e-10.
-    """
-
-    number: int
-    problem: Problem
-    lowest: int
-    saddles: int
-    undecided: int
-    found: tuple[SpuriousMinimum, ...]
-    points: int
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Hunt(Shown):
-    """The results of all tries of a hunt."""
-
-    space: SearchSpace
-    attempts: tuple[Attempt, ...]
-
-    _printed = ("found", "points", "undecided", "attempts", "space")
-
-    @property
-    def found(self) -> tuple[SpuriousMinimum, ...]:
-        """All local minima that are not global, in the order of the tries."""
-        return tuple(each for attempt in self.attempts for each in attempt.found)
-
-    @property
-    def points(self) -> int:
-        """Number of examined points."""
-        return sum(attempt.points for attempt in self.attempts)
-
-    @property
-    def undecided(self) -> int:
-        """Number of undecided points."""
-        return sum(attempt.undecided for attempt in self.attempts)
-
-    @property
-    def saddles(self) -> int:
-        """Number of critical points with a negative eigenvalue, above the lowest value."""
-        return sum(attempt.saddles for attempt in self.attempts)
-
-    def explain(self) -> str:
-        """Describe the search and its results in one sentence."""
-        successful = sum(bool(attempt.found) for attempt in self.attempts)
-        what = f"{len(self.found)} local minima that are not global, in {successful}"
-        return (
-            f"{what if self.found else 'no local minimum that is not global in any'} of "
-            f"{len(self.attempts)} tries; of {self.points} points {self.saddles} are saddles and "
-            f"{self.undecided} undecided"
-        )
 
 
 def hunt(
@@ -208,7 +92,8 @@ def attempt(space: SearchSpace, key: Key[Array, ""], number: int) -> Attempt:
     """Make only try `number` of the hunt with this key."""
     draw, look = jax.random.split(jax.random.fold_in(key, number))
     problem = space.draw(draw)
-    found = examine(problem, candidates(problem, look))
+    points = deep.candidates(problem, look) if problem.lam_hidden else candidates(problem, look)
+    found = examine(problem, points)
     spurious = tuple(dataclasses.replace(each, attempt=number) for each in found.found)
     return dataclasses.replace(found, number=number, found=spurious)
 
@@ -257,7 +142,7 @@ def converged(small: Problem, start: Params) -> Params:
 
 def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
     """Sort points of the K-column problem into lowest, saddles, spurious minima and undecided."""
-    small = reduced_problem(problem, problem.dim)
+    small = _of_means(problem)
     values = [(_value_and_grad_norm(small, point)[0], by, point) for by, point in points]
     best = min(value for value, _, _ in values)
     lower = next(by for value, by, _ in values if value - best <= EXCESS * abs(best))
@@ -270,12 +155,11 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
         if value - best <= EXCESS * abs(best):
             kinds.append("lowest")
             continue
-        spectrum = means_spectrum(problem, point)
-        kind = classify(small, point, grad_norm, spectrum)
+        kind, counted = _curvatures(problem, small, point, grad_norm)
         kinds.append(kind)
-        rank = rank_of(point)
+        rank = deep.rank_of(point) if point.hidden else rank_of(point)
         known = any(abs(x.value - value) <= EXCESS * abs(value) and x.rank == rank for x in found)
-        if kind == "minimum" and spectrum is not None and not known:
+        if kind == "minimum" and counted is not None and not known:
             found.append(
                 SpuriousMinimum(
                     problem=problem,
@@ -284,10 +168,7 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
                     lower_value=best,
                     lower=lower,
                     grad_norm=grad_norm,
-                    index=spectrum.negative or 0,
-                    zeros=spectrum.zero or 0,
-                    gauge_dimension=spectrum.gauge_dimension,
-                    smallest=smallest_nonzero(spectrum),
+                    **dataclasses.asdict(counted),
                     rank=rank,
                     dead_classes=dead_classes(point),
                     found_by=found_by,
@@ -304,8 +185,28 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
     )
 
 
+def _of_means(problem: Problem) -> Problem:
+    if problem.lam_hidden:
+        return deep.of_class_means(problem)
+    return reduced_problem(problem, problem.dim)
+
+
+def _curvatures(
+    problem: Problem, small: Problem, point: Params, grad_norm: float
+) -> tuple[str, deep.Counted | None]:
+    """Whether a point is a "minimum", a "saddle", or "undecided", and its eigenvalues counted."""
+    if point.hidden:
+        return deep.curvatures(problem, point, grad_norm, CRITICAL)
+    spectrum = means_spectrum(problem, point)
+    kind = classify(small, point, grad_norm, spectrum)
+    if spectrum is None:
+        return kind, None
+    counts = spectrum.negative or 0, spectrum.zero or 0, spectrum.gauge_dimension
+    return kind, deep.Counted(*counts, smallest_nonzero(spectrum))
+
+
 def _value_and_grad_norm(problem: Problem, point: Params) -> tuple[float, float]:
-    value, gradient = value_and_gradient(problem, point)
+    value, gradient = (deep if point.hidden else objective).value_and_gradient(problem, point)
     return float(value), float(norm(gradient))
 
 
@@ -337,8 +238,3 @@ def dead_classes(point: Params) -> int:
     np.fill_diagonal(apart, np.inf)
     short = _DEAD**2 * np.max(squares)
     return int(np.sum((squares < short) | (np.min(apart, axis=1) < short)))
-
-
-def rate(problem: Problem) -> float:
-    """μ√n of a balanced problem."""
-    return float(problem.mu()) * (problem.num_columns / problem.num_classes) ** 0.5

@@ -37,7 +37,7 @@ from ufm._support.threads import one_blas_thread
 from ufm.collapse.origin import origin
 from ufm.collapse.symmetric_solution import symmetric_frame
 from ufm.counterexamples.branch import Branch, Located, gradient_error, scaled, value_error
-from ufm.counterexamples.hunt import SpuriousMinimum
+from ufm.counterexamples.found import SpuriousMinimum
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.objective import objective
 from ufm.model.params import Params
@@ -122,11 +122,13 @@ def spurious_interval(minimum: SpuriousMinimum, accuracy: float = 1e-6) -> Inter
         Both ends, in μ√n, and the events there.
 
     Raises:
-        ValueError: The accuracy is out of range, the point is not a local minimum at its own decay,
-            or its value is below those of the origin and the frame.
+        ValueError: There are hidden layers, the accuracy is out of range, the point is not a local
+            minimum at its own decay, or its value is below those of the origin and the frame.
     """
     if not 1e-9 <= accuracy < 1:
         raise ValueError(f"accuracy must be in [1e-9, 1), got {accuracy}")
+    if minimum.problem.lam_hidden:
+        raise ValueError("minima are followed for two factors, not with hidden layers")
     with one_blas_thread():
         search = _Search(minimum)
         lower, upper = (search.end(direction) for direction in (-1, 1))

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from ufm._support.atomic_files import write_whole
-from ufm.counterexamples.hunt import SpuriousMinimum
+from ufm.counterexamples.found import SpuriousMinimum
 from ufm.last_layer.stored_point import point_file
 from ufm.model.params import Params
 from ufm.model.problem import Problem

@@ -30,8 +30,9 @@ class SearchSpace:
     `losses`: two losses of one family; the hyperparameter is drawn uniformly between theirs. Give
     one loss twice for a fixed loss. `num_classes`: the values of K to choose from (each needs a
     compilation). `per_class`: n, uniform. `decay`: √(λ_W λ_H) over the collapse threshold, uniform.
-    `ratio`: λ_W/λ_H, log-uniform. `lam_b` as for `Problem`. Raises `ValueError` for an invalid
-    range.
+    `ratio`: λ_W/λ_H, log-uniform. `lam_b` as for `Problem`. `hidden_layers`: numbers of hidden
+    layers to choose from; with any, `decay` is Λ over its tie with the origin, and each layer has
+    the decay Λ. Raises `ValueError` for an invalid range.
     """
 
     losses: tuple[Loss, Loss] = (Focal(0.5), Focal(5.0))
@@ -40,6 +41,7 @@ class SearchSpace:
     decay: Range = (0.9, 1.05)
     ratio: Range = (0.1, 10.0)
     lam_b: float | None = None
+    hidden_layers: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         first, last = self.losses
@@ -52,6 +54,10 @@ class SearchSpace:
             raise ValueError(f"the search is for CE, LS, FL and MSE, got {first.label()}")
         if not self.num_classes or min(self.num_classes) < 2:
             raise ValueError(f"num_classes must list numbers of at least 2, got {self.num_classes}")
+        if not self.hidden_layers or min(self.hidden_layers) < 0:
+            raise ValueError(
+                f"hidden_layers must list numbers of at least 0, got {self.hidden_layers}"
+            )
         for name in ("per_class", "decay", "ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
@@ -73,6 +79,9 @@ class SearchSpace:
         balance = math.exp(
             0.5 * _uniform(keys[4], (math.log(self.ratio[0]), math.log(self.ratio[1])))
         )
+        # A key of its own: other draws stay the same.
+        own = jax.random.randint(jax.random.fold_in(key, 5), (), 0, len(self.hidden_layers))
+        layers = self.hidden_layers[int(own)]
         problem = Problem.balanced(
             loss=loss,
             num_classes=classes,
@@ -81,9 +90,12 @@ class SearchSpace:
             lam_w=1.0,
             lam_h=1.0,
             lam_b=self.lam_b,
+            lam_hidden=(1.0,) * layers,
         )
         mu = decay * float(collapse_threshold(problem).mu)
-        return dataclasses.replace(problem, lam_w=mu * balance, lam_h=mu / balance)
+        return dataclasses.replace(
+            problem, lam_w=mu * balance, lam_h=mu / balance, lam_hidden=(mu,) * layers
+        )
 
 
 def smallest_dimension(loss: Loss, num_classes: int, lam_b: float | None) -> int:

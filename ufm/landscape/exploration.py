@@ -33,6 +33,7 @@ from ufm._support.threads import one_blas_thread
 from ufm.collapse.origin import origin
 from ufm.landscape.census import Census, Descent, Search, Tally, search_record
 from ufm.landscape.flow import gradient_flow, small_start
+from ufm.landscape.listed import listed_census
 from ufm.landscape.point import CriticalPoint, describe, signature
 from ufm.landscape.point_space import PointSpace, search_space
 from ufm.landscape.root_finding import CRITICAL, Roots, RootStatus, find_roots
@@ -92,7 +93,8 @@ def explore(
 ) -> Census:
     """Search for the critical points of a problem, classify them, and descend from the saddles.
 
-    This takes seconds for K = 4, and a minute for K = 10.
+    This takes seconds for K = 4, and a minute for K = 10. With hidden layers nothing is searched:
+    the points are the complete list for squared error (`ufm.critical_points`).
 
     Args:
         problem: The problem, with decays.
@@ -112,12 +114,14 @@ def explore(
 
     Raises:
         ValueError: A decay is 0, the class means have more than 4,000 dimensions, or a number of
-            starts is negative.
+            starts is negative; with hidden layers, as `ufm.critical_points`.
     """
     effort = _Effort(
         starts_per_rank, max_partitions, starts_per_partition, root_starts, flows, descend
     )
     with one_blas_thread():
+        if problem.lam_hidden:
+            return listed_census(problem, key, descend, on_progress)
         return _explore(_Explorer(problem, search_space(problem), on_progress), key, effort)
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Array, Int
 from ufm.model.class_means import from_class_means, reduced_problem
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.variants.deep.critical_list import choices
+from ufm.variants.deep.factors import of_class_means
 
 #: Largest columns times dimensions for which samples are kept, if the loss is not convex.
 _MOST_FEATURES = 1_000
@@ -58,15 +60,19 @@ class PointSpace:
         """The point of the whole problem, (K×d), (d×N), that a point of the space represents."""
         extra = self.problem.dim - self.small.dim
         W, H = jnp.pad(point.W, ((0, 0), (0, extra))), jnp.pad(point.H, ((0, extra), (0, 0)))
-        return Params(W, from_class_means(self.problem, H) if self.of_means else H, point.b)
+        H = from_class_means(self.problem, H) if self.of_means else H
+        return dataclasses.replace(point, W=W, H=H)
 
 
 def search_space(problem: Problem) -> PointSpace:
     """Class means for convex losses and for large problems, else samples; min(d, K) dimensions.
 
     Raises `ValueError` for a problem without decays, where critical points need not be balanced,
-    and for a problem with too many classes.
+    for a problem with too many classes, and with hidden layers for any loss but squared error.
     """
+    if problem.lam_hidden:  # nothing is searched: the list of `ufm.landscape.listed`
+        choices(problem)
+        return PointSpace(problem, of_class_means(problem), True)
     if not float(problem.mu()) > 0:
         raise ValueError("a search for critical points needs lam_w > 0 and lam_h > 0")
     dim = min(problem.dim, problem.num_classes, problem.num_outputs)

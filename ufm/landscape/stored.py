@@ -1,8 +1,8 @@
 """Convert a census to JSON and arrays for a folder of results, and back.
 
-The arrays are those of the search space, with a leading axis over the points: W, H and b, and the
-direction of the smallest eigenvalue. All other fields are in the JSON, under the names of
-`CriticalPoint`, with derived numbers (f − f*, the kinds of search, the estimates).
+The arrays are those of the search space, with a leading axis over the points: W, H, b and hidden
+layers, and the direction of the smallest eigenvalue. All other fields are in the JSON, under the
+names of `CriticalPoint`, with derived numbers (f − f*, the kinds of search, the estimates).
 
     entry, arrays = census_entry(census, seconds), census_arrays(census)
     same = read_census(problem, entry, arrays)
@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ufm._support.pytree import stacked
 from ufm.certificates.certificate import Reason, Verdict
 from ufm.landscape.census import Census, Descent, Search
 from ufm.landscape.point import CriticalPoint
@@ -40,8 +41,13 @@ _NUMBERS = (
     "curvature",
     "gap",
 )
-#: Names of the arrays.
-ARRAYS = ("W", "H", "b", "direction_W", "direction_H", "direction_b")
+
+
+def array_names(problem: Problem) -> tuple[str, ...]:
+    """Names of the arrays, those of points and those of directions."""
+    hidden = (f"hidden[{i}]" for i in range(len(problem.lam_hidden)))
+    names = ("W", "H", *(("b",) if problem.has_bias else ()), *hidden)
+    return (*names, *(f"direction_{name}" for name in names))
 
 
 def census_entry(census: Census, seconds: float) -> dict[str, Any]:
@@ -58,6 +64,7 @@ def census_entry(census: Census, seconds: float) -> dict[str, Any]:
             "lam_h": float(problem.lam_h),
             "lam_b": None if problem.lam_b is None else float(problem.lam_b),
             "num_parameters": problem.num_parameters,
+            **_hidden_layers(problem),
             **({} if targets is None else {"targets": targets.tolist()}),
         },
         "minimum": {
@@ -77,6 +84,13 @@ def census_entry(census: Census, seconds: float) -> dict[str, Any]:
         "descents": [dataclasses.asdict(each) for each in census.descents],
         "seconds": seconds,
     }
+
+
+def _hidden_layers(problem: Problem) -> dict[str, Any]:
+    if not problem.lam_hidden:
+        return {}
+    decays = [float(x) for x in problem.lam_hidden]
+    return {"lam_hidden": decays, "hidden_dims": list(problem.hidden_dims)}
 
 
 def _search_entry(search: Search) -> dict[str, Any]:
@@ -114,15 +128,11 @@ def point_columns(census: Census) -> dict[str, Any]:
 
 def census_arrays(census: Census) -> dict[str, np.ndarray]:
     """W (P×K×d), H (P×d×N), b (P×K) of the P points in the search space, and their directions."""
-    points = [point.point for point in census.points]
-    directions = [point.direction for point in census.points]
-    arrays = {}
-    for prefix, batch in (("", points), ("direction_", directions)):
-        for name in ("W", "H", "b"):
-            parts = [getattr(each, name) for each in batch]
-            if parts[0] is not None:
-                arrays[prefix + name] = np.stack([np.asarray(part) for part in parts])
-    return arrays
+    names = array_names(census.problem)
+    batches = [[p.point for p in census.points], [p.direction for p in census.points]]
+    every = [stacked(batch) for batch in batches]
+    leaves = [x for each in every for x in (each.W, each.H, each.b, *each.hidden) if x is not None]
+    return dict(zip(names, map(np.asarray, leaves), strict=True))
 
 
 def read_census(problem: Problem, entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Census:
@@ -179,9 +189,6 @@ def _read_point(
 
 
 def _params(arrays: dict[str, np.ndarray], prefix: str) -> Params:
-    b = arrays.get(f"{prefix}b")
-    return Params(
-        jnp.asarray(arrays[f"{prefix}W"]),
-        jnp.asarray(arrays[f"{prefix}H"]),
-        None if b is None else jnp.asarray(b),
-    )
+    own = {name: jnp.asarray(array) for name, array in arrays.items()}
+    hidden = tuple(x for name, x in own.items() if name.startswith(f"{prefix}hidden["))
+    return Params(own[f"{prefix}W"], own[f"{prefix}H"], own.get(f"{prefix}b"), hidden)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ufm.certificates.certificate import Verdict, certify
 from ufm.minimum.minimiser import GlobalMinimum, nothing_known
+from ufm.minimum.narrow_bound import is_narrow, narrow_bound
 from ufm.minimum.structures import SAME, TableLoss, best_structure
 from ufm.model.class_means import reduced_problem
 from ufm.model.problem import Params, Problem
@@ -27,6 +28,9 @@ _TRIES = 8
 #: Largest K²d of a problem that is solved, d ≤ K. Measured on two cores: half a minute, with 4,000
 #: Hessian products of 6K²d operations to the accuracy of a proof; other runs take a fifth of them.
 _LARGEST = 1e7
+#: Branch and bound over W in one and two dimensions: the largest K, the number of boxes (4 s), and
+#: the relative gap of a proof.
+_BRANCHED, _BOXES, _PROVEN = 4, 100_000, 1e-9
 _CERTIFIED = "reduced problem, certified by duality"
 
 
@@ -53,7 +57,19 @@ def solved(problem: Problem) -> GlobalMinimum:
 def too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinimum:
     """The best of structured points and of runs, where d is below the rank of the wide minimum."""
     why = f"the lower bound is attained only in dimension {rank} or more, and dim={problem.dim}"
-    found, n = best_found(problem, bound, why), problem.per_class
+    found = _with_structures(problem, best_found(problem, bound, why), why)
+    if not is_narrow(problem) or problem.num_classes > _BRANCHED or found.is_exact:
+        return found
+    gap = _PROVEN * (1.0 + abs(found.value))
+    proof = narrow_bound(problem, 0.5 * gap, _BOXES)
+    if not found.value - proof.lower_bound <= gap:
+        return dataclasses.replace(found, lower_bound=max(bound, proof.lower_bound))
+    reason = "proven: branch and bound over W"
+    return dataclasses.replace(found, lower_bound=proof.lower_bound, is_exact=True, reason=reason)
+
+
+def _with_structures(problem: Problem, found: GlobalMinimum, why: str) -> GlobalMinimum:
+    n = problem.per_class
     if n is None or not problem.loss.equivariant or problem.has_targets:
         return found
     K, decay = problem.num_classes, float(problem.mu()) * n**0.5

@@ -13,6 +13,7 @@ invariant, of fixed rank, so that its critical points are critical points of f. 
 | a pairs, the other classes dead (orthoplex: K = 2a) | e_k − e_{k+1} on classes k, k+1 of a pair |
 | regular polygon | cos(2π(j − k)/K) |
 | hypercube, K = 2^m | ½ C Cᵀ, C the K×m matrix of signs |
+| sporadic codes | the Gram matrix of unit vectors |
 
 The others are a pairs with s single classes, K = 2a + s, and a direct sum of simplices, groups of
 classes of sizes m and m − 1 that know nothing of each other. M = 2 is the plain model in fewer
@@ -20,6 +21,7 @@ dimensions than K − 1 (e = μ√n).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -167,6 +169,36 @@ def simplices(num_classes: int, groups: int) -> Structure:
     return Structure(f"simplices of {words} classes", sum(counts), patterns, values)
 
 
+def _sporadic_codes(num_classes: int) -> Iterator[Structure]:
+    """Unit vectors on which a group acts transitively, in dimensions 3 and 5 to 7.
+
+    The icosahedron, and 16, 27 and 56 points: roots of E₈ with product 1 with a root and 0 with
+    those that continue it to a chain, seen from the space orthogonal to the chain.
+    """
+    K = num_classes
+    if K == 12:
+        golden = (1 + 5**0.5) / 2
+        plane = [(0.0, x, y * golden) for x in (1, -1) for y in (1, -1)]
+        yield _code("icosahedron", np.array([np.roll(v, i) for v in plane for i in range(3)]))
+    if K in (16, 27, 56):
+        halves = np.array(
+            [x for x in itertools.product((0.5, -0.5), repeat=8) if x.count(-0.5) % 2 < 1]
+        )
+        units = np.eye(8)
+        pairs = itertools.combinations(units, 2)
+        whole = [s * x + t * y for x, y in pairs for s in (1, -1) for t in (1, -1)]
+        roots, count = np.concatenate([halves, whole]), {56: 1, 27: 2, 16: 3}[K]
+        chain = np.array([units[i] - units[i + 1] for i in range(count)])
+        products = roots @ chain.T
+        own = roots[np.all(products == np.eye(1, count), axis=1)]
+        outside = np.eye(8) - np.linalg.pinv(chain) @ chain
+        yield _code(f"code of {K} points in {8 - count} dimensions", own @ outside)
+
+
+def _code(name: str, points: Float[np.ndarray, "K d"]) -> Structure:
+    return _ray(name, points @ points.T / float(np.sum(points[0] ** 2)))
+
+
 def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
     """The structures of K classes up to a rank."""
     K = num_classes
@@ -179,6 +211,7 @@ def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
     if 2**bits == K and bits > 2:
         signs = 1.0 - 2.0 * ((np.arange(K)[:, None] >> np.arange(bits)) & 1)
         found.append(_ray("hypercube", 0.5 * signs @ signs.T))
+    found += _sporadic_codes(K)
     found += [simplices(K, groups) for groups in range(2, (K + 1) // 2) if K > 4]
     found += [pairs_and_singles(K, a) for a in range(1, (K - 1) // 2 + 1) if K > 3]
     yield from (each for each in found if each.rank <= largest_rank)

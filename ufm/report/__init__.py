@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ufm.report.networks.pages import network_files as network_files
     from ufm.report.phase.decay import decay_files as decay_files
     from ufm.report.phase.decay import plot_decay as plot_decay
+    from ufm.report.phase.depth import depth_files as depth_files
+    from ufm.report.phase.depth import plot_depths as plot_depths
     from ufm.report.phase.diagram import diagram as diagram
     from ufm.report.phase.focal import phases_files as phases_files
     from ufm.report.phase.focal import plot_phases as plot_phases
@@ -61,6 +63,7 @@ _NAMES = {
     "ufm.report.networks.grid": ("plot_accuracy_gap", "plot_forest"),
     "ufm.report.networks.pages": ("network_files",),
     "ufm.report.phase.decay": ("decay_files", "plot_decay"),
+    "ufm.report.phase.depth": ("depth_files", "plot_depths"),
     "ufm.report.phase.diagram": ("diagram",),
     "ufm.report.phase.focal": ("phases_files", "plot_phases"),
     "ufm.report.phase.view": ("plot_phase",),

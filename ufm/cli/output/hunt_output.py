@@ -1,5 +1,6 @@
 """The output of `ufm hunt`, on the terminal and in files."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from ufm.cli.output.console import show as show_table
 from ufm.cli.output.print import say
 
 if TYPE_CHECKING:
-    from ufm.counterexamples.hunt import Hunt, SpuriousMinimum
+    from ufm.counterexamples.found import Hunt, SpuriousMinimum
     from ufm.counterexamples.interval import End, Interval
 
 #: Minima and their intervals, or the reason why an interval is missing.
@@ -24,6 +25,8 @@ _HEADINGS = (
 #: Columns to omit first on a narrow terminal.
 _LEAST = ("|∇f|", "zeros", "try", "λ_min > 0", "n")
 _FORMAT = 1
+#: The decays e of the phase diagram over depth: from, to, and their number.
+_DEPTH_DECAYS = (1e-4, 0.3, 25)
 
 
 def one_of_each_kind(found: "Sequence[SpuriousMinimum]") -> "list[SpuriousMinimum]":
@@ -41,7 +44,11 @@ def kind_of(minimum: "SpuriousMinimum") -> str:
 def show(found: "Hunt", intervals: Intervals) -> None:
     """Print the first minima in a table, the intervals, and the extent of the search."""
     if found.found:
-        table = plain_table(_HEADINGS, words=("local minimum",), gap=2)
+        from ufm.counterexamples.found import rate_name
+
+        decay = rate_name(found.found[0].problem)
+        headings = tuple(decay if heading == "μ√n" else heading for heading in _HEADINGS)
+        table = plain_table(headings, words=("local minimum",), gap=2)
         for each in found.found[:_MOST]:
             table.add_row(*_row(each))
         show_table(table, _LEAST)
@@ -79,7 +86,7 @@ def _row(each: "SpuriousMinimum") -> list[str]:
     p = each.problem
     return [
         str(each.attempt),
-        p.loss.label(),
+        each.model,
         str(p.num_classes),
         str(p.per_class),
         f"{each.rate:.6g}",
@@ -123,7 +130,7 @@ def _of_minimum(each: "SpuriousMinimum", name: str) -> dict[str, Any]:
     counts = problem.pop("class_counts")
     numbers = ("value", "lower_value", "lower", "excess", "grad_norm", "index", "zeros", "smallest")
     return {
-        "file": name,
+        "file": None if each.problem.lam_hidden else name,
         "try": each.attempt,
         "found_by": each.found_by,
         "kind": each.kind,
@@ -167,18 +174,31 @@ def files(found: "Hunt", intervals: Intervals, text: str) -> dict[str, bytes]:
     return {
         "hunt.json": text.encode(),
         **({"table.tex": hunt_table(found, intervals).encode()} if found.found else {}),
-        **{name: reproducing_file(each) for name, each in stored},
+        # The format of a classifier has no hidden layers.
+        **{name: reproducing_file(each) for name, each in stored if not each.problem.lam_hidden},
     }
 
 
+def _sizes(found: "Hunt") -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return found.space.num_classes, found.space.hidden_layers
+
+
 def drawn(found: "Hunt") -> dict[str, bytes]:
-    """The phase diagram over γ at every K of the search, with the minima found."""
+    """The phase diagram over γ at every K of the search, with the minima found, or over depth."""
     import numpy as np
 
     from ufm.cli.output.progress import waiting
     from ufm.counterexamples.phases import focal_phases
     from ufm.losses import Focal
-    from ufm.report import phases_files
+    from ufm.report import depth_files, phases_files
+    from ufm.variants.deep.phases import deep_phases
+
+    if any(found.space.hidden_layers):
+        decays, loss = np.geomspace(*_DEPTH_DECAYS), found.space.losses[0]
+        each = itertools.product(*(sorted(set(x)) for x in _sizes(found)))
+        with waiting("drawing"):
+            diagrams = [deep_phases(K, layers + 2, decays, loss) for K, layers in each]
+            return {f"figures/{name}": x for name, x in depth_files(diagrams)}
 
     gammas = [float(loss.gamma) for loss in found.space.losses if isinstance(loss, Focal)]
     over_gamma = np.linspace(0.05, 1.6 * max(*gammas, 0.1), 200)

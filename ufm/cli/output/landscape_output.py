@@ -189,6 +189,9 @@ def draw(censuses: "Sequence[Census]", seed: int) -> list[tuple[str, bytes]]:
     from ufm.report import landscape_files
 
     flows = []
+    if any(census.problem.lam_hidden for census in censuses):  # flows are those of two factors
+        with waiting("drawing figures"):
+            return landscape_files(censuses)
     with progress("flows", len(censuses), "losses") as advance:
         for census in censuses:
             means = search_space(census.problem).means

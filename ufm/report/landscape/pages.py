@@ -28,10 +28,14 @@ Followed = tuple[Census, Flow]
 def landscape_files(
     censuses: Sequence[Census], flows: Sequence[Flow] = ()
 ) -> list[tuple[str, bytes]]:
-    """Make the files of index, curvature, connections, and, given flows, flow."""
-    files = []
-    for name, page in (("index", index_page), ("curvature", curvature_page)):
-        files += page_files(name, page, censuses, _caption(name, censuses))
+    """Make the files of index, curvature, connections, and, given flows, flow.
+
+    That of curvature is for two factors, whose theory it shows.
+    """
+    files = page_files("index", index_page, censuses, _caption("index", censuses))
+    if not any(census.problem.lam_hidden for census in censuses):
+        caption = _caption("curvature", censuses)
+        files += page_files("curvature", curvature_page, censuses, caption)
     files += page_files("connections", graph_page, censuses, _caption("connections", censuses))
     if flows:
         followed = list(zip(censuses, flows, strict=True))

@@ -91,8 +91,14 @@ QUANTITIES = {
             "norm_w", "Norm of the classifier", r"$\|W\|_F$", True, "norm_w", _ORIGIN,
             per_loss=True,
         ),
+        Quantity(
+            "etf", "Runs that end at the simplex ETF, with hidden layers", "share of runs", False,
+            "etf", mean=True,
+        ),
     )
 }  # fmt: skip
+#: NC2 at the end of a run at the simplex ETF is below this: others have at least some tenths.
+_ETF = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +160,10 @@ def _floor(table: Table, quantity: Quantity) -> float:
 
 
 def _numbers(table: Table, quantity: Quantity) -> Values:
+    if quantity.column == "etf":
+        if "lam_hidden" not in table:  # two factors: it is the minimum or not
+            return np.full(len(table["nc2"]), np.nan)
+        return (table["nc2"] < _ETF).astype(float)
     column = table[quantity.column]
     if quantity.column == "verdict":
         return np.array([_ORDER.index(name) for name in column.tolist()], float)

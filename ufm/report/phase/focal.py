@@ -15,7 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ufm.counterexamples.hunt import SpuriousMinimum
+from ufm.counterexamples.found import SpuriousMinimum
 from ufm.counterexamples.phases import FocalPhases
 from ufm.report._figure import Page, page_files
 from ufm.report._lines import places, pushed_apart

@@ -7,7 +7,7 @@ r"""Minima that are not global as a table for a paper: booktabs, one row for eac
 import math
 from collections.abc import Sequence
 
-from ufm.counterexamples.hunt import Hunt, SpuriousMinimum
+from ufm.counterexamples.found import Hunt, SpuriousMinimum
 from ufm.counterexamples.interval import End, Interval
 from ufm.report.runs.latex import label_in_tex, number_in_tex, short_in_tex, tabular
 
@@ -23,7 +23,8 @@ def hunt_table(found: Hunt, intervals: Sequence[tuple[SpuriousMinimum, Interval 
     """Write a row for each minimum; `intervals` has that of some, or why it is unknown."""
     known = {id(minimum): interval for minimum, interval in intervals}
     comments = [
-        "Needs \\usepackage{booktabs}. f': the value of another point, which is lower.",
+        "Needs \\usepackage{booktabs}. f': the value of another point, which is lower. "
+        "mu sqrt(n) is Lambda n^(1/M) with M factors.",
         "from, to: ends of the interval of mu sqrt(n) in which the point is a local minimum that "
         "is not global; -- if unknown. below, above: the event at either end.",
         found.explain(),
@@ -43,7 +44,7 @@ def _cells(each: SpuriousMinimum, interval: Interval | str | None) -> list[str]:
         else ["--"] * 4
     )
     return [
-        label_in_tex(p.loss.label()),
+        label_in_tex(each.model),
         str(p.num_classes),
         f"${short_in_tex(each.rate)}$",
         each.kind,

@@ -30,7 +30,8 @@ group of samples a target, and replaces num_classes.
 
 `classifier` and `features` are sets such as "sphere" or ["sphere:1", "sphere:2"]
 (`ufm.model.constraint_text`); a factor whose norm is confined has no lam_w or lam_h. `temperature`
-may be a range. `lam_hidden = [5e-4]` adds a linear layer, and `hidden_dims = [12]` its width.
+may be a range. `lam_hidden = [5e-4]` adds a linear layer, and `hidden_dims = [12]` its width;
+`lam_hidden = ["lam_w"]` ties its decay to λ_W.
 """
 
 import math
@@ -145,7 +146,7 @@ class ProblemTable(_Table, frozen=True, kw_only=True):
     classifier: str | list[str] | UnsetType = UNSET
     features: str | list[str] | UnsetType = UNSET
     temperature: Real | UnsetType = UNSET
-    lam_hidden: list[float] | UnsetType = UNSET
+    lam_hidden: list[float | Literal["lam_w"]] | UnsetType = UNSET
     hidden_dims: list[int] | UnsetType = UNSET
 
     def __post_init__(self) -> None:

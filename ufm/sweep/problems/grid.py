@@ -202,7 +202,7 @@ class _Block:
         names = [axis.name for axis in self._axes[count:]]
         chosen: dict[str, Any] = dict(zip(names, values[count:], strict=True))
         _check(chosen)
-        lam_b = chosen.pop("lam_b")
+        lam_b, hidden = chosen.pop("lam_b"), chosen.pop("lam_hidden", ())
         spec = ProblemSpec(
             loss=self._loss(*values[:count]),
             class_counts=_counts(chosen),
@@ -211,9 +211,11 @@ class _Block:
             lam_h=1.0,
             lam_b=None if lam_b == "none" else lam_b,
             targets=self._targets,
+            lam_hidden=tuple(1.0 if x == "lam_w" else x for x in hidden),
             **{name: chosen.pop(name) for name in VARIANT_FIELDS if name in chosen},
         )
-        return chosen | {"spec": _with_decays(spec, chosen.pop("lam_w"), chosen.pop("lam_h"))}
+        decays = chosen.pop("lam_w"), chosen.pop("lam_h")
+        return chosen | {"spec": _with_decays(spec, *decays, hidden)}
 
     def _loss(self, given: Loss | str, *numbers: float) -> Loss:
         """The loss, or that of the family with these hyperparameters."""
@@ -264,8 +266,8 @@ def _check(chosen: dict[str, Any]) -> None:
         raise ValueError(f"certificate.gap_{error}") from None
 
 
-def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any) -> ProblemSpec:
-    """The decays as numbers, from multiples of the threshold and λ_H = "lam_w"."""
+def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any, hidden: tuple[Any, ...]) -> ProblemSpec:
+    """The decays as numbers, from multiples of the threshold and others tied to "lam_w"."""
     given = {"lam_w": lam_w, "lam_h": lam_h}
     for name, decay in given.items():
         if not isinstance(decay, Times):
@@ -279,7 +281,8 @@ def _with_decays(spec: ProblemSpec, lam_w: Any, lam_h: Any) -> ProblemSpec:
         given[name] = decay.factor * threshold
     if given["lam_h"] == "lam_w":
         given["lam_h"] = given["lam_w"]
-    return dataclasses.replace(spec, **given)
+    tied = tuple(given["lam_w"] if x == "lam_w" else x for x in hidden)
+    return dataclasses.replace(spec, **given, lam_hidden=tied)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -35,6 +35,8 @@ from ufm.minimum.structures import SAME, Structure, TableLoss, minimum_of, struc
 
 #: Decays at which phases are computed by default, as fractions of the largest tie with the origin.
 _GRID = np.geomspace(1e-4, 1.1, 60)
+#: Relative distance of two decays around a tie with the origin.
+_BESIDE = 1e-3
 _LOG_SIZES = np.log(np.geomspace(1e-3, 1e4, 561))
 
 
@@ -61,10 +63,12 @@ class DeepPhases(Shown):
     best: Int[np.ndarray, " e"]
     etf_is_local: Bool[np.ndarray, " e"]
     local_limit: float
+    num_classes: int = static()
+    num_factors: int = static()
     names: tuple[str, ...] = static()
     ties: tuple[Tie, ...] = static()
 
-    _printed = ("names", "local_limit", "ties", "decays", "best")
+    _printed = ("num_classes", "num_factors", "local_limit", "ties", "names", "decays", "best")
 
     def best_name(self, i: int) -> str:
         """The best structure at decay number i."""
@@ -98,8 +102,8 @@ def deep_phases(
     if not isinstance(loss, CrossEntropy | LabelSmoothing):
         raise TypeError(f"loss must be CrossEntropy() or LabelSmoothing(alpha), got {loss!r}")
     table, shapes = TableLoss(loss, K), tuple(structures(K, K))
-    highest = max(tie_with_origin(each, table, M) for each in shapes if len(each.patterns) == 1)
-    grid = highest * _GRID if decays is None else np.asarray(decays, float)
+    with_origin = [tie_with_origin(each, table, M) for each in shapes if len(each.patterns) == 1]
+    grid = max(with_origin) * _GRID if decays is None else np.asarray(decays, float)
     if grid.ndim != 1 or not len(grid) or not np.all(grid > 0) or not np.all(np.diff(grid) > 0):
         raise ValueError("decays must be ascending positive numbers")
     origin = float(table(np.zeros((K, K)))[0])
@@ -113,22 +117,28 @@ def deep_phases(
         near[row] = None if found is None else found.theta
         return np.nan if found is None else found.value
 
+    # Beyond its tie with the origin a ray soon ends: between two decays it may tie and end.
+    beside = np.outer(with_origin, (1 - _BESIDE, 1 + _BESIDE)).ravel()
+    every = np.unique(np.concatenate([grid, beside[(beside > grid[0]) & (beside < grid[-1])]]))
     rows = range(len(shapes) + 1)
-    values = np.array([[value(row, e) for e in grid] for row in rows])
+    values = np.array([[value(row, e) for e in every] for row in rows])
     for row, each in enumerate(shapes):
         if len(each.patterns) > 1:  # it may have become a structure of more symmetry
             same = np.any(np.abs(values[:row] - values[row]) < SAME, axis=0)
             values[row, same] = np.nan
     names = (*(each.name for each in shapes), "origin")
     limit = etf_local_limit(K, M, loss)
+    asked = values[:, np.searchsorted(every, grid)]
     return DeepPhases(
         decays=grid,
-        values=values,
-        best=np.nanargmin(np.round(values, 13), axis=0),
+        values=asked,
+        best=np.nanargmin(np.round(asked, 13), axis=0),
         etf_is_local=grid < limit,
         local_limit=limit,
+        num_classes=K,
+        num_factors=M,
         names=names,
-        ties=tuple(_ties(values, grid, names, value)),
+        ties=tuple(_ties(values, every, names, value)),
     )
 
 
@@ -140,11 +150,12 @@ def _ties(values: np.ndarray, grid: np.ndarray, names: tuple[str, ...], value: A
         for k in np.flatnonzero(change):
 
             def apart(e: float, i: int = i, j: int = j) -> float:
-                return value(i, e) - value(j, e)
+                difference = value(i, e) - value(j, e)
+                return 0.0 if np.isnan(difference) else difference
 
             e = root(apart, grid[k], grid[k + 1])
             here = value(i, e)
-            if not abs(apart(e)) < 1e-9:
+            if not abs(here - value(j, e)) < 1e-9:
                 continue  # one of the two vanishes in between
             others = [value(row, e) for row in range(len(values)) if row not in (i, j)]
             found.append(

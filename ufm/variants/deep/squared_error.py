@@ -36,7 +36,12 @@ def spinodal(sigma: Any, total: float, factors: int) -> Any:
 
 
 def roots(sigma: float, rate: float, p: float) -> tuple[float, float]:
-    """The small and the large root of s + rate · s^{p−1} = σ, p < 1; NaN if there is none."""
+    """The small and the large root of s + rate · s^{p−1} = σ; NaN if there is none.
+
+    For p = 1, two factors, there is no small one.
+    """
+    if p == 1:
+        return np.nan, sigma - rate if sigma > rate else np.nan
     bottom = (rate * (1 - p)) ** (1 / (2 - p))  # where the left side is least
     if not bottom + rate * bottom ** (p - 1) < sigma:
         return np.nan, np.nan

@@ -8,9 +8,7 @@ and Ψ is convex with the tangent planes −g*(Γ) − tr(ΓᵀAΓ)/(2e), for ev
 a cell of A this plane plus the penalty, which is concave in the eigenvalues w₁ ≥ w₂ of A, is least
 at an end of each interval; over the angle of the axes it is least where a cosine is largest. By the
 symmetry of the classes that angle lies in [0, π/6]. Γ is the gradient at the centre of the cell, so
-that the bound is accurate to second order.
-
-    −g*(Γ) = −(1/K) Σ_k Σ_j p_jk log p_jk,   Γ = (p − ŷ)/K,   p the softmax of any logits.
+that the bound is accurate to second order (`ufm.minimum.plane_duals`).
 """
 
 from typing import NamedTuple
@@ -18,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ufm.minimum.plane_duals import tangent_planes
+
 #: Cells are halved in at most this many rounds, and there are at most so many at once.
 _ROUNDS, _MOST = 80, 400_000
-#: Newton steps of the features at a cell's centre; any logits give a valid bound.
-_STEPS = 12
-_CLASSES = 3
 #: Orthonormal basis of the plane 1ᵀx = 0, with the first axis along class 1.
 _BASIS = np.array([[2.0, 0.0], [-1.0, 3**0.5], [-1.0, -(3**0.5)]]) / 6**0.5
 #: The bound is charged this much for rounding, relative to log 3: sums of some ten terms.
@@ -100,8 +97,9 @@ def _bounds(
     w = t[:, :2] ** (factors - 1)
     u = np.stack([np.cos(t[:, 2]), np.sin(t[:, 2])], axis=1)
     axes = np.stack([u, np.stack([-u[:, 1], u[:, 0]], axis=1)], axis=2)
-    gamma, dual, primal = _duals(axes * np.sqrt(w)[:, None, :], decay, alpha)
+    gamma, dual, primal = tangent_planes(_BASIS @ (axes * np.sqrt(w)[:, None, :]), decay, alpha)
     # tr(ΓᵀAΓ) = w₁c₁ + w₂c₂ with c₁ = (trace + size cos(2θ − 2θ₀))/2 along the first axis.
+    gamma = _BASIS.T @ gamma
     square = gamma @ gamma.transpose(0, 2, 1)
     trace = square[:, 0, 0] + square[:, 1, 1]
     x, y = square[:, 0, 0] - square[:, 1, 1], 2.0 * square[:, 0, 1]
@@ -124,33 +122,3 @@ def _largest_cosine(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     inside = np.floor(high / (2 * np.pi)) > np.floor(low / (2 * np.pi))
     inside |= low % (2 * np.pi) == 0
     return np.where(inside, 1.0, np.maximum(np.cos(low), np.cos(high)))
-
-
-def _duals(
-    W: Float[np.ndarray, "m 2 2"], decay: float, alpha: float
-) -> tuple[Float[np.ndarray, "m 2 3"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Γ in the basis of the plane, −g*(Γ), and g + (e/2) ‖H‖², at the best features for W̃."""
-    table = _BASIS @ W
-    target = (1 - alpha) * np.eye(_CLASSES) + alpha / _CLASSES
-    H = np.zeros((len(W), 2, _CLASSES))
-    Z, top, total = np.zeros((len(W), 3, 3)), np.zeros((len(W), 1, 3)), np.full((len(W), 1, 3), 3.0)
-    p = np.full((len(W), _CLASSES, _CLASSES), 1.0 / _CLASSES)
-    for _ in range(_STEPS):
-        slope = table.transpose(0, 2, 1) @ ((p - target) / _CLASSES) + decay * H
-        # λ I + W̃ᵀ(diag p − ppᵀ)W̃/K for each class.
-        mean = np.einsum("mja,mjk->mka", table, p)
-        blocks = np.einsum("mja,mjk,mjb->mkab", table, p, table)
-        blocks -= mean[..., :, None] * mean[..., None, :]
-        blocks = blocks / _CLASSES + decay * np.eye(2)
-        step = np.linalg.solve(blocks, slope.transpose(0, 2, 1)[..., None])[..., 0]
-        H = H - step.transpose(0, 2, 1)
-        Z = table @ H
-        top = Z.max(axis=1, keepdims=True)
-        p = np.exp(Z - top)
-        total = p.sum(axis=1, keepdims=True)
-        p /= total
-    dual = -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=(1, 2))
-    gamma = _BASIS.T @ ((p - target) / _CLASSES)
-    losses = np.sum(top + np.log(total) - np.sum(target * Z, axis=1, keepdims=True), axis=(1, 2))
-    primal = losses / _CLASSES + 0.5 * decay * np.sum(H**2, axis=(1, 2))
-    return gamma, dual / _CLASSES, primal
