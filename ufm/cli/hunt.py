@@ -63,7 +63,8 @@ class Hunt(Options, frozen=True, kw_only=True):
     accuracy: float = 1e-6
     """Relative accuracy of the ends of the intervals; less accurate ends are reported."""
     out: Path | None = None
-    """Folder for hunt.json, table.tex and an .npz for every minimum. None: nothing is written."""
+    """Folder for hunt.json, table.tex and, without hidden layers, an .npz for every minimum. None:
+    nothing is written."""
     figures: bool = False
     """Draw into the folder the phase diagrams of the focal loss, with the minima found, or with
     hidden layers those of CE or LS over depth: PNG, PDF, SVG, data (CSV) and caption (LaTeX)."""

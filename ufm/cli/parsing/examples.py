@@ -58,6 +58,7 @@ _EXAMPLES = {
         ("ufm hunt --losses fl:3 --num-classes 100 --tries 10", "one loss, one K"),
         ("ufm hunt --losses ls:0 ls:0.5 --decay 0.05 1.5 --tries 200", "none for label smoothing"),
         ("ufm hunt --out spurious --figures", "a file for each minimum, and the phase diagram"),
+        ("ufm hunt --losses ce --hidden-layers 1 2 --num-classes 4 6", "with more linear layers"),
     ),
     "sweep": (
         ("ufm sweep sweeps/decays.toml --dry-run", "cells, compilations, an estimate"),
