@@ -108,7 +108,7 @@ class Certify(LayerFiles):
             unwritten = why_unwritten(layer)
             if unwritten is None:
                 check_target(folder)
-            elif self.json:  # which is that of a certificate
+            elif self.json or self.out is not None:  # which ask for a certificate
                 raise ValueError(unwritten)
             examination = examine(layer, self.gap_tol, on_rows, on_stage)
         said = self._written(examination, folder) if unwritten is None else {}
