@@ -107,8 +107,8 @@ def disagreement(layer) -> float:
 
 
 @pytest.mark.repeats
-@pytest.mark.parametrize("loss", [CrossEntropy(), MSE(5.0, 3.0)], ids=lambda loss: loss.name)
 @pytest.mark.parametrize("lam_b", BIASES)
+@pytest.mark.parametrize("loss", [CrossEntropy(), MSE(5.0, 3.0)], ids=lambda loss: loss.name)
 @pytest.mark.parametrize("scale", [0.0, 1e-2, 1.0])
 def test_no_point_is_below_the_lower_bound(loss, lam_b, scale):
     problem = make(loss, SKEWED, lam_b)

@@ -133,8 +133,9 @@ def test_uniform_starts_on_the_sphere_have_no_preferred_direction():
     assert np.max(np.abs(H @ H.T / 3000 - np.eye(3) / 3)) < 5 / np.sqrt(5 * 3000)
 
 
-@pytest.mark.parametrize("method", ["newton", "gradient_descent"])
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("method", ["newton", "gradient_descent"])
 def test_runs_reach_the_closed_form_to_the_gradient_asked_for(name, method):
     problem = make(name)
     found = ufm.solve(problem, ufm.init_params(problem, KEY, 0.5), method=method)
