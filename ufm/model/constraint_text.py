@@ -41,6 +41,16 @@ def confines(text: str, factor: str) -> bool:
     return not _SETS[_read(factor, text)[0]].decayed
 
 
+def size_in(factor: str, text: str) -> tuple[str, float | None]:
+    """The kind and the number of a set, None without one. As `make_constraint`.
+
+    >>> size_in("features", "sphere"), size_in("features", "nonnegative")
+    (('sphere', 1.0), ('nonnegative', None))
+    """
+    name, numbers = _read(factor, text)
+    return name, *(numbers or [None if name == "nonnegative" else 1.0])
+
+
 def constraint_text(factor: str, given: Constraint | None) -> str | None:
     """The text of a set. Raises `ValueError` for a fixed classifier, which has none."""
     if given is None:

@@ -18,7 +18,7 @@ from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.problem_batch import batch_axes, problem_batch, problem_entry
 from ufm.model.start import init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
-from ufm.solvers._loop import Method, run
+from ufm.solvers._loop import Method, noise_by, run
 from ufm.solvers._solution import Solution, Status, continued
 
 # A method is a module or an object with the protocol's members.
@@ -51,6 +51,11 @@ def default_tol(problem: Problem, dtype: Any) -> Any:
 def _methods(problem: Problem) -> Mapping[str, Method]:
     """The methods by name, those of the problem's variant if it has one."""
     return METHODS if problem.variant is None else problem.variant.methods
+
+
+def noise_floor(problem: Problem, params: Params) -> Array:
+    """An estimate from above of the rounding error of the gradient's norm at a point."""
+    return noise_by(_methods(problem)[DEFAULT_METHOD])(problem, params)
 
 
 def _run(

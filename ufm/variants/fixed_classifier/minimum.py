@@ -31,6 +31,7 @@ from ufm.variants.norms.closed_form import (
     Balanced,
     bound_of,
     radius_of,
+    reach_of,
     stationary,
     tangent_below,
 )
@@ -91,16 +92,17 @@ def frame_minimum(problem: Problem) -> Balanced | None:
         rate = float(np.sum(np.asarray(problem.samples(float)))) * float(problem.lam_h) / slope**2
         if not rate > 0:
             return None
-        s, is_tight = stationary(phi, rate), True
+        s, is_tight, reach = stationary(phi, rate), True, np.nan
         penalty = 0.5 * rate * float(s) ** 2
     else:
         lowest = stationary(phi, 0.0)
         s, penalty = np.minimum(radius * slope, lowest), 0.0
-        is_tight = bool(radius * slope < lowest)
+        is_tight, reach = bool(radius * slope < lowest), reach_of(radius * slope, lowest)
     if not 0 < s < LARGEST_MARGIN or not tangent_below(problem, phi, s):
         return None
     size_h = float(s) / slope if radius is None else radius
-    return Balanced(float(phi.value(s)) + penalty, float(s), square**0.5, size_h, is_tight)
+    value = float(phi.value(s)) + penalty
+    return Balanced(value, float(s), square**0.5, size_h, is_tight, reach)
 
 
 def _along_rows(problem: Problem, found: Balanced) -> FixedMinimum | None:

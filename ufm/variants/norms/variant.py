@@ -31,7 +31,7 @@ class Norms(Variant):
     """Classifier rows or features of confined norm."""
 
     name = "factors of confined norm"
-    shares = frozenset({"objective", "nc_metrics", "nearest_minimiser"})
+    shares = frozenset({"frame_metrics", "objective", "nc_metrics", "nearest_minimiser"})
     methods: Mapping[str, Any] = {
         "newton": TrustRegion(GEOMETRY),
         "gradient_descent": GradientDescent(),
