@@ -96,7 +96,7 @@ _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 
 def _by_curvature(problem: Problem, params: Params, found: NormCertificate) -> NormCertificate:
     """A verdict from all curvatures of the tangent space, if it is small enough to list them."""
-    margin = 4.0 * float(_third_derivative(problem, params) * found.grad_norm) ** 0.5
+    margin = 4.0 * float(third_derivative(problem, params) * found.grad_norm) ** 0.5
     lowest = steepest_curvature(problem, params)
     if lowest is None:
         return found
@@ -134,7 +134,7 @@ def check_feasible(problem: Problem, params: Params) -> None:
 
 
 @quick_jit
-def _third_derivative(problem: Problem, params: Params) -> Scalar:
+def third_derivative(problem: Problem, params: Params) -> Scalar:
     """An estimate from above of the third derivative of f along unit tangents."""
     like = params.W.dtype
     cooled = jnp.asarray(1.0 if problem.temperature is None else problem.temperature, like)
@@ -256,7 +256,7 @@ def _escape(
     eps = float(jnp.finfo(dtype).eps)
     rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5
     rounding *= norm(image) + jnp.linalg.norm(M)
-    beyond = curvature**2 > 16.0 * grad_norm * _third_derivative(problem, params)
+    beyond = curvature**2 > 16.0 * grad_norm * third_derivative(problem, params)
     descends = is_unused & (-curvature > rounding) & beyond
     return Escape(direction, curvature, values[0]), dual_norm, descends
 
