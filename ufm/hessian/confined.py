@@ -83,4 +83,5 @@ def inertia_of(eigenvalues: Float[np.ndarray, " q"], shift: float, tol: float | 
     below, not_above = (int(np.sum(eigenvalues < end)) for end in ends)
     near = np.min(np.abs(eigenvalues[:, None] - ends))
     rest = len(eigenvalues) - not_above
-    return Inertia(below, not_above - below, rest, *ends.tolist(), bool(near > error))
+    low, high = map(float, ends)
+    return Inertia(below, not_above - below, rest, low, high, bool(near > error))

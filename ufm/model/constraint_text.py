@@ -48,7 +48,7 @@ def size_in(factor: str, text: str) -> tuple[str, float | None]:
     (('sphere', 1.0), ('nonnegative', None))
     """
     name, numbers = _read(factor, text)
-    return name, *(numbers or [None if name == "nonnegative" else 1.0])
+    return name, numbers[0] if numbers else None if name == "nonnegative" else 1.0
 
 
 def constraint_text(factor: str, given: Constraint | None) -> str | None:

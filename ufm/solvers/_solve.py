@@ -152,6 +152,7 @@ def prepared_run(
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
     check_shapes(problem, params)
+    _check_start(problem, params)
     check_options(method, tol, None)
 
     def arguments(max_steps: int | None) -> tuple[Any, dict[str, Any]]:
@@ -166,6 +167,11 @@ def prepared_run(
         return _name_status(program(*args, **kwargs))
 
     return run, compiled
+
+
+def _check_start(problem: Problem, params: Params) -> None:
+    if problem.variant is not None:
+        problem.variant.check_start(params)
 
 
 def _name_status(solution: Solution) -> Solution:
@@ -222,6 +228,7 @@ def solve_many(
     elif num_starts is not None:
         raise ValueError("give num_starts for random starts, or starts, but not both")
     size = _batch_size(problem, batch, starts)
+    _check_start(problem, starts)
     if jax.default_backend() == "cpu" and not isinstance(starts.W, Tracer):
         return _one_by_one(problem, batch, starts, method, tol, max_steps, on_done)
     solution = solve_in_lock_step(problem, starts, method, tol, max_steps)

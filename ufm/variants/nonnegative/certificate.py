@@ -37,6 +37,7 @@ from ufm.variants.nonnegative.bounds import (
     proven_bound,
 )
 from ufm.variants.nonnegative.second_order import cone_escape, is_local_minimum
+from ufm.variants.nonnegative.starts import check_nonnegative
 
 Scalar = Float[Array, ""]
 
@@ -85,9 +86,7 @@ def cone_certify(
     """Classify a point as `ufm.certify` does. Raises `ValueError` if H has negative entries."""
     check_shapes(problem, params)
     check_tolerance(tol)
-    if not isinstance(params.H, Tracer) and bool(np.any(np.asarray(params.H) < 0)):
-        least = float(np.min(np.asarray(params.H)))
-        raise ValueError(f"params.H must be ≥ 0, its least entry is {least:.3g}: clip it first")
+    check_nonnegative(params)
     relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
     found = _certify(problem, params, relative)
     if isinstance(found.verdict, Tracer):

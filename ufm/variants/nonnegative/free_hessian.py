@@ -15,10 +15,12 @@ from ufm.hessian.confined import inertia_of
 from ufm.model.objective import value_and_gradient
 from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
+from ufm.variants.nonnegative.starts import check_nonnegative
 
 
 def free_entries(problem: Problem, params: Params) -> Bool[Array, "d N"]:
-    """The entries of H that are not held at 0."""
+    """The entries of H that are not held at 0. Raises `ValueError` if any are negative."""
+    check_nonnegative(params)
     _, gradient = value_and_gradient(problem, params)
     return (params.H > 0) | (gradient.H < 0)
 
