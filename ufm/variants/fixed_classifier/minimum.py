@@ -15,8 +15,6 @@ at most √(K/(K−1)) w |h_i|/τ, and the tangent of φ at the minimiser lies b
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -24,6 +22,8 @@ from ufm._support.namespace import settled
 from ufm._support.pytree import pytree
 from ufm.collapse.margin_loss import LARGEST_MARGIN, MarginLoss
 from ufm.collapse.metrics import centering
+from ufm.minimum.minimiser import point_of
+from ufm.model.class_means import class_sizes
 from ufm.model.constraints import Sphere
 from ufm.model.problem import Params, Problem
 from ufm.model.problem_batch import problem_batch
@@ -49,11 +49,8 @@ class FixedMinimum(NormMinimum):
         """W, H and b with f = `value`; the key is not used, because W fixes the orientation."""
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
-        problem, kind = self.problem, dtype or jnp.result_type(float)
-        weights = problem.column_weights
-        roots = 1.0 if weights is None else np.sqrt(np.asarray(weights))
-        arrays = (self.W, self.means[:, problem.labels] * roots, self.bias)
-        return Params(*jax.device_put([None if x is None else np.asarray(x, kind) for x in arrays]))
+        columns = self.means * np.sqrt(np.asarray(class_sizes(self.problem)))
+        return point_of(self.problem, self.W, columns, self.bias, dtype)
 
 
 def global_minimum(problem: Problem) -> FixedMinimum:

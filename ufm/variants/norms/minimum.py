@@ -7,14 +7,14 @@ dimensions, the most that W and the class means use, from several starts, until 
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.metrics import orthonormal_columns, simplex_basis
-from ufm.minimum.minimiser import GlobalMinimum
+from ufm.minimum.minimiser import GlobalMinimum, point_of
+from ufm.model.class_means import class_sizes
 from ufm.model.constraints import Ball, Budget, Sphere
 from ufm.model.problem import Params, Problem
 from ufm.model.problem_batch import problem_batch
@@ -61,14 +61,8 @@ class NormMinimum(GlobalMinimum):
         turn = np.eye(problem.dim, rank)
         if key is not None:
             turn = np.asarray(orthonormal_columns(key, problem.dim, rank))
-        weights = problem.column_weights
-        roots = 1.0 if weights is None else np.sqrt(np.asarray(weights))
-        H = (turn @ self.means)[:, problem.labels] * roots
-        kind = dtype or jnp.result_type(float)
-        arrays = (
-            None if x is None else np.asarray(x, kind) for x in (self.W @ turn.T, H, self.bias)
-        )
-        return Params(*jax.device_put(tuple(arrays)))
+        columns = (turn @ self.means) * np.sqrt(np.asarray(class_sizes(problem)))
+        return point_of(problem, self.W @ turn.T, columns, self.bias, dtype)
 
 
 def global_minimum(problem: Problem) -> NormMinimum:
