@@ -78,6 +78,7 @@ def test_a_folder_is_repeated_and_drawn(capsys):
         ("solve", "--features sphere --dim 1", "two points"),
         ("solve", "--losses supcon:x", "'x' is not a temperature"),
         ("solve", "--losses supcon supcon:0.5", "names a loss twice"),
+        ("solve", "--losses supcon --temperature 0.1", "is not for supcon, whose temperature is"),
         ("solve", "--losses supcon --features ball:2", "on the unit sphere, or its part"),
         ("landscape", "--features sphere", "ufm.explore does not support problems with"),
         ("landscape", "--lam-hidden 0.1", "ufm.explore does not support problems with hidden"),
