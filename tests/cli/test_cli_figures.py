@@ -14,7 +14,7 @@ from ufm.cli import main
 
 #: What test_cli.py uses, so that the programs are compiled once.
 SMALL = ["--num-classes", "3", "--dim", "3", "--per-class", "2", "--starts", "2", "--losses", "ce"]
-NAMES = ("collapse", "convergence", "features", "gram", "singular-values")
+NAMES = ("angles", "collapse", "convergence", "features", "gram", "singular-values")
 
 
 @pytest.fixture(autouse=True)

@@ -78,12 +78,24 @@ def test_a_folder_is_repeated_and_drawn(capsys):
         ("solve", "--features sphere --dim 1", "two points"),
         ("solve", "--losses supcon:x", "'x' is not a temperature"),
         ("solve", "--losses supcon supcon:0.5", "names a loss twice"),
+        ("solve", "--losses supcon --temperature 0.1", "is not for supcon, whose temperature is"),
         ("solve", "--losses supcon --features ball:2", "on the unit sphere, or its part"),
         ("landscape", "--features sphere", "ufm.explore does not support problems with"),
         ("landscape", "--lam-hidden 0.1", "ufm.explore does not support problems with hidden"),
-        ("spectrum", "--features nonnegative", "ufm.spectrum does not support problems with"),
+        ("spectrum", "--lam-hidden 0.1", "ufm.spectrum does not support problems with hidden"),
+        ("spectrum", "--features sphere --at origin", "at must be 'minimum' for problems with"),
     ],
 )
 def test_what_is_refused_in_one_line(command, options, message, capsys):
     said = complaint(capsys, command, *options.split())
     assert message in said.replace("`lam_w`", "lam-w").replace("lam_w", "lam-w")
+
+
+@pytest.mark.parametrize("options", [("--features", "nonnegative"), ("--classifier", "etf:2.0")])
+def test_spectra_of_variants_are_written_and_drawn(options, capsys):
+    given = ["spectrum", "--num-classes", "3", "--dim", "3", "--per-class", "2", "--losses", "ce"]
+    assert main([*given, *options, "--out", "out", "--figures"]) == 0
+    assert "Modulo rotations the Hessian is positive definite." in capsys.readouterr().out
+    (found,) = json.loads(Path("out/spectrum.json").read_text())["spectra"]
+    assert found[options[0].removeprefix("--")] == options[1]
+    assert Path("out/figures/spectrum.png").exists()

@@ -12,6 +12,7 @@ from sweeps import loaded
 from ufm.cli import parse
 from ufm.losses import FAMILIES, HYPERPARAMETERS, loss_family, loss_spec, make_loss, parse_loss
 from ufm.model.constraint_text import make_constraint
+from ufm.model.constraints import Fixed
 from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.sweep.problems.columns import COLUMNS, columns_for
@@ -125,13 +126,14 @@ def test_a_problem_that_is_not_plain_is_plain_values_too(given):
     assert {name for name in spec.named() if name not in SIZES} >= set(given) - set(SIZES)
     problem = spec.problem()
     assert problem.temperature == given.get("temperature")
+    assert ProblemSpec.of(problem) == spec
     if not given.get("classifier", "").startswith("etf"):
-        assert ProblemSpec.of(problem) == spec
         return
     gram = np.asarray(problem.classifier.matrix @ problem.classifier.matrix.T)
     np.testing.assert_allclose(gram, 4.0 * (1.5 * np.eye(3) - 0.5), atol=1e-14)
+    turned = dataclasses.replace(problem, classifier=Fixed(problem.classifier.matrix[::-1]))
     with pytest.raises(ValueError, match="a matrix, which no text names"):
-        ProblemSpec.of(problem)
+        ProblemSpec.of(turned)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ufm.report.runs.latex import latex_table
 from ufm.runs.loss_summary import Summary, summarise
 from ufm.runs.trajectory import trajectory
 
-NAMES = ("convergence", "collapse", "gram", "singular-values", "features")
+NAMES = ("convergence", "collapse", "gram", "angles", "singular-values", "features")
 
 
 def record(loss, counts=BALANCED, dim=4) -> LossRecord:

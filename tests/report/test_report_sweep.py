@@ -25,6 +25,7 @@ from ufm.report.phase.diagram import QUANTITIES, VERDICTS
 from ufm.report.phase.view import limits
 from ufm.report.sweep.runs import same_problem
 from ufm.sweep import open_store, run_sweep
+from ufm.sweep.problems.columns import COLUMNS
 
 GRID = f"""
 title = "A <b>bold</b> title & more"
@@ -155,7 +156,7 @@ def test_unequal_classes_and_no_decay_have_a_page_too(tmp_path):
     assert "2,4,1" in page
     assert "The geometry of 2 runs could not be checked" in page
     assert 'ufm store query "matches IS NULL" --store' in page
-    assert ", no bias, d = 4; 1 run, cell 0" in page
+    assert ", no bias; 1 run, cell 0" in page
     assert "2 of 2 checked" in page
 
 
@@ -249,9 +250,10 @@ def test_the_page_is_whole_and_needs_no_network(page, outline):
 def test_the_page_says_what_was_found(page, outline):
     assert "The claim holds in all 24 runs" in outline.data
     assert outline.headings[0] == "A <b>bold</b> title & more"  # escaped on the way
-    for name, quantity in QUANTITIES.items():
-        assert (quantity.title in outline.headings) == (name != "etf")  # for hidden layers
-    assert page.count("<svg") == len(QUANTITIES) - 1 + 3
+    drawn = [each for each in QUANTITIES.values() if each.column in COLUMNS]
+    for quantity in drawn:
+        assert quantity.title in outline.headings
+    assert page.count("<svg") == len(drawn) + 3
     assert "theory:" in outline.data
     for name in ("jax", "numpy", "processor", "commit", '"lam_w"'):
         assert name in outline.data
@@ -325,7 +327,7 @@ def test_svg_is_given_ids_of_its_own():
 def test_runs_without_bias_are_no_problem_of_those_with_one():
     nan = math.nan
     cells = {
-        "loss": np.array(["ce"] * 5),
+        "family": np.array(["ce"] * 5),
         "class_counts": np.array(["5 5"] * 5),
         "dim": np.array([3] * 5),
         "lam_w": np.full(5, 0.1),

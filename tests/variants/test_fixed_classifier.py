@@ -173,3 +173,12 @@ def test_a_feature_on_the_wrong_side_of_its_sphere_is_a_saddle():
     found = ufm.certify(problem, turned)
     assert float(found.grad_norm) < 1e-12
     assert found.verdict is ufm.Verdict.STRICT_SADDLE
+
+
+def test_a_comparison_finds_its_own_minimum():
+    problem = make(FRAME)
+    point = ufm.global_minimum(problem).params(None)
+    assert ufm.compare_geometry(problem, point).matches is True
+    frame = ufm.frame_metrics(problem, point)
+    assert float(frame.cosine_min) == pytest.approx(-1 / 2)
+    assert float(frame.cosine_max) == pytest.approx(-1 / 2)

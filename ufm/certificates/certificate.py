@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, Int
 from ufm._support.pytree import pytree, require
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
-from ufm.certificates.decision import Facts, decide, proven_bound, tolerance
+from ufm.certificates.decision import judged, proven_bound
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.dual_state import dual_state
 from ufm.certificates.second_order import escape_direction, is_descent, is_local_minimum
@@ -184,53 +184,32 @@ def _no_spurious_minima(problem: Problem) -> bool:
 @quick_jit
 def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
     state = dual_state(problem, params)
-    bound = proven_bound(problem, problem, state)
-    region = region_lower_bound(problem, state)
-    lower_bound, rounding = bound
-    gap, region_gap = state.value - lower_bound, state.value - region.lower
-    # In exact arithmetic a gap is not negative, so that rounding is at most the gap itself.
-    rounding, region_rounding = (
-        jnp.maximum(jnp.minimum(bound, jnp.abs(found)), state.value_rounding)
-        for bound, found in ((rounding, gap), (region.rounding, region_gap))
-    )
-    tol, depth = tolerance(problem, state.value, relative)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image = escape_direction(problem, state)
     witness = declared_witness(problem, state.at.V)
-    # f is below its lower bound only if the bound rests on a false declaration.
-    refuted = gap < -state.value_rounding
-    if witness is not None:
-        refuted |= witness[1].refuted
-    facts = Facts(
-        finite=jnp.isfinite(state.value) & jnp.isfinite(state.grad_norm),
-        refuted=refuted,
-        decayed=state.mu > 0,
-        critical=state.grad_norm <= critical_tol,
-        descends=is_descent(problem, state, escape, image),
-        closed=gap <= tol,
-        region_closed=(region_gap <= tol) & (tol >= region_rounding),
-        resolvable=tol >= rounding,
-    )
-    verdict, reason = decide(problem, facts)
-    return Certificate(
-        verdict=verdict,
-        reason=reason,
-        value=state.value,
+    found = judged(
+        problem,
+        state.value,
+        state.value_rounding,
+        proven_bound(problem, problem, state),
+        region_lower_bound(problem, state),
+        relative,
         grad_norm=state.grad_norm,
-        dual_norm=state.dual_norm,
-        threshold=state.mu,
-        lower_bound=lower_bound,
-        gap=gap,
-        region_gap=region_gap,
-        rounding=rounding,
-        tol=tol,
-        depth=depth,
         critical_tol=critical_tol,
-        escape=escape,
-        witness=witness,
+        decayed=state.mu > 0,
+        descends=is_descent(problem, state, escape, image),
+        refuted=is_refuted(witness),
     )
+    return Certificate(
+        **found, dual_norm=state.dual_norm, threshold=state.mu, escape=escape, witness=witness
+    )
+
+
+def is_refuted(witness: tuple[Array, Refutation] | None) -> Array | bool:
+    """Whether a loss contradicts its declarations."""
+    return False if witness is None else witness[1].refuted
 
 
 def declared_witness(problem: Problem, V: Float[Array, "K N"]) -> tuple[Array, Refutation] | None:

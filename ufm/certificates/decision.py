@@ -132,3 +132,59 @@ def decide(problem: Problem, facts: Facts, missing: Array | None = None) -> tupl
         conditions, [jnp.int32(line[2]) for line in lines], jnp.int32(Reason.GAP_OPEN)
     )
     return verdict, reason
+
+
+def judged(
+    problem: Problem,
+    value: Scalar,
+    own: Scalar,
+    bound: Bound,
+    region: Bound,
+    relative: Scalar,
+    *,
+    grad_norm: Scalar,
+    critical_tol: Scalar,
+    decayed: Array,
+    descends: Array,
+    refuted: Array | bool = False,
+    columns: Problem | None = None,
+    missing: Array | None = None,
+) -> dict[str, Any]:
+    """The verdict, its reason, and the numbers of the gap, as fields of a certificate.
+
+    `own` is the rounding error of the value, `region` the bound on the region of convexity, and
+    `refuted` says that the loss contradicts its declaration. The tolerance may be that of a problem
+    of fewer `columns`; `missing` is that of `decide`.
+    """
+    gap, region_gap = value - bound.lower, value - region.lower
+    # In exact arithmetic a gap is not negative, so that rounding is at most the gap itself.
+    rounding, region_rounding = (
+        jnp.maximum(jnp.minimum(allowed, jnp.abs(found)), own)
+        for allowed, found in ((bound.rounding, gap), (region.rounding, region_gap))
+    )
+    tol, depth = tolerance(problem if columns is None else columns, value, relative)
+    facts = Facts(
+        finite=jnp.isfinite(value) & jnp.isfinite(grad_norm),
+        # f is below its lower bound only if the bound rests on a false declaration.
+        refuted=(gap < -own) | refuted,
+        decayed=decayed,
+        critical=grad_norm <= critical_tol,
+        descends=descends,
+        closed=gap <= tol,
+        region_closed=(region_gap <= tol) & (tol >= region_rounding),
+        resolvable=tol >= rounding,
+    )
+    verdict, reason = decide(problem, facts, missing)
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "value": value,
+        "grad_norm": grad_norm,
+        "lower_bound": bound.lower,
+        "gap": gap,
+        "region_gap": region_gap,
+        "rounding": rounding,
+        "tol": tol,
+        "depth": depth,
+        "critical_tol": critical_tol,
+    }

@@ -33,6 +33,9 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
     The last column names the origin of an eigenvalue. lambda_H + s^2 chi: deviations of features
     from their class mean. Outside the row space: directions that W and H do not use. Trivial,
     standard, (K-2, 2), (K-2, 1, 1): class means, by representation of the permutations of classes.
+
+    With --features or --classifier, eigenvalues are those of directions that keep norms, or of the
+    entries of H that no bound holds.
     """
 
     file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = None

@@ -9,6 +9,7 @@ one, as with features after a ReLU, and −1/(K−1) for the other.
 """
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
@@ -17,8 +18,14 @@ from ufm.collapse.metrics import class_means
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.variant import by_variant
 
-#: A class mean below this fraction of the longest has no direction.
+#: A vector below this fraction of the longest has no direction.
 _NO_DIRECTION = 1e-6
+
+
+def directed(rows: Float[np.ndarray, "m d"]) -> Bool[np.ndarray, " m"]:
+    """Which rows have a direction."""
+    sizes = np.linalg.norm(rows, axis=1)
+    return sizes > _NO_DIRECTION * np.max(sizes, initial=0.0)
 
 
 @pytree()
@@ -53,8 +60,7 @@ def frame_metrics(problem: Problem, params: Params) -> FrameMetrics:
     """
     check_shapes(problem, params)
     means = np.asarray(class_means(problem, params), float).T
-    sizes = np.linalg.norm(means, axis=1)
-    known = sizes > _NO_DIRECTION * np.max(sizes)
+    known = directed(means)
     angles = pairs(cosines(means[known]))
     nan = np.float64(np.nan)
     mean, least, most = (f(angles) if len(angles) else nan for f in (np.mean, np.min, np.max))

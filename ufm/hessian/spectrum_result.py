@@ -141,19 +141,21 @@ def assemble(
     method: str,
     cluster_tol: float | None = None,
     note: str = "",
+    dimension: int | None = None,
 ) -> Spectrum:
     """Sort the parts and merge eigenvalues within `cluster_tol` of a cluster's smallest member.
 
-    The result is complete if the multiplicities add up to the dimension of the problem.
+    The result is complete if the multiplicities add up to the dimension, by default that of the
+    problem.
     """
-    dimension = problem.num_parameters
+    dimension = problem.num_parameters if dimension is None else dimension
     kept = [part for part in parts if part.multiplicity > 0 and part.values.size]
     values = np.concatenate([part.values for part in kept])
     counts = np.concatenate([np.full(p.values.size, p.multiplicity, np.int64) for p in kept])
     errors = np.concatenate([np.full(p.values.size, p.residual) for p in kept])
     labels = [part.label for part in kept for _ in range(part.values.size)]
     largest = float(np.max(np.abs(values)))
-    decays = [x for x in (float(problem.lam_w), float(problem.lam_h)) if x > 0]
+    decays = [float(x) for x in (problem.lam_w, problem.lam_h) if x is not None and x > 0]
     tol = min([_OF_LARGEST * largest, *(_OF_DECAY * x for x in decays)])
     tol = tol if cluster_tol is None else cluster_tol
 

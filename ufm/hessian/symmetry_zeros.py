@@ -65,9 +65,13 @@ def rotation_dimension(problem: Problem, params: Params) -> int:
     return orbit_dimension(problem, frame(params).rank)
 
 
-def orbit_dimension(problem: Problem, rank: int) -> int:
-    """r(d−r) + r(r−1)/2, plus one if f does not depend on the mean of a free bias."""
-    return rank * (problem.dim - rank) + rank * (rank - 1) // 2 + int(shift_is_free(problem))
+def orbit_dimension(problem: Problem, rank: int, dim: int | None = None) -> int:
+    """r(d−r) + r(r−1)/2, plus one if f does not depend on the mean of a free bias.
+
+    d is the dimension of the problem, or the number of dimensions that rotations turn.
+    """
+    dim = problem.dim if dim is None else dim
+    return rank * (dim - rank) + rank * (rank - 1) // 2 + int(shift_is_free(problem))
 
 
 def shift_is_free(problem: Problem) -> bool:

@@ -82,17 +82,28 @@ def factorise(
     dtype: Any = None,
 ) -> Params:
     """Factor Z* with the logits `table` into balanced W and H, oriented as in `params`."""
-    weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
-    sizes = np.bincount(problem.labels, weights)
     left, right = least_factors(problem, table)
     turn = np.eye(problem.dim, rank)
     if key is not None:
         turn = orthonormal_columns(key, problem.dim, rank)
-    W = left[:, :rank] @ turn.T
-    share = np.sqrt((1.0 if weights is None else weights) / sizes[problem.labels])
-    H = (turn @ right[:rank])[:, problem.labels] * share
+    return point_of(problem, left[:, :rank] @ turn.T, turn @ right[:rank], bias, dtype)
+
+
+def point_of(
+    problem: Problem,
+    W: Float[np.ndarray, "K d"],
+    means: Float[np.ndarray, "d m"],
+    bias: Float[np.ndarray, " K"] | None,
+    dtype: Any = None,
+) -> Params:
+    """The point with this W and bias, and with features equal in each class, from √n_k h̄_k."""
+    weights = None if problem.column_weights is None else np.asarray(problem.column_weights)
+    sizes = np.bincount(problem.labels, weights)
+    H = means[:, problem.labels] * np.sqrt(
+        (1.0 if weights is None else weights) / sizes[problem.labels]
+    )
     arrays = (
-        None if x is None else x.astype(dtype or jnp.result_type(float)) for x in (W, H, bias)
+        None if x is None else np.asarray(x, dtype or jnp.result_type(float)) for x in (W, H, bias)
     )
     return Params(*jax.device_put(tuple(arrays)))
 

@@ -41,17 +41,37 @@ def confines(text: str, factor: str) -> bool:
     return not _SETS[_read(factor, text)[0]].decayed
 
 
+def size_in(factor: str, text: str) -> tuple[str, float | None]:
+    """The kind and the number of a set, None without one. As `make_constraint`.
+
+    >>> size_in("features", "sphere"), size_in("features", "nonnegative")
+    (('sphere', 1.0), ('nonnegative', None))
+    """
+    name, numbers = _read(factor, text)
+    return name, numbers[0] if numbers else None if name == "nonnegative" else 1.0
+
+
 def constraint_text(factor: str, given: Constraint | None) -> str | None:
-    """The text of a set. Raises `ValueError` for a fixed classifier, which has none."""
+    """The text of a set. Raises `ValueError` for a fixed classifier that is not that of `etf`."""
     if given is None:
         return None
     if isinstance(given, Fixed):
-        raise ValueError("a fixed classifier is a matrix, which no text names")
+        return _frame_text(np.asarray(given.matrix, float))
     name = next(name for name, kind in _SETS.items() if type(given) is kind)
     numbers = [float(value) for value in vars(given).values()]
     if name == "sphere" and numbers == [1.0]:
         return name
     return ":".join([name, *map(repr, numbers)])
+
+
+def _frame_text(matrix: np.ndarray) -> str:
+    norm = float(f"{np.linalg.norm(matrix[0]):.12g}")
+    outputs, dim = matrix.shape
+    if dim < outputs - 1 or not np.allclose(
+        matrix, _simplex_rows(outputs, dim, norm), 1e-12, 1e-12
+    ):
+        raise ValueError("a fixed classifier is a matrix, which no text names")
+    return "etf" if norm == 1.0 else f"etf:{norm!r}"
 
 
 def _read(factor: str, text: str) -> tuple[str, list[float]]:

@@ -109,7 +109,8 @@ class Fixed(Constraint):
             raise TypeError(f"Fixed needs a matrix of numbers, got {matrix!r}") from None
         if values.ndim < 2:
             raise ValueError(f"Fixed needs a matrix W of shape (K, d), got shape {values.shape}")
-        require("the matrix of Fixed", values, np.isfinite, "finite")
+        if not np.all(np.isfinite(values)):
+            raise ValueError("the matrix of Fixed must be finite")
         if not np.any(values):
             raise ValueError("the matrix of Fixed is zero: every feature has the same logits")
         object.__setattr__(self, "matrix", jax.device_put(values))

@@ -29,6 +29,11 @@ class Variant:
         """Whether a problem belongs to this variant."""
         raise NotImplementedError
 
+    def check_start(self, params: Any) -> None:
+        """Raise `ValueError` for a start of a run that is outside of the feasible set; most are
+        moved into it instead.
+        """
+
     def default_tol(self, problem: Any) -> Any:
         """The gradient norm of a converged run in float64."""
         return 1e-10

@@ -16,6 +16,7 @@ from ufm.solvers._solve import DEFAULT_METHOD as DEFAULT_METHOD
 from ufm.solvers._solve import METHODS as METHODS
 from ufm.solvers._solve import check_options as check_options
 from ufm.solvers._solve import default_tol as default_tol
+from ufm.solvers._solve import noise_floor as noise_floor
 from ufm.solvers._solve import polish as polish
 from ufm.solvers._solve import prepared_run as prepared_run
 from ufm.solvers._solve import solve as solve

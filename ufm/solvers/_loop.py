@@ -121,7 +121,7 @@ def run(
         beta = balance(problem, params.W)
         problem = balanced_problem(problem, beta)
     params = scaled(params, 1.0 / beta)
-    noise_of = getattr(method, "gradient_noise", _gradient_noise)
+    noise_of = noise_by(method)
 
     def tolerance(params: Params) -> Array:
         if not use_noise_floor:
@@ -196,6 +196,11 @@ def run(
         tol=tolerance(chosen.params),
         history=_close(end.history, end.step, end.products, chosen),
     )
+
+
+def noise_by(method: Method) -> Callable[[Problem, Params], Array]:
+    """An estimate from above of the rounding error of the gradient's norm, as a function."""
+    return getattr(method, "gradient_noise", _gradient_noise)
 
 
 def _gradient_noise(problem: Problem, params: Params) -> Array:

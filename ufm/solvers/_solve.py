@@ -18,7 +18,7 @@ from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.problem_batch import batch_axes, problem_batch, problem_entry
 from ufm.model.start import init_params
 from ufm.solvers import adam, gradient_descent, lbfgs, momentum, newton
-from ufm.solvers._loop import Method, run
+from ufm.solvers._loop import Method, noise_by, run
 from ufm.solvers._solution import Solution, Status, continued
 
 # A method is a module or an object with the protocol's members.
@@ -51,6 +51,11 @@ def default_tol(problem: Problem, dtype: Any) -> Any:
 def _methods(problem: Problem) -> Mapping[str, Method]:
     """The methods by name, those of the problem's variant if it has one."""
     return METHODS if problem.variant is None else problem.variant.methods
+
+
+def noise_floor(problem: Problem, params: Params) -> Array:
+    """An estimate from above of the rounding error of the gradient's norm at a point."""
+    return noise_by(_methods(problem)[DEFAULT_METHOD])(problem, params)
 
 
 def _run(
@@ -147,6 +152,7 @@ def prepared_run(
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: use solve_many, or jax.vmap over both arguments")
     check_shapes(problem, params)
+    _check_start(problem, params)
     check_options(method, tol, None)
 
     def arguments(max_steps: int | None) -> tuple[Any, dict[str, Any]]:
@@ -161,6 +167,11 @@ def prepared_run(
         return _name_status(program(*args, **kwargs))
 
     return run, compiled
+
+
+def _check_start(problem: Problem, params: Params) -> None:
+    if problem.variant is not None:
+        problem.variant.check_start(params)
 
 
 def _name_status(solution: Solution) -> Solution:
@@ -217,6 +228,7 @@ def solve_many(
     elif num_starts is not None:
         raise ValueError("give num_starts for random starts, or starts, but not both")
     size = _batch_size(problem, batch, starts)
+    _check_start(problem, starts)
     if jax.default_backend() == "cpu" and not isinstance(starts.W, Tracer):
         return _one_by_one(problem, batch, starts, method, tol, max_steps, on_done)
     solution = solve_in_lock_step(problem, starts, method, tol, max_steps)

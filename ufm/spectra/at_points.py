@@ -156,7 +156,7 @@ def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> Sp
     The methods auto, closed_form and collapsed build no array with N columns.
     """
     found = spectrum(problem, method=method, at=at)
-    if found.negative is not None and not found.negative:
+    if problem.variant is not None or (found.negative is not None and not found.negative):
         return SpectrumRecord(problem, found)
     means, _ = class_means_at(problem, at)
     small = reduced_problem(problem, problem.dim)
@@ -166,6 +166,8 @@ def record_at(problem: Problem, at: str = "minimum", method: str = "auto") -> Sp
 def record_of(problem: Problem, params: Params, method: str = "auto") -> SpectrumRecord:
     """Do the same at any point; only critical points have an escape curvature."""
     found = spectrum(problem, params, method)
+    if problem.variant is not None:
+        return SpectrumRecord(problem, found)
     _, gradient = value_and_gradient(problem, params)
     critical = float(norm(gradient)) <= _CRITICAL * float(problem.lam_w + problem.lam_h)
     escapes = critical and (found.negative is None or found.negative > 0)

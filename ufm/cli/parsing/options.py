@@ -179,8 +179,11 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
 
         if self.targets is not None:
             raise ValueError("supcon compares samples of classes: not with `targets`")
-        found = contrastive_problems(texts, counts, self.dim, self.features)
-        return found, tuple(text for text in losses if text not in texts)
+        others = tuple(text for text in losses if text not in texts)
+        for name in ("classifier", "temperature", "lam_hidden"):
+            if not others and getattr(self, name) not in (None, ()):
+                raise ValueError(f"`{name}` is not for supcon, whose temperature is supcon:TAU")
+        return contrastive_problems(texts, counts, self.dim, self.features), others
 
     def _groups(self) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...] | None]:
         """The numbers of samples, and a target for each; None for class labels."""

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ufm._support.quick_jit import quick_jit
 from ufm.certificates.certificate import Certificate
-from ufm.certificates.decision import Facts, decide, proven_bound, tolerance
+from ufm.certificates.decision import judged, proven_bound
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.dual_state import DualState, dual_state
 from ufm.certificates.verdicts import Reason, Verdict
@@ -51,22 +51,17 @@ def certificate_of(
     small, _ = layer.columns()
     relative = np.nan if tol is None else tol
     numbers = (value, rounding, grad_norm, critical_tol, found.surprise, relative)
-    decided = _decided(
+    fields = _decided(
         layer.problem, small, _state(layer, G, value, rounding), *map(jnp.asarray, numbers)
     )
-    fields, verdict, reason = decided
-    if int(reason) == Reason.GAP_OPEN:
+    verdict, reason = Verdict(int(fields["verdict"])), Reason(int(fields["reason"]))
+    if reason is Reason.GAP_OPEN:
         reason = Reason.DESCENT_NOT_SOUGHT
     gram = G @ G.T + apart.gradients_gradients / total**2
     return Certificate(
-        verdict=Verdict(int(verdict)),
-        reason=Reason(int(reason)),
-        value=jnp.asarray(value),
-        grad_norm=jnp.asarray(grad_norm),
+        **fields | {"verdict": verdict, "reason": reason},
         dual_norm=jnp.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-1], 0.0))),
         threshold=jnp.asarray(mu),
-        **fields,
-        critical_tol=jnp.asarray(critical_tol),
         escape=None,
         witness=None,
     )
@@ -122,26 +117,18 @@ def _decided(
     critical_tol: Scalar,
     surprise: Scalar,
     relative: Scalar,
-) -> tuple[dict[str, Any], Array, Array]:
+) -> dict[str, Any]:
     """The fields of the certificate that concern the gap, the verdict and the reason."""
-    lower, slack = proven_bound(problem, small, state)
-    region = region_lower_bound(small, state, surprise)
-    gap, region_gap = value - lower, value - region.lower
-    slack, region_slack = (
-        jnp.maximum(jnp.minimum(bound, jnp.abs(apart)), rounding)
-        for bound, apart in ((slack, gap), (region.rounding, region_gap))
-    )
-    tol, depth = tolerance(small, value, relative)
-    facts = Facts(
-        finite=jnp.isfinite(value) & jnp.isfinite(grad_norm),
-        refuted=gap < -rounding,
+    return judged(
+        problem,
+        value,
+        rounding,
+        proven_bound(problem, small, state),
+        region_lower_bound(small, state, surprise),
+        relative,
+        grad_norm=grad_norm,
+        critical_tol=critical_tol,
         decayed=state.mu > 0,
-        critical=grad_norm <= critical_tol,
         descends=jnp.asarray(False),
-        closed=gap <= tol,
-        region_closed=(region_gap <= tol) & (tol >= region_slack),
-        resolvable=tol >= slack,
+        columns=small,
     )
-    fields = {"lower_bound": lower, "gap": gap, "rounding": slack, "tol": tol, "depth": depth}
-    fields["region_gap"] = region_gap
-    return fields, *decide(problem, facts)

@@ -5,6 +5,8 @@ of the least λ_b; a decay of 0 is "0", left of a logarithmic axis; class counts
 categories, in the order of the cells.
 
     axis(table, "lam_b").named     # of lam_b = ["none", 0.0, 0.01]: ((-0.01, "none"),)
+
+Sets of one kind with different numbers, such as spheres, have an axis of these numbers.
 """
 
 import dataclasses
@@ -13,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from ufm.model.constraint_text import size_in
 
 Table = dict[str, np.ndarray]
 Values = Float[np.ndarray, " _"]
@@ -26,6 +30,13 @@ FIELDS = {
     "scale": (r"scale $\kappa$", "κ"),
     "target": (r"target $M$", "M"),
     "lam_b": (r"$\lambda_b$", "λ_b"),
+    "temperature": (r"temperature $\tau$", "τ"),
+    "radius_h": (r"radius $\rho_H$", "ρ_H"),
+    "budget_h": ("budget $E_H$", "E_H"),
+    "radius_w": (r"radius $\rho_W$", "ρ_W"),
+    "budget_w": ("budget $E_W$", "E_W"),
+    "features": ("features", "features"),
+    "classifier": ("classifier", "classifier"),
     "num_classes": ("$K$", "K"),
     "dim": ("$d$", "d"),
     "per_class": ("$n$", "n"),
@@ -36,8 +47,12 @@ FIELDS = {
     "method": ("method", "method"),
 }
 DECAYS = ("lam_w", "lam_h")
-_TEXTS = ("class_counts", "method")
+_TEXTS = ("class_counts", "method", "features", "classifier")
 _WHOLE = ("num_classes", "dim", "per_class", "max_steps")
+#: The factor whose set has the number, and the word for it in that column's name.
+SIZES = {"radius_w": "classifier", "budget_w": "classifier"} | {
+    "radius_h": "features", "budget_h": "features"
+}  # fmt: skip
 #: Fields with a linear axis even if they reach 0, where nothing changes abruptly.
 _SMOOTH_AT_ZERO = ("alpha", "gamma")
 #: Class counts of more classes are written as runs of equal ones.
@@ -78,6 +93,28 @@ class Axis:
         place = float(self.levels[i])
         value = names.get(place, f"{place:.3g}").replace("\n", " ")
         return f"{FIELDS[self.name][1]} = {value}"
+
+
+def with_sizes(table: Table) -> Table:
+    """The table with the numbers of sets as columns, for factors whose sets are of one kind."""
+    found = dict(table)
+    for name, factor in SIZES.items():
+        sets = [size_in(factor, str(x)) for x in table.get(factor, ()) if x]
+        kinds, sizes = {kind for kind, _ in sets}, [size for _, size in sets]
+        named = len(kinds) == 1 and (kinds == {"budget"}) == name.startswith("budget")
+        if named and len(sizes) == len(table[factor]) and None not in sizes:
+            found[name] = np.array(sizes, float)
+    return found
+
+
+def at_place(row: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    """The row with other numbers, from which the texts of sets follow."""
+    texts = {
+        factor: f"{str(row[factor]).partition(':')[0]}:{place[name]!r}"
+        for name, factor in SIZES.items()
+        if name in place
+    }
+    return row | place | texts
 
 
 def axis(table: Table, name: str) -> Axis:

@@ -1,4 +1,4 @@
-r"""The theory's curve in a phase diagram, on which the decay √(λ_W λ_H) is the collapse threshold.
+r"""The theory's curve in a phase diagram: the collapse threshold, or the reach of bounded norms.
 
 The origin W = H = 0 is the global minimum at and above the threshold, but not below it. For convex
 losses this holds in every dimension d ≥ 1: the threshold is ‖∇g(0)‖₂, above it the convex bound
@@ -6,6 +6,11 @@ f ≥ g + μ‖Z‖_* is attained at the origin, and below it a direction of neg
 dimension. For the focal loss it also holds in every dimension (the margin bound) if the transition
 is continuous. If the minimum jumps, the frame that ties with the origin needs d ≥ K−1. With a bias
 the bound is exact for (K−1)√n μ ≤ 1. Only proven parts of the curve are drawn.
+
+With features H ≥ 0 the threshold is γ°(∇g(0)) for convex losses, any class counts and any d ≥ 1;
+for others it is proven without a bias, where classes decouple. If both norms are bounded, the
+origin is no minimum. There the curve is where the largest margin that the norms allow is the best
+one: with larger norms, or at a lower temperature, minimisers are not unique.
 
     threshold_curve(table, axis(table, "gamma"), None)     # one row for each crossing
 """
@@ -19,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
-from ufm.collapse.symmetric_solution import collapse_threshold, supported
+from ufm.collapse.symmetric_solution import known_threshold as threshold_of
 from ufm.model.problem import Problem
 from ufm.model.problem_spec import ProblemSpec, decisive
-from ufm.report.phase.axis import DECAYS, Axis, Table, Values
+from ufm.report.phase.axis import DECAYS, Axis, Table, Values, at_place
 
 Curve = Float[np.ndarray, "_ 2"]
 Row = dict[str, Any]
@@ -36,22 +41,51 @@ def known_threshold(row: Row) -> float:
 
     `row` has the columns of a sweep's table that define the problem.
     """
-    return _threshold(ProblemSpec.from_row(row | dict.fromkeys(DECAYS, 1.0)))
+    return _threshold(ProblemSpec.from_row(row | {x: 1.0 for x in DECAYS if row[x] == row[x]}))
 
 
 @functools.lru_cache(maxsize=65536)
 def _threshold(spec: ProblemSpec) -> float:
     problem = spec.problem()
-    if not supported(problem):
+    # That of hidden layers is for another mean of the decays.
+    known = None if problem.lam_hidden else threshold_of(problem)
+    if known is None:
         return math.nan
-    found = collapse_threshold(problem)
-    mu = float(found.mu)
-    return mu if _is_proven(problem, mu, bool(found.jumps)) else math.nan
+    mu = float(known.mu)
+    return mu if _is_proven(problem, mu, bool(known.jumps)) else math.nan
+
+
+@functools.lru_cache(maxsize=65536)
+def _reach(spec: ProblemSpec) -> float:
+    """The largest margin over the best one where both norms are bounded; NaN if none is known."""
+    problem = spec.problem()
+    closed_form = getattr(problem.variant, "closed_form", None)
+    found = None if closed_form is None else closed_form(problem)
+    # In fewer dimensions the rest of the norms may have no place.
+    return math.nan if found is None or problem.dim < problem.num_classes else found.reach
+
+
+def excess(row: Row) -> float:
+    """How far a problem is beyond its threshold, which is at 0; NaN without one.
+
+    It is μ over the threshold, minus one, or the reach of bounded norms, minus one.
+    """
+    threshold = known_threshold(row)
+    if math.isfinite(threshold):
+        return math.sqrt(row["lam_w"]) * math.sqrt(row["lam_h"]) / threshold - 1.0
+    return _reach(ProblemSpec.from_row(row)) - 1.0
+
+
+def is_reach(table: Table) -> bool:
+    """Whether the curve of a table is that of bounded norms."""
+    return bool(np.isinf(table["threshold"]).any())
 
 
 def _is_proven(problem: Problem, mu: float, jumps: bool) -> bool:
     if problem.loss.is_convex():
         return True
+    if problem.variant is not None:  # non-negative features
+        return not problem.has_bias
     rank = problem.num_classes - 1
     c, far = rank * math.sqrt(problem.per_class or 0) * mu, float(problem.loss.far_slope())
     exact = not problem.has_bias or c <= far
@@ -134,8 +168,10 @@ class _Model:
                 continue  # a decay of 0 is not on the scale
             model = self._at(*place)
             assert model is not None  # a row has these levels
-            for own, other in ((_decay(row), _decay(model)), _thresholds(row, model)):
-                if not np.isclose(own, other, rtol=1e-9, atol=0.0, equal_nan=True):
+            pairs = [(row["lam_w"], model["lam_w"]), (row["lam_h"], model["lam_h"])]
+            pairs.append((excess(row), excess(model)))
+            for own, other in pairs:
+                if not np.isclose(own, other, rtol=1e-9, atol=1e-12, equal_nan=True):
                     return False
         return True
 
@@ -170,9 +206,9 @@ class _Model:
             yield mu**2 / float(other)
 
     def _excess(self, x: float, y: float | None) -> float:
-        """μ over the threshold, minus one; NaN without a problem or a threshold."""
+        """`excess`; NaN without a problem."""
         row = self._at(x, y)
-        return math.nan if row is None else _decay(row) / known_threshold(row) - 1.0
+        return math.nan if row is None else excess(row)
 
     def _at(self, x: float, y: float | None) -> Row | None:
         given = [(self._x, x)]
@@ -184,7 +220,7 @@ class _Model:
         changed: Row = {axis.name: at for axis, at in given if not axis.discrete}
         if self._ratio is not None and "lam_w" in changed:
             changed["lam_h"] = self._ratio * changed["lam_w"]
-        return self._row(first) | changed
+        return at_place(self._row(first), changed)
 
     def _row(self, i: int) -> Row:
         return {name: self._table[name][i].item() for name in decisive(self._table)}
@@ -202,14 +238,6 @@ class _Model:
         places = [np.unique(axis.at, return_inverse=True)[1] for axis in (self._x, self._y) if axis]
         columns = np.column_stack([*codes, *places])
         return np.unique(columns, axis=0, return_index=True)[1].tolist()
-
-
-def _decay(row: Row) -> float:
-    return math.sqrt(row["lam_w"]) * math.sqrt(row["lam_h"])
-
-
-def _thresholds(row: Row, other: Row) -> tuple[float, float]:
-    return known_threshold(row), known_threshold(other)
 
 
 def common_ratio(values: Values) -> float | None:

@@ -88,6 +88,10 @@ QUANTITIES = {
             False, "nc4", _ORIGIN,
         ),
         Quantity(
+            "cosine", "Cosine of class means, not centred: 0 if orthogonal, −1/(K−1) in an ETF",
+            "mean cosine", False, "cosine", _ORIGIN, mean=True,
+        ),
+        Quantity(
             "norm_w", "Norm of the classifier", r"$\|W\|_F$", True, "norm_w", _ORIGIN,
             per_loss=True,
         ),
@@ -135,13 +139,15 @@ def diagram(
 ) -> Diagram | None:
     """The diagram of a quantity over the cells of one loss; None if no field varies.
 
+    It is None, too, if the table does not have the quantity, as of the plain model's cosines.
+
     `set_tol` is that of `plane`; `over` is the plane, if it is known already. Raises `ValueError`
     for an unknown quantity and like `plane`.
     """
     if name not in QUANTITIES:
         raise ValueError(f"name has to be one of {', '.join(QUANTITIES)}, got {name!r}")
     quantity, place = QUANTITIES[name], over or plane(table, set_tol)
-    if place is None:
+    if place is None or quantity.column not in table:
         return None
     order = np.argsort(place.point_of, kind="stable")
     ends = np.cumsum(np.bincount(place.point_of))[:-1]

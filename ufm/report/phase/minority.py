@@ -60,7 +60,7 @@ def state_of(found: SizeGeometry, is_origin: bool) -> int:
     """The state of the small classes at a point."""
     if is_origin:
         return 3
-    if found.norm_w[1] <= _ZERO * found.norm_w[0]:
+    if any(small <= _ZERO * large for large, small in (found.norm_w, found.norm_h)):
         return 2
     return int(found.cosine_w[2] >= 1.0 - 0.5 * _ZERO**2)
 

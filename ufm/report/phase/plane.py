@@ -13,8 +13,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from ufm.report.phase.axis import FIELDS, Axis, Table, axis
-from ufm.report.phase.curve import common_ratio, threshold_curve
+from ufm.report.phase.axis import FIELDS, SIZES, Axis, Table, axis, with_sizes
+from ufm.report.phase.curve import common_ratio, is_reach, threshold_curve
 
 #: Largest number of slices, spread over the values of the third field with its ends.
 _SLICES = 4
@@ -24,9 +24,9 @@ _SLICES = 4
 class Plane:
     """Axes (`y` is None if one field varies), the points, and the point of each run.
 
-    `curve` is that of `threshold_curve`. `tied` says that λ_H = λ_W everywhere. `along` are the
-    fields that vary between points without being an axis, and `others` those that differ between
-    the runs of a point.
+    `curve` is that of `threshold_curve`, of bounded norms if `of_reach`. `tied` says that λ_H = λ_W
+    everywhere. `along` are the fields that vary between points without being an axis, and `others`
+    those that differ between the runs of a point.
     """
 
     x: Axis
@@ -34,6 +34,7 @@ class Plane:
     points: Float[np.ndarray, "p 2"]
     point_of: Int[np.ndarray, " r"]
     curve: Float[np.ndarray, "_ 2"]
+    of_reach: bool
     tied: bool
     along: tuple[str, ...]
     others: tuple[str, ...]
@@ -96,6 +97,7 @@ def plane(table: Table, set_tol: bool = False) -> Plane | None:
     kinds = np.unique(table["family"])
     if len(kinds) > 1:
         raise ValueError(f"a diagram is of one loss family, got {', '.join(kinds.tolist())}")
+    table = with_sizes(table)
     fields, companions = _fields(table, set_tol)
     if not fields:
         return None
@@ -110,11 +112,13 @@ def plane(table: Table, set_tol: bool = False) -> Plane | None:
     ratio = _ratio(table, x, along)
     curve = threshold_curve(table, x, y, ratio)
     shown = tuple(name for name in along if not (tied and name == "lam_h"))
-    return Plane(x, y, points, point_of, curve, tied, shown, tuple(inside))
+    of_reach = is_reach(table)
+    return Plane(x, y, points, point_of, curve, of_reach, tied, shown, tuple(inside))
 
 
 def slices(table: Table, set_tol: bool = False) -> Slices:
     """Split the table by its third field if each part is still a plane; else keep it whole."""
+    table = with_sizes(table)
     whole = Slices((Part("", table),), "")
     fields, _ = _fields(table, set_tol)
     if len(fields) < 3:
@@ -142,6 +146,7 @@ def _fields(table: Table, set_tol: bool) -> tuple[list[Axis], list[str]]:
     unequal = bool((table["per_class"] < 0).any())
     out = ("num_classes", "per_class") if unequal else ("class_counts",)
     out += () if set_tol else ("tol",)
+    out += tuple(factor for name, factor in SIZES.items() if name in table)
     found: list[Axis] = []
     companions = []
     for name in FIELDS:
@@ -156,7 +161,7 @@ def _fields(table: Table, set_tol: bool) -> tuple[list[Axis], list[str]]:
 
 
 def _varies(table: Table, name: str) -> bool:
-    return len(np.unique(table[name])) > 1  # NaN, no bias, is one value
+    return name in table and len(np.unique(table[name])) > 1  # NaN, no bias, is one value
 
 
 def _go_along(first: Axis, second: Axis) -> bool:

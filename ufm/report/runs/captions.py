@@ -37,6 +37,12 @@ CAPTIONS = {
         r"$G^\star$; $\tilde H$ has the centred class means as columns. A simplex ETF has "
         r"$-1/(K-1)$ off the diagonal."
     ),
+    "angles": (
+        r"Angles at the end of the run with the lowest $f$: the number of pairs of classes by the "
+        r"cosine of their rows of $W$ (left) and of their class means $\bar h_k$, not centred "
+        r"(right). Outlined: a minimiser. Lines: a simplex ETF, $-1/(K-1)$, and orthogonal "
+        r"vectors, whose centred means are a simplex ETF, too."
+    ),
     "singular-values": (
         r"Singular values at the end of the run with the lowest $f$. Top: of the logits $Z=WH$, on "
         r"rings at those of the minimiser. Bottom: of $G=\nabla g(Z)$, $g$ the average loss, over "

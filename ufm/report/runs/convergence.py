@@ -15,12 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ufm.minimum.global_minimum import GlobalMinimum
-from ufm.model.evaluation import evaluated
 from ufm.model.problem import Problem
-from ufm.model.rounding import gradient_noise, value_floor
+from ufm.model.rounding import value_floor
 from ufm.report._style import MEDIAN, RUN, looks
 from ufm.report._table import Table
-from ufm.solvers import History
+from ufm.solvers import History, noise_floor
 
 #: Beyond this number of gradient evaluations their axis is logarithmic, like the history; Newton's
 #: runs at the default decays have up to 230.
@@ -115,7 +114,7 @@ def gradient_floor(runs: Runs) -> float:
     if not runs.minimum.is_exact:
         return 0.0
     point = runs.minimum.params(jax.random.key(0))
-    return float(gradient_noise(runs.problem, evaluated(runs.problem, point)))
+    return float(noise_floor(runs.problem, point))
 
 
 def _draw(axes: Axes, losses: Sequence[tuple[str, list[Curve]]], floor: float) -> None:

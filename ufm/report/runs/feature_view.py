@@ -61,9 +61,9 @@ def view(problem: Problem, params: Params, basis: Basis) -> dict[str, Float[np.n
         "classifier": np.asarray(params.whole_classifier) @ basis,
     }
     # hypot, because squares of the entries of a diverging run overflow.
-    lengths = {name: np.hypot.reduce(x, axis=1).mean() for name, x in coordinates.items()}
-    if lengths["classifier"] > 0:
-        coordinates["classifier"] *= lengths["class mean"] / lengths["classifier"]
+    lengths = {name: np.hypot.reduce(x, axis=1) for name, x in coordinates.items()}
+    if np.any(lengths["classifier"] > 0):
+        coordinates["classifier"] *= np.mean(lengths["class mean"]) / np.mean(lengths["classifier"])
     return coordinates
 
 

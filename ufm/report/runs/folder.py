@@ -15,7 +15,7 @@ from ufm.minimum.global_minimum import GlobalMinimum
 from ufm.model.problem import Params, Problem
 from ufm.report._figure import Page, page_files
 from ufm.report._style import COLUMN
-from ufm.report.runs import collapse, convergence, feature_view, gram, singular_values
+from ufm.report.runs import angles, collapse, convergence, feature_view, gram, singular_values
 from ufm.report.runs.captions import caption
 from ufm.runs.trajectory import Trajectory
 from ufm.solvers import History
@@ -60,8 +60,8 @@ class LossRecord:
 def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of all figures for which the records suffice.
 
-    They are convergence, collapse, gram, singular-values (two factors under weight decay), and
-    features for three or four classes, each as the files of `page_files`.
+    They are convergence, collapse, gram, angles, singular-values (two factors under weight decay),
+    and features for three or four classes, each as the files of `page_files`.
     """
     for name, page in PAGES.items():
         shown = records
@@ -113,6 +113,23 @@ def _gram(records: Sequence[LossRecord]) -> Page:
     return figure, tables
 
 
+def _angles(records: Sequence[LossRecord]) -> Page:
+    figure = Figure(figsize=(COLUMN, 0.75 + 0.85 * len(records)))
+    axes = figure.subplots(len(records), 2, sharex=True, squeeze=False)
+    tables = []
+    for row, record in zip(axes, records, strict=True):
+        end = None if record.is_origin else record.end
+        angles.plot_angles(record.problem, record.minimum, end, row)
+        tables += angles.angle_tables(record.problem, record.minimum, end)
+        row[0].set_ylabel(record.label)
+    for ax in axes[1:].ravel():
+        ax.set_title("")
+    for ax in axes[-1]:
+        ax.set_xlabel("cosine")
+    marks = [Line2D([], [], label=name, **look) for name, look in angles.FRAMES.items()]
+    return _with_legend(figure, marks), tables
+
+
 def _singular_values(records: Sequence[LossRecord]) -> Page:
     figure = Figure(figsize=(COLUMN, 3.4))
     above, below = figure.subplots(2, 1, sharex=True)
@@ -145,6 +162,7 @@ PAGES: dict[str, Callable[[Sequence[LossRecord]], Page]] = {
     "convergence": _convergence,
     "collapse": _collapse,
     "gram": _gram,
+    "angles": _angles,
     "singular-values": _singular_values,
     "features": _features,
 }

@@ -112,15 +112,14 @@ def theory_lines(
     Only those that are eigenvalues are drawn; names of equal ones are joined. `escape` is the
     curvature along the theory's escape direction, which need not be an eigenvalue.
     """
-    lam_w, lam_h = float(problem.lam_w), float(problem.lam_h)
-    named = [
-        (r"\lambda_H", lam_h),
-        (r"\lambda_W", lam_w),
-        (r"\lambda_W{+}\lambda_H", lam_w + lam_h),
-    ]
+    decays = {r"\lambda_H": problem.lam_h, r"\lambda_W": problem.lam_w}
+    named = [(name, float(decay)) for name, decay in decays.items() if decay is not None]
+    total = sum(decay for _, decay in named)
+    if len(named) == 2:
+        named.append((r"\lambda_W{+}\lambda_H", total))
     for value, parts in zip(spectrum.eigenvalues, spectrum.parts, strict=True):
         named += [(_TEX[part], float(value)) for part in parts if part in _TEX]
-    tol = max(spectrum.zero_tol, 1e-6 * (lam_w + lam_h))
+    tol = max(spectrum.zero_tol, 1e-6 * total)
     present = [
         (name, value)
         for name, value in named

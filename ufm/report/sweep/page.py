@@ -34,7 +34,7 @@ _LONG_NAME = 5
 #: Largest number of cells to list individually.
 _LISTED = 25
 #: Fields that the list of cells shows if they vary.
-_TOLD = ("class_counts", "dim", "method")
+_TOLD = ("class_counts", "dim", "method", "classifier", "features", "temperature")
 
 _FULL_NAMES = {
     "ce": "Cross-entropy",
@@ -88,7 +88,7 @@ def _worst_gap(table: Table) -> dict[str, Any]:
 def _short_cells(store: SweepStore, table: Table) -> dict[str, Any]:
     """The cells not proven global minima or without the predicted geometry, and their number."""
     found = store.query(SHORT)
-    fields = [name for name in _TOLD if len(np.unique(table[name])) > 1]
+    fields = [name for name in _TOLD if len(np.unique(table.get(name, ()))) > 1]
     return {
         "cells": found[:_LISTED],
         "count": len(found),
@@ -175,13 +175,18 @@ def _section(
         "title": quantity.title,
         "panels": panels,
         "legend": [(h.get_label(), to_hex(h.get_facecolor())) for h in handles],
-        "curve": any(each.curve.size for each in diagrams),
+        "curve": _meaning([each.plane for each in diagrams if each.curve.size]),
         "blank": quantity.blank if blank else "",
         "grey": any(each.plane.y for each in diagrams),
         "holes": any(each.plane.has_holes for each in diagrams),
         "others": _named(name for each in diagrams for name in each.plane.others),
         "along": _named(name for each in diagrams for name in each.plane.along),
     }
+
+
+def _meaning(planes: Sequence[Plane]) -> str:
+    """What the curves are: "reach", "threshold", or nothing without one."""
+    return ("reach" if planes[0].of_reach else "threshold") if planes else ""
 
 
 def _in_words(each: phase.Diagram) -> str:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.problem import Problem
-from ufm.model.problem_spec import ProblemSpec
+from ufm.model.problem_spec import ProblemSpec, decisive
 from ufm.report._svg import panel
 from ufm.report._words import counted, span
 from ufm.report.phase.axis import Table
@@ -22,13 +22,11 @@ from ufm.report.runs.convergence import (
     plot_gap,
     plot_gradient_norm,
 )
+from ufm.report.runs.latex import described
 from ufm.report.spectra.spectrum import legend_handles, plot_spectrum
 from ufm.solvers import History
 from ufm.spectra.at_points import record_at
 from ufm.sweep.store import SweepStore
-
-#: Columns that define the problem of a run.
-_PROBLEM = ("loss", "class_counts", "dim", "lam_w", "lam_h", "lam_b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +46,8 @@ def thumbnails(store: SweepStore, number: int, cells: Table) -> dict[str, Any]:
     problem = ProblemSpec.from_row(row).problem()
     return {
         "label": problem.loss.label(),
-        "row": {name: row[name].item() for name in ("cell", "dim", "lam_w", "lam_h", "lam_b")},
-        "counts": row["class_counts"].item(),
+        "settings": described(problem).replace("lambda", "λ").replace("tau", "τ"),
+        "cell": row["cell"].item(),
         "count": int(same.sum()),
         "figures": list(_convergence(store, number, problem, cells["cell"][same])),
         "spectrum": _spectrum(problem, number),
@@ -68,7 +66,7 @@ def _hardest(cells: Table) -> int:
 def same_problem(cells: Table, position: int) -> Bool[np.ndarray, " r"]:
     """Mask of the runs with the same problem as the run at `position`; NaN (no bias) equals NaN."""
     equal = []
-    for name in _PROBLEM:
+    for name in decisive(cells):
         column = cells[name]
         mine = column[position]
         equal.append(np.isnan(column) if mine != mine else column == mine)

@@ -40,6 +40,7 @@ _THRESHOLD: dict[str, Any] = {"color": "0.6", "linewidth": THIN, "linestyle": ":
 _THEORY: dict[str, Any] = {"color": "C0", "label": "global minimum, theory"}
 _ORIGIN: dict[str, Any] = {"color": "C1", "linestyle": (0, (5, 1.5)), "label": "origin, theory"}
 _FRAME: dict[str, Any] = {"color": "C3", "linestyle": (0, (1, 1.2)), "label": "ETF, theory"}
+_SPURIOUS: dict[str, Any] = {"color": "C2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": THIN}
 _RUN = {"linestyle": "", "color": "black", "markersize": 3, "markeredgewidth": THIN}
 #: Looks of runs that are, and are not, proven global minima.
 _MARKS: dict[bool, dict[str, Any]] = {
@@ -50,7 +51,9 @@ CAPTION = (
     r"Through the collapse threshold $\mu_c$: the size $\rho$ of the solution, which is its mean "
     r"margin, and its height $f-f^\star$ above the global minimum, against the decay. Lines: "
     r"theory, where $f^\star$ is proven; beside the minimum the origin, below the threshold, and "
-    r"the simplex ETF or other frame where it is a critical point beyond. Marks: runs from random "
+    r"the simplex ETF or other frame where it is a critical point beyond. Thin, with features "
+    r"$H\ge0$ and no bias: points that do not see $j$ of the classes, "
+    r"$f^\star+\frac jK(f(0)-f^\star)$. Marks: runs from random "
     rf"starts. Grey: below what rounding leaves of $f-f^\star$, runs there stand at its edge. "
     rf"{OBJECTIVE}."
 )
@@ -62,7 +65,8 @@ class Crossing:
 
     `height` is f − f* of a run, `floor` its rounding error, and `proven` whether the run is a
     proven global minimum. `frame` and `beginning` are f − f* at the frame and at the origin, NaN
-    without such a point or an exact f*.
+    without such a point or an exact f*. `unseen` are the heights of points that do not see one
+    class, two, …, none where classes do not decouple.
     """
 
     label: str
@@ -75,11 +79,14 @@ class Crossing:
     minimum: Values
     frame: Values
     beginning: Values
+    unseen: tuple[Values, ...]
 
 
 def crossings(table: dict[str, np.ndarray]) -> list[Crossing]:
     """Make one for each loss whose problems differ only in the decay, from below its threshold."""
     found = []
+    if "lam_hidden" in table:  # its threshold is for another mean of the decays
+        return found
     fixed = [name for name in decisive(table) if name not in ("lam_w", "lam_h")]
     for loss in dict.fromkeys(table["loss"].tolist()):
         rows = {name: column[table["loss"] == loss] for name, column in table.items()}
@@ -109,7 +116,15 @@ def _crossing(rows: dict[str, np.ndarray], decay: Values) -> Crossing:
         minimum=rho,
         frame=frame - value,
         beginning=beginning - value,
+        unseen=tuple(share * (beginning - value) for share in _unseen_shares(problem)),
     )
+
+
+def _unseen_shares(problem: Problem) -> list[float]:
+    """j/K, j < K, if features are non-negative and classes of one size decouple."""
+    K = problem.num_classes
+    decouple = problem.per_class is not None and problem.loss.contrastive and not problem.has_bias
+    return [j / K for j in range(1, K)] if problem.features is not None and decouple else []
 
 
 def _dense(decay: Values) -> Values:
@@ -126,7 +141,8 @@ def _theory(problem: Problem, decay: float) -> tuple[float, float, float]:
     minimum = global_minimum(here)
     if not minimum.is_exact:
         return np.nan, np.nan, np.nan
-    return minimum.rho, minimum.value, float(symmetric_frame(here).value)
+    frame = float(symmetric_frame(here).value) if here.variant is None else np.nan
+    return minimum.rho, minimum.value, frame
 
 
 def plot_size(each: Crossing, axes: Axes) -> Axes:
@@ -149,6 +165,9 @@ def plot_height(each: Crossing, axes: Axes, floor: float) -> Axes:
     ):
         shown = side & (values > floor)
         axes.plot(each.dense[shown], values[shown], **look)
+    for values in each.unseen:
+        shown = (each.dense < 1) & (values > floor)
+        axes.plot(each.dense[shown], values[shown], **_SPURIOUS)
     known = np.isfinite(each.height)
     for proven, look in _MARKS.items():
         here = known & (each.proven == proven)
@@ -208,7 +227,9 @@ def _handles(shown: Sequence[Crossing]) -> list[Line2D]:
     """Legend entries for drawn elements only."""
     looks = [_THEORY, *(look for proven, look in _MARKS.items() if _any(shown, proven)), _ORIGIN]
     frame = any(np.any(each.frame[each.dense > 1] > np.max(each.floor)) for each in shown)
-    return [Line2D([], [], **look) for look in (*looks, *([_FRAME] if frame else []))]
+    looks += [_FRAME] if frame else []
+    looks += [_SPURIOUS | {"label": "unseen classes"}] if any(x.unseen for x in shown) else []
+    return [Line2D([], [], **look) for look in looks]
 
 
 def _any(shown: Sequence[Crossing], proven: bool) -> bool:

@@ -24,6 +24,7 @@ from ufm._support.pytree import stacked
 from ufm._support.quick_jit import always_compiled
 from ufm.certificates.certificate import Reason, Verdict, certify
 from ufm.collapse.symmetric_solution import known_threshold
+from ufm.collapse.uncentred import frame_metrics
 from ufm.minimum.geometry_match import collapse_metrics, compare_geometry
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.model.params import Params
@@ -198,7 +199,9 @@ def _geometry(cell: Cell, problem: Problem, point: Params) -> dict[str, Any]:
     minimum, threshold = facts(cell.spec)
     match = compare_geometry(problem, point, minimum)
     metrics = collapse_metrics(problem, point, match)
+    plain = problem.variant is None
     return {
+        **({} if plain else {"cosine": float(frame_metrics(problem, point).cosine_mean)}),
         **{name: float(getattr(metrics, name)) for name in ("nc1", "nc2", "nc3", "nc4")},
         "within_between_ratio": float(metrics.within_between_ratio),
         "minimum": minimum.value,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from ufm.losses import FAMILIES, HYPERPARAMETERS
+from ufm.sweep.problems.config import VARIANT_FIELDS
 
 #: Column → kind, see `ufm.sweep.record`; of the losses the hyperparameters of CE, LS, FL and MSE.
 COLUMNS: dict[str, str] = {
@@ -70,6 +71,8 @@ OPTIONAL = {
     "lam_hidden": "text",
     "hidden_dims": "text",
 }
+#: The mean cosine of class means as they are, of a model that is not plain.
+OF_VARIANTS = {"cosine": "real"}
 
 
 def columns_for(families: Iterable[str], used_fields: Iterable[str] = ()) -> dict[str, str]:
@@ -82,4 +85,5 @@ def columns_for(families: Iterable[str], used_fields: Iterable[str] = ()) -> dic
     used = {name for family in families for name in FAMILIES[family][1]}
     more = {name: "real" for name in HYPERPARAMETERS if name in used - set(COLUMNS)}
     optional = {name: OPTIONAL[name] for name in OPTIONAL if name in set(used_fields)}
-    return COLUMNS | more | optional
+    variant = OF_VARIANTS if set(VARIANT_FIELDS) & set(optional) else {}
+    return COLUMNS | more | optional | variant

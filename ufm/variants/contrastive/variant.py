@@ -30,6 +30,7 @@ from ufm.variants.contrastive.problem import ContrastiveProblem
 
 class Contrastive(Variant):
     name = "a supervised contrastive loss"
+    shares = frozenset({"frame_metrics"})
     methods = MappingProxyType({"newton": TrustRegion(UnitSphere())})
 
     def accepts(self, problem: Any) -> bool:

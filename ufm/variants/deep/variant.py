@@ -44,7 +44,7 @@ class DeepLinear(Variant):
 
     name = "hidden layers"
     methods = METHODS
-    shares = frozenset({"explore", "layer_spectra", "trajectory"})
+    shares = frozenset({"explore", "frame_metrics", "layer_spectra", "trajectory"})
 
     def accepts(self, problem: Problem) -> bool:
         return bool(problem.lam_hidden) and not problem.constraints

@@ -15,8 +15,6 @@ at most √(K/(K−1)) w |h_i|/τ, and the tangent of φ at the minimiser lies b
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -24,6 +22,8 @@ from ufm._support.namespace import settled
 from ufm._support.pytree import pytree
 from ufm.collapse.margin_loss import LARGEST_MARGIN, MarginLoss
 from ufm.collapse.metrics import centering
+from ufm.minimum.minimiser import point_of
+from ufm.model.class_means import class_sizes
 from ufm.model.constraints import Sphere
 from ufm.model.problem import Params, Problem
 from ufm.model.problem_batch import problem_batch
@@ -31,6 +31,7 @@ from ufm.variants.norms.closed_form import (
     Balanced,
     bound_of,
     radius_of,
+    reach_of,
     stationary,
     tangent_below,
 )
@@ -48,11 +49,8 @@ class FixedMinimum(NormMinimum):
         """W, H and b with f = `value`; the key is not used, because W fixes the orientation."""
         if not np.isfinite(self.value):
             raise ValueError(f"no minimiser is known: {self.reason}")
-        problem, kind = self.problem, dtype or jnp.result_type(float)
-        weights = problem.column_weights
-        roots = 1.0 if weights is None else np.sqrt(np.asarray(weights))
-        arrays = (self.W, self.means[:, problem.labels] * roots, self.bias)
-        return Params(*jax.device_put([None if x is None else np.asarray(x, kind) for x in arrays]))
+        columns = self.means * np.sqrt(np.asarray(class_sizes(self.problem)))
+        return point_of(self.problem, self.W, columns, self.bias, dtype)
 
 
 def global_minimum(problem: Problem) -> FixedMinimum:
@@ -91,16 +89,17 @@ def frame_minimum(problem: Problem) -> Balanced | None:
         rate = float(np.sum(np.asarray(problem.samples(float)))) * float(problem.lam_h) / slope**2
         if not rate > 0:
             return None
-        s, is_tight = stationary(phi, rate), True
+        s, is_tight, reach = stationary(phi, rate), True, np.nan
         penalty = 0.5 * rate * float(s) ** 2
     else:
         lowest = stationary(phi, 0.0)
         s, penalty = np.minimum(radius * slope, lowest), 0.0
-        is_tight = bool(radius * slope < lowest)
+        is_tight, reach = bool(radius * slope < lowest), reach_of(radius * slope, lowest)
     if not 0 < s < LARGEST_MARGIN or not tangent_below(problem, phi, s):
         return None
     size_h = float(s) / slope if radius is None else radius
-    return Balanced(float(phi.value(s)) + penalty, float(s), square**0.5, size_h, is_tight)
+    value = float(phi.value(s)) + penalty
+    return Balanced(value, float(s), square**0.5, size_h, is_tight, reach)
 
 
 def _along_rows(problem: Problem, found: Balanced) -> FixedMinimum | None:

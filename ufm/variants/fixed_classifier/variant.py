@@ -10,7 +10,7 @@ class FixedClassifier(Norms):
     """W given, features decayed or of confined norm: Newton's method is in H and b alone."""
 
     name = "a fixed classifier"
-    shares = frozenset({"objective", "nc_metrics"})
+    shares = frozenset({"frame_metrics", "objective", "nc_metrics"})
 
     def accepts(self, problem: Problem) -> bool:
         fits = problem.features is None or isinstance(problem.features, Sphere | Ball | Budget)

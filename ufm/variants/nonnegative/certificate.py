@@ -21,8 +21,13 @@ from jaxtyping import Array, Bool, Float
 
 from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
-from ufm.certificates.certificate import Certificate, check_tolerance, declared_witness
-from ufm.certificates.decision import Facts, decide, tolerance
+from ufm.certificates.certificate import (
+    Certificate,
+    check_tolerance,
+    declared_witness,
+    is_refuted,
+)
+from ufm.certificates.decision import judged
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.second_order import is_descent
 from ufm.certificates.verdicts import Reason, Verdict
@@ -37,6 +42,7 @@ from ufm.variants.nonnegative.bounds import (
     proven_bound,
 )
 from ufm.variants.nonnegative.second_order import cone_escape, is_local_minimum
+from ufm.variants.nonnegative.starts import check_nonnegative
 
 Scalar = Float[Array, ""]
 
@@ -85,9 +91,7 @@ def cone_certify(
     """Classify a point as `ufm.certify` does. Raises `ValueError` if H has negative entries."""
     check_shapes(problem, params)
     check_tolerance(tol)
-    if not isinstance(params.H, Tracer) and bool(np.any(np.asarray(params.H) < 0)):
-        least = float(np.min(np.asarray(params.H)))
-        raise ValueError(f"params.H must be ≥ 0, its least entry is {least:.3g}: clip it first")
+    check_nonnegative(params)
     relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
     found = _certify(problem, params, relative)
     if isinstance(found.verdict, Tracer):
@@ -102,57 +106,38 @@ def cone_certify(
 @quick_jit
 def _certify(problem: Problem, params: Params, relative: Scalar) -> NonNegativeCertificate:
     state = cone_state(problem, params)
-    lower, rounding = proven_bound(problem, state)
-    region = region_lower_bound(problem, state)
-    # f is infinite outside of the cone.
-    value = jnp.where(jnp.all(params.H >= 0), state.value, jnp.inf)
-    gap, region_gap = value - lower, value - region.lower
-    rounding, region_rounding = (
-        jnp.maximum(jnp.minimum(bound, jnp.abs(found)), state.value_rounding)
-        for bound, found in ((rounding, gap), (region.rounding, region_gap))
-    )
-    tol, depth = tolerance(problem, value, relative)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
     )
     escape, image, slope = cone_escape(problem, state)
     witness = declared_witness(problem, state.at.V)
-    refuted = gap < -state.value_rounding
-    if witness is not None:
-        refuted |= witness[1].refuted
     # A slope counts as the gradient does: the curvature must outweigh both.
     sloped = state._replace(grad_norm=state.grad_norm + jnp.maximum(slope, 0.0))
-    facts = Facts(
-        finite=jnp.isfinite(value) & jnp.isfinite(state.grad_norm),
-        refuted=refuted,
+    found = judged(
+        problem,
+        # f is infinite outside of the cone.
+        jnp.where(jnp.all(params.H >= 0), state.value, jnp.inf),
+        state.value_rounding,
+        proven_bound(problem, state),
+        region_lower_bound(problem, state),
+        relative,
+        grad_norm=state.grad_norm,
+        critical_tol=critical_tol,
         decayed=state.mu > 0,
-        critical=state.grad_norm <= critical_tol,
         descends=is_descent(problem, sloped, escape, image),
-        closed=gap <= tol,
-        region_closed=(region_gap <= tol) & (tol >= region_rounding),
-        resolvable=tol >= rounding,
+        refuted=is_refuted(witness),
+        missing=_missing_bound(problem),
     )
-    verdict, reason = decide(problem, facts, _missing_bound(problem))
     sizes = jnp.linalg.norm(to_class_means(problem, params.H), axis=0)
     invisible = sizes <= _INVISIBLE * jnp.max(sizes)
     return NonNegativeCertificate(
-        verdict=verdict,
-        reason=reason,
-        value=value,
-        grad_norm=state.grad_norm,
+        **found,
         dual_norm=state.dual_norm,
         threshold=state.mu,
-        lower_bound=lower,
-        gap=gap,
-        region_gap=region_gap,
-        rounding=rounding,
-        tol=tol,
-        depth=depth,
-        critical_tol=critical_tol,
         escape=escape,
         witness=witness,
         invisible=invisible & (jnp.max(sizes) > 0),
-        lift=_lift(problem, invisible, value),
+        lift=_lift(problem, invisible, found["value"]),
     )
 
 

@@ -7,14 +7,13 @@ how f determines a minimiser, in place of the rotations of the plain model.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree
 from ufm._support.random_numbers import generator
-from ufm.minimum.minimiser import GlobalMinimum
+from ufm.minimum.minimiser import GlobalMinimum, point_of
 from ufm.model.class_means import class_sizes
 from ufm.model.params import Params
 from ufm.model.problem import Problem
@@ -59,16 +58,7 @@ class NonNegativeMinimum(GlobalMinimum):
         turn = np.eye(problem.dim, rays)
         if key is not None and rays:
             turn = _split(key, problem.dim, rays)
-        shares = np.sqrt(_samples(problem) / np.asarray(class_sizes(problem))[problem.labels])
-        H = (turn @ self.right)[:, problem.labels] * shares
-        arrays = (self.left @ turn.T, H, self.bias)
-        dtype = dtype or jnp.result_type(float)
-        return Params(*jax.device_put(tuple(x if x is None else x.astype(dtype) for x in arrays)))
-
-
-def _samples(problem: Problem) -> Float[np.ndarray, " N"]:
-    weights = problem.column_weights
-    return np.ones(problem.num_columns) if weights is None else np.asarray(weights)
+        return point_of(problem, self.left @ turn.T, turn @ self.right, self.bias, dtype)
 
 
 def _split(key: Key[Array, ""], dim: int, rays: int) -> Float[np.ndarray, "d r"]:

@@ -21,7 +21,7 @@ Hessians λ_H I + WᵀS_iW on the free entries.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from ufm._support.threads import one_blas_thread
 from ufm.certificates.dual_state import DualState
@@ -92,25 +92,32 @@ def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool
     strict = bool(np.all(multipliers > 4.0 * np.linalg.norm(found, 2) * moved))
     flat = int(np.sum(values <= margin))
     bent = values[0] < -margin
-    return strict and not bent and flat == _orbit(small, means, zero) and _held(at, zero, margin)
+    least = min((float(x[0]) for x in deviation_eigenvalues(at, zero) if len(x)), default=np.inf)
+    forced = len(orbit_tangents(means, zero)) + int(shift_is_free(small))
+    return strict and not bent and flat == forced and least > margin
 
 
-def _held(at: HostPoint, zero: Bool[np.ndarray, "d m"], margin: float) -> bool:
-    """Whether deviations from class means have curvature above the margin on free entries."""
-    lam_h, least, start = at.decays[1], np.inf, 0
+def deviation_eigenvalues(
+    at: HostPoint, zero: Bool[np.ndarray, "d m"]
+) -> list[Float[np.ndarray, " f"]]:
+    """The curvatures of deviations from each class mean along its free entries."""
+    found = []
     for S, _, _, roots in at.columns():
         for each, root in zip(S, roots, strict=True):
-            W = at.W[:, ~zero[:, start]]
-            start += 1
-            values = np.linalg.eigvalsh(W.T @ (each * root**2) @ W)
-            least = min([least, *(lam_h + values[:1])])
-    return bool(least > margin)
+            W = at.W[:, ~zero[:, len(found)]]
+            found.append(at.decays[1] + np.linalg.eigvalsh(W.T @ (each * root**2) @ W))
+    return found
 
 
-def _orbit(problem: Problem, means: Params, zero: Bool[np.ndarray, "d m"]) -> int:
-    """The dimension of {XΩ : Ωᵀ = −Ω, (ΩᵀH)_ri = 0 where H_ri = 0}, and of shifts of the bias."""
+def orbit_tangents(means: Params, zero: Bool[np.ndarray, "d m"]) -> Float[np.ndarray, "t P"]:
+    """Orthonormal (WΩ, ΩᵀH), Ωᵀ = −Ω, with (ΩᵀH)_ri = 0 where H_ri = 0: f is constant along them.
+
+    Raises `ValueError` for more than 1,000 pairs of coordinates.
+    """
     W, H = np.asarray(means.W), np.asarray(means.H)
     rows, columns = np.triu_indices(len(H), 1)
+    if len(rows) > _MOST_PAIRS:
+        raise ValueError(f"rotations of {len(H)} coordinates are too many: the most are 45")
     generators = np.zeros((len(rows), len(H), len(H)))
     steps = np.arange(len(rows))
     generators[steps, rows, columns], generators[steps, columns, rows] = 1.0, -1.0
@@ -118,9 +125,9 @@ def _orbit(problem: Problem, means: Params, zero: Bool[np.ndarray, "d m"]) -> in
     of_w = W @ generators
     size = max(float(np.linalg.norm(W)), float(np.linalg.norm(H)))
     if not len(rows):
-        return int(shift_is_free(problem))
+        return np.zeros((0, W.size + H.size))
     _, sizes, basis = np.linalg.svd(of_h[:, zero].T)
     free = basis[int(np.sum(sizes > _RANK * size)) :]
     tangents = free @ np.hstack([of_w.reshape(len(rows), -1), of_h.reshape(len(rows), -1)])
-    turns = int(np.sum(np.linalg.svd(tangents, compute_uv=False) > _RANK * size))
-    return turns + int(shift_is_free(problem))
+    _, sizes, basis = np.linalg.svd(tangents, full_matrices=False)
+    return basis[sizes > _RANK * size]

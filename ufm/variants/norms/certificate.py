@@ -29,8 +29,10 @@ from ufm.certificates.certificate import (
     Verdict,
     check_tolerance,
     declared_witness,
+    is_refuted,
 )
-from ufm.certificates.decision import Facts, decide, tolerance
+from ufm.certificates.decision import judged
+from ufm.certificates.dual_state import Bound
 from ufm.certificates.second_order import Escape
 from ufm.hessian.products.lipschitz import hessian_lipschitz
 from ufm.model.class_means import from_class_means
@@ -96,7 +98,7 @@ _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 
 def _by_curvature(problem: Problem, params: Params, found: NormCertificate) -> NormCertificate:
     """A verdict from all curvatures of the tangent space, if it is small enough to list them."""
-    margin = 4.0 * float(_third_derivative(problem, params) * found.grad_norm) ** 0.5
+    margin = 4.0 * float(third_derivative(problem, params) * found.grad_norm) ** 0.5
     lowest = steepest_curvature(problem, params)
     if lowest is None:
         return found
@@ -134,7 +136,7 @@ def check_feasible(problem: Problem, params: Params) -> None:
 
 
 @quick_jit
-def _third_derivative(problem: Problem, params: Params) -> Scalar:
+def third_derivative(problem: Problem, params: Params) -> Scalar:
     """An estimate from above of the third derivative of f along unit tangents."""
     like = params.W.dtype
     cooled = jnp.asarray(1.0 if problem.temperature is None else problem.temperature, like)
@@ -151,57 +153,35 @@ def _certify(problem: Problem, params: Params, relative: Scalar, known: Scalar) 
     own = 2.0 * value_rounding(problem, params, sums)
     small = means_problem(problem)
     bound, means = lower_bound(small, of_means(problem, params), value)
-    region_gap = jnp.where(is_inside(problem, at), value - bound.lower + own, jnp.inf)
+    region = jnp.where(is_inside(problem, at), bound.lower - own, -jnp.inf)
     lower = bound.lower if problem.loss.is_convex() else jnp.full_like(value, -jnp.inf)
     # Without rounding: inf L is a number, and the closed form allows for its own.
     known = jnp.maximum(known, _infimum(problem))
     better = known > lower
-    lower = jnp.where(better, known, lower)
-    gap = value - lower + own
-    # In exact arithmetic a gap is not negative, so that rounding is at most the gap itself.
-    rounding, region_rounding = (
-        jnp.maximum(jnp.minimum(x, jnp.abs(y)), own)
-        for x, y in (
-            (own + jnp.where(better, 0.0, bound.rounding), gap),
-            (own + bound.rounding, region_gap),
-        )
+    best = Bound(
+        jnp.where(better, known, lower) - own, own + jnp.where(better, 0.0, bound.rounding)
     )
-    tol, depth = tolerance(problem, value, relative)
     grad, local = GEOMETRY.at(problem, at)
     grad_norm = norm(grad)
     scale = jnp.linalg.norm(matmul(at.G, params.H.T)) + jnp.linalg.norm(matmul(params.W.T, at.G))
-    critical_tol = jnp.maximum(_CRITICAL * scale, 4 * gradient_noise(problem, at))
     escape, dual_norm, descends = _escape(problem, params, local, small, means, grad_norm)
-    witness, refuted = declared_witness(problem, at.V), gap < -2.0 * own
-    if witness is not None:
-        refuted |= witness[1].refuted
-    facts = Facts(
-        finite=jnp.isfinite(value) & jnp.isfinite(grad_norm),
-        refuted=refuted,
-        decayed=_is_confined(problem, value),
-        critical=grad_norm <= critical_tol,
-        descends=descends,
-        closed=gap <= tol,
-        region_closed=(region_gap <= tol) & (tol >= region_rounding),
-        resolvable=tol >= rounding,
-    )
-    verdict, reason = decide(problem, facts)
-    return NormCertificate(
-        verdict=verdict,
-        reason=reason,
-        value=value,
+    witness = declared_witness(problem, at.V)
+    found = judged(
+        problem,
+        value,
+        own,
+        best,
+        Bound(region, own + bound.rounding),
+        relative,
         grad_norm=grad_norm,
-        dual_norm=dual_norm,
-        threshold=jnp.ones_like(value),
-        lower_bound=lower,
-        gap=gap,
-        region_gap=region_gap,
-        rounding=rounding,
-        tol=tol,
-        depth=depth,
-        critical_tol=critical_tol,
-        escape=escape,
-        witness=witness,
+        critical_tol=jnp.maximum(_CRITICAL * scale, 4 * gradient_noise(problem, at)),
+        decayed=_is_confined(problem, value),
+        descends=descends,
+        refuted=is_refuted(witness),
+    )
+    one = jnp.ones_like(value)
+    return NormCertificate(
+        **found, dual_norm=dual_norm, threshold=one, escape=escape, witness=witness
     )
 
 
@@ -256,7 +236,7 @@ def _escape(
     eps = float(jnp.finfo(dtype).eps)
     rounding = 64 * eps * max(problem.num_columns, problem.dim) ** 0.5
     rounding *= norm(image) + jnp.linalg.norm(M)
-    beyond = curvature**2 > 16.0 * grad_norm * _third_derivative(problem, params)
+    beyond = curvature**2 > 16.0 * grad_norm * third_derivative(problem, params)
     descends = is_unused & (-curvature > rounding) & beyond
     return Escape(direction, curvature, values[0]), dual_norm, descends
 

@@ -45,6 +45,9 @@ class Balanced(NamedTuple):
     size_h: float
     #: Whether norms of exactly `size_w`, `size_h` are feasible, and the minimiser is unique.
     is_tight: bool
+    #: s_max over the margin at which φ is least, if both norms are bounded and φ has a minimum:
+    #: above 1 it is not tight. NaN otherwise.
+    reach: float = np.nan
 
 
 def radius_of(given: Constraint | None) -> float | None:
@@ -64,12 +67,12 @@ def balanced_minimum(problem: Problem) -> Balanced | None:
     phi, kappa = MarginLoss(settled(loss), K), K / (K - 1)
     if not phi.slope(np.zeros(())) < 0:
         return None
-    most, penalty, is_tight = None, 0.0, True
+    most, penalty, is_tight, reach = None, 0.0, True, np.nan
     if of_w is not None and of_h is not None:
         most = np.asarray(kappa * of_w * of_h / tau)
         lowest = stationary(phi, 0.0)
         s, sizes = np.minimum(most, lowest), (of_w, of_h)
-        is_tight = bool(most < lowest)
+        is_tight, reach = bool(most < lowest), reach_of(most, lowest)
     else:
         if of_h is not None:
             rate = _decay(problem.lam_w) * (tau * (K - 1) / of_h) ** 2 / K
@@ -86,11 +89,16 @@ def balanced_minimum(problem: Problem) -> Balanced | None:
                                           _by_squares(problem, phi, s, most)):  # fmt: skip
         return None
     value = float(phi.value(s)) + penalty
-    return Balanced(value, float(s), *sizes, is_tight)
+    return Balanced(value, float(s), *sizes, is_tight, reach)
 
 
 def _decay(given: Any) -> float:
     return float(given)
+
+
+def reach_of(most: Any, lowest: Any) -> float:
+    """The share of the best margin that the norms allow; NaN if φ falls for ever."""
+    return float(most / lowest) if lowest < LARGEST_MARGIN else np.nan
 
 
 def bound_of(problem: Problem, found: Balanced | None) -> float:

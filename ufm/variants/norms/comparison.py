@@ -7,12 +7,12 @@ import numpy as np
 from ufm._support.pytree import pytree
 from ufm.collapse.metrics import nc_metrics
 from ufm.minimum.geometry_match import GeometryMatch
+from ufm.minimum.global_minimum import global_minimum
 from ufm.minimum.minimiser import GlobalMinimum
 from ufm.model.class_means import class_sizes
 from ufm.model.objective import objective
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.variants.norms.means import on_host
-from ufm.variants.norms.minimum import global_minimum
 
 #: Values that differ by less than this fraction are those of two minimisers.
 _SAME_VALUE = 1e-10

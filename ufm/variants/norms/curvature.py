@@ -9,6 +9,7 @@ columns, once for each unused dimension, and it does not mix with the rest. So w
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float
 
 from ufm._support.threads import one_blas_thread
 from ufm.hessian import Inertia
+from ufm.hessian.confined import inertia_of
 from ufm.hessian.products.split import check_part
 from ufm.hessian.symmetry_zeros import frame
 from ufm.model.constraints import Fixed
@@ -25,8 +27,6 @@ from ufm.variants.norms.certificate import check_feasible
 from ufm.variants.norms.geometry import GEOMETRY, local_point
 from ufm.variants.norms.tangent_space import tangent_eigenpairs, tangent_hessian
 
-#: By default eigenvalues within this fraction of the largest count as zero.
-_ZERO = 1e-7
 #: Largest matrix that is diagonalised: half a minute of LAPACK.
 _LARGEST = 4_000
 
@@ -65,25 +65,20 @@ def inertia(
     if modulo_rotations:
         raise ValueError("modulo_rotations is not for factors of confined norm: leave it out")
     check_feasible(problem, params)
-    found = tangent_eigenvalues(problem, params)
-    largest = float(np.max(np.abs(found)))
-    width = _ZERO * largest if tol is None else float(tol)
-    if not width > 0:
-        raise ValueError(f"tol must be positive (a count at the shift is unreliable), got {width}")
-    ends = np.array([shift - width, shift + width])
-    error = len(found) * np.finfo(found.dtype).eps * largest
-    below, not_above = (int(np.sum(found < end)) for end in ends)
-    near = np.min(np.abs(found[:, None] - ends))
-    low, high = map(float, ends)
-    rest = len(found) - not_above
-    return Inertia(below, not_above - below, rest, low, high, bool(near > error))
+    return inertia_of(tangent_eigenvalues(problem, params), shift, tol)
 
 
 def tangent_eigenvalues(problem: Problem, params: Params) -> Float[np.ndarray, " q"]:
     """All eigenvalues on the tangent space, from the rank of the point and from M."""
+    inside, outside, copies = split_eigenvalues(problem, params)
+    return np.sort(np.concatenate([inside, np.repeat(outside, copies)]))
+
+
+def split_eigenvalues(problem: Problem, params: Params) -> tuple[Any, Any, int]:
+    """Those in as many dimensions as the rank of the point, those of M, and their number."""
     if isinstance(problem.classifier, Fixed):  # which dimensions are unused is up to it
         _check_size(problem.num_parameters)
-        return tangent_eigenpairs(problem, params)[0]
+        return tangent_eigenpairs(problem, params)[0], np.zeros(0), 0
     axes = frame(params).right
     if axes.shape[1] < 2:  # a sphere needs two dimensions
         axes = np.linalg.svd(axes)[0][:, :2]
@@ -92,8 +87,7 @@ def tangent_eigenvalues(problem: Problem, params: Params) -> Float[np.ndarray, "
     small = dataclasses.replace(problem, dim=rank)
     _check_size(small.num_parameters)
     inside = tangent_eigenpairs(small, low)[0]
-    outside = np.linalg.eigvalsh(unused_matrix(problem, params))
-    return np.sort(np.concatenate([inside, np.repeat(outside, problem.dim - rank)]))
+    return inside, np.linalg.eigvalsh(unused_matrix(problem, params)), problem.dim - rank
 
 
 @one_blas_thread()

@@ -1,4 +1,4 @@
-r"""The global minimum on norm sets: closed form for balanced classes, else a run and its proof.
+r"""The global minimum on norm sets: closed form (balanced classes, MSE), else a run and its proof.
 
 For other counts or losses the K-column problem of the class means is solved in at most 2K
 dimensions, the most that W and the class means use, from several starts, until one is certified.
@@ -7,20 +7,21 @@ dimensions, the most that W and the class means use, from several starts, until 
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.metrics import orthonormal_columns, simplex_basis
-from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
+from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known, point_of
+from ufm.model.class_means import class_sizes
 from ufm.model.constraints import Ball, Budget, Sphere
 from ufm.model.problem import Params, Problem
 from ufm.model.problem_batch import problem_batch
 from ufm.solvers import solve
 from ufm.variants.norms.closed_form import Balanced, balanced_minimum, bound_of
 from ufm.variants.norms.means import means_problem, on_host
+from ufm.variants.norms.squared_error import Aligned, squared_error_minimum
 from ufm.variants.norms.start import feasible_start
 
 #: Runs of the K-column problem, and the largest K²d of one: half a minute.
@@ -35,8 +36,8 @@ _RANK_CUTOFF = 1e-7
 class NormMinimum(GlobalMinimum):
     """A global minimum on norm sets: `W` (K, r) and class features `means` (r, K) of one minimiser.
 
-    `logits` are W h̄_k before the division by the temperature, and ρ that of Z = ρP. `tied` says
-    that the minimisers are not one up to rotation.
+    `logits` are W h̄_k before the division by the temperature, with ρ and τ of Z = ρP + (τ/K)11ᵀ.
+    `tied` says that the minimisers are not one up to rotation.
     """
 
     W: Float[np.ndarray, "K r"] = None  # pyright: ignore[reportAssignmentType]  # always given
@@ -44,13 +45,13 @@ class NormMinimum(GlobalMinimum):
 
     @property
     def kind(self) -> str:
-        """Name the geometry: simplex ETF, imbalanced, symmetric, or unknown."""
+        """Name the geometry: simplex ETF, orthogonal frame, imbalanced, by computation, unknown."""
         if not self.is_exact:
             return "unknown"
         if self.tied:
             return "not unique"
         if not np.isnan(self.rho):
-            return "simplex ETF"
+            return super().kind
         return "imbalanced" if self.problem.per_class is None else "by computation"
 
     def params(self, key: Key[Array, ""] | None, dtype: Any = None) -> Params:
@@ -61,23 +62,40 @@ class NormMinimum(GlobalMinimum):
         turn = np.eye(problem.dim, rank)
         if key is not None:
             turn = np.asarray(orthonormal_columns(key, problem.dim, rank))
-        weights = problem.column_weights
-        roots = 1.0 if weights is None else np.sqrt(np.asarray(weights))
-        H = (turn @ self.means)[:, problem.labels] * roots
-        kind = dtype or jnp.result_type(float)
-        arrays = (
-            None if x is None else np.asarray(x, kind) for x in (self.W @ turn.T, H, self.bias)
-        )
-        return Params(*jax.device_put(tuple(arrays)))
+        columns = (turn @ self.means) * np.sqrt(np.asarray(class_sizes(problem)))
+        return point_of(problem, self.W @ turn.T, columns, self.bias, dtype)
 
 
 def global_minimum(problem: Problem) -> GlobalMinimum:
     """`ufm.global_minimum` on norm sets."""
     if problem_batch(problem) is not None:
         raise ValueError("the problem is a batch: call global_minimum once for each of its entries")
-    closed = balanced_minimum(problem)
+    closed, aligned = balanced_minimum(problem), squared_error_minimum(problem)
     found = None if closed is None else _symmetric(problem, closed)
+    if aligned is not None:
+        found = _orthogonal(problem, aligned)
     return found or computed(problem)
+
+
+def _orthogonal(problem: Problem, found: Aligned) -> NormMinimum:
+    """Orthogonal rows of W, with the features of each class along its row."""
+    W, H = np.diag(found.size_w), np.diag(found.size_h)
+    alike = np.ptp(found.size_w) == np.ptp(found.size_h) == 0.0
+    size = float(found.size_w[0] * found.size_h[0]) if alike else np.nan
+    return NormMinimum(
+        value=found.value,
+        lower_bound=found.value - found.rounding,
+        is_exact=True,
+        logits=W @ H,
+        bias=None,
+        rank=len(W),
+        problem=problem,
+        rho=size,
+        tau=size,
+        reason="closed form: no margin exceeds the product of norms",
+        W=W,
+        means=H,
+    )
 
 
 def _symmetric(problem: Problem, found: Balanced) -> NormMinimum | None:

@@ -17,6 +17,7 @@ from ufm.model.problem_batch import problem_batch
 from ufm.model.variant import Variant
 from ufm.solvers.trust_region import TrustRegion
 from ufm.variants.norms import comparison, curvature, minimum, start
+from ufm.variants.norms import spectrum as spectra
 from ufm.variants.norms.certificate import NormCertificate, certified
 from ufm.variants.norms.closed_form import balanced_minimum, bound_of
 from ufm.variants.norms.geometry import GEOMETRY
@@ -31,7 +32,7 @@ class Norms(Variant):
     """Classifier rows or features of confined norm."""
 
     name = "factors of confined norm"
-    shares = frozenset({"objective", "nc_metrics", "nearest_minimiser"})
+    shares = frozenset({"frame_metrics", "objective", "nc_metrics", "nearest_minimiser"})
     methods: Mapping[str, Any] = {
         "newton": TrustRegion(GEOMETRY),
         "gradient_descent": GradientDescent(),
@@ -49,6 +50,7 @@ class Norms(Variant):
     hvp = staticmethod(curvature.hvp)
     dense_hessian = staticmethod(curvature.dense_hessian)
     inertia = staticmethod(curvature.inertia)
+    spectrum = staticmethod(spectra.spectrum)
 
     def default_tol(self, problem: Problem) -> Any:
         """1e-10, or 1e-6 |φ'(s*)| where that is smaller: the forces at a low temperature are."""
