@@ -51,7 +51,7 @@ def test_a_cosine_head_divides_raw_vectors_by_their_norms(weights):
     assert value(layer) == pytest.approx(expected, rel=1e-13)
     sizes = [np.linalg.norm(x, axis=1) for x in (W, ROWS)]
     said = [f"had norms of {x.min():.6g} to {x.max():.6g}, " for x in sizes]
-    moved = [note for note in layer.notes if "is moved into" in note]
+    moved = [note for note in layer.notes if "is projected on" in note]
     assert [text in note for text, note in zip(said, moved, strict=True)] == [True, True]
 
 
@@ -156,7 +156,7 @@ def test_the_command_reads_sets_and_says_what_it_did(tmp_path, capsys, monkeypat
     assert cli.main(["certify", "layer.npz", *flags]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "lam_w of the file is not used: a confined norm has none" in printed
-    assert "H is moved into Sphere(radius=2): its vectors had norms of" in printed
+    assert "H is projected on Sphere(radius=2): its vectors had norms of" in printed
     assert "verdict GLOBAL_MINIMUM" in printed
     assert "logits off by this from simplex ETF" in printed
     told = complaint(capsys, "certify", "layer.npz", *flags, "--centred")
