@@ -51,7 +51,7 @@ def test_a_cosine_head_divides_raw_vectors_by_their_norms(weights):
     assert value(layer) == pytest.approx(expected, rel=1e-13)
     sizes = [np.linalg.norm(x, axis=1) for x in (W, ROWS)]
     said = [f"had norms of {x.min():.6g} to {x.max():.6g}, " for x in sizes]
-    moved = [note for note in layer.notes if "is moved into" in note]
+    moved = [note for note in layer.notes if "is projected on" in note]
     assert [text in note for text, note in zip(said, moved, strict=True)] == [True, True]
 
 
@@ -156,7 +156,7 @@ def test_the_command_reads_sets_and_says_what_it_did(tmp_path, capsys, monkeypat
     assert cli.main(["certify", "layer.npz", *flags]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "lam_w of the file is not used: a confined norm has none" in printed
-    assert "H is moved into Sphere(radius=2): its vectors had norms of" in printed
+    assert "H is projected on Sphere(radius=2): its vectors had norms of" in printed
     assert "verdict GLOBAL_MINIMUM" in printed
     assert "logits off by this from simplex ETF" in printed
     told = complaint(capsys, "certify", "layer.npz", *flags, "--centred")
@@ -174,3 +174,19 @@ def test_a_minimum_on_norm_sets_that_takes_minutes_is_left_out_with_a_reason():
     found = ufm.global_minimum(problem)
     assert not found.is_exact
     assert found.reason == "not computed: 200 classes in 300 dimensions would take minutes"
+
+
+def test_the_command_prints_the_polar_and_the_cosines_of_features_after_a_relu(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    W, H = trained("relu")
+    np.savez("relu.npz", W=W, H=H, labels=np.repeat(np.arange(3), 2), loss="ce", lam_w=2e-2)
+    assert cli.main(["certify", "relu.npz", "--features", "nonnegative"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[0]: line.split() for line in lines if line.strip()}
+    assert float(told["polar/mu"][1]) == pytest.approx(1.0, abs=1e-6)
+    assert float(told["cosines"][1]) == pytest.approx(0.0, abs=1e-9)
+    assert told["verdict"][1] == "GLOBAL_MINIMUM"
+    assert "orthogonal frame" in " ".join(told["geometry"])
+    assert told["Certificate:"][1] == "relu.certificate"

@@ -11,8 +11,6 @@ they are moved to the nearest point of their set, on a sphere by a division by t
 (('columns', 'sphere:2'), ('rows', None))
 """
 
-import math
-
 import numpy as np
 from jaxtyping import Float
 
@@ -82,15 +80,10 @@ def into_sets(problem: Problem, params: Params) -> tuple[Params, list[str]]:
                 f"`{factor}` {of_set.label()} out, or these samples"
             )
         notes.append(
-            f"{what} is moved into {of_set.label()}: its vectors had norms of {sizes.min():.6g} "
-            f"to {sizes.max():.6g}, {_root_mean_square(sizes):.6g} in the mean square "
-            f"(`{factor}`)"
+            f"{what} is projected on {of_set.label()}: its vectors had norms of {sizes.min():.6g} "
+            f"to {sizes.max():.6g}, root mean square {np.mean(sizes**2) ** 0.5:.6g} (`{factor}`)"
         )
     return projected(problem, params), notes
-
-
-def _root_mean_square(sizes: Float[np.ndarray, " n"]) -> float:
-    return math.sqrt(float(np.mean(sizes**2)))
 
 
 def _check_nonnegative(H: Float[np.ndarray, "d N"]) -> None:

@@ -26,6 +26,14 @@ def layer_table(examination: Examination) -> str:
     return tabular("l" + "r" * len(views), headings, rows, comments)
 
 
+def _dual_norm(view: Examination) -> str:
+    """What is compared with μ, or with 1 beside multipliers."""
+    problem = view.layer.problem
+    if problem.lam_w is None or problem.lam_h is None:
+        return "dual norm"
+    return r"$\|G\|_2/\mu$" if problem.variant is None else r"$\gamma^\circ(G)/\mu$"
+
+
 def _cells(view: Examination) -> list[tuple[str, str]]:
     found, minimum, nearest = view.certificate, view.minimum, view.nearest
     nan = float("nan")
@@ -34,7 +42,7 @@ def _cells(view: Examination) -> list[tuple[str, str]]:
         r"$f^\star$": minimum.value if minimum.is_exact else nan,
         "gap": found.gap,
         r"$\|\nabla f\|$": found.grad_norm,
-        r"$\|G\|_2/\mu$": found.dual_norm / found.threshold,
+        _dual_norm(view): found.dual_norm / found.threshold,
         "distance": nan if nearest is None else nearest.distance,
         **{rf"$\mathcal{{NC}}_{i}$": getattr(view.metrics, f"nc{i}") for i in (1, 2, 3, 4)},
     }
