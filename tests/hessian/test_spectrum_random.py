@@ -9,7 +9,7 @@ from model_oracle import dense_hessian
 import ufm
 from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Params, Problem, spectrum
 from ufm.collapse.symmetric_solution import supported
-from ufm.hessian.counts.arrow import eigenvalue_counts
+from ufm.hessian.counts.arrow import arrow
 
 
 def random_problem(rng: np.random.Generator) -> Problem:
@@ -65,7 +65,7 @@ def test_methods_agree_on_random_problems(seed):
             assert np.all(error <= allowed), (kind, method)
         shifts = rng.uniform(expected[0] - 0.1 * scale, expected[-1], 12)
         shifts = np.append(shifts, rng.choice(expected, 4) + 1e-7 * scale)
-        counts = eigenvalue_counts(problem, point, shifts)
+        counts = arrow(problem, point).counts(shifts)
         right = counts.below == np.searchsorted(expected, counts.shifts)
         assert np.all(right | ~counts.reliable), kind
         assert np.mean(counts.reliable) > 0.7

@@ -103,6 +103,13 @@ def require(name: str, value: Any, holds: Callable[[Any], Any], what: str) -> No
         raise ValueError(f"{name} must be {what}, got {shown}")
 
 
+def set_hyperparameter(owner: Any, name: str, holds: Callable[[Any], Any], what: str) -> None:
+    """Normalise a field of a frozen object, and `require` that its value `holds`."""
+    value = hyperparameter(name, getattr(owner, name))
+    require(name, value, holds, what)
+    object.__setattr__(owner, name, value)
+
+
 def entry(batch: T, i: int) -> T:
     """Take entry i of every array's leading axis, on the host, so that nothing is compiled."""
     return jax.tree.map(lambda x: jax.device_put(np.asarray(x)[i]), batch)

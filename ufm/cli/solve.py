@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ufm.cli.each_loss import each_loss
 from ufm.cli.output.print import write
-from ufm.cli.parsing.options import ProblemOptions
+from ufm.cli.parsing.options import Method, ProblemOptions
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
@@ -29,9 +29,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     """Standard deviation of the entries of a start."""
     seed: int = 0
     """Seed of the starts; start i depends only on the seed and i."""
-    method: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
-        "newton"
-    )
+    method: Method = "newton"
     """The solver."""
     tol: float | None = None
     """Gradient norm at which a run has converged. None: min(1e-10, 1e-6 mu)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ufm.cli.output.print import say, write
-from ufm.cli.parsing.options import Options, ProblemOptions
+from ufm.cli.parsing.options import Method, Options, ProblemOptions
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
@@ -51,9 +51,7 @@ class Spectrum(ProblemOptions, frozen=True, kw_only=True):
     dense takes any point, up to 10,000 dimensions; lanczos takes any point, but only both ends."""
     points: int = 12
     """Number of steps of the run to examine."""
-    solver: Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"] = (
-        "newton"
-    )
+    solver: Method = "newton"
     """The solver of the run."""
     scale: float = 0.1
     """Standard deviation of the entries of the start."""

@@ -93,9 +93,7 @@ def attempt(space: SearchSpace, key: Key[Array, ""], number: int) -> Attempt:
     draw, look = jax.random.split(jax.random.fold_in(key, number))
     problem = space.draw(draw)
     points = deep.candidates(problem, look) if problem.lam_hidden else candidates(problem, look)
-    found = examine(problem, points)
-    spurious = tuple(dataclasses.replace(each, attempt=number) for each in found.found)
-    return dataclasses.replace(found, number=number, found=spurious)
+    return examine(problem, points, number)
 
 
 def candidates(problem: Problem, key: Key[Array, ""]) -> Iterator[tuple[str, Params]]:
@@ -140,7 +138,7 @@ def converged(small: Problem, start: Params) -> Params:
     return solve(small, start, tol=1e-3 * float(default_tol(small, np.float64))).params
 
 
-def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
+def examine(problem: Problem, points: Iterable[tuple[str, Params]], number: int = -1) -> Attempt:
     """Sort points of the K-column problem into lowest, saddles, spurious minima and undecided."""
     small = _of_means(problem)
     values = [(_value_and_grad_norm(small, point)[0], by, point) for by, point in points]
@@ -172,10 +170,11 @@ def examine(problem: Problem, points: Iterable[tuple[str, Params]]) -> Attempt:
                     rank=rank,
                     dead_classes=dead_classes(point),
                     found_by=found_by,
+                    attempt=number,
                 )
             )
     return Attempt(
-        number=-1,
+        number=number,
         problem=problem,
         lowest=kinds.count("lowest"),
         saddles=kinds.count("saddle"),

@@ -182,7 +182,8 @@ class _Search:
 
     def end(self, direction: int) -> End:
         """Step along the branch until a quantity changes sign, and locate the sign change."""
-        at, step, length = self._facing(direction), _FIRST_STEP, 0.0
+        first, step, length = self.branch.first, _FIRST_STEP, 0.0
+        at = first._replace(tangent=direction * first.tangent)
         while abs(at.t) < math.log(_FARTHEST):
             try:
                 ahead = self._moved(at, step)
@@ -218,11 +219,6 @@ class _Search:
         """Whether the best symmetric point is proven to be the global minimum."""
         problem = scaled(self.branch.problem, math.exp(t))
         return not problem.has_bias or global_minimum(problem).is_exact
-
-    def _facing(self, direction: int) -> Located:
-        """The first point, its tangent towards larger or smaller decays."""
-        first = self.branch.first
-        return first._replace(tangent=direction * first.tangent)
 
     def _moved(self, at: Located, length: float) -> Located:
         """The point of the branch a length along the tangent."""

@@ -51,7 +51,9 @@ def spectrum_of(
     """Eigenvalues of ∇²f at a point, with multiplicities; see the module for the methods."""
     check_point(problem, params)
     if method == "auto":
-        method = _by_structure(problem, params)
+        small = problem.num_parameters <= _UNASKED
+        collapsed = collapse_deviation(problem, params) <= COLLAPSED
+        method = "collapsed" if collapsed else "dense" if small else "lanczos"
     if method == "closed_form":
         return closed_form_spectrum(problem, _place_of(problem, params), cluster_tol)
     if method == "collapsed":
@@ -59,12 +61,6 @@ def spectrum_of(
     if method == "dense":
         return dense_spectrum(problem, params, cluster_tol)
     return _lanczos(problem, params, count, jax.random.key(0) if key is None else key, cluster_tol)
-
-
-def _by_structure(problem: Problem, params: Params) -> str:
-    if collapse_deviation(problem, params) <= COLLAPSED:
-        return "collapsed"
-    return "dense" if problem.num_parameters <= _UNASKED else "lanczos"
 
 
 def _place_of(problem: Problem, params: Params) -> str:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._affine import AffineLoss, Image
 from ufm.losses._base import Label, Logits, Loss
 
@@ -38,9 +38,7 @@ class ClassWeighted(AffineLoss):
     ranks: ClassVar[Mapping[str, int]] = {"weights": 1}
 
     def __post_init__(self) -> None:
-        weights = hyperparameter("weights", self.weights)
-        require("weights", weights, lambda a: a > 0, "positive and finite")
-        object.__setattr__(self, "weights", weights)
+        set_hyperparameter(self, "weights", lambda a: a > 0, "positive and finite")
 
     def _image(self, z: Logits, label: Label) -> Image:
         return Image(self.loss, label, jnp.asarray(self.weights, z.dtype)[label])

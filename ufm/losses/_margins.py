@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
 from ufm._support.namespace import namespace, sigmoid, softplus
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._base import AutodiffLoss, Hyper, Label, Logits, Loss, Scalar, label_mask, show
 
 
@@ -24,9 +24,8 @@ class _Hinge(AutodiffLoss):
     power: Hyper
 
     def __post_init__(self) -> None:
-        power = hyperparameter("power", self.power)
-        require("power", power, lambda r: (r == 1) | (r == 2), "1 (plain) or 2 (squared)")
-        object.__setattr__(self, "power", power)
+        wanted = "1 (plain) or 2 (squared)"
+        set_hyperparameter(self, "power", lambda r: (r == 1) | (r == 2), wanted)
 
     def is_convex(self) -> bool:
         return True

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from ufm._support.namespace import log_sigmoid, namespace, sigmoid, softplus
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._base import Hyper, Label, Logits, Scalar, show
 from ufm.losses._odds_conjugate import OddsConjugate
 from ufm.losses._softmax import SoftmaxLoss, log_odds
@@ -46,9 +46,7 @@ class Poly1(OddsConjugate):
     name: ClassVar[str] = "Poly-1"
 
     def __post_init__(self) -> None:
-        epsilon = hyperparameter("epsilon", self.epsilon)
-        require("epsilon", epsilon, lambda e: e >= -1, "at least -1 and finite")
-        object.__setattr__(self, "epsilon", epsilon)
+        set_hyperparameter(self, "epsilon", lambda e: e >= -1, "at least -1 and finite")
 
     def of_log_odds(self, t: Any) -> Any:
         return softplus(t) + _like(t, self.epsilon) * sigmoid(t)
@@ -96,9 +94,7 @@ class GeneralizedCE(SoftmaxLoss):
     name: ClassVar[str] = "GCE"
 
     def __post_init__(self) -> None:
-        exponent = hyperparameter("exponent", self.exponent)
-        require("exponent", exponent, lambda q: (q > 0) & (q <= 1), "in (0, 1]")
-        object.__setattr__(self, "exponent", exponent)
+        set_hyperparameter(self, "exponent", lambda q: (q > 0) & (q <= 1), "in (0, 1]")
 
     def of_log_odds(self, t: Any) -> Any:
         q = _like(t, self.exponent)
@@ -136,15 +132,9 @@ class SymmetricCE(OddsConjugate):
     name: ClassVar[str] = "SCE"
 
     def __post_init__(self) -> None:
-        checks = {
-            "ce_weight": (lambda a: a > 0, "positive and finite"),
-            "rce_weight": (lambda b: b >= 0, "non-negative and finite"),
-            "log_zero": (lambda a: a <= 0, "at most 0 and finite"),
-        }
-        for name, (holds, what) in checks.items():
-            number = hyperparameter(name, getattr(self, name))
-            require(name, number, holds, what)
-            object.__setattr__(self, name, number)
+        set_hyperparameter(self, "ce_weight", lambda a: a > 0, "positive and finite")
+        set_hyperparameter(self, "rce_weight", lambda b: b >= 0, "non-negative and finite")
+        set_hyperparameter(self, "log_zero", lambda a: a <= 0, "at most 0 and finite")
 
     def _weights(self, t: Any) -> tuple[Any, Any]:
         """α and −βA."""
@@ -192,11 +182,9 @@ class TaylorCE(SoftmaxLoss):
     name: ClassVar[str] = "Taylor-CE"
 
     def __post_init__(self) -> None:
-        terms = hyperparameter("terms", self.terms)
         allowed = f"a whole number from 1 to {_MOST_TERMS}"
         whole = lambda m: (m >= 1) & (m <= _MOST_TERMS) & (m == m // 1)  # noqa: E731  # as elsewhere
-        require("terms", terms, whole, allowed)
-        object.__setattr__(self, "terms", terms)
+        set_hyperparameter(self, "terms", whole, allowed)
 
     def of_log_odds(self, t: Any) -> Any:
         xp, u = namespace(t), sigmoid(t)

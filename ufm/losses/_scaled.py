@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._affine import AffineLoss, Image
 from ufm.losses._base import AutodiffLoss, Hyper, Label, Logits, Loss, Scalar, show
 from ufm.losses._softmax import CrossEntropy
@@ -13,9 +13,7 @@ _CE = CrossEntropy()
 
 
 def _positive_temperature(loss: Any) -> None:
-    temperature = hyperparameter("temperature", loss.temperature)
-    require("temperature", temperature, lambda t: (t > 0) & (t <= 10), "in (0, 10]")
-    object.__setattr__(loss, "temperature", temperature)
+    set_hyperparameter(loss, "temperature", lambda t: (t > 0) & (t <= 10), "in (0, 10]")
 
 
 @pytree(eq=True)

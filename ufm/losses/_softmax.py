@@ -25,7 +25,7 @@ from jax.scipy.special import xlogy
 
 from ufm._support.bisection import bracket
 from ufm._support.namespace import log_sigmoid, namespace, sigmoid, softplus
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show, total
 
 
@@ -220,9 +220,7 @@ class LabelSmoothing(_SmoothedCrossEntropy):
     name: ClassVar[str] = "LS"
 
     def __post_init__(self) -> None:
-        alpha = hyperparameter("alpha", self.alpha)
-        require("alpha", alpha, lambda a: (a >= 0) & (a < 1), "in [0, 1)")
-        object.__setattr__(self, "alpha", alpha)
+        set_hyperparameter(self, "alpha", lambda a: (a >= 0) & (a < 1), "in [0, 1)")
 
     def tilt(self, num_classes: int) -> Any:
         return self.alpha / num_classes
@@ -260,9 +258,7 @@ class Focal(SoftmaxLoss):
     name: ClassVar[str] = "FL"
 
     def __post_init__(self) -> None:
-        gamma = hyperparameter("gamma", self.gamma)
-        require("gamma", gamma, lambda g: g >= 0, "non-negative and finite")
-        object.__setattr__(self, "gamma", gamma)
+        set_hyperparameter(self, "gamma", lambda g: g >= 0, "non-negative and finite")
 
     def of_log_odds(self, t: Any) -> Any:
         gamma = namespace(t).asarray(self.gamma, t.dtype)

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
 
 
@@ -24,9 +24,7 @@ class MSE(Loss):
 
     def __post_init__(self) -> None:
         for name in ("scale", "target"):
-            number = hyperparameter(name, getattr(self, name))
-            require(name, number, lambda x: x > 0, "positive and finite")
-            object.__setattr__(self, name, number)
+            set_hyperparameter(self, name, lambda x: x > 0, "positive and finite")
 
     def _weights(self, z: Logits, label: Label) -> Logits:
         return jnp.where(label_mask(z, label), jnp.asarray(self.scale, z.dtype), 1.0)

@@ -38,7 +38,7 @@ import jax.numpy as jnp
 
 from ufm._support.bisection import bisect
 from ufm._support.namespace import namespace, sigmoid, softplus
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._base import Hyper, Label, Logits, Loss, Scalar, label_mask, show
 
 #: Newton steps from a margin to log-odds: eight reach rounding for s up to 1e4 and K up to 1e6.
@@ -62,14 +62,8 @@ class BiTempered(Loss):
     heavy_tailed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks = {
-            "t1": (lambda t: (t >= 0) & (t <= 1), "in [0, 1]"),
-            "t2": (lambda t: (t > 1) & (t <= 4), "in (1, 4]"),
-        }
-        for name, (holds, what) in checks.items():
-            number = hyperparameter(name, getattr(self, name))
-            require(name, number, holds, what)
-            object.__setattr__(self, name, number)
+        set_hyperparameter(self, "t1", lambda t: (t >= 0) & (t <= 1), "in [0, 1]")
+        set_hyperparameter(self, "t2", lambda t: (t > 1) & (t <= 4), "in (1, 4]")
 
     def is_convex(self) -> bool:
         return False

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from ufm._support.pytree import hyperparameter, pytree, require
+from ufm._support.pytree import pytree, set_hyperparameter
 from ufm.losses._affine import AffineLoss, Image
 from ufm.losses._base import Label, Logits, Loss, label_mask
 from ufm.losses._softmax import CrossEntropy
@@ -38,13 +38,9 @@ class VectorScaling(AffineLoss):
     ranks: ClassVar[Mapping[str, int]] = {"scale": 1, "shift": 1, "margin": 1}
 
     def __post_init__(self) -> None:
-        wanted = "finite"
-        for name in ("scale", "shift", "margin"):
-            numbers = hyperparameter(name, getattr(self, name))
-            if name == "scale":
-                require(name, numbers, lambda x: x > 0, "positive and finite")
-            require(name, numbers, np.isfinite, wanted)
-            object.__setattr__(self, name, numbers)
+        set_hyperparameter(self, "scale", lambda x: x > 0, "positive and finite")
+        for name in ("shift", "margin"):
+            set_hyperparameter(self, name, np.isfinite, "finite")
 
     @classmethod
     def logit_adjustment(cls, class_counts: Counts, tau: float = 1.0) -> "VectorScaling":

@@ -99,29 +99,19 @@ class ProblemSpec:
     def problem(self) -> Problem:
         """Make the problem. Raises `ValueError`, naming the field, if a value is invalid."""
         outputs = len(self.targets[0]) if self.targets else len(self.class_counts)
-        classifier, features = (
-            None if text is None else make_constraint(factor, text, outputs, self.dim)
-            for factor, text in (("classifier", self.classifier), ("features", self.features))
-        )
-        return Problem(
-            loss=self.loss,
-            class_counts=self.class_counts,
-            dim=self.dim,
-            lam_w=self.lam_w,
-            lam_h=self.lam_h,
-            lam_b=self.lam_b,
-            targets=self.targets,
-            classifier=classifier,
-            features=features,
-            temperature=self.temperature,
-            lam_hidden=self.lam_hidden,
-            hidden_dims=self.hidden_dims or None,
-        )
+        fields: dict[str, Any] = self._fields() | {"hidden_dims": self.hidden_dims or None}
+        for factor in ("classifier", "features"):
+            if fields[factor] is not None:
+                fields[factor] = make_constraint(factor, fields[factor], outputs, self.dim)
+        return Problem(**fields)
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def named(self) -> dict[str, Any]:
         """The fields by name, with the loss as text, for JSON and for display."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        used = {name: x for name, x in fields.items() if name in _PLAIN or x not in (None, ())}
+        fields = self._fields().items()
+        used = {name: x for name, x in fields if name in _PLAIN or x not in (None, ())}
         return used | {"loss": loss_spec(self.loss)}
 
     def row(self) -> dict[str, Any]:

@@ -174,18 +174,13 @@ def _svd(equation: Any) -> Operation | None:
 
 
 def _reshape(equation: Any) -> Operation:
-    shape = equation.params["new_sizes"]
+    shape = equation.outvars[0].aval.shape
     return lambda x: x.reshape(shape)
 
 
 def _transpose(equation: Any) -> Operation:
     order = equation.params["permutation"]
     return lambda x: x.transpose(order)
-
-
-def _squeeze(equation: Any) -> Operation:
-    shape = equation.outvars[0].aval.shape
-    return lambda x: x.reshape(shape)
 
 
 def _bitcast(equation: Any) -> Operation | None:
@@ -231,7 +226,7 @@ WHOLE: dict[str, Callable[[Any], Operation | None]] = {
     "scatter-add": _scatter(np.add.at),
     "slice": _slice,
     "split": _split,
-    "squeeze": _squeeze,
+    "squeeze": _reshape,
     "stack": _stack,
     "svd": _svd,
     "transpose": _transpose,

@@ -1,6 +1,6 @@
 """Consoles for tables and progress, which treat strings as text, never as markup."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -34,6 +34,19 @@ def plain_table(headings: Sequence[str], words: Collection[str] = (), gap: int =
         number = heading not in words
         table.add_column(heading, justify="right" if number else "left", no_wrap=number)
     return table
+
+
+def show_facts(rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print a name, a number and what it means on each line, without headings."""
+    names = ("name", "number", "text")
+    table = plain_table(names, words=names)
+    table.show_header = False
+    table.columns[0].style = "bold"
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    show(table)
 
 
 def show(table: Table | str, least: Sequence[str] = (), style: str | None = None) -> None:

@@ -47,8 +47,7 @@ def as_dict(found: "Measurement") -> dict[str, Any]:
 
 def show(found: "Measurement", command: Any) -> None:
     """Print how the layer was read, then a line for each metric that is defined."""
-    from ufm.cli.output.console import plain_table
-    from ufm.cli.output.console import show as show_table
+    from ufm.cli.output.console import show_facts
 
     counts = found.class_counts
     sizes = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
@@ -57,12 +56,7 @@ def show(found: "Measurement", command: Any) -> None:
         say("Read as:")
     for note in found.notes:
         say(f"  {with_flags(note, command)}")
-    table = plain_table(("name", "number", "text"), words=("name", "number", "text"))
-    table.show_header = False
-    table.columns[0].style = "bold"
-    for name, value, text in _rows(found):
-        table.add_row(name, f"{value:.4g}", text)
-    show_table(table)
+    show_facts((name, f"{value:.4g}", text) for name, value, text in _rows(found))
 
 
 def table(found: "Measurement") -> str:

@@ -1,8 +1,7 @@
 """The output of `ufm sweep` for networks: a row per network, length of training and loss."""
 
-import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ufm.cli.output.console import plain_table
 from ufm.cli.output.console import show as show_table
@@ -11,23 +10,23 @@ from ufm.cli.output.sweep_table import show_where
 
 if TYPE_CHECKING:
     from ufm.networks.sweeps.equivalence import Equivalence
-    from ufm.networks.sweeps.summary import Group, LossRow
+    from ufm.networks.sweeps.summary import LossRow
     from ufm.sweep import SweepStore
 
 
 def show_networks(store: "SweepStore") -> None:
     """Print the table, then its meaning in words."""
     from ufm.networks.sweeps.page_contents import normalisations
-    from ufm.networks.sweeps.summary import conclusions, summarise
+    from ufm.networks.sweeps.summary import conclusions, shown, summarise, varying
 
     groups = summarise(store)
-    names = _telling(groups)
+    names = varying(groups) or ["width", "epochs"]
     numbers = ("loss", "rate", "train", "test", "NC1", "NC2", "NC3", "test - ce", "")
     table = plain_table((*names, *numbers))
     for group in groups:
         for row in group.rows:
             table.add_row(
-                *(_shown(group.settings[name]) for name in names),
+                *(shown(group.settings[name]) for name in names),
                 row.loss,
                 f"{row.learning_rate:g}",
                 "—" if math.isnan(row.train_accuracy) else f"{row.train_accuracy:.1f}",
@@ -42,7 +41,7 @@ def show_networks(store: "SweepStore") -> None:
     for group in groups:
         for row in group.rows:
             if not row.is_whole:
-                where = ", ".join(f"{name} {_shown(group.settings[name])}" for name in names)
+                where = ", ".join(f"{name} {shown(group.settings[name])}" for name in names)
                 said = f"{row.loss}, {where}: {row.completed} of {row.runs} runs completed"
                 say(said)
     say(
@@ -53,20 +52,6 @@ def show_networks(store: "SweepStore") -> None:
         if line:
             say(line)
     show_where(store)
-
-
-def _telling(groups: "list[Group]") -> list[str]:
-    """The settings that differ, or else width and epochs."""
-    if not groups:
-        return []
-    varying = [
-        name for name in groups[0].settings if len({str(g.settings[name]) for g in groups}) > 1
-    ]
-    return varying or ["width", "epochs"]
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _accuracy(row: "LossRow") -> str:
@@ -87,7 +72,7 @@ def _against(found: "Equivalence | None") -> tuple[str, str]:
 def networks_json(store: "SweepStore") -> str:
     """The same as JSON."""
     from ufm._support.strict_json import dumps
-    from ufm.networks.sweeps.page_contents import normalisations
+    from ufm.networks.sweeps.page_contents import normalisations, worded
     from ufm.networks.sweeps.summary import conclusions, summarise
 
     groups = summarise(store)
@@ -103,11 +88,7 @@ def networks_json(store: "SweepStore") -> str:
             "groups": [
                 {
                     "settings": group.settings,
-                    "losses": [
-                        dataclasses.asdict(row)
-                        | {"against": None if row.against is None else row.against.row()}
-                        for row in group.rows
-                    ],
+                    "losses": [worded(row) for row in group.rows],
                 }
                 for group in groups
             ],

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from ufm._support.text import command as shell
-from ufm.cli.output.console import plain_table, title
 from ufm.cli.output.console import show as show_table
+from ufm.cli.output.console import show_facts, title
 from ufm.cli.output.print import say, with_flags
 from ufm.cli.output.table import headline
 
@@ -29,14 +29,14 @@ def show(examination: "Examination", folder: Path, unwritten: str | None, comman
         say("Read as:")
     for note in notes:
         say(f"  {with_flags(note, command)}")
-    _show_rows(_rows(examination) + _metric_rows(examination))
+    show_facts(_rows(examination) + _metric_rows(examination))
     if other is not None:
         title("The same layer with centred features")
         say(_problem(other))
         for note in other.layer.notes:
             if note not in notes:
                 say(f"note: {with_flags(note, command)}")
-        _show_rows(_rows(other))
+        show_facts(_rows(other))
         say("")
     if unwritten is not None:
         say(f"No certificate is written: {unwritten}")
@@ -50,17 +50,6 @@ def show(examination: "Examination", folder: Path, unwritten: str | None, comman
 def _problem(examination: "Examination") -> str:
     problem = examination.layer.problem
     return f"{problem.loss.label()}, {headline(problem)}"
-
-
-def _show_rows(rows: list[tuple[str, str, str]]) -> None:
-    table = plain_table(("name", "number", "text"), words=("name", "number", "text"))
-    table.show_header = False
-    table.columns[0].style = "bold"
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    show_table(table)
 
 
 def _rows(examination: "Examination") -> list[tuple[str, str, str]]:

@@ -5,13 +5,16 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 import tyro
 
 if TYPE_CHECKING:
     from ufm.model.problem import Problem
+
+#: The solvers.
+Method = Literal["newton", "lbfgs", "gradient_descent", "heavy_ball", "nesterov", "adam"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

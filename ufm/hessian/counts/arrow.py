@@ -65,7 +65,12 @@ class Arrow(NamedTuple):
     def counts(
         self, shifts: Float[np.ndarray, " s"], away: Float[np.ndarray, " s"] | float = 1.0
     ) -> Counts:
-        """Count as `eigenvalue_counts` does."""
+        """Count the eigenvalues of ∇²f below each shift, by one factorisation of size Kd + K each.
+
+        A shift within rounding of an eigenvalue of a block is moved away, in the direction of
+        `away`. A count is not `reliable` if an eigenvalue of the Schur complement lies within
+        rounding of 0.
+        """
         problem, blocks = self.point.problem, self.blocks
         border = border_size(problem)
         lone, lam_h = problem.dim - min(problem.num_outputs, problem.dim), float(problem.lam_h)
@@ -122,22 +127,6 @@ def arrow(problem: Problem, params: Params, modulo_rotations: bool = False) -> A
 def border_size(problem: Problem) -> int:
     """Size of the border: Kd, plus K with a bias."""
     return problem.num_outputs * (problem.dim + problem.has_bias)
-
-
-def eigenvalue_counts(
-    problem: Problem,
-    params: Params,
-    shifts: Float[np.ndarray, " s"],
-    away: Float[np.ndarray, " s"] | float = 1.0,
-    modulo_rotations: bool = False,
-) -> Counts:
-    """Count the eigenvalues of ∇²f below each shift, with one factorisation of size Kd + K each.
-
-    A shift within rounding of an eigenvalue of a block is moved away, in the direction of `away`.
-    A count is not `reliable` if an eigenvalue of the Schur complement lies within rounding of 0.
-    Raises `ValueError` if the point is not finite or Kd + K > 10,000.
-    """
-    return arrow(problem, params, modulo_rotations).counts(shifts, away)
 
 
 def _moved(shift: float, way: float, forbidden: np.ndarray, eps: float, scale: float) -> float:

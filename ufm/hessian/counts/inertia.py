@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 
 from ufm._support.pytree import pytree
 from ufm._support.shown import Shown
-from ufm.hessian.counts.arrow import Arrow, arrow, border_size, eigenvalue_counts
+from ufm.hessian.counts.arrow import Arrow, arrow, border_size
 from ufm.hessian.products.dense import LARGEST
 from ufm.hessian.spectrum_result import Part, Spectrum
 from ufm.model.params import Params
@@ -185,7 +185,7 @@ def eigenvalue_histogram(
     asked = np.asarray(edges, float)
     if asked.ndim != 1 or len(asked) < 2 or not np.all(np.diff(asked) > 0):
         raise ValueError("edges must be two or more ascending numbers")
-    found = eigenvalue_counts(problem, params, asked)
+    found = arrow(problem, params).counts(asked)
     return Histogram(
         found.shifts,
         np.diff(found.below),

@@ -52,11 +52,6 @@ def _residual(at: Linearisation, direction: Params) -> Params:
 
 
 def _decay(problem: Problem, direction: Params) -> Params:
-    dtype = direction.W.dtype
-    lam_w, lam_h = (jnp.asarray(x, dtype) for x in (problem.lam_w, problem.lam_h))
-    b = direction.b
-    return Params(
-        lam_w * direction.W,
-        lam_h * direction.H,
-        None if b is None else jnp.asarray(problem.lam_b, dtype) * b,
-    )
+    lam_w, lam_h, lam_b = problem.decays(direction.W.dtype)
+    b = None if direction.b is None else lam_b * direction.b
+    return Params(lam_w * direction.W, lam_h * direction.H, b)

@@ -156,20 +156,8 @@ def at_parameters(
     shown = np.array([block[0] for block in blocks])
     columns = W @ H[:, shown] / np.sqrt(np.asarray(problem.column_weights)[shown])
     columns = columns if b is None else columns + b[:, None]
-    losses, gradient, hessian = loss_derivatives(problem.loss, columns.T, shown)
-    return BlockPoint(
-        problem=problem,
-        W=W,
-        H=H,
-        b=b,
-        rows=rows,
-        rank=rank,
-        blocks=blocks,
-        losses=losses,
-        gradient=gradient,
-        hessian=hessian,
-        moved=0.0,
-    )
+    found = loss_derivatives(problem.loss, columns.T, shown)
+    return BlockPoint(problem, W, H, b, rows, rank, blocks, *found, moved=0.0)
 
 
 def alike_classes(problem: Problem, means: Params) -> list[Block]:

@@ -27,12 +27,13 @@ _DIGITS_TEST_PER_CLASS = 40
 _TEST_SHARE = 0.2
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-_FASHION_FILES = {
-    "images": ("train-images-idx3-ubyte", 3),
-    "labels": ("train-labels-idx1-ubyte", 1),
-    "test_images": ("t10k-images-idx3-ubyte", 3),
-    "test_labels": ("t10k-labels-idx1-ubyte", 1),
-}
+#: The files of `_ARRAYS`, with their numbers of axes.
+_FASHION_FILES = (
+    ("train-images-idx3-ubyte", 3),
+    ("train-labels-idx1-ubyte", 1),
+    ("t10k-images-idx3-ubyte", 3),
+    ("t10k-labels-idx1-ubyte", 1),
+)
 _ARRAYS = ("images", "labels", "test_images", "test_labels")
 #: Numbers of channels: grey, colour, colour with transparency.
 _USUAL_CHANNELS = (1, 3, 4)
@@ -89,21 +90,15 @@ def fashion_mnist_folders() -> tuple[Path, ...]:
 
 def _fashion_mnist() -> RawImages:
     for folder in fashion_mnist_folders():
-        paths = {name: _either(folder, file) for name, (file, _) in _FASHION_FILES.items()}
-        if all(path is not None for path in paths.values()):
-            break
-    else:
-        raise ValueError(
-            "Fashion-MNIST is not on this machine: sudo apt install dataset-fashion-mnist (or put "
-            "its four files into a folder and name that in UFM_DATA)"
-        )
-    arrays = {
-        name: read_idx(path, _FASHION_FILES[name][1])
-        for name, path in paths.items()
-        if path is not None
-    }
-    images, labels, test_images, test_labels = (arrays[name] for name in _ARRAYS)
-    return RawImages(images, labels, test_images, test_labels)
+        found = [(_either(folder, name), axes) for name, axes in _FASHION_FILES]
+        there = [(path, axes) for path, axes in found if path is not None]
+        if len(there) == len(found):
+            images, labels, test_images, test_labels = (read_idx(*each) for each in there)
+            return RawImages(images, labels, test_images, test_labels)
+    raise ValueError(
+        "Fashion-MNIST is not on this machine: sudo apt install dataset-fashion-mnist (or put "
+        "its four files into a folder and name that in UFM_DATA)"
+    )
 
 
 def _either(folder: Path, name: str) -> Path | None:

@@ -115,26 +115,6 @@ def loss_of_zero(objective: Objective) -> float:
     return loss_and_accuracy(objective, logits, np.zeros(1, np.int32))[0]
 
 
-def last_layer(
-    state: State,
-    features: Float32[np.ndarray, "N d"],
-    labels: Int32[np.ndarray, " N"],
-    objective: Objective,
-    weight_decay: float,
-) -> LastLayer:
-    """The classifier and the features of all training images."""
-    decay = objective.decay(weight_decay)
-    return LastLayer(
-        W=np.asarray(state.network.classifier.weight),
-        H=np.ascontiguousarray(features.T),
-        b=np.asarray(state.network.classifier.bias),
-        labels=labels,
-        loss=objective.loss,
-        lam_w=decay,
-        lam_b=decay,
-    )
-
-
 def collapse(layer: LastLayer) -> dict[str, float]:
     """NC1–NC4 and the norms of W and H, in double precision if JAX has it enabled."""
     dtype = jax.numpy.result_type(float)

@@ -131,13 +131,11 @@ def measure_last_layer(
         "norm_h": float(np.linalg.norm(H)),
         "norm_b": 0.0 if b is None else float(np.linalg.norm(b)),
     }
-    free = dataclasses.replace(problem, lam_b=0.0)
     names = [field.name for field in dataclasses.fields(NCMetrics)]
     if not all(map(math.isfinite, norms.values())):
         nothing: dict[str, Any] = dict.fromkeys(names, _NAN)
-        return LastLayerMeasures(
-            **nothing, **norms, as_trained=undefined(problem), centred=undefined(free)
-        )
+        free = undefined(dataclasses.replace(problem, lam_b=0.0))
+        return LastLayerMeasures(**nothing, **norms, as_trained=undefined(problem), centred=free)
     params = Params(jnp.asarray(W), jnp.asarray(H), None if b is None else jnp.asarray(b))
     problem, params = compressed(problem, params)
     free = dataclasses.replace(problem, lam_b=0.0)

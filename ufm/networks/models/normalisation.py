@@ -31,9 +31,9 @@ _FEWEST = 8
 class Norm(eqx.Module):
     """A normalisation."""
 
-    @abc.abstractmethod
     def initial_stats(self) -> Stats:
-        """The statistics before the first batch."""
+        """The statistics before the first batch; none, unless a norm has some."""
+        return ()
 
     @abc.abstractmethod
     def __call__(self, x: Features, stats: Stats, training: bool) -> tuple[Features, Stats]:
@@ -42,9 +42,6 @@ class Norm(eqx.Module):
 
 class NoNorm(Norm):
     """The identity."""
-
-    def initial_stats(self) -> Stats:
-        return ()
 
     def __call__(self, x: Features, stats: Stats, training: bool) -> tuple[Features, Stats]:
         return x, stats
@@ -75,9 +72,6 @@ class GroupNorm(Norm):
 
     def __init__(self, channels: int) -> None:
         self.affine = Affine(channels)
-
-    def initial_stats(self) -> Stats:
-        return ()
 
     def __call__(self, x: Features, stats: Stats, training: bool) -> tuple[Features, Stats]:
         channels = x.shape[-1]

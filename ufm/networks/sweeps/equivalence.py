@@ -150,26 +150,23 @@ def paired_equivalence(
         method, numbers = "sign", _sign_test(mean, n, margin)
     else:
         method, numbers = "t", _t_tests(mean, spread, n, margin, alpha)
-    low, high, p_lower, p_upper, p_difference = numbers
-    outcome, reason = _decide(n, max(p_lower, p_upper), p_difference, alpha)
+    p_equivalence = max(numbers["p_lower"], numbers["p_upper"])
+    outcome, reason = _decide(n, p_equivalence, numbers["p_difference"], alpha)
     if method == "sign" and n >= LEAST_SEEDS:
         reason = "all differences are equal: exact sign tests of their median"
         if outcome is Outcome.INCONCLUSIVE:
             reason += f", which {n} seeds leave open: more seeds"
+    beyond = numbers["low"] > margin or numbers["high"] < -margin
     return Equivalence(
         difference=mean,
         standard_deviation=spread,
-        low=low,
-        high=high,
-        p_lower=p_lower,
-        p_upper=p_upper,
-        p_difference=p_difference,
+        **numbers,
         n=n,
         margin=float(margin),
         alpha=float(alpha),
         method=method,
         outcome=outcome,
-        beyond_margin=outcome is Outcome.DIFFERENT and (low > margin or high < -margin),
+        beyond_margin=outcome is Outcome.DIFFERENT and beyond,
         reason=reason,
     )
 
@@ -209,38 +206,35 @@ def _points(values: Any, are_points: bool) -> Float[np.ndarray, " n"]:
     return points
 
 
-def _t_tests(
-    mean: float, spread: float, n: int, margin: float, alpha: float
-) -> tuple[float, float, float, float, float]:
-    """The interval, both one-sided p values and the two-sided one."""
+def _t_tests(mean: float, spread: float, n: int, margin: float, alpha: float) -> dict[str, float]:
+    """The interval, both one-sided p values and the two-sided one, as fields of `Equivalence`."""
     if n < 2:
-        return math.nan, math.nan, math.nan, math.nan, math.nan
+        return dict.fromkeys(("low", "high", "p_lower", "p_upper", "p_difference"), math.nan)
     error, freedom = spread / math.sqrt(n), n - 1
     reach = float(special.stdtrit(freedom, 1 - alpha)) * error
 
     def below(t: float) -> float:
         return float(special.stdtr(freedom, t))
 
-    return (
-        mean - reach,
-        mean + reach,
-        below(-(mean + margin) / error),
-        below((mean - margin) / error),
-        2 * below(-abs(mean) / error),
-    )
+    return {
+        "low": mean - reach,
+        "high": mean + reach,
+        "p_lower": below(-(mean + margin) / error),
+        "p_upper": below((mean - margin) / error),
+        "p_difference": 2 * below(-abs(mean) / error),
+    }
 
 
-def _sign_test(mean: float, n: int, margin: float) -> tuple[float, float, float, float, float]:
+def _sign_test(mean: float, n: int, margin: float) -> dict[str, float]:
     """Exact sign tests of the median if all differences equal `mean`; the fields of `_t_tests`."""
     side = 0.5**n
-    zero = abs(mean) < _NO_SPREAD
-    return (
-        mean,
-        mean,
-        side if mean > -margin + _NO_SPREAD else 1.0,
-        side if mean < margin - _NO_SPREAD else 1.0,
-        1.0 if zero else 2 * side,
-    )
+    return {
+        "low": mean,
+        "high": mean,
+        "p_lower": side if mean > -margin + _NO_SPREAD else 1.0,
+        "p_upper": side if mean < margin - _NO_SPREAD else 1.0,
+        "p_difference": 1.0 if abs(mean) < _NO_SPREAD else 2 * side,
+    }
 
 
 def _decide(n: int, p_equivalence: float, p_difference: float, alpha: float) -> tuple[Outcome, str]:

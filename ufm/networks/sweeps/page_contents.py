@@ -9,11 +9,14 @@ from ufm.networks.sweeps.equivalence import ALPHA, MARGIN
 from ufm.networks.sweeps.grid import NetworkCell
 from ufm.networks.sweeps.summary import (
     Group,
+    LossRow,
     cell_settings,
     cells_of,
     conclusions,
+    shown,
     standing,
     summarise,
+    varying,
 )
 from ufm.networks.training.objective import parse_objective
 from ufm.networks.training.optimiser import drops
@@ -35,7 +38,9 @@ def page_data(store: SweepStore) -> dict[str, Any]:
         "title": store.config["title"] or store.path.name,
         "conclusions": conclusions(groups),
         "standing": standing(groups),
-        "rows": [_worded(group, row) for group in groups for row in group.rows],
+        "rows": [
+            {**worded(row), "settings": group.settings} for group in groups for row in group.rows
+        ],
         "variants": variants(store, groups),
         "normalisation": normalisations(store),
         "margin": MARGIN,
@@ -45,9 +50,10 @@ def page_data(store: SweepStore) -> dict[str, Any]:
     }
 
 
-def _worded(group: Group, row: Any) -> dict[str, Any]:
+def worded(row: LossRow) -> dict[str, Any]:
+    """All fields of a row by name, the comparison with its outcome in words."""
     against = None if row.against is None else row.against.row()
-    return {**dataclasses.asdict(row), "settings": group.settings, "against": against}
+    return dataclasses.asdict(row) | {"against": against}
 
 
 def variants(store: SweepStore, groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -56,7 +62,7 @@ def variants(store: SweepStore, groups: Sequence[Group]) -> list[dict[str, Any]]
     Each has a `label`, empty if there is only one variant.
     """
     found: dict[str, dict[str, Any]] = {}
-    names = _telling(groups)
+    names = [name for name in varying(groups) if name not in _AXES]
     for group in groups:
         label = _label(group.settings, names)
         part = found.setdefault(label, {"label": label, "runs": [], "comparisons": []})
@@ -73,22 +79,8 @@ def variants(store: SweepStore, groups: Sequence[Group]) -> list[dict[str, Any]]
     return list(found.values())
 
 
-def _telling(groups: Sequence[Group]) -> list[str]:
-    """Settings other than the axes that differ between groups."""
-    first = groups[0].settings
-    return [
-        name
-        for name in first
-        if name not in _AXES and len({str(group.settings[name]) for group in groups}) > 1
-    ]
-
-
 def _label(settings: dict[str, Any], names: Sequence[str]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_short(settings[name])}" for name in names)
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name.replace('_', ' ')} {shown(settings[name])}" for name in names)
 
 
 def _run(store: SweepStore, cell: NetworkCell) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Group:
 
     @property
     def collapsed(self) -> bool:
-        """Whether NC1–NC3 fell by the factor in every run of every loss."""
+        """Whether every loss `collapsed`."""
         return all(row.collapsed for row in self.rows)
 
     @property
@@ -128,6 +128,17 @@ def cell_settings(cell: NetworkCell) -> dict[str, Any]:
     """All settings except loss and seed, and except a rate that was chosen for each loss."""
     names = _SETTINGS if cell.trial is not None else (*_SETTINGS, "learning_rate")
     return {name: getattr(cell.config, name) for name in names}
+
+
+def varying(groups: Sequence[Group]) -> list[str]:
+    """The settings that differ between groups."""
+    settings = [group.settings for group in groups]
+    return [name for name in settings[0] if len({str(each[name]) for each in settings}) > 1]
+
+
+def shown(value: Any) -> str:
+    """A setting as text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _group(chosen: dict[str, Any], cells: Sequence[NetworkCell], table: Table) -> Group:

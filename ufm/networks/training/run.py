@@ -17,7 +17,7 @@ _BLOWN_UP = 1e4
 
 
 class Run:
-    """The state of a run on the device, advanced by whole epochs.
+    """A run on the device; see the module.
 
     `rows` are its training images, by default all. A run on some of them uses the program of a run
     on all.
@@ -65,16 +65,6 @@ class Run:
         return not loss <= _BLOWN_UP * self._loss_of_zero
 
     def _numbers(self) -> Numbers:
-        config = self.config
-        return Numbers(
-            self.objective.loss,
-            *(
-                jnp.asarray(x, jnp.float32)
-                for x in (
-                    self.objective.factor,
-                    self.learning_rate(),
-                    config.momentum,
-                    config.weight_decay,
-                )
-            ),
-        )
+        rates = self.learning_rate(), self.config.momentum, self.config.weight_decay
+        numbers = (jnp.asarray(x, jnp.float32) for x in (self.objective.factor, *rates))
+        return Numbers(self.objective.loss, *numbers)

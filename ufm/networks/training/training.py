@@ -21,13 +21,7 @@ import jax
 import numpy as np
 
 from ufm.networks.data.images import ImageData
-from ufm.networks.measures.evaluation import (
-    LastLayer,
-    collapse,
-    last_layer,
-    loss_and_accuracy,
-    outputs,
-)
+from ufm.networks.measures.evaluation import LastLayer, collapse, loss_and_accuracy, outputs
 from ufm.networks.models.model import Network, Stats
 from ufm.networks.training import checkpoint as storage
 from ufm.networks.training.checkpoint import Checkpoint, History
@@ -139,8 +133,17 @@ def train(
 def _layer(run: Run, data: ImageData) -> tuple[LastLayer, np.ndarray]:
     """The last layer, and the logits of all training images."""
     features, logits = outputs(run.state, data.images)
-    objective, decay = run.objective, run.config.weight_decay
-    return last_layer(run.state, features, data.labels, objective, decay), logits
+    classifier, decay = run.state.network.classifier, run.objective.decay(run.config.weight_decay)
+    layer = LastLayer(
+        W=np.asarray(classifier.weight),
+        H=np.ascontiguousarray(features.T),
+        b=np.asarray(classifier.bias),
+        labels=data.labels,
+        loss=run.objective.loss,
+        lam_w=decay,
+        lam_b=decay,
+    )
+    return layer, logits
 
 
 def _measured(run: Run, data: ImageData, measure: Measure | None) -> dict[str, float] | TrainStatus:
