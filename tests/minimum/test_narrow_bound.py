@@ -145,6 +145,10 @@ def test_the_global_minimum_of_four_classes_in_the_plane_is_proven():
     assert minimum.reason == "proven: branch and bound over W"
     assert minimum.value == pytest.approx(0.6501659468, abs=1e-10)
     assert 0 <= minimum.value - minimum.lower_bound <= 1e-9 * 1.7
+    # Three squares have this value, so that no point is compared with one of them.
+    assert (minimum.kind, minimum.rank, minimum.tied) == ("rank 2", 2, True)
+    match = ufm.compare_geometry(minimum.problem, minimum.params(None), minimum)
+    assert match.matches is None
 
 
 @pytest.mark.parametrize(

@@ -257,3 +257,21 @@ def test_problems_without_a_list_are_refused(changes, message):
     fields = {"loss": ufm.MSE(), "class_counts": (3, 1), "dim": 2, **decays, **changes}
     with pytest.raises(ValueError, match=message):
         ufm.critical_points(ufm.Problem(**fields))
+
+
+def test_targets_with_mean_zero_and_a_decayed_bias_have_the_list_too():
+    counts, rng = np.array([2, 1, 3, 1]), np.random.default_rng(0)
+    Y = rng.standard_normal((4, 3))
+    problem = ufm.Problem(
+        loss=ufm.MSE(), targets=Y - counts @ Y / counts.sum(), class_counts=tuple(counts.tolist()),
+        dim=3, lam_w=2e-2, lam_h=3e-2, lam_b=0.1, lam_hidden=(2.5e-2,), hidden_dims=(3,),
+    )  # fmt: skip
+    listed = ufm.critical_points(problem)
+    assert len(listed) == 9  # two of three directions have roots
+    for each in listed:
+        point = each.params(jax.random.key(0))
+        gradient = jax.grad(lambda x: ufm.objective(problem, x))(point)
+        assert max(float(np.abs(x).max()) for x in jax.tree.leaves(gradient)) < 1e-13
+        eigenvalues = np.linalg.eigvalsh(ufm.dense_hessian(problem, point))
+        assert np.sum(eigenvalues < -1e-7) == each.index
+        assert np.sum(np.abs(eigenvalues) < 1e-7) == each.zero_modes

@@ -20,8 +20,9 @@ _ROUNDING = 1e-13
 class GlobalMinimum(Shown):
     """The minimum value, a proven lower bound, and one minimiser up to rotation.
 
-    If `tied`, the origin and the simplex ETF have the same value up to rounding. This happens for
-    the focal loss at the decay where its minimiser jumps.
+    If `tied`, there are others that no rotation leads to: the origin and the simplex ETF, for the
+    focal loss at the decay where its minimiser jumps; or with fewer dimensions than K − 1 copies
+    with other names of the classes.
 
     `logits[:, k]` is W h̄_k (without the bias) for class k, or group k of samples with a target.
     `rho`, `tau` and `bias_level` are the
@@ -52,6 +53,8 @@ class GlobalMinimum(Shown):
         if self.rank == 0:
             return "origin"
         if np.isnan(self.rho):
+            if self.tied:
+                return f"rank {self.rank}"
             return "imbalanced" if self.problem.loss.equivariant else "asymmetric"
         if self.tau == 0.0:
             return "simplex ETF"

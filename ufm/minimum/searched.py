@@ -64,8 +64,11 @@ def too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinim
     proof = narrow_bound(problem, 0.5 * gap, _BOXES)
     if not found.value - proof.lower_bound <= gap:
         return dataclasses.replace(found, lower_bound=max(bound, proof.lower_bound))
+    # Other choices of the classes have the same value.
     reason = "proven: branch and bound over W"
-    return dataclasses.replace(found, lower_bound=proof.lower_bound, is_exact=True, reason=reason)
+    return dataclasses.replace(
+        found, lower_bound=proof.lower_bound, is_exact=True, reason=reason, tied=True
+    )
 
 
 def _with_structures(problem: Problem, found: GlobalMinimum, why: str) -> GlobalMinimum:
