@@ -82,7 +82,7 @@ def test_a_folder_is_repeated_and_drawn(capsys):
         ("solve", "--losses supcon --features ball:2", "on the unit sphere, or its part"),
         ("landscape", "--features sphere", "ufm.explore does not support problems with"),
         ("landscape", "--lam-hidden 0.1", "all critical points are known for squared error"),
-        ("spectrum", "--lam-hidden 0.1", "ufm.spectrum does not support problems with hidden"),
+        ("spectrum", "--lam-hidden 0.1 --at frame", "at must be 'minimum' for problems with"),
         ("spectrum", "--features sphere --at origin", "at must be 'minimum' for problems with"),
     ],
 )

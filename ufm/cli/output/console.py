@@ -12,8 +12,8 @@ from rich.text import Text
 from ufm._support.text import plain
 from ufm.cli.output.print import columns, say
 
-#: Columns for the words of a table in a file.
-_FILE = 100
+#: Columns for the words of a table in a file, and the fewest that words in a terminal wrap to.
+_FILE, _WORDS = 100, 30
 
 
 class PlainConsole(Console):
@@ -57,7 +57,7 @@ def show(table: Table | str, least: Sequence[str] = (), style: str | None = None
     """
     console, width, left_out = PlainConsole(), columns(), []
     if isinstance(table, Table):
-        while width and len(table.columns) > 2 and _sizes(console, table).maximum > width:
+        while width and len(table.columns) > 2 and _needed(console, table) > width:
             headings = [str(column.header) for column in table.columns]
             gone = next((name for name in least if name in headings), headings[-1])
             left_out.append(gone)
@@ -71,6 +71,14 @@ def show(table: Table | str, least: Sequence[str] = (), style: str | None = None
 def _sizes(console: Console, table: Table) -> Measurement:
     """The least and the preferred width of a table, independent of the output."""
     return console.measure(table, options=console.options.update(max_width=100_000))
+
+
+def _needed(console: Console, table: Table) -> int:
+    """The width in which no number wraps and every column of words has room."""
+    whole = _sizes(console, table).maximum
+    words = (i for i, column in enumerate(table.columns) if not column.no_wrap)
+    sizes = (whole - _sizes(console, _without(table, i)).maximum for i in words)
+    return whole - sum(max(size - _WORDS, 0) for size in sizes)
 
 
 def _in_file(console: Console, table: Table) -> int:

@@ -31,6 +31,7 @@ from ufm.variants.deep.hessian import all_eigenvalues, dense
 from ufm.variants.deep.minimiser import DeepMinimum
 from ufm.variants.deep.minimum import deep_global_minimum
 from ufm.variants.deep.solver import METHODS
+from ufm.variants.deep.spectrum import deep_spectrum
 from ufm.variants.deep.start import draw_start
 from ufm.variants.deep.thresholds import (
     DeepThreshold,
@@ -44,6 +45,7 @@ class DeepLinear(Variant):
 
     name = "hidden layers"
     methods = METHODS
+    spectrum = staticmethod(deep_spectrum)
     shares = frozenset({"explore", "frame_metrics", "layer_spectra", "trajectory"})
 
     def accepts(self, problem: Problem) -> bool:
