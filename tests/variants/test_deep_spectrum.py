@@ -11,7 +11,7 @@ import ufm
 from ufm.model.params import Params
 
 KEY = jax.random.key(0)
-COUNTS, WIDTHS = (3, 2, 2), (3, 4, 5, 7)  # K, d_1, d_2 = d, N
+COUNTS = (3, 2, 2)
 DEEP = ufm.Problem(
     ufm.CrossEntropy(), COUNTS, 5, 0.02, 0.03, 0.0, lam_hidden=(0.01,), hidden_dims=(4,)
 )
@@ -19,15 +19,8 @@ DEEP = ufm.Problem(
 
 def three_factors(x):
     """f of W (3×4), F (4×5), H (5×7), each row by row, and a free bias."""
-    sizes = [a * b for a, b in zip(WIDTHS[:-1], WIDTHS[1:], strict=True)]
-    ends = np.cumsum(sizes)
-    W, F, H = (
-        part.reshape(shape)
-        for part, shape in zip(
-            jnp.split(x[: ends[-1]], ends[:-1]), [(3, 4), (4, 5), (5, 7)], strict=True
-        )
-    )
-    logits = W @ F @ H + x[ends[-1] :, None]
+    W, F, H = x[:12].reshape(3, 4), x[12:32].reshape(4, 5), x[32:67].reshape(5, 7)
+    logits = W @ F @ H + x[67:, None]
     own = logits[np.repeat(np.arange(3), COUNTS), np.arange(7)]
     loss = jnp.mean(jax.nn.logsumexp(logits, axis=0) - own)
     return loss + 0.01 * jnp.sum(W**2) + 0.005 * jnp.sum(F**2) + 0.015 * jnp.sum(H**2)

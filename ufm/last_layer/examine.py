@@ -34,6 +34,7 @@ from ufm.minimum.geometry_match import GeometryMatch, compare_geometry, undefine
 from ufm.minimum.global_minimum import GlobalMinimum, global_minimum
 from ufm.minimum.minimiser import nothing_known
 from ufm.minimum.nearest_minimiser import NearestMinimiser, nearest_minimiser
+from ufm.model.constraints import NonNegative
 from ufm.model.objective import objective
 from ufm.model.problem import Problem
 from ufm.model.variant import answers
@@ -139,7 +140,8 @@ def _examined(
     tell("nearest minimiser")
     near = answers(problem, "nearest_minimiser")
     of_targets = problem.has_targets and answers(problem, "target_metrics")
-    uncentred = in_sets and answers(problem, "frame_metrics") and not problem.has_targets
+    # Of a cosine head NC2 and NC3 say the same.
+    uncentred = isinstance(problem.features, NonNegative) and not problem.has_targets
     return Examination(
         layer=layer,
         tol=tol,

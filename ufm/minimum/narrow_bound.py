@@ -28,6 +28,7 @@ from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.plane_duals import tangent_planes
 from ufm.minimum.structures import TableLoss, best_structure
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 
 #: Boxes whose bounds are computed together.
 _CHUNK = 16_384
@@ -59,6 +60,7 @@ def is_narrow(problem: Problem) -> bool:
     )
 
 
+@by_variant
 def narrow_bound(problem: Problem, gap: float = 1e-6, max_boxes: int = 1_000_000) -> NarrowBound:
     """Prove a lower bound on f* in one or two dimensions, by branch and bound.
 

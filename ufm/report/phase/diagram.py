@@ -139,7 +139,8 @@ def diagram(
 ) -> Diagram | None:
     """The diagram of a quantity over the cells of one loss; None if no field varies.
 
-    It is None, too, if the table does not have the quantity, as of the plain model's cosines.
+    It is None, too, if the table does not have the quantity: the cosines of the plain model, the
+    share at the ETF without hidden layers.
 
     `set_tol` is that of `plane`; `over` is the plane, if it is known already. Raises `ValueError`
     for an unknown quantity and like `plane`.
@@ -147,7 +148,8 @@ def diagram(
     if name not in QUANTITIES:
         raise ValueError(f"name has to be one of {', '.join(QUANTITIES)}, got {name!r}")
     quantity, place = QUANTITIES[name], over or plane(table, set_tol)
-    if place is None or quantity.column not in table:
+    columns = ("lam_hidden", "nc2") if quantity.column == "etf" else (quantity.column,)
+    if place is None or not set(columns) <= set(table):
         return None
     order = np.argsort(place.point_of, kind="stable")
     ends = np.cumsum(np.bincount(place.point_of))[:-1]
@@ -167,8 +169,6 @@ def _floor(table: Table, quantity: Quantity) -> float:
 
 def _numbers(table: Table, quantity: Quantity) -> Values:
     if quantity.column == "etf":
-        if "lam_hidden" not in table:  # two factors: it is the minimum or not
-            return np.full(len(table["nc2"]), np.nan)
         return (table["nc2"] < _ETF).astype(float)
     column = table[quantity.column]
     if quantity.column == "verdict":

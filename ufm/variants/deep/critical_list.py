@@ -36,6 +36,7 @@ from ufm.certificates.verdicts import Verdict
 from ufm.minimum.squared_error_minimum import TargetDirections, target_directions
 from ufm.model.params import Params
 from ufm.model.problem import Problem
+from ufm.model.variant import by_variant
 from ufm.variants.deep.factors import inner_widths, largest_rank, mean_decay, number_of_factors
 from ufm.variants.deep.minimiser import balanced_factors
 from ufm.variants.deep.squared_error import roots
@@ -77,6 +78,7 @@ class ListedPoint(Shown):
         return balanced_factors(self.problem, self.logits, self.bias, key, self.rank)
 
 
+@by_variant
 def critical_points(problem: Problem) -> tuple[ListedPoint, ...]:
     """List all critical points for squared error, with their indices and zeros, by theory.
 

@@ -24,7 +24,7 @@ from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.variants.deep.curvature import third_derivative
 from ufm.variants.deep.factors import factors_of, of_class_means, with_factors
-from ufm.variants.deep.hessian import deviation_eigenvalues, dense, eigenvalues, flat
+from ufm.variants.deep.hessian import dense, deviation_eigenvalues, eigenvalues, flat
 from ufm.variants.deep.minimum import deep_global_minimum
 
 #: Tangents of rotations below this fraction of the longest are 0.

@@ -46,7 +46,9 @@ class DeepLinear(Variant):
     name = "hidden layers"
     methods = METHODS
     spectrum = staticmethod(deep_spectrum)
-    shares = frozenset({"explore", "frame_metrics", "layer_spectra", "trajectory"})
+    shares = frozenset(
+        {"critical_points", "explore", "frame_metrics", "layer_spectra", "trajectory"}
+    )
 
     def accepts(self, problem: Problem) -> bool:
         return bool(problem.lam_hidden) and not problem.constraints
