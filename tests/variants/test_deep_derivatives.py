@@ -198,7 +198,7 @@ def test_what_is_not_answered_is_refused():
     with pytest.raises(ValueError, match="part must be 'all' for problems with hidden layers"):
         ufm.hvp(problem, params, params, "decay")
     with pytest.raises(ValueError, match="does not support problems with hidden layers"):
-        ufm.spectrum(problem, params)
+        ufm.hessian_operator(problem, params)
     with pytest.raises(ValueError, match="modulo_rotations is for problems without hidden layers"):
         ufm.inertia(problem, params, modulo_rotations=True)
     with pytest.raises(ValueError, match="tol must be positive"):

@@ -4,9 +4,11 @@ If features are equal within classes, they are those of the K-column problem of 
 λ_H I + W̃ᵀS_kW̃ on the deviations of class k, each ×(n_k − 1), with W̃ = W F_1 ⋯ F_L. Rotations of
 every inner space leave f as it is: F_l ↦ F_l Q, F_{l+1} ↦ Qᵀ F_{l+1}.
 
->>> found = spectrum(dataclasses.replace(problem, lam_hidden=(5e-3,)))
+>>> deep = Problem.balanced(loss=problem.loss, num_classes=4, per_class=10, dim=4, lam_w=5e-3,
+...                         lam_h=5e-3, lam_b=None, lam_hidden=(5e-3,))
+>>> found = spectrum(deep)
 >>> found.negative, found.dimension, found.labels[-1]
-(0, 68, 'class means')
+(0, 192, 'class means')
 """
 
 import itertools
