@@ -315,3 +315,15 @@ def test_a_minimiser_without_a_key_lies_along_the_first_axes():
     assert not np.any(point.W[:, found.rank :])
     assert not np.any(point.H[found.rank :])
     assert float(wide_objective(problem, point)) == pytest.approx(found.value, rel=1e-12)
+
+
+def test_runs_of_large_problems_are_short(monkeypatch):
+    monkeypatch.setattr(searched, "_BRANCHED", 2)
+    whole = global_minimum(make(CrossEntropy(), dim=1))
+    monkeypatch.setattr(searched, "_LARGE", 0)
+    monkeypatch.setattr(searched, "_FEW_STEPS", 1)
+    found = global_minimum(make(CrossEntropy(), dim=1))
+    # One step ends above the formula, where whole runs end.
+    assert whole.reason.endswith("8 runs")
+    assert "structured point" in found.reason
+    assert found.value == pytest.approx(whole.value, abs=1e-12)

@@ -28,6 +28,9 @@ _TRIES = 8
 #: Largest K²d of a problem that is solved, d ≤ K. Measured on two cores: half a minute, with 4,000
 #: Hessian products of 6K²d operations to the accuracy of a proof; other runs take a fifth of them.
 _LARGEST = 1e7
+#: From this K²d on runs for a value take few steps: below rank K − 1 they need thousands of products
+#: to end, and gain the fourth digit.
+_LARGE, _FEW_STEPS = 1e6, 50
 #: Branch and bound over W in one and two dimensions: the largest K, the number of boxes (4 s), and
 #: the relative gap of a proof.
 _BRANCHED, _BOXES, _PROVEN = 4, 100_000, 1e-9
@@ -106,7 +109,10 @@ def best_found(problem: Problem, bound: float, why: str) -> GlobalMinimum:
     reason = f"{why}; value is the best found in {tries} run{'s' if tries > 1 else ''}"
     small = reduced_problem(problem, dim)
     starts = [init_params(small, jax.random.key(i)) for i in range(tries)]
-    runs = [solve(small, start) for start in starts]
+    steps = None
+    if size > _LARGE:
+        steps, reason = _FEW_STEPS, f"{reason} of at most {_FEW_STEPS} steps"
+    runs = [solve(small, start, max_steps=steps) for start in starts]
     best = min(runs, key=lambda run: float(run.value))
     found = _from_reduced(problem, small, best.params, float(best.value))
     if problem.loss.has_conjugate:  # its dual points bound f whether or not the loss is convex
