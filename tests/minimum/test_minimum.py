@@ -323,7 +323,7 @@ def test_runs_of_large_problems_are_short(monkeypatch):
     monkeypatch.setattr(searched, "_LARGE", 0)
     monkeypatch.setattr(searched, "_FEW_STEPS", 1)
     found = global_minimum(make(CrossEntropy(), dim=1))
-    # One step ends above the formula, where whole runs end.
+    # After one step all are above the formula, and whole runs end below it.
     assert whole.reason.endswith("8 runs")
     assert "structured point" in found.reason
-    assert found.value == pytest.approx(whole.value, abs=1e-12)
+    assert found.value > whole.value

@@ -28,8 +28,8 @@ _TRIES = 8
 #: Largest K²d of a problem that is solved, d ≤ K. Measured on two cores: half a minute, with 4,000
 #: Hessian products of 6K²d operations to the accuracy of a proof; other runs take a fifth of them.
 _LARGEST = 1e7
-#: From this K²d on runs for a value take few steps: below rank K − 1 they need thousands of products
-#: to end, and gain the fourth digit.
+#: From this K²d on runs for a value take few steps: in few dimensions they need thousands of
+#: products to end, and gain the fourth digit.
 _LARGE, _FEW_STEPS = 1e6, 50
 #: Branch and bound over W in one and two dimensions: the largest K, the number of boxes (4 s), and
 #: the relative gap of a proof.
