@@ -19,9 +19,9 @@ REACHED = 1e-7
 #: Sizes of starts, from near the origin, a local minimum of bounded losses, to beyond the minimum.
 _SCALES = (0.05, 2.0)
 #: Newton steps of a run: losses that are smooth and have a minimum need 30.
-_STEPS = 100
+_STEPS = 60
 #: Steps of L-BFGS, which gets on at the kinks of plain hinges, too.
-_SMALL_STEPS = 1000
+_SMALL_STEPS = 500
 #: Columns of Z below this norm, relative to the longest, are dead.
 _DEAD = 1e-3
 #: Kinds of symmetric points with τ ≠ 0: with ρ = 0, and with ρ ≠ 0, of rank K.
