@@ -64,6 +64,7 @@ class ContrastiveProblem(Problem):
 
     `class_counts` (n_1, …, n_K) and `dim` (d ≥ 2) are static, `temperature` τ is traced. `batches`
     lists the samples of each mini-batch by index, samples ordered by class; None is the full batch.
+    For random batches of size B give `np.random.default_rng(0).permutation(N).reshape(-1, B)`.
     `features=NonNegative()` confines features to the part H ≥ 0 of the sphere (a ReLU).
 
     The public verbs `objective`, `init_params`, `solve`, `solve_many`, `certify`, `global_minimum`,
