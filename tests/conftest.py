@@ -21,6 +21,9 @@ for name, value in {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    # XLA may lose a program that it was to run behind the caller's back: on two cores a batch of
+    # certificates was awaited for ever, with every thread asleep, once in some five runs.
+    "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
     # Programs do not record the lines of Python that made them: a tenth less time to lower one.
     "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }.items():
