@@ -1,14 +1,15 @@
-r"""Spectra where factors are confined: on the tangent space, or on the variables that are free.
+r"""Spectra of variants: over all factors, on the tangent space, or on the variables that are free.
 
 They are the eigenvalues of ∇²f with multipliers, projected. A variant of the model gives them by
 parts, and the tangents of the orbit along which f is constant.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
 from ufm.hessian.counts.inertia import Inertia
 from ufm.hessian.spectrum_result import Gauge, Part, Spectrum, assemble
@@ -49,27 +50,59 @@ def chosen_method(
     return method
 
 
-def confined_spectrum(
-    problem: Problem,
-    parts: Sequence[Part],
-    orbit: tuple[int, float],
-    method: str,
-    cluster_tol: float | None,
-    note: str,
-) -> Spectrum:
-    """All eigenvalues; `orbit` is its dimension and a bound on ‖∇²f t‖ over its unit tangents t."""
-    largest = max(float(np.max(np.abs(x.values), initial=0.0)) for x in parts)
-    flat = orbit[1] <= _FLAT * largest
-    kept: Any = [part for part in parts if part.multiplicity and part.values.size]
-    return assemble(
-        kept,
-        problem=problem,
-        gauge=Gauge(*orbit, flat),
-        method=method,
-        cluster_tol=cluster_tol,
-        note=note,
-        dimension=sum(part.multiplicity * part.values.size for part in kept),
-    )
+class Parts(NamedTuple):
+    """All eigenvalues at a point, and which point it is.
+
+    `orbit` is the dimension of the point's orbit, and a bound on ‖∇²f t‖ over its unit tangents t.
+    """
+
+    parts: list[Part]
+    orbit: tuple[int, float]
+    note: str
+
+
+def by_parts(split: Callable[[Problem, Params | None, bool], Parts]) -> Callable[..., Spectrum]:
+    """Make `ufm.spectrum` of a variant, with the methods "auto", "collapsed" and "dense".
+
+    The decorated function splits the Hessian at the point, or at the global minimum for None, from
+    class means if the last argument says so. `count` and `key` are for methods that variants lack.
+    """
+
+    @functools.wraps(split)
+    def spectrum(
+        problem: Problem,
+        params: Params | None = None,
+        method: str = "auto",
+        *,
+        at: str = "minimum",
+        cluster_tol: float | None = None,
+        count: int = 6,
+        key: Key[Array, ""] | None = None,
+    ) -> Spectrum:
+        del count, key
+        method = chosen_method(problem, params, method, at, cluster_tol)
+        parts, orbit, note = split(problem, params, method == "collapsed")
+        largest = max(float(np.max(np.abs(x.values), initial=0.0)) for x in parts)
+        kept: Any = [part for part in parts if part.multiplicity and part.values.size]
+        return assemble(
+            kept,
+            problem=problem,
+            gauge=Gauge(*orbit, orbit[1] <= _FLAT * largest),
+            method=method,
+            cluster_tol=cluster_tol,
+            note=note,
+            dimension=sum(part.multiplicity * part.values.size for part in kept),
+        )
+
+    return spectrum
+
+
+def deviation_parts(
+    problem: Problem, blocks: Iterable[Float[np.ndarray, " _"]], noise: float
+) -> list[Part]:
+    """The eigenvalues of the deviations from each class mean, each n_k − 1 times."""
+    pairs = zip(blocks, problem.class_counts, strict=True)
+    return [Part("deviations from class means", x, n - 1, noise) for x, n in pairs]
 
 
 def inertia_of(eigenvalues: Float[np.ndarray, " q"], shift: float, tol: float | None) -> Inertia:

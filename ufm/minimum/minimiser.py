@@ -46,6 +46,13 @@ class GlobalMinimum(Shown):
     _printed = ("value", "lower_bound", "is_exact", "kind", "rank", "rho", "reason")
 
     @property
+    def place(self) -> str:
+        """Say for results at this point which point it is."""
+        if self.is_exact:
+            return "at the minimum"
+        return f"at the best point found, which is not proven minimal: {self.reason}"
+
+    @property
     def kind(self) -> str:
         """Name the geometry: simplex ETF, orthogonal frame, origin, …"""
         if not self.is_exact:

@@ -120,9 +120,7 @@ def class_means_at(problem: Problem, at: str) -> tuple[Params, str]:
         return frame(problem, small), "at the frame"
     minimum = global_minimum(problem)
     means = dataclasses.replace(minimum, problem=small).params(jax.random.key(0))
-    if minimum.is_exact:
-        return means, "at the minimum"
-    return means, f"at the best point found, which is not proven minimal: {minimum.reason}"
+    return means, minimum.place
 
 
 def escape_curvature(problem: Problem, params: Params) -> float | None:

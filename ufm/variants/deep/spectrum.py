@@ -14,10 +14,9 @@ every inner space leave f as it is: F_l ↦ F_l Q, F_{l+1} ↦ Qᵀ F_{l+1}.
 import itertools
 
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float
 
-from ufm.hessian import Spectrum
-from ufm.hessian.confined import chosen_method, confined_spectrum
+from ufm.hessian.confined import Parts, by_parts, deviation_parts
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.spectrum_result import Part
 from ufm.hessian.symmetry_zeros import shift_is_free
@@ -33,28 +32,14 @@ from ufm.variants.deep.minimum import deep_global_minimum
 _RANK = 1e-9
 
 
-def deep_spectrum(
-    problem: Problem,
-    params: Params | None = None,
-    method: str = "auto",
-    *,
-    at: str = "minimum",
-    cluster_tol: float | None = None,
-    count: int = 6,
-    key: Key[Array, ""] | None = None,
-) -> Spectrum:
-    """`ufm.spectrum` with hidden layers, by the methods "auto", "collapsed" and "dense".
-
-    `count` and `key` are not used.
-    """
-    method = chosen_method(problem, params, method, at, cluster_tol)
+@by_parts
+def deep_spectrum(problem: Problem, params: Params | None, collapsed: bool) -> Parts:
+    """`ufm.spectrum` with hidden layers, over all factors."""
     note, moved, here = "", 0.0, problem
     if params is None:
         minimum = deep_global_minimum(problem)
-        params, note = minimum.params(None), "at the minimum"
-        if not minimum.is_exact:
-            note = f"at the best point found, which is not proven minimal: {minimum.reason}"
-    point, collapsed = params, method == "collapsed"
+        params, note = minimum.params(None), minimum.place
+    point = params
     if collapsed:
         moved = float(np.linalg.norm(deviations(problem, params.H)))
         here, means = of_class_means(problem), to_class_means(problem, params.H)
@@ -64,15 +49,11 @@ def deep_spectrum(
     noise = rounding(values) + (moved * third_derivative(problem, params) if moved > 0 else 0.0)
     parts = [Part("class means" if collapsed else "", values, 1, noise)]
     if collapsed:
-        blocks = deviation_eigenvalues(here, point)
-        parts += [
-            Part("deviations from class means", x, n - 1, noise)
-            for x, n in zip(blocks, problem.class_counts, strict=True)
-        ]
+        parts += deviation_parts(problem, deviation_eigenvalues(here, point), noise)
     turns = _rotations(point)
     residual = float(np.linalg.norm(A @ turns.T, 2)) if len(turns) else 0.0
     orbit = (len(turns) + int(shift_is_free(problem)), residual)
-    return confined_spectrum(problem, parts, orbit, method, cluster_tol, note)
+    return Parts(parts, orbit, note)
 
 
 def _rotations(point: Params) -> Float[np.ndarray, "t P"]:

@@ -14,10 +14,9 @@ with the eigenvalue λ_W, and its row of H is held.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Array, Key
 
-from ufm.hessian import Spectrum, dense_hessian, nearest_means
-from ufm.hessian.confined import chosen_method, confined_spectrum
+from ufm.hessian import dense_hessian, nearest_means
+from ufm.hessian.confined import Parts, by_parts, deviation_parts
 from ufm.hessian.products.columns import host_point
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.spectrum_result import Part
@@ -30,30 +29,16 @@ from ufm.variants.nonnegative.minimum import cone_minimum
 from ufm.variants.nonnegative.second_order import deviation_eigenvalues, orbit_tangents
 
 
-def cone_spectrum(
-    problem: Problem,
-    params: Params | None = None,
-    method: str = "auto",
-    *,
-    at: str = "minimum",
-    cluster_tol: float | None = None,
-    count: int = 6,
-    key: Key[Array, ""] | None = None,
-) -> Spectrum:
-    """`ufm.spectrum` with H ≥ 0, by the methods "auto", "collapsed" and "dense".
-
-    `dimension` is the number of free variables. `count` and `key` are not used.
-    """
-    method = chosen_method(problem, params, method, at, cluster_tol)
-    collapsed, note, shift = method == "collapsed", "", 0.0
+@by_parts
+def cone_spectrum(problem: Problem, params: Params | None, collapsed: bool) -> Parts:
+    """`ufm.spectrum` with H ≥ 0; `dimension` is the number of free variables."""
+    note, shift = "", 0.0
     plain = dataclasses.replace(problem, features=None)
     here = reduced_problem(problem, problem.dim) if collapsed else plain
     if params is None:
         minimum = cone_minimum(problem)
         point = dataclasses.replace(minimum, problem=here).params(None)
-        note = "at the minimum"
-        if not minimum.is_exact:
-            note = f"at the best point found, which is not proven minimal: {minimum.reason}"
+        note = minimum.place
     else:
         point, shift = nearest_means(plain, params) if collapsed else (params, 0.0)
     kept, free = kept_variables(here, point)
@@ -66,9 +51,6 @@ def cone_spectrum(
     parts = [Part("class means" if collapsed else "", values, 1, noise)]
     if collapsed:
         blocks = deviation_eigenvalues(host_point(here, point), ~free)
-        parts += [
-            Part("deviations from class means", x, n - 1, noise)
-            for x, n in zip(blocks, problem.class_counts, strict=True)
-        ]
+        parts += deviation_parts(problem, blocks, noise)
     orbit = (len(tangents) + int(shift_is_free(problem)), residual)
-    return confined_spectrum(problem, parts, orbit, method, cluster_tol, note)
+    return Parts(parts, orbit, note)

@@ -22,10 +22,8 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
 
-from ufm.hessian import Spectrum
-from ufm.hessian.confined import chosen_method, confined_spectrum
+from ufm.hessian.confined import Parts, by_parts, deviation_parts
 from ufm.hessian.products.columns import host_point
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.spectrum_result import Part
@@ -41,48 +39,30 @@ from ufm.variants.norms.geometry import Local, local_point, projected
 from ufm.variants.norms.means import means_problem, of_means
 
 
-def spectrum(
-    problem: Problem,
-    params: Params | None = None,
-    method: str = "auto",
-    *,
-    at: str = "minimum",
-    cluster_tol: float | None = None,
-    count: int = 6,
-    key: Key[Array, ""] | None = None,
-) -> Spectrum:
-    """`ufm.spectrum` on norm sets, by the methods "auto", "collapsed" and "dense".
-
-    `dimension` is that of the tangent space. `count` and `key` are not used.
-    """
-    method = chosen_method(problem, params, method, at, cluster_tol)
+@by_parts
+def spectrum(problem: Problem, params: Params | None, collapsed: bool) -> Parts:
+    """`ufm.spectrum` on norm sets; `dimension` is that of the tangent space."""
     small, note, moved = means_problem(problem), "", 0.0
+    here = small if collapsed else problem
     if params is None:
         minimum = global_minimum(problem)
-        here = problem if method == "dense" else small
+        note = minimum.place
         point = dataclasses.replace(minimum, problem=here).params(jax.random.key(0))
-        note = "at the minimum"
-        if not minimum.is_exact:
-            note = f"at the best point found, which is not proven minimal: {minimum.reason}"
     else:
         check_feasible(problem, params)
         point = projected(problem, params)
-        if method == "collapsed":  # to the means, and as far again to their nearest feasible ones
+        if collapsed:  # to the means, and as far again to their nearest feasible ones
             moved = 2.0 * float(np.linalg.norm(np.asarray(deviations(problem, point.H))))
             point = projected(small, of_means(problem, point))
-    here = problem if method == "dense" else small
     _, gradient, local = local_point(here, point)
     inside, outside, copies = split_eigenvalues(here, point)
     values = np.concatenate([inside, outside])
     noise = rounding(values) + moved * _change(here, point, gradient, local, values)
-    parts = [Part("class means" if method == "collapsed" else "", inside, 1, noise)]
+    parts = [Part("class means" if collapsed else "", inside, 1, noise)]
     parts.append(Part("outside the row space", outside, copies, noise))
-    if method == "collapsed":
-        blocks = zip(_blocks(small, point, local), problem.class_counts, strict=True)
-        parts += [Part("deviations from class means", x, n - 1, noise) for x, n in blocks]
-    return confined_spectrum(
-        problem, parts, _orbit(here, point, gradient), method, cluster_tol, note
-    )
+    if collapsed:
+        parts += deviation_parts(problem, _blocks(small, point, local), noise)
+    return Parts(parts, _orbit(here, point, gradient), note)
 
 
 def _blocks(small: Problem, means: Params, local: Local) -> Iterator[np.ndarray]:
