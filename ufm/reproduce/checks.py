@@ -11,7 +11,8 @@ from scipy.optimize import brentq, minimize_scalar
 from ufm._support.pytree import entry
 from ufm.certificates.certificate import Verdict
 from ufm.landscape import Census, explore
-from ufm.losses import Loss
+from ufm.losses import CrossEntropy, Loss
+from ufm.model.constraints import Sphere
 from ufm.model.params import Params
 from ufm.model.problem import Problem
 from ufm.reproduce.claim import Row
@@ -33,6 +34,12 @@ def usual(loss: Loss, lam_b: float | None = 0.01, per_class: int = 100) -> Probl
     """Ten balanced classes: the problem of most claims about minimisers."""
     decays = {"lam_w": 5e-4, "lam_h": 5e-4, "lam_b": lam_b}
     return Problem.balanced(loss=loss, num_classes=10, per_class=per_class, dim=16, **decays)
+
+
+def on_spheres(classes: int, n: int, dim: int, tau: float) -> Problem:
+    """Cross-entropy with unit classifiers and features, and a temperature τ."""
+    sets = {"lam_w": None, "lam_h": None, "classifier": Sphere(), "features": Sphere()}
+    return Problem(CrossEntropy(), (n,) * classes, dim, lam_b=None, temperature=tau, **sets)
 
 
 def certified(problem: Problem, name: str = "", scale: float = 0.1) -> tuple[Verification, Row]:

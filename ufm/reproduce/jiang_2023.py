@@ -7,30 +7,14 @@ from scipy.optimize import minimize
 
 from ufm._support.pytree import entry
 from ufm.losses import CrossEntropy
-from ufm.model.constraints import Sphere
 from ufm.model.objective import objective
 from ufm.model.problem import Problem
-from ufm.reproduce.checks import METRIC, VALUE, farthest, least
+from ufm.reproduce.checks import METRIC, VALUE, farthest, least, on_spheres
 from ufm.reproduce.claim import Claim, Finding, Judgement, Paper, Row
 from ufm.solvers import solve_many
 
 _STARTS = 5
 _TRAINED, _COLD, _DECAY = 0.1, 0.005, 5e-3
-
-
-def _problem(classes: int, tau: float) -> Problem:
-    return Problem.balanced(
-        loss=CrossEntropy(),
-        num_classes=classes,
-        per_class=1,
-        dim=2,
-        lam_w=None,
-        lam_h=None,
-        lam_b=None,
-        classifier=Sphere(),
-        features=Sphere(),
-        temperature=tau,
-    )
 
 
 def softmax_codes(classes: tuple[int, ...] = (4, 6, 10)) -> Finding:
@@ -43,7 +27,7 @@ def softmax_codes(classes: tuple[int, ...] = (4, 6, 10)) -> Finding:
     rows: list[Row] = []
     for K in classes:
         name, claimed = f"K={K}", 1.0 - float(np.cos(2 * np.pi / K))
-        problem, cold = _problem(K, _TRAINED), _problem(K, _COLD)
+        problem, cold = on_spheres(K, 1, 2, _TRAINED), on_spheres(K, 1, 2, _COLD)
         found = solve_many(problem, jax.random.key(0), num_starts=_STARTS)
         points = [entry(found.params, i) for i in range(_STARTS)]
         tables = [np.asarray(x.W) @ np.asarray(x.H) for x in points]

@@ -4,37 +4,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from ufm.certificates.certificate import Verdict, certify
-from ufm.losses import CrossEntropy
-from ufm.model.constraints import Sphere
 from ufm.model.params import Params
-from ufm.model.problem import Problem
-from ufm.reproduce.checks import METRIC, certified, cosine_row, ends, farthest, value_row
+from ufm.reproduce.checks import (
+    METRIC,
+    certified,
+    cosine_row,
+    ends,
+    farthest,
+    on_spheres,
+    value_row,
+)
 from ufm.reproduce.claim import Claim, Finding, Paper, Row
 
 #: K, n, d and τ.
 _CASES = ((4, 5, 6, 1.0), (10, 10, 16, 0.2))
 
 
-def _problem(classes: int, n: int, dim: int, tau: float) -> Problem:
-    return Problem.balanced(
-        loss=CrossEntropy(),
-        num_classes=classes,
-        per_class=n,
-        dim=dim,
-        lam_w=None,
-        lam_h=None,
-        lam_b=None,
-        classifier=Sphere(),
-        features=Sphere(),
-        temperature=tau,
-    )
-
-
 def minimisers() -> Finding:
     """Certified runs against f and the angles of a simplex ETF, evaluated by NumPy."""
     rows: list[Row] = []
     for classes, n, dim, tau in _CASES:
-        found, proven = certified(_problem(classes, n, dim, tau), f"K={classes}")
+        found, proven = certified(on_spheres(classes, n, dim, tau), f"K={classes}")
         claimed = float(np.log1p((classes - 1) * np.exp(-classes / (classes - 1) / tau)))
         angle, name, points = -1 / (classes - 1), f"K={classes}", ends(found)
         own = [np.sum(np.repeat(np.asarray(x.W), n, axis=0).T * np.asarray(x.H), 0) for x in points]
@@ -53,7 +43,7 @@ def saddles() -> Finding:
     for classes, n, dim, tau in _CASES:
         axis = jnp.zeros((dim, 1)).at[0].set(1.0)
         same = Params(jnp.tile(axis.T, (classes, 1)), jnp.tile(axis, (1, classes * n)), None)
-        found = certify(_problem(classes, n, dim, tau), same)
+        found = certify(on_spheres(classes, n, dim, tau), same)
         is_saddle = int(found.verdict is Verdict.STRICT_SADDLE)
         rows.append(
             Row(f"K={classes}: all vectors equal is a certified strict saddle", is_saddle, 1)
