@@ -187,23 +187,12 @@ def sets_jax_config(node: ast.AST) -> bool:
 
 
 def is_reexport(node: ast.AST) -> bool:
-    """What may stand in ufm/__init__.py: docstrings, imports from ufm, `__all__`, lazy loading."""
+    """What may stand in ufm/__init__.py: its docstring, and the names that its stub lists."""
     if isinstance(node, ast.ImportFrom):
-        return (node.module or "").split(".")[0] in ("ufm", "typing", "importlib")
-    if isinstance(node, ast.Import):
-        return all(alias.name.split(".")[0] in ("ufm", "importlib") for alias in node.names)
+        return (node.module or "").split(".")[0] == "ufm"
     if isinstance(node, ast.Assign):
-        names = [ast.unparse(target) for target in node.targets]
-        return all(name.startswith("_") for name in names)
-    if isinstance(node, ast.FunctionDef):  # PEP 562
-        return node.name in ("__getattr__", "__dir__")
-    if is_type_checking(node):
-        return all(is_reexport(child) for child in ast.iter_child_nodes(node) if is_stmt(child))
+        return ast.unparse(node.value) == "lazy_exports(__name__)"
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def is_stmt(node: ast.AST) -> bool:
-    return isinstance(node, ast.stmt)
 
 
 def may_know(folder: str, module: str, target: str) -> bool:

@@ -1,9 +1,12 @@
 """The shape of the package, read from its sources: who may import whom, and how long a file is."""
 
 import ast
+import importlib
+import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,22 +18,15 @@ AUDITED = ("ufm/last_layer/dossier/verify.py",)
 
 
 def exported_names(source: str) -> set[str]:
-    """What a package's __init__ offers: what it binds, and the names in its table `_NAMES`."""
+    """What a package's __init__, or its stub, offers: what it binds."""
     names: set[str] = set()
-    for node in ast.parse(source).body:
-        body = node.body if isinstance(node, ast.If) else [node]
-        for statement in body:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
-                names |= {alias.asname or alias.name for alias in statement.names}
-            elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
-                names.add(statement.name)
-            elif isinstance(statement, ast.Assign):
-                targets = [ast.unparse(target) for target in statement.targets]
-                names |= set(targets)
-                if targets == ["_NAMES"]:
-                    names |= {
-                        x for each in ast.literal_eval(statement.value).values() for x in each
-                    }
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in statement.names}
+        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Assign):
+            names |= {ast.unparse(target) for target in statement.targets}
     return {name for name in names if not name.startswith("_")}
 
 
@@ -59,6 +55,7 @@ def test_imports_run_one_way():
 
 def test_no_export_has_the_name_of_a_submodule():
     packages = [path for path in python_files("ufm") if path.name == "__init__.py"]
+    packages = [stub if (stub := path.with_suffix(".pyi")).is_file() else path for path in packages]
     assert len(packages) > 5
     hidden = {
         str(path.parent.relative_to(ROOT)): names
@@ -79,8 +76,6 @@ def test_no_export_has_the_name_of_a_submodule():
     [
         "from ufm.saddle import saddle as saddle",
         "from ufm.other import x as saddle",
-        "if TYPE_CHECKING:\n    from ufm.other import saddle as saddle",
-        '_NAMES = {"ufm.saddle": ("Saddle", "saddle")}',
         "def saddle():\n    pass",
         "saddle = 1",
     ],
@@ -98,6 +93,49 @@ def test_exports_stay_what_they_are_once_all_were_used():
         "assert not any(isinstance(x, types.ModuleType) for x in again)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", ["ufm", "ufm.report"])
+def test_a_lazy_package_offers_what_its_stub_lists(package):
+    (stub,) = ROOT.glob(f"{package.replace('.', '/')}/__init__.pyi")
+    listed = {
+        alias.asname: f"{node.module}.{alias.name}"
+        for node in ast.parse(stub.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    module = importlib.import_module(package)
+    assert sorted(listed) == dir(module)
+    assert set(module.__all__) == {name for name in listed if not name.startswith("_")}
+    for name, home in listed.items():
+        folder, _, own = home.rpartition(".")
+        assert own == name
+        assert getattr(module, name) is getattr(importlib.import_module(folder), name)
+    with pytest.raises(AttributeError, match=f"'{package}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018  # looking is what is tested
+
+
+def test_the_package_is_imported_from_a_zip_file_and_without_jax(tmp_path):
+    with zipfile.ZipFile(tmp_path / "ufm.zip", "w") as archive:
+        for path in (ROOT / "ufm").rglob("*.py*"):
+            if path.suffix in (".py", ".pyi"):
+                archive.write(path, path.relative_to(ROOT))
+    script = (
+        "import sys, ufm\n"
+        "assert 'ufm.zip' in ufm.__file__ and 'Problem' in dir(ufm)\n"
+        "assert not {'jax', 'numpy', 'matplotlib', 'typing'} & set(sys.modules)\n"
+        "print(ufm.Focal(2.0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "ufm.zip")}
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        script.replace("print", "import site; site.main(); print"),
+    ]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("Focal(")
 
 
 def test_a_file_holds_one_idea():
@@ -158,8 +196,8 @@ def subfolders(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("__init__.py", '"""Tour."""\nfrom ufm.losses import Focal as Focal\n__all__ = ["Focal"]'),
-        ("__init__.py", "def __getattr__(name):\n    return 1"),
+        ("__init__.py", '"""Tour."""\nfrom ufm._support.exports import lazy_exports'),
+        ("__init__.py", "__getattr__, __dir__, __all__ = lazy_exports(__name__)"),
         ("model/problem.py", "import jax\nfrom ufm.losses import Loss"),
         ("model/problem.py", "from ufm.model.params import Params"),
         ("solvers/lbfgs.py", "import optax\nfrom ufm.solvers._loop import run"),

@@ -112,7 +112,9 @@ def tutorial(path: Path) -> str:
 
 
 def exports(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and home of what an `__init__.py` exports (`from home import name as name`)."""
+    """Name and home of what a package or its stub exports (`from home import name as name`)."""
+    stub = path.with_suffix(".pyi")
+    path = stub if stub.is_file() else path
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:

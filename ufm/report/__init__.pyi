@@ -1,0 +1,40 @@
+from ufm.report._style import COLUMN as COLUMN
+from ufm.report._style import TWO_COLUMNS as TWO_COLUMNS
+from ufm.report._style import looks as looks
+from ufm.report._style import style as style
+from ufm.report.landscape.census import plot_curvature_ratio as plot_curvature_ratio
+from ufm.report.landscape.census import plot_index as plot_index
+from ufm.report.landscape.census import plot_least_curvature as plot_least_curvature
+from ufm.report.landscape.flow import plot_flow as plot_flow
+from ufm.report.landscape.flow import plot_flow_gradient as plot_flow_gradient
+from ufm.report.landscape.graph import plot_graph as plot_graph
+from ufm.report.landscape.pages import landscape_files as landscape_files
+from ufm.report.networks.curves import plot_network_curve as plot_network_curve
+from ufm.report.networks.grid import plot_accuracy_gap as plot_accuracy_gap
+from ufm.report.networks.grid import plot_forest as plot_forest
+from ufm.report.networks.pages import network_files as network_files
+from ufm.report.phase.decay import decay_files as decay_files
+from ufm.report.phase.decay import plot_decay as plot_decay
+from ufm.report.phase.depth import depth_files as depth_files
+from ufm.report.phase.depth import plot_depths as plot_depths
+from ufm.report.phase.diagram import diagram as diagram
+from ufm.report.phase.focal import phases_files as phases_files
+from ufm.report.phase.focal import plot_phases as plot_phases
+from ufm.report.phase.view import plot_phase as plot_phase
+from ufm.report.runs.collapse import plot_collapse as plot_collapse
+from ufm.report.runs.convergence import plot_gap as plot_gap
+from ufm.report.runs.convergence import plot_gradient_norm as plot_gradient_norm
+from ufm.report.runs.feature_view import plot_features as plot_features
+from ufm.report.runs.folder import LossRecord as LossRecord
+from ufm.report.runs.folder import figure_files as figure_files
+from ufm.report.runs.gram import plot_cosines as plot_cosines
+from ufm.report.runs.gram import plot_grams as plot_grams
+from ufm.report.runs.singular_values import (
+    plot_gradient_singular_values as plot_gradient_singular_values,
+)
+from ufm.report.runs.singular_values import plot_logit_singular_values as plot_logit_singular_values
+from ufm.report.spectra.pages import spectrum_files as spectrum_files
+from ufm.report.spectra.pages import spectrum_path_files as spectrum_path_files
+from ufm.report.spectra.spectrum import plot_spectrum as plot_spectrum
+from ufm.report.spectra.spectrum import theory_lines as theory_lines
+from ufm.report.sweep.page import render_sweep as render_sweep
