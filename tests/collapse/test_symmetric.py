@@ -164,7 +164,9 @@ def test_the_proven_bound_is_the_minimum_to_rounding_and_never_above_it(loss, la
             truth, origin = scan(loss, 10, lam * 10 * 9)[1], np.log(10)
         if isinstance(loss, Focal) and lam_b is not None and lam * 10 * 9 > 1:
             continue  # there it is a bound and no more
-        assert truth * (1 + 1e-14) - 1e-12 * origin <= proven_lower_bound(problem) <= truth
+        bound, rounding = proven_lower_bound(problem)
+        assert truth * (1 + 1e-14) - 1e-12 * origin <= bound <= truth
+        assert 0 < rounding <= 1e-12 * origin
 
 
 @every_bias

@@ -1,5 +1,7 @@
 """The global minimum and the predicted geometry, against a convex solver, a scan and many runs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from points import (
 )
 
 from ufm import (
+    MAE,
     MSE,
     CrossEntropy,
     CustomLoss,
@@ -222,6 +225,17 @@ def test_focal_with_a_free_bias_at_a_large_decay_is_not_claimed():
     assert "scalar lower bound" in found.reason
     assert float(found.lower_bound) < value <= float(found.value) + 1e-12
     assert global_minimum(focal_jump(0.0114, 1e-2)).is_exact
+
+
+def test_a_bound_of_zero_proves_nothing_of_a_tiny_minimum():
+    """For MAE the scalar bound is useless with a free bias, however small f is."""
+    problem = Problem.balanced(
+        loss=MAE(), num_classes=4, per_class=2, dim=4, lam_w=1e-12, lam_h=1e-12, lam_b=0.0
+    )
+    found = global_minimum(problem)
+    assert found.lower_bound <= 0 < found.value < 1e-9
+    assert not found.is_exact
+    assert global_minimum(dataclasses.replace(problem, lam_b=None)).is_exact
 
 
 @pytest.mark.repeats

@@ -269,6 +269,16 @@ def test_other_losses_have_the_same_structures():
     assert "not convex" in focal.reason
 
 
+def test_a_bound_far_below_a_tiny_value_proves_nothing():
+    """Of an ETF the margin bound sees a decay (K−1)^{p−1} of its own, at any decay."""
+    found = ufm.global_minimum(deep(K=4, e=1e-12, uneven=False))
+    assert 1e-11 < found.value < 1e-10
+    share = found.lower_bound / found.value
+    assert 3 ** (2 / 3 - 1) <= share < 0.75
+    assert not found.is_exact
+    assert ufm.global_minimum(deep(K=2, e=1e-12, uneven=False)).is_exact
+
+
 def test_without_a_decay_nothing_is_known():
     problem = BALANCED(
         loss=CE, num_classes=3, per_class=1, dim=3, lam_w=0.0, lam_h=0.1, lam_b=None,

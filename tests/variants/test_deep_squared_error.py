@@ -154,6 +154,18 @@ def test_every_critical_point_has_the_index_and_zeros_of_the_list(case):
             assert (counted.negative, counted.zero, counted.reliable) == (negative, flat, True)
 
 
+@pytest.mark.parametrize("counts", [(4, 1), (1, 1)])
+def test_at_the_decay_of_its_birth_a_point_is_not_listed_twice(counts):
+    """With Nμ = 1 = σ_2 the kept direction is 0, and flat directions lead to it."""
+    problem = problem_of(counts, (3,), 1.0 / sum(counts), False)
+    f = definition(problem)
+    for each in ufm.critical_points(problem):
+        x = as_vector(each.params(jax.random.key(0)))
+        eigenvalues = np.linalg.eigvalsh(jax.jit(jax.hessian(f))(x))
+        negative, flat = np.sum(eigenvalues < -1e-7), np.sum(np.abs(eigenvalues) < 1e-7)
+        assert (each.index, each.zero_modes) == (negative, flat)
+
+
 @pytest.mark.parametrize("case", EVERY)
 def test_the_list_has_every_choice_of_roots_once(case):
     """Choices among directions of equal σ are one entry, a continuum."""

@@ -83,8 +83,8 @@ class SquaredError:
         scale = self.loss.scale
         return (scale * self.loss.target - (scale - 1.0) * self.origin_level()) / self.num_classes
 
-    def lower_bound(self) -> float:
-        """A lower bound on f by duality that allows for rounding; on the host.
+    def lower_bound(self) -> tuple[float, float]:
+        """A lower bound on f by duality, and the rounding that it allows for; on the host.
 
         A dual point has one entry u on the label and w elsewhere, in units of a sample's:
 
@@ -109,4 +109,5 @@ class SquaredError:
         # Errors of the terms, and of u and w, which may be differences of larger numbers.
         size_u, size_w = ((k - 1) * abs(across) + abs(along)) / k, (abs(along) + abs(across)) / k
         errors = (abs(u) / scale + target) * size_u + (k - 1) * abs(w) * size_w
-        return float(-np.sum(terms) - 16 * eps * (errors + np.sum(np.abs(terms))))
+        rounding = 16 * eps * (errors + np.sum(np.abs(terms)))
+        return float(-np.sum(terms) - rounding), float(rounding)

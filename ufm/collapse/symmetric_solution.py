@@ -203,8 +203,8 @@ def margin_lower_bound(problem: Problem) -> Float[np.ndarray | Array, "*batch"]:
     return _array(margin_bound(_margin_loss(problem), c, problem.lam_b))
 
 
-def proven_lower_bound(problem: Problem) -> float:
-    """A lower bound on f that allows for rounding; on the host.
+def proven_lower_bound(problem: Problem) -> tuple[float, float]:
+    """A lower bound on f, and the rounding that it allows for; on the host.
 
     It equals the symmetric minimum up to rounding, except with a bias at large c if φ is not
     convex: see `margin_lower_bound`.
@@ -215,7 +215,8 @@ def proven_lower_bound(problem: Problem) -> float:
     # No term of the bound exceeds φ(0), and the error of each is 1 + γ roundings.
     size = abs(bound) + float(_margin_loss(settled(problem)).value(np.float64(0.0)))
     steep = float(problem.loss.smoothness()[0])
-    return bound - 64 * float(np.finfo(float).eps) * steep * size
+    rounding = 64 * float(np.finfo(float).eps) * steep * size
+    return bound - rounding, rounding
 
 
 def is_tied(problem: Problem) -> bool:

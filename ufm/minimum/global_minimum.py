@@ -39,7 +39,7 @@ from ufm.collapse import symmetric_solution as symmetric
 from ufm.collapse.live_classes import live_classes
 from ufm.hessian import NO_FRAME
 from ufm.minimum.minimiser import GlobalMinimum as GlobalMinimum
-from ufm.minimum.minimiser import factorise, infimum_of, nothing_known
+from ufm.minimum.minimiser import factorise, infimum_of, is_proven, nothing_known
 from ufm.minimum.searched import best_found, solved, too_few_dimensions
 from ufm.minimum.squared_error_minimum import squared_error_minimum
 from ufm.minimum.symmetric_targets import symmetric_targets_minimum
@@ -110,7 +110,7 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
     rho, tau, level = (float(x) for x in (scalars.rho, scalars.tau, scalars.bias_level))
     table, bias = _symmetric_logits(problem, scalars)
     rank = scalars.rank(problem.num_classes)
-    value, bound = float(scalars.value), symmetric.proven_lower_bound(problem)
+    value, (bound, rounding) = float(scalars.value), symmetric.proven_lower_bound(problem)
     tied = symmetric.is_tied(problem)
     why = "symmetric minimum, proven by its bound"
     why += "; the origin and the simplex ETF tie" if tied else ""
@@ -128,7 +128,7 @@ def _symmetric(problem: Problem) -> GlobalMinimum:
         reason=why,
         tied=tied,
     )
-    if not value - bound <= 1e-9 * (1.0 + abs(value)):
+    if not is_proven(value, bound, infimum_of(problem), rounding):
         return _not_proven(problem, found)
     if problem.dim >= rank:
         return found

@@ -14,6 +14,9 @@ from ufm.model.problem import Params, Problem
 
 #: Singular values of logits below this fraction of the largest are rounding.
 _ROUNDING = 1e-13
+#: A bound proves a value within the first fraction of 1 + |f|, but at most the second one of
+#: f − inf L: at tiny decays all critical points are as close to inf L.
+PROVEN, _OF_EXCESS = 1e-9, 1e-3
 
 
 @pytree()
@@ -147,6 +150,16 @@ def nothing_known(problem: Problem, reason: str, bound: float | None = None) -> 
         problem=problem,
         reason=reason,
     )
+
+
+def largest_gap(value: float, lowest: float) -> float:
+    """The largest distance of a lower bound that proves a value of f; `lowest` is inf L."""
+    return min(PROVEN * (1.0 + abs(value)), _OF_EXCESS * (value - lowest))
+
+
+def is_proven(value: float, bound: float, lowest: float, rounding: float = 0.0) -> bool:
+    """Whether a lower bound, which allows for `rounding`, proves a value; `lowest` is inf L."""
+    return value - bound <= max(largest_gap(value, lowest), 2.0 * rounding)
 
 
 def infimum_of(problem: Problem) -> float:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ufm.certificates.certificate import Verdict, certify
-from ufm.minimum.minimiser import GlobalMinimum, nothing_known
+from ufm.minimum.minimiser import GlobalMinimum, infimum_of, largest_gap, nothing_known
 from ufm.minimum.narrow_bound import is_narrow, narrow_bound
 from ufm.minimum.structures import SAME, TableLoss, best_structure
 from ufm.model.class_means import reduced_problem
@@ -31,9 +31,8 @@ _LARGEST = 1e7
 #: From this K²d on runs for a value take few steps: in few dimensions they need thousands of
 #: products to end, and gain the fourth digit.
 _LARGE, _FEW_STEPS = 1e6, 50
-#: Branch and bound over W in one and two dimensions: the largest K, the number of boxes (4 s), and
-#: the relative gap of a proof.
-_BRANCHED, _BOXES, _PROVEN = 4, 100_000, 1e-9
+#: Branch and bound over W in one and two dimensions: the largest K, and the number of boxes (4 s).
+_BRANCHED, _BOXES = 4, 100_000
 _CERTIFIED = "reduced problem, certified by duality"
 
 
@@ -63,7 +62,7 @@ def too_few_dimensions(problem: Problem, rank: int, bound: float) -> GlobalMinim
     found = _with_structures(problem, best_found(problem, bound, why), why)
     if not is_narrow(problem) or problem.num_classes > _BRANCHED or found.is_exact:
         return found
-    gap = _PROVEN * (1.0 + abs(found.value))
+    gap = largest_gap(found.value, infimum_of(problem))
     proof = narrow_bound(problem, 0.5 * gap, _BOXES)
     if not found.value - proof.lower_bound <= gap:
         return dataclasses.replace(found, lower_bound=max(bound, proof.lower_bound))

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Key
 from ufm._support.pytree import entry, pytree, static
 from ufm._support.random_numbers import generator
 from ufm.collapse.metrics import orthonormal_columns
-from ufm.minimum.minimiser import GlobalMinimum
+from ufm.minimum.minimiser import GlobalMinimum, is_proven
 from ufm.model.params import Params
 from ufm.solvers import solve_many
 from ufm.variants.contrastive.dual_bound import (
@@ -36,6 +36,7 @@ from ufm.variants.contrastive.dual_bound import (
     closed_bound,
     cosines,
     frame_cosines,
+    infimum,
     same_class,
     slopes_at,
     tangent_bound,
@@ -47,8 +48,6 @@ from ufm.variants.contrastive.problem import ContrastiveProblem
 _RANK = 1e-9
 #: Runs where a single one may end elsewhere.
 _TRIES = 12
-#: Largest gap of a proven minimum, relative to 1 + |f|.
-_CLOSED = 1e-9
 #: Most columns that are solved for.
 _MOST_COLUMNS = 600
 
@@ -224,7 +223,7 @@ def _nothing(problem: ContrastiveProblem, bound: float, why: str) -> Contrastive
 
 
 def _is_closed(found: ContrastiveMinimum) -> bool:
-    return found.value - found.lower_bound <= _CLOSED * (1 + abs(found.value))
+    return is_proven(found.value, found.lower_bound, infimum(found.problem))
 
 
 def _rank(H: Float[np.ndarray, "d m"]) -> int:

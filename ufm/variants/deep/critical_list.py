@@ -13,9 +13,10 @@ Nothing else is critical: G shares the singular vectors of Z there, so that A = 
     zeros = Σ_widths [r(d−r) + r(r−1)/2] + #{i kept, j left: σ_i = σ_j}
             + #{i, j kept: σ_i = σ_j, one small},
 
-and (d−r) #{j left: σ_j > Nμ} more for the index if M = 2. The zeros are the dimension of the set of
-such points, all with one value: rotations of inner spaces, and of directions with equal σ. So a
-point of index 0 is a local minimum. For M = 2 that is the global one; for M ≥ 3 it is every choice
+and if M = 2, (d−r) #{j left: σ_j > Nμ} more for the index, and for the zeros the same of σ_j = Nμ,
+at which a point is born. All other zeros are the dimension of the set of such points, all with one
+value: rotations of inner spaces, and of directions with equal σ. So a point of index 0 is a local
+minimum. For M = 2 that is the global one; for M ≥ 3 it is every choice
 of the r largest σ with large roots, the origin included.
 
     >>> deep = Problem(loss=MSE(), class_counts=(4, 3, 1), dim=4, lam_w=2e-2, lam_h=2e-2,
@@ -128,7 +129,10 @@ def choices(problem: Problem) -> tuple[TargetDirections, list[tuple[np.ndarray, 
     options: list[list[tuple[int, int]]] = []
     values: list[tuple[float, float]] = []
     for each in groups:
-        small, large = roots(float(np.mean(found.sizes[each])), rate, 2 / M)
+        sigma = float(np.mean(found.sizes[each]))
+        small, large = roots(sigma, rate, 2 / M)
+        if M == 2 and sigma - rate <= _EQUAL * float(found.sizes[0]):
+            large = np.nan  # born at the point without it
         values.append((large, small))
         many = 0 if np.isnan(large) else len(each)
         pairs = itertools.product(range(many + 1), range((many if M > 2 else 0) + 1))
@@ -169,9 +173,12 @@ def _entry(
     crossed = above * (s[None, :] - s[:, None]) < 0
     both, either = small[:, None] & small[None, :], small[:, None] != small[None, :]
     index = beside & (above > cut) | pairs & (~equal & crossed | equal & both)
-    idle = 0
+    idle = born = 0
     if number_of_factors(problem) == 2:
-        idle = (widths[0] - rank) * int(np.sum(~kept & (sigma > found.total * problem.mu())))
+        beyond = (sigma - found.total * problem.mu())[~kept]
+        idle, born = (
+            (widths[0] - rank) * int(np.sum(x)) for x in (beyond > cut, np.abs(beyond) <= cut)
+        )
     turns = sum(rank * (d - rank) + rank * (rank - 1) // 2 for d in widths)
     negative, value = int(np.sum(index)) + int(np.sum(small)) + idle, _value(problem, found, s)
     verdict = Verdict.STRICT_SADDLE if negative else Verdict.LOCAL_MINIMUM
@@ -184,7 +191,7 @@ def _entry(
         rank=rank,
         small=int(np.sum(small)),
         index=negative,
-        zero_modes=turns + int(np.sum(equal & (beside | pairs & either))),
+        zero_modes=turns + born + int(np.sum(equal & (beside | pairs & either))),
         gauge_modes=turns,
         verdict=verdict,
         kept=s[order],

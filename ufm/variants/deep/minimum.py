@@ -23,7 +23,7 @@ from ufm._support.pytree import entry
 from ufm.collapse.margin_loss import MarginLoss
 from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.global_minimum import global_minimum
-from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known
+from ufm.minimum.minimiser import PROVEN, GlobalMinimum, infimum_of, is_proven, nothing_known
 from ufm.minimum.structures import SAME, Found, TableLoss, best_structure
 from ufm.model.class_means import class_sizes
 from ufm.model.objective import data_loss
@@ -48,9 +48,6 @@ from ufm.variants.deep.three_classes import lower_bound
 
 #: Runs of the solver for a best known value, and the largest number of parameters of each.
 _RUNS, _LARGEST = 12, 20_000
-#: A bound proves a value within this fraction of it.
-_PROVEN = 1e-9
-
 
 #: Minima of the problems asked for last: certificates of many points need one.
 _RECENT: dict[Any, DeepMinimum] = {}
@@ -81,7 +78,7 @@ def _computed(problem: Problem) -> DeepMinimum:
         return closed
     best = _best_known(problem)
     bound, how = proven_bound(problem, best.value)
-    if not best.value - bound <= _PROVEN * (1.0 + abs(best.value)):
+    if not is_proven(best.value, bound, infimum_of(problem)):
         why = f"best known point, {best.reason}; not proven: {how}"
         return dataclasses.replace(best, lower_bound=bound, is_exact=False, reason=why)
     return dataclasses.replace(best, lower_bound=bound, is_exact=True, reason=f"proven: {how}")
@@ -99,17 +96,17 @@ def proven_bound(problem: Problem, value: float) -> tuple[float, str]:
     lowest, nothing = infimum_of(problem), "no bound is known for a loss that is not convex"
     if not loss.is_convex():
         return lowest, nothing
-    if isinstance(loss, CrossEntropy | LabelSmoothing) and _is_three(problem):
-        alpha = float(getattr(loss, "alpha", 0.0))
-        gap = 0.5 * _PROVEN * (1.0 + value) * min(1.0, value)
-        rank = min(largest_rank(problem), 2)
-        found = _three(relative_decay(problem), factors, alpha, value, gap, rank)
-        return found, "branch and bound over WWᵀ of three classes"
     if problem.per_class is not None and loss.contrastive:
         K, p = problem.num_classes, 2 / factors
         factor = 0.5 * factors * relative_decay(problem) * (K - 1) ** p
-        bound, _ = power_minimum(MarginLoss(loss, K), factor, p)
-        return max(bound, lowest), "margin bound, which two classes attain"
+        bound = max(power_minimum(MarginLoss(loss, K), factor, p)[0], lowest)
+        if not (isinstance(loss, CrossEntropy | LabelSmoothing) and _is_three(problem)):
+            return bound, "margin bound, which two classes attain"
+        alpha = float(getattr(loss, "alpha", 0.0))
+        gap = 0.5 * PROVEN * (1.0 + value) * min(1.0, value)
+        rank = min(largest_rank(problem), 2)
+        found = _three(relative_decay(problem), factors, alpha, value, gap, rank)
+        return max(found, bound), "branch and bound over WWᵀ of three classes"
     if not math.isfinite(lowest):
         return lowest, "the loss has no known lower bound"
     free = _free_bias_bound(problem)

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from ufm.losses import MSE
+from ufm.minimum.minimiser import infimum_of, is_proven
 from ufm.minimum.squared_error_minimum import squared_error_minimum
 from ufm.model.problem import Problem
 from ufm.variants.nonnegative.bounds import (
@@ -20,8 +21,6 @@ from ufm.variants.nonnegative.bounds import (
 )
 from ufm.variants.nonnegative.minimiser import NonNegativeMinimum, factors
 
-#: Largest distance of value and bound, relative to 1 + f*.
-_PROVEN = 1e-9
 #: Logits below this fraction of the largest are zero.
 _ZERO = 1e-9
 _EPS = float(np.finfo(float).eps)
@@ -40,7 +39,7 @@ def decoupled(problem: Problem) -> NonNegativeMinimum | None:
     slack = 64 * _EPS * float(problem.loss.smoothness()[0]) * (abs(value) + at_zero)
     bound = float(margin_lower_bound(problem)) - slack
     alive = int(np.sum(s > 0))
-    proven = value - bound <= _PROVEN * (1.0 + abs(value))
+    proven = is_proven(value, bound, infimum_of(problem), slack)
     table = s * (np.eye(classes) - 1.0 / classes)
     left, right = factors(problem, table)
     even = problem.per_class is not None
