@@ -18,7 +18,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
-from ufm._support.host.program import HostProgram, TooLongError, is_supported
+from ufm._support.host.jaxprs import is_supported
+from ufm._support.host.program import HostProgram, TooLongError
 
 P = ParamSpec("P")
 R = TypeVar("R")
