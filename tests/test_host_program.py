@@ -7,11 +7,12 @@ import pytest
 from jax import lax
 
 from ufm._support.host.program import HostProgram, TooLongError
+from ufm._support.host.whole_arrays import WHOLE
 
 MOST = 10_000
 X = np.array([[0.5, -1.25, 3.0, 0.0], [2.0, -0.5, 1e-3, -7.0], [1.0, 4.0, -2.5, 0.25]])
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e308, -1e-300, 2.5])
-WHOLE = np.array([[7, -7, 3], [-2, 0, 5]], np.int32)
+INTEGERS = np.array([[7, -7, 3], [-2, 0, 5]], np.int32)
 YES = np.array([True, False, True, True])
 
 
@@ -70,7 +71,7 @@ def test_functions_of_two_arrays():
         agree(function, X, np.abs(X[::-1]) + 0.5)
     for function in BINARY:
         for other in (3, -3, 0):
-            agree(function, WHOLE, np.full_like(WHOLE, other))
+            agree(function, INTEGERS, np.full_like(INTEGERS, other))
 
 
 def test_what_is_no_integer_becomes_the_nearest_one_or_nought():
@@ -83,9 +84,9 @@ def test_what_is_no_integer_becomes_the_nearest_one_or_nought():
 def test_powers_sums_and_products_keep_their_types():
     small, n = X.astype(np.float32), np.arange(4, dtype=np.int32)
     agree(lambda x: lax.pow(jnp.abs(x[0]), n), small, rtol=1e-6)
-    agree(lambda x: lax.integer_pow(x, 0), WHOLE)
-    agree(lambda x: lax.reduce_sum(x, axes=(0,)), WHOLE)
-    agree(lambda x: jnp.sum(x, dtype=jnp.int64), WHOLE)
+    agree(lambda x: lax.integer_pow(x, 0), INTEGERS)
+    agree(lambda x: lax.reduce_sum(x, axes=(0,)), INTEGERS)
+    agree(lambda x: jnp.sum(x, dtype=jnp.int64), INTEGERS)
     agree(lambda x: lax.dot(x, x.T, preferred_element_type=jnp.float64), small, rtol=1e-6)
     agree(lambda x: jnp.linalg.svd(x)[1], np.full((3, 3), np.nan, np.float32))
     agree(lambda x: lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO), np.nextafter(0.5, [0.0, 1.0]))
@@ -99,15 +100,15 @@ def test_nothing_at_all():
 
 def test_bits_and_truth():
     for function in (lax.bitwise_and, lax.bitwise_or, lax.bitwise_xor):
-        agree(function, WHOLE, WHOLE[::-1].copy())
+        agree(function, INTEGERS, INTEGERS[::-1].copy())
         agree(function, YES, ~YES)
-    agree(lax.bitwise_not, WHOLE)
+    agree(lax.bitwise_not, INTEGERS)
     agree(lax.bitwise_not, YES)
-    agree(lambda x: lax.shift_right_arithmetic(x, jnp.int32(2)), WHOLE)
+    agree(lambda x: lax.shift_right_arithmetic(x, jnp.int32(2)), INTEGERS)
     agree(lambda x: lax.bitcast_convert_type(x, jnp.int64), X)
     agree(lambda x: jnp.ldexp(x, jnp.int32(-3)), X)
     agree(lambda x: x.astype(jnp.int32), X)
-    agree(lambda x: x.astype(jnp.float32), WHOLE)
+    agree(lambda x: x.astype(jnp.float32), INTEGERS)
 
 
 def test_broadcasts_are_left_to_the_next_operation_and_made_where_it_needs_them():
@@ -209,6 +210,49 @@ def test_loops_and_branches():
 def test_what_nobody_reads_is_dropped():
     program = HostProgram(jax.make_jaxpr(lambda x: (jnp.exp(x) + jnp.sort(x), x + 1)[1])(X))
     assert len(program._steps) == 1
+
+
+def test_equal_operations_are_computed_once_and_constants_before_the_first_run():
+    ones = jnp.ones(4)
+
+    def twice(x):
+        return jnp.exp(x * jnp.sum(ones)) + jnp.exp(x * jnp.sum(ones)), x * 4.0
+
+    def with_a_known_sum(carry):
+        return carry[0] + jnp.sum(jnp.exp(ones)) * jnp.sum(ones), carry[1] + 1
+
+    assert len(HostProgram(jax.make_jaxpr(twice)(X))._steps) == 3  # product, exponential, sum
+    agree(twice, X)
+    inner = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ufm._support.host.program._function", lambda *x: inner.append(x[0]))
+        loop = jax.make_jaxpr(
+            lambda x: lax.while_loop(lambda c: c[1] < 3, with_a_known_sum, (x, 0))
+        )
+        HostProgram(loop(1.0))
+    assert [len(steps) for steps in inner] == [1, 2, 1]  # condition, two sums, the loop
+    agree(lambda x: lax.while_loop(lambda c: c[1] < 3, with_a_known_sum, (x, 0)), np.float64(2.0))
+
+
+def test_negative_nought_and_nought_are_two_constants():
+    agree(lambda x: (x / jnp.float64(0.0), x / jnp.float64(-0.0)), X)
+    agree(lambda x: (jnp.copysign(x, 0.0), jnp.copysign(x, -0.0)), X)
+
+
+def test_arrays_of_few_columns_are_stored_by_columns():
+    """Sums over short rows take ten times as long otherwise."""
+    labels, rows = np.arange(40) % 3, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(WHOLE, "reduce_max", lambda _: lambda x: (rows.append(x), np.max(x, 1))[1])
+        on_host(
+            lambda x: jnp.max(jnp.where(labels[:, None] == jnp.arange(3)[None], x.T, 0.0), axis=1),
+            np.ones((3, 40)),
+        )
+    assert rows[0].shape == (40, 3)
+    assert rows[0].flags.f_contiguous
+    agree(
+        lambda i: (jnp.arange(3)[None, :] == i[:, None], i[:, None] - jnp.arange(3)[None]), labels
+    )
 
 
 def test_loops_that_turn_too_often_are_given_up():

@@ -17,7 +17,7 @@ from ufm import (
     solve,
 )
 from ufm._support.host.program import HostProgram
-from ufm._support.quick_jit import QuickJit, quick_jit
+from ufm._support.quick_jit import QuickJit, counted_anew, quick_jit
 from ufm.losses import MSE, CustomLoss
 from ufm.model.objective import value_and_gradient
 
@@ -33,6 +33,14 @@ def test_a_program_is_compiled_once_it_has_worked_enough():
     large = quick_jit(lambda x: jnp.sum(x), host_work=15_000)
     assert float(large(np.ones(10_001))) == 10_001
     assert large.programs() == 1
+
+
+def test_runs_can_be_counted_anew():
+    double = quick_jit(lambda x: 2 * x, host_work=10_100)
+    for _ in range(3):
+        with counted_anew():
+            assert float(double(1.0)) + float(double(2.0)) == 6.0
+    assert double.programs() == 0
 
 
 def test_a_program_is_looked_through_at_its_first_call_only(monkeypatch):

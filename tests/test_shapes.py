@@ -8,7 +8,7 @@ import pytest
 from jaxtyping import Array, Float, TypeCheckError
 from shapes import has_shapes
 
-from ufm._support.host.program import is_supported
+from ufm._support.host.jaxprs import is_supported
 from ufm.certificates.second_order import _outside_row_space
 from ufm.minimum.structures import Table
 from ufm.model.params import Params

@@ -18,7 +18,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
-from ufm._support.host.program import HostProgram, TooLongError, is_supported
+from ufm._support.host.jaxprs import is_supported
+from ufm._support.host.program import HostProgram, TooLongError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,8 @@ _OPTIONS = {
     "xla_llvm_disable_expensive_passes": True,
 }
 _OUTSIDE = get_opaque_trace_state()
+#: Identifies the context in which runs are counted.
+_count: contextvars.ContextVar[object] = contextvars.ContextVar("count", default=None)
 _always: contextvars.ContextVar[bool] = contextvars.ContextVar("always", default=False)
 #: A call on fewer numbers than these takes as long as a call on this many.
 _FEW = 5_000
@@ -61,6 +64,16 @@ def always_compiled() -> Iterator[None]:
         yield
     finally:
         _always.reset(token)
+
+
+@contextlib.contextmanager
+def counted_anew() -> Iterator[None]:
+    """Count runs from zero within this context, so that bits do not depend on earlier ones."""
+    token = _count.set(object())
+    try:
+        yield
+    finally:
+        _count.reset(token)
 
 
 class _Uses:
@@ -99,7 +112,7 @@ class QuickJit(Generic[P, R]):
         self._plain = jax.jit(function, static_argnames=static_argnames)
         self._tuned = jax.jit(function, static_argnames=static_argnames, compiler_options=_OPTIONS)
         self._static, self._host_work = static_argnames, host_work
-        self._uses: dict[int, _Uses] = {}
+        self._uses: dict[tuple[int, object], _Uses] = {}
         self._lock = threading.Lock()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -136,10 +149,11 @@ class QuickJit(Generic[P, R]):
 
     def _uses_for(self, work: int, traced: Any) -> "_Uses | None":
         """The program, with this work added to its record; None once compiling it pays."""
+        key = id(traced.jaxpr), _count.get()
         with self._lock:
-            uses = self._uses.get(id(traced.jaxpr))
+            uses = self._uses.get(key)
             if uses is None:
-                uses = self._uses[id(traced.jaxpr)] = _Uses(traced)
+                uses = self._uses[key] = _Uses(traced)
                 if len(self._uses) > _MOST_PROGRAMS:
                     del self._uses[next(iter(self._uses))]
             uses.worked += work

@@ -5,7 +5,6 @@ It only parses, calls the library, and prints. Subcommands import JAX themselves
 """
 
 import contextlib
-import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, Union, cast
@@ -19,7 +18,14 @@ from ufm.cli.completion import Completion
 from ufm.cli.hunt import Hunt
 from ufm.cli.landscape import Landscape
 from ufm.cli.measure import Measure
-from ufm.cli.output.print import flushed, tell, warnings_as_notes, with_flags, write
+from ufm.cli.output.print import (
+    flushed,
+    replace_unprintable,
+    tell,
+    warnings_as_notes,
+    with_flags,
+    write,
+)
 from ufm.cli.parsing import config as _config
 from ufm.cli.parsing.complaint import in_one_line
 from ufm.cli.parsing.examples import examples
@@ -63,9 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0: done. 1: a verdict is not the recorded one (`ufm reproduce`). 2: bad input. 130: interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # λ and μ on a terminal that has no Greek
+    replace_unprintable()
     command = None
     try:
         with flushed(), warnings_as_notes():

@@ -1,6 +1,6 @@
-"""Process losses one by one into a folder of results, for `ufm solve` and `ufm landscape`."""
+"""Process losses into a folder of results, for `ufm solve` and `ufm landscape`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ufm._support.text import command
@@ -14,22 +14,26 @@ if TYPE_CHECKING:
 def each_loss(
     problems: "dict[str, Problem]",
     folder: "RunFolder",
-    make: "Callable[[str, Problem, RunFolder], dict[str, Any]]",
+    make: "Callable[[list[str]], Iterator[tuple[str, dict[str, Any]]]]",
 ) -> list[dict[str, Any]] | None:
-    """The result for each problem, computed or read from the folder; None after Ctrl-C."""
-    results = []
+    """The result for each problem, computed or read from the folder; None after Ctrl-C.
+
+    `make` yields name and result of each of the losses that it is given.
+    """
+    found = {name: folder.load(name) for name in problems}
+    done = {name: result for name, result in found.items() if result is not None}
+    for name in done:
+        tell(f"{name}: already in {folder.path}")
     try:
-        for name, problem in problems.items():
-            done = folder.load(name)
-            if done is not None:
-                tell(f"{name}: already in {folder.path}")
-            results.append(done or make(name, problem, folder))
+        for name, result in make([name for name in problems if name not in done]):
+            done[name] = result
     except KeyboardInterrupt:
         tell("")
         tell(
-            f"Interrupted: {len(results)} of {len(problems)} losses are done. "
+            f"Interrupted: {len(done)} of {len(problems)} losses are done. "
             f"Continue with --out {command(folder.path)}"
         )
         return None
+    results = [done[name] for name in problems]
     folder.finish(results)
     return results

@@ -67,7 +67,11 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
         configure()
         problems = self.problems(self._check)
         folder = RunFolder.open(self.out, self.configuration(), "landscape")
-        results = each_loss(problems, folder, self._explore)
+        results = each_loss(
+            problems,
+            folder,
+            lambda names: ((name, self._explore(name, problems[name], folder)) for name in names),
+        )
         if results is None:
             return 130
         if self.json:

@@ -1,6 +1,8 @@
 """`ufm solve`: solve from many starts, and certify every run."""
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,9 +11,13 @@ from ufm.cli.output.print import write
 from ufm.cli.parsing.options import Method, ProblemOptions
 
 if TYPE_CHECKING:
+    from ufm.cli.workers import Workers
     from ufm.model.problem import Problem
     from ufm.runs.loss_result import LossResult
     from ufm.runs.run_folder import RunFolder
+
+#: Fewer runs than these take less time than importing JAX once more.
+_MANY_RUNS = 40
 
 
 class Solve(ProblemOptions, frozen=True, kw_only=True):
@@ -55,10 +61,13 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         from ufm.cli.parsing.jax import configure
         from ufm.runs.run_folder import RunFolder
 
-        configure()
-        problems = self.problems(self._check)
-        folder = RunFolder.open(self.out, self.configuration())
-        results = each_loss(problems, folder, self._solve)
+        with self._workers() as workers:
+            configure()
+            problems = self.problems(self._check)
+            folder = RunFolder.open(self.out, self.configuration())
+            results = each_loss(
+                problems, folder, lambda names: self._each(names, problems, folder, workers)
+            )
         if results is None:
             return 130
         if self.json:
@@ -128,17 +137,65 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         history = folder.history(result["loss"])
         return LossRecord(problem, global_minimum(problem), history, path)
 
-    def _solve(self, name: str, problem: "Problem", folder: "RunFolder") -> "LossResult":
+    def _workers(self) -> "contextlib.AbstractContextManager[Workers | None]":
+        """A process for each of several losses, as many as there are cores."""
+        from ufm._support.threads import cores
+        from ufm.cli.parsing.jax import may_have_accelerator
+        from ufm.cli.workers import Workers
+
+        count = min(cores(), len(self.losses))
+        enough = self.starts * len(self.losses) >= _MANY_RUNS
+        finished = self.out is not None and (self.out / "results.json").exists()
+        if count < 2 or not enough or finished or may_have_accelerator():
+            return contextlib.nullcontext()
+        return Workers(count, self._in_worker)
+
+    def _each(
+        self,
+        names: list[str],
+        problems: "dict[str, Problem]",
+        folder: "RunFolder",
+        workers: "Workers | None",
+    ) -> "Iterator[tuple[str, LossResult]]":
+        """Name and result of each loss, as they come."""
+        from ufm.cli.output.progress import bars
+
+        with bars() as begin:
+
+            def on_begin(i: int) -> Callable[[], None]:
+                return begin(problems[names[i]].loss.label(), self.starts)
+
+            if workers is None:
+                for i, name in enumerate(names):
+                    yield name, self._solve(name, problems[name], folder, on_begin(i))
+            else:
+                tasks = [(name, folder) for name in names]
+                for i, result in workers.results(tasks, on_begin):
+                    yield names[i], result
+
+    def _in_worker(
+        self, name: str, folder: "RunFolder", advance: Callable[[], None]
+    ) -> "LossResult":
+        from ufm.cli.parsing.jax import configure
+
+        configure()
+        return self._solve(name, self.problems()[name], folder, advance)
+
+    def _solve(
+        self, name: str, problem: "Problem", folder: "RunFolder", advance: Callable[[], None]
+    ) -> "LossResult":
+        """Solve and certify; the bits depend neither on other losses nor on the process."""
         import jax
         import jax.numpy as jnp
 
-        from ufm.cli.output.progress import progress
+        from ufm._support.quick_jit import counted_anew
+        from ufm._support.threads import one_blas_thread
         from ufm.runs.loss_result import loss_arrays, loss_result
         from ufm.runs.many_starts import verify
         from ufm.runs.run_folder import Clock
 
-        with progress(problem.loss.label(), self.starts) as advance:
-            clock = Clock()
+        clock = Clock()
+        with counted_anew(), one_blas_thread():
             verification = verify(
                 problem,
                 jax.random.key(self.seed),
@@ -151,7 +208,7 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
                 dtype=jnp.float32 if self.float32 else None,
                 on_done=lambda _: advance(),
             )
-            seconds = clock.seconds()
+        seconds = clock.seconds()
         result = loss_result(name, verification, seconds)
         folder.store(name, loss_arrays(verification, self.save), result)
         return result

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize
 
 from ufm._support.roots import root
 from ufm.collapse.metrics import centering
@@ -291,6 +290,8 @@ def _polished(
             of_sizes = rate * p * s ** (p - 1)
         of_loss = np.tensordot(structure.patterns, gradient, 2)
         return float(value) + rate * float(np.sum(s**p)), of_loss + of_sizes @ slopes
+
+    from scipy.optimize import minimize  # a quarter of a second, which few problems need
 
     found = minimize(at, theta, jac=True, method="BFGS", options={"gtol": 1e-13})
     s = structure.sizes(found.x)[0]

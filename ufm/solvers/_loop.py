@@ -241,7 +241,7 @@ def _record(history: History, slot: Array, step: Array, products: Array, value: 
     due = schedule[slot] == step
 
     def write(array: Array, entry: Array) -> Array:
-        return array.at[slot].set(jnp.where(due, entry, array[slot]))
+        return _with_entry(array, slot, jnp.where(due, entry, array[slot]))
 
     written = History(
         write(history.step, step),
@@ -252,12 +252,17 @@ def _record(history: History, slot: Array, step: Array, products: Array, value: 
     return written, slot + due.astype(jnp.int32)
 
 
+def _with_entry(array: Array, slot: Array, value: Array) -> Array:
+    """The array with another entry; JAX's `.at` takes longer to trace, to compile and to run."""
+    return jax.lax.dynamic_update_slice(array, value[None], (slot,))
+
+
 def _close(history: History, step: Array, products: Array, best: _Best) -> History:
     """Make the returned point the last entry, without repeating its step."""
     used = jnp.sum((history.step >= 0) & (history.step < step))
 
     def write(array: Array, entry: Array) -> Array:
-        return array.at[used].set(entry)
+        return _with_entry(array, used, entry)
 
     return History(
         write(history.step, step),

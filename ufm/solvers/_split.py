@@ -60,7 +60,7 @@ def minimise_split(
 
 
 def _rounded_up(count: Array, unit: int) -> Array:
-    return (count + unit - 1) // unit
+    return jax.lax.div(count + (unit - 1), jnp.asarray(unit, count.dtype))
 
 
 def _minimise_means(

@@ -1,22 +1,26 @@
-"""Run JAX programs by NumPy, operation by operation: a program that runs once need not be compiled.
+"""Run JAX programs by NumPy: a program that runs once need not be compiled.
 
-JAX traces a function to a list of operations (a jaxpr); this module translates the list into calls
-of NumPy. Tracing `ufm.solve` takes a twentieth of the time of compiling it. Called functions are
-inlined, and unused results are dropped. A broadcast is left to the following operation, since NumPy
-broadcasts implicitly. JAX runs the operations that are missing from the table.
+JAX traces a function to a list of operations (a jaxpr); this module translates the list into a
+function in Python that calls NumPy. Tracing `ufm.solve` takes a twentieth of the time of compiling
+it. Called functions are inlined, constants are folded, equal operations are computed once, and
+unused results are dropped. A broadcast is left to the following operation, since NumPy broadcasts
+implicitly. JAX runs the operations that are missing from the table.
 
 Results agree with those of the compiled program up to rounding, because the order of sums differs.
 """
 
+import functools
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from ufm._support.host.elementwise import ELEMENTWISE, Operation, is_elementwise
+from ufm._support.host.jaxprs import called, changes_nothing
 from ufm._support.host.whole_arrays import WHOLE
 
 #: Number of loop iterations that the run in this thread may still make.
@@ -34,59 +38,57 @@ class _Step(NamedTuple):
     inputs: tuple[int, ...]
     #: A single number if there is one output, which `run` then returns without a tuple.
     outputs: int | tuple[int, ...]
-    #: Slots that are read here for the last time.
-    last: tuple[int, ...] = ()
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        return (self.outputs,) if isinstance(self.outputs, int) else self.outputs
 
 
 class HostProgram:
-    """A jaxpr as a list of steps."""
+    """A jaxpr as a list of steps, and as a function that makes them.
 
-    def __init__(self, closed: ClosedJaxpr) -> None:
-        #: Initial values of the slots: constants, and None.
-        self._slots: list[Any] = []
+    `known` are the arguments that are the same in every call, and None for the others.
+    """
+
+    def __init__(self, closed: ClosedJaxpr, known: Sequence[Any] | None = None) -> None:
         #: Actual shape of each slot's array, which broadcasts to its shape in the jaxpr.
         self._shapes: list[tuple[int, ...]] = []
-        #: Slots whose values do not depend on the arguments.
-        self._constant: set[int] = set()
+        #: Values of the slots that do not depend on the arguments, and the slots by value.
+        self._constants: dict[int, Any] = {}
+        self._slot_of_value: dict[Hashable, int] = {}
+        #: Outputs of the steps so far, by operation and inputs.
+        self._made: dict[Hashable, list[int]] = {}
         self._steps: list[_Step] = []
-        self._inputs = [self._new(x.aval.shape) for x in closed.jaxpr.invars]
-        found = self._translate(closed, self._inputs)
-        self._outputs = [
-            self._full(slot, x.aval.shape)
-            for slot, x in zip(found, closed.jaxpr.outvars, strict=True)
+        inputs = [self._new(x.aval.shape) for x in closed.jaxpr.invars]
+        given = known or [None] * len(inputs)
+        read = [
+            slot if x is None else self._constant_of(x)
+            for slot, x in zip(inputs, given, strict=True)
         ]
-        self._drop_unread()
+        outputs = [
+            self._full(slot, x.aval.shape)
+            for slot, x in zip(self._translate(closed, read), closed.jaxpr.outvars, strict=True)
+        ]
+        self._drop_unread(outputs)
+        #: Computes a tuple of outputs from the arguments.
+        self.function = _function(self._steps, inputs, outputs, self._constants)
 
     def run(self, arguments: Sequence[Any], most_turns: int) -> list[Any]:
         """Compute the outputs. Raises `TooLongError` after `most_turns` iterations of all loops."""
         _left.turns = most_turns
         with np.errstate(all="ignore"):  # as on every backend: infinity and NaN are results
-            return self(*arguments)
-
-    def __call__(self, *arguments: Any) -> list[Any]:
-        slots = self._slots.copy()
-        for slot, argument in zip(self._inputs, arguments, strict=True):
-            slots[slot] = argument
-        for run, inputs, outputs, last in self._steps:
-            found = run(*[slots[i] for i in inputs])
-            if isinstance(outputs, int):
-                slots[outputs] = found
-            else:
-                for slot, value in zip(outputs, found, strict=True):
-                    slots[slot] = value
-            for slot in last:
-                slots[slot] = None
-        return [slots[i] for i in self._outputs]
+            return [*self.function(*arguments)]
 
     def _new(self, shape: Sequence[int]) -> int:
-        self._slots.append(None)
         self._shapes.append(tuple(shape))
-        return len(self._slots) - 1
+        return len(self._shapes) - 1
 
     def _constant_of(self, value: Any) -> int:
-        slot = self._new(np.shape(value))
-        self._slots[slot] = value
-        self._constant.add(slot)
+        key = (value.dtype, value.shape, value.strides, value.tobytes())
+        slot = self._slot_of_value.get(key)
+        if slot is None:
+            slot = self._slot_of_value[key] = self._new(value.shape)
+            self._constants[slot] = value
         return slot
 
     def _append(
@@ -95,15 +97,24 @@ class HostProgram:
         inputs: Sequence[int],
         shapes: Sequence[Any],
         several: bool = False,
-        now: bool = True,
+        key: Hashable = None,
     ) -> list[int]:
-        """Append a step that returns one array or `several`; evaluate a constant one at once."""
-        if self._constant.issuperset(inputs) and now:
+        """Append a step that returns one array or `several`; evaluate a constant one at once.
+
+        Steps on the same inputs with the same `key` are one. It is None for loops, which are
+        neither evaluated nor compared.
+        """
+        signature = (key, *inputs)
+        if key is not None and signature in self._made:
+            return self._made[signature]
+        if key is not None and self._constants.keys() >= set(inputs):
             with np.errstate(all="ignore"):
-                found = run(*[self._slots[i] for i in inputs])
-            return [self._constant_of(x) for x in (found if several else [found])]
-        outputs = [self._new(shape) for shape in shapes]
-        self._steps.append(_Step(run, tuple(inputs), tuple(outputs) if several else outputs[0]))
+                found = _callable(run, len(inputs))(*[self._constants[i] for i in inputs])
+            outputs = [self._constant_of(x) for x in (found if several else [found])]
+        else:
+            outputs = [self._new(shape) for shape in shapes]
+            self._steps.append(_Step(run, tuple(inputs), tuple(outputs) if several else outputs[0]))
+        self._made[signature] = outputs
         return outputs
 
     def _translate(self, closed: ClosedJaxpr, inputs: Sequence[int]) -> list[int]:
@@ -121,33 +132,42 @@ class HostProgram:
 
         for equation in jaxpr.eqns:
             slots = [slot_of(x) for x in equation.invars]
-            name, parameters = equation.primitive.name, equation.params
-            inner = _called(name, parameters)
+            inner = called(equation)
             if inner is not None:
                 found = self._translate(inner, slots)
-            elif name == "broadcast_in_dim" and len(slots) == 1:
+            elif equation.primitive.name == "broadcast_in_dim" and len(slots) == 1:
                 found = [self._broadcast(slots[0], equation)]
-            elif _changes_nothing(equation):
+            elif changes_nothing(equation):
                 found = slots
             elif is_elementwise(equation):
-                shape = np.broadcast_shapes(*(self._shapes[i] for i in slots))
-                choice = name == "select_n" and not self._shapes[slots[0]]
-                # A scalar condition selects an array without copying it.
-                if choice and {self._shapes[i] for i in slots[1:]} == {shape}:
-                    run = _choice
-                else:
-                    run = ELEMENTWISE[name](parameters)
-                found = self._append(run, slots, [shape])
+                found = [self._elementwise(equation, slots)]
             else:
-                full = [
-                    self._full(i, x.aval.shape) for i, x in zip(slots, equation.invars, strict=True)
-                ]
-                run = _operation(equation)
-                shapes = [x.aval.shape for x in equation.outvars]
-                several, now = equation.primitive.multiple_results, name not in _LOOPS
-                found = self._append(run, full, shapes, several, now)
+                found = self._whole(equation, slots)
             where.update(zip(equation.outvars, found, strict=True))
         return [slot_of(x) for x in jaxpr.outvars]
+
+    def _elementwise(self, equation: Any, slots: list[int]) -> int:
+        name, held = equation.primitive.name, [self._shapes[i] for i in slots]
+        shape, key = np.broadcast_shapes(*held), _key(equation)
+        # A scalar condition selects an array without copying it.
+        if name == "select_n" and not held[0] and {*held[1:]} == {shape} and len(held) == 3:
+            return self._append("{2} if {0} else {1}", slots, [shape], key=key)[0]
+        (found,) = self._append(ELEMENTWISE[name](equation), slots, [shape], key=key)
+        if len(shape) == 2 and shape[0] > shape[1] and shape not in held:
+            # Like the arrays that it meets: sums over rows of a few entries are slow.
+            (found,) = self._append(np.asfortranarray, [found], [shape], key="columns")
+        return found
+
+    def _whole(self, equation: Any, slots: list[int]) -> list[int]:
+        pairs = zip(slots, equation.invars, strict=True)
+        full = [self._full(slot, x.aval.shape) for slot, x in pairs]
+        shapes = [x.aval.shape for x in equation.outvars]
+        several, loop = equation.primitive.multiple_results, _LOOPS.get(equation.primitive.name)
+        if loop is not None:
+            run = loop(equation, [self._constants.get(i) for i in full])
+            if run is not None:
+                return self._append(run, full, shapes, several)
+        return self._append(_operation(equation), full, shapes, several, _key(equation))
 
     def _broadcast(self, slot: int, equation: Any) -> int:
         """Give broadcast axes the length 1; keep scalars as scalars."""
@@ -161,79 +181,87 @@ class HostProgram:
             new[axis] = length
         if tuple(new) == self._shapes[slot]:
             return slot
-        return self._append(lambda x: x.reshape(new), [slot], [new])[0]
+        run = f"{{}}.reshape({tuple(new)})"
+        return self._append(run, [slot], [new], key=run)[0]
 
     def _full(self, slot: int, shape: Sequence[int]) -> int:
         """Broadcast the array to its shape in the jaxpr."""
         if self._shapes[slot] == tuple(shape):
             return slot
-        if slot in self._constant:  # in memory of its own: products with a view of it are slow
-            return self._constant_of(np.array(np.broadcast_to(self._slots[slot], shape)))
-        return self._append(lambda x: np.broadcast_to(x, shape), [slot], [shape])[0]
+        if slot in self._constants:  # in memory of its own: products with a view of it are slow
+            return self._constant_of(np.array(np.broadcast_to(self._constants[slot], shape)))
+        if max(shape) == 1:
+            return self._append(f"{{}}.reshape({tuple(shape)})", [slot], [shape], key=shape)[0]
+        key = ("broadcast", tuple(shape))
+        return self._append(lambda x: np.broadcast_to(x, shape), [slot], [shape], key=key)[0]
 
-    def _drop_unread(self) -> None:
-        read, kept = set(self._outputs), []
+    def _drop_unread(self, outputs: list[int]) -> None:
+        read, kept = set(outputs), []
         for step in reversed(self._steps):
-            outputs = (step.outputs,) if isinstance(step.outputs, int) else step.outputs
-            if not read.isdisjoint(outputs):
-                last = set(step.inputs) - read - self._constant
-                kept.append(step._replace(last=tuple(last)))
+            if not read.isdisjoint(step.written):
+                kept.append(step)
                 read.update(step.inputs)
         self._steps = kept[::-1]
+
+
+def _key(equation: Any) -> Hashable:
+    return (equation.primitive.name, *equation.params.items())
 
 
 def _on_host(value: Any) -> Any:
     return np.array(value)[()]
 
 
-#: Other types are left to XLA: smaller integers, random keys, complex numbers, …
-_DTYPES = {np.dtype(x) for x in ("bool", "int32", "int64", "float32", "float64")}
+@functools.cache
+def _callable(run: Operation, count: int) -> Callable[..., Any]:
+    """An operation as a function, if it is an expression with a gap for each argument."""
+    if not isinstance(run, str):
+        return run
+    names = [f"x{i}" for i in range(count)]
+    return eval(f"lambda {', '.join(names)}: {run.format(*names)}")
 
 
-def is_supported(jaxpr: Jaxpr) -> bool:
-    """Whether NumPy and XLA agree for the types of all arrays of a program."""
-    variables = [*jaxpr.invars, *jaxpr.constvars, *(x for y in jaxpr.eqns for x in y.outvars)]
-    given = [value for equation in jaxpr.eqns for value in equation.params.values()]
-    inner = [x for value in given for x in (value if isinstance(value, tuple) else (value,))]
-    return all(getattr(x.aval, "dtype", None) in _DTYPES for x in variables) and all(
-        is_supported(x.jaxpr if isinstance(x, ClosedJaxpr) else x)
-        for x in inner
-        if isinstance(x, Jaxpr | ClosedJaxpr)
-    )
+def _function(
+    steps: list[_Step], inputs: list[int], outputs: list[int], constants: dict[int, Any]
+) -> Callable[..., tuple[Any, ...]]:
+    """A function of the inputs with one line for each step."""
+    scope: dict[str, Any] = {"np": np}
+    #: The text for each slot; a name is free again once its slot has been read for the last time.
+    text: dict[int, str] = {}
+    last = {slot: i for i, step in enumerate(steps) for slot in step.inputs}
+    free, fresh = list[str](), (f"v{i}" for i in itertools.count())
 
+    def written(slot: int) -> str:
+        text[slot] = free.pop() if free else next(fresh)
+        return text[slot]
 
-_CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat")
+    def read(slot: int) -> str:
+        if slot in constants:
+            text[slot] = f"k{slot}"
+            scope[text[slot]] = constants[slot]
+        return text[slot]
 
-
-def _called(name: str, parameters: Any) -> ClosedJaxpr | None:
-    """The jaxpr that an operation calls, if calling it is all that the operation does."""
-    if name not in _CALLS:
-        return None
-    for value in parameters.values():
-        if isinstance(value, ClosedJaxpr):
-            return value
-        if isinstance(value, Jaxpr):
-            return ClosedJaxpr(value, ())
-    return None
-
-
-def _changes_nothing(equation: Any) -> bool:
-    name = equation.primitive.name
-    if name in ("copy", "copy_p", "stop_gradient"):
-        return True
-    if name not in ("convert_element_type", "reshape", "squeeze") or len(equation.invars) != 1:
-        return False
-    old, new = equation.invars[0].aval, equation.outvars[0].aval
-    return (old.shape, old.dtype) == (new.shape, new.dtype)
-
-
-def _choice(which: Any, *cases: Any) -> Any:
-    return cases[min(max(int(which), 0), len(cases) - 1)]
+    arguments = [written(slot) for slot in inputs]
+    lines = [f"def program({', '.join(arguments)}):"]
+    for i, step in enumerate(steps):
+        given = [read(slot) for slot in step.inputs]
+        if isinstance(step.run, str):
+            made = step.run.format(*given)
+        else:
+            scope[f"f{i}"] = step.run
+            made = f"f{i}({', '.join(given)})"
+        dead = {x for x in step.inputs if last[x] == i} - {*outputs} - constants.keys()
+        free += [text[slot] for slot in dead]
+        names = [written(slot) for slot in step.written]
+        ends = "," if not isinstance(step.outputs, int) else ""
+        lines.append(f" {', '.join(names)}{ends} = {made}")
+    lines.append(f" return ({''.join(f'{read(slot)}, ' for slot in outputs)})")
+    exec("\n".join(lines), scope)
+    return scope["program"]
 
 
 def _operation(equation: Any) -> Operation:
-    name = equation.primitive.name
-    build = _LOOPS.get(name) or WHOLE.get(name)
+    name, build = equation.primitive.name, WHOLE.get(equation.primitive.name)
     if name not in _EMPTY_TOO and any(0 in x.aval.shape for x in equation.invars):
         build = None
     found = None if build is None else build(equation)
@@ -256,12 +284,14 @@ def _take_a_turn() -> None:
         raise TooLongError
 
 
-def _while(equation: Any) -> Operation | None:
+def _while(equation: Any, known: list[Any]) -> Operation | None:
     p = equation.params
     if p["cond_jaxpr"].out_avals[0].shape:  # mapped: each entry ends when its own turn comes
         return None
-    goes_on, body = HostProgram(p["cond_jaxpr"]), HostProgram(p["body_jaxpr"])
     first, second = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    carried = [None] * (len(known) - second)
+    goes_on = HostProgram(p["cond_jaxpr"], known[:first] + carried).function
+    body = HostProgram(p["body_jaxpr"], known[first:second] + carried).function
 
     def run(*arguments: Any) -> Any:
         fixed, fixed_body, carry = arguments[:first], arguments[first:second], arguments[second:]
@@ -273,13 +303,13 @@ def _while(equation: Any) -> Operation | None:
     return run
 
 
-def _scan(equation: Any) -> Operation:
+def _scan(equation: Any, known: list[Any]) -> Operation:
     p = equation.params
-    body = HostProgram(p["jaxpr"])
     # JAX 0.12 renamed the parameters with the numbers of constants and carries. Count them by rank:
     # scanned and stacked arrays have one axis more outside the body.
     carried = _of_equal_rank(equation.outvars, p["jaxpr"].out_avals)
     fixed = _of_equal_rank(equation.invars, p["jaxpr"].in_avals) - carried
+    body = HostProgram(p["jaxpr"], known[:fixed] + [None] * (len(known) - fixed)).function
     turns = range(p["length"])[:: -1 if p["reverse"] else 1]
     kept = [x.aval for x in equation.outvars[carried:]]
 
@@ -304,8 +334,8 @@ def _of_equal_rank(outside: Any, inside: Any) -> int:
     return sum(x.aval.ndim == y.ndim for x, y in zip(outside, inside, strict=True))
 
 
-def _cond(equation: Any) -> Operation:
-    branches = [HostProgram(x) for x in equation.params["branches"]]
+def _cond(equation: Any, known: list[Any]) -> Operation:
+    branches = [HostProgram(x, known[1:]).function for x in equation.params["branches"]]
 
     def run(index: Any, *arguments: Any) -> Any:
         return branches[min(max(int(index), 0), len(branches) - 1)](*arguments)
@@ -315,12 +345,4 @@ def _cond(equation: Any) -> Operation:
 
 _LOOPS = {"cond": _cond, "scan": _scan, "while": _while}
 #: Operations on which NumPy and XLA agree for arrays without entries, too.
-_EMPTY_TOO = {
-    *_LOOPS,
-    "dot_general",
-    "reduce_and",
-    "reduce_or",
-    "reduce_sum",
-    "reshape",
-    "transpose",
-}
+_EMPTY_TOO = {"dot_general", "reduce_and", "reduce_or", "reduce_sum", "reshape", "transpose"}

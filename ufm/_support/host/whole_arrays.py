@@ -14,17 +14,17 @@ from ufm._support.host.elementwise import Operation
 _OF_TRUTH = (np.logical_and.reduce, np.logical_or.reduce)
 
 
-def _reduction(operation: Operation) -> Callable[[Any], Operation | None]:
+def _reduction(operation: Callable[..., Any]) -> Callable[[Any], Operation | None]:
     def build(equation: Any) -> Operation | None:
         axes, dtype = tuple(equation.params["axes"]), equation.outvars[0].aval.dtype
         if operation in _OF_TRUTH and equation.invars[0].aval.dtype != bool:
             return None
-        return lambda x: operation(x, axis=axes, dtype=dtype)
+        return lambda x: operation(x, axes, dtype)
 
     return build
 
 
-def _index_of(operation: Operation) -> Callable[[Any], Operation]:
+def _index_of(operation: Callable[..., Any]) -> Callable[[Any], Operation]:
     def build(equation: Any) -> Operation:
         (axis,), dtype = equation.params["axes"], equation.params["index_dtype"]
         return lambda x: operation(x, axis=axis).astype(dtype)
@@ -175,12 +175,11 @@ def _svd(equation: Any) -> Operation | None:
 
 def _reshape(equation: Any) -> Operation:
     shape = equation.outvars[0].aval.shape
-    return lambda x: x.reshape(shape)
+    return f"{{}}.reshape({shape})" + ("" if shape else "[()]")
 
 
 def _transpose(equation: Any) -> Operation:
-    order = equation.params["permutation"]
-    return lambda x: x.transpose(order)
+    return f"{{}}.transpose({tuple(equation.params['permutation'])})"
 
 
 def _bitcast(equation: Any) -> Operation | None:

@@ -72,6 +72,13 @@ def with_flags(message: str, command: Any) -> str:
     return _PARAMETER.sub(lambda found: flag(found[1]) if found[1] in known else found[1], message)
 
 
+def replace_unprintable() -> None:
+    """Replace characters that a stream cannot show, such as λ on a terminal that has no Greek."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 @contextlib.contextmanager
 def warnings_as_notes() -> Iterator[None]:
     """Print each `UserWarning` within this context as a line that begins with "ufm: note:"."""

@@ -30,9 +30,20 @@ class OnStage(Protocol):
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str = "starts") -> Iterator[Callable[[], None]]:
     """Show `label`, a bar, and the number of finished items; yield the function to advance it."""
+    with bars(unit) as begin:
+        yield begin(label, total)
+
+
+@contextlib.contextmanager
+def bars(unit: str = "starts") -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Like `progress`, for several bars; yield the function that adds one."""
     with _bar(Words(unit), TimeElapsedColumn()) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda: bar.advance(task)
+
+        def begin(label: str, total: int) -> Callable[[], None]:
+            task = bar.add_task(label, total=total)
+            return lambda: bar.advance(task)
+
+        yield begin
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """Configure JAX for the command: double precision, and a cache of compiled programs."""
 
+import importlib.util
+import os
+
 
 def configure() -> None:
     """Enable float64, and cache compilations in the user's folder if it can be written."""
@@ -9,3 +12,9 @@ def configure() -> None:
 
     jax.config.update("jax_enable_x64", True)
     enable_compilation_cache()
+
+
+def may_have_accelerator() -> bool:
+    """Whether JAX may find an accelerator, judged without importing JAX."""
+    plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+    return plugins and os.environ.get("JAX_PLATFORMS") != "cpu"

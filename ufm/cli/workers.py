@@ -1,0 +1,111 @@
+"""Processes that do one task each at a time.
+
+NumPy's runs of a program hold the interpreter, so that several losses at once need several
+processes. Each imports JAX, which takes a second.
+"""
+
+import contextlib
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from ufm.cli.output.print import replace_unprintable, warnings_as_notes
+
+#: Does a task, a tuple of arguments, and calls its last argument as it advances.
+Work = Callable[..., Any]
+
+
+class Workers:
+    """A context of processes that run `work(*task, advance)`, a function that can be pickled.
+
+    They start at once and import while this process prepares the tasks. They end with the context,
+    or when this process is killed.
+    """
+
+    def __init__(self, count: int, work: Work) -> None:
+        self._count, self._work = count, work
+        #: By the connection to each.
+        self._processes: dict[Any, SpawnProcess] = {}
+
+    def __enter__(self) -> "Workers":
+        context = multiprocessing.get_context("spawn")
+        # Ctrl-C reaches all processes of a terminal; this one ends the others.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for _ in range(self._count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.join()
+
+    def results(
+        self, tasks: Iterable[tuple[Any, ...]], on_begin: Callable[[int], Callable[[], None]]
+    ) -> Iterator[tuple[int, Any]]:
+        """The number of each task and its result, as they come; tasks begin in their order.
+
+        `on_begin` is called with the number of a task that begins, and returns what to call as it
+        advances. Raises the error of a task, or `ChildProcessError` if its process was killed.
+        """
+        numbered = enumerate(tasks)
+        busy: dict[Any, tuple[int, Callable[[], None]]] = {}
+
+        def give(connection: Any) -> None:
+            for i, task in numbered:
+                busy[connection] = i, on_begin(i)
+                with contextlib.suppress(BrokenPipeError):  # is said when its answer is read
+                    connection.send(task)
+                return
+
+        for connection in self._processes:
+            give(connection)
+        while busy:
+            for connection in wait([*busy]):
+                i, advance = busy[connection]
+                kind, answer = self._answer(connection)
+                if kind == "advance":
+                    advance()
+                elif kind == "error":
+                    raise answer
+                else:
+                    del busy[connection]
+                    yield i, answer
+                    give(connection)
+
+    def _answer(self, connection: Any) -> tuple[str, Any]:
+        try:
+            return connection.recv()
+        except (EOFError, ConnectionResetError):
+            process = self._processes[connection]
+            process.join()
+            raise ChildProcessError(
+                f"a worker process ended with code {process.exitcode}, perhaps for lack of memory"
+            ) from None
+
+
+def _serve(connection: Any, work: Work) -> None:
+    """Answer with progress, and with the result or the error of each task."""
+    replace_unprintable()
+    # The other process has been killed if the connection is broken.
+    with warnings_as_notes(), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            task = connection.recv()
+            try:
+                found = "result", work(*task, lambda: connection.send(("advance", None)))
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                found = "error", error
+            connection.send(found)
