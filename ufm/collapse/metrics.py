@@ -31,14 +31,13 @@ from jaxtyping import Array, Float, Key
 from ufm._support.namespace import namespace
 from ufm._support.pytree import pytree
 from ufm._support.random_numbers import generator
+from ufm._support.rank import NEGLIGIBLE
 from ufm._support.shown import Shown
 from ufm.model.frames import centering, simplex_basis
 from ufm.model.objective import features, matmul
 from ufm.model.problem import Params, Problem, check_shapes, without_loss
 from ufm.model.variant import by_variant
 
-#: Means of m groups have rank K at most. A solver leaves this fraction in other directions.
-_TARGETS_CUTOFF = 1e-6
 _Number = Float[np.ndarray | Array, "*batch"]
 
 
@@ -165,7 +164,8 @@ def _metrics_of(problem: Problem, params: Params, weights: Any) -> NCMetrics:
     global_mean = h @ share[:, None]
     centred = means - global_mean
     deviations = h - means @ _membership(problem, dtype).T
-    directions, inverse = mean_directions(centred, _TARGETS_CUTOFF if problem.has_targets else None)
+    # Means of labelled classes may have rank K − 1, those of m groups may not.
+    directions, inverse = mean_directions(centred, NEGLIGIBLE if problem.has_targets else None)
     nc4 = xp.nan
     if not problem.has_targets:
         decided, differ = decisions(V, h - global_mean, centred)

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ufm._support.pytree import pytree
+from ufm._support.rank import NEGLIGIBLE, numerical_rank
 from ufm._support.shown import Shown
 from ufm.collapse.metrics import class_means
 from ufm.losses import SquaredTargets
@@ -34,10 +35,6 @@ from ufm.model.class_means import class_sizes
 from ufm.model.objective import features
 from ufm.model.problem import Params, Problem, check_shapes
 from ufm.model.variant import by_variant
-
-#: Directions of W below this fraction of its largest singular value are not in its row space, and
-#: centred features below this fraction of the longest feature are 0.
-_NEGLIGIBLE = 1e-6
 
 
 @pytree()
@@ -75,11 +72,11 @@ def target_metrics(problem: Problem, params: Params) -> TargetMetrics:
     h, W = np.asarray(features(problem, params), float), np.asarray(params.W, float)
     share = np.asarray(problem.samples(float), float)
     share = share / share.sum()
-    least = _NEGLIGIBLE * np.linalg.norm(h, axis=0).max()
+    least = NEGLIGIBLE * np.linalg.norm(h, axis=0).max()
     if problem.has_bias:
         h = h - (h @ share)[:, None]
     lengths = np.linalg.norm(h, axis=0)
-    # Rounding of a feature that is 0 has a direction of its own.
+    # What a solver leaves of a feature that is 0 has a direction of its own.
     share = np.where(lengths > least, share, 0.0)
     unit = np.where(share > 0, h / lengths, 0.0)
     principal = np.linalg.eigh((h * share) @ h.T)[1][:, ::-1][:, : len(W)]
@@ -87,7 +84,7 @@ def target_metrics(problem: Problem, params: Params) -> TargetMetrics:
     found = class_means(problem, params)
     return TargetMetrics(
         nrc1=_outside(unit, share, principal),
-        nrc2=_outside(unit, share, rows[sizes > _NEGLIGIBLE * sizes[0]].T),
+        nrc2=_outside(unit, share, rows[: numerical_rank(sizes)].T),
         nrc3=_distance(W @ W.T, _predicted_gram(problem, targets)),
         tag_average=_tag_average(np.asarray(found, float), targets),
     )

@@ -55,7 +55,8 @@ _TOGETHER = 1e-4
 #: Fraction of a step over which slopes at zeros are estimated.
 _PROBE = 1e-3
 #: Where the rank falls: the longest step across, the fraction of Z's largest singular value below
-#: which others count as zero, and the range of decays in which the point of lower rank is examined.
+#: which others count as zero (not the numerical rank: one vanishes there, known as well as the
+#: decay is), and the range of decays in which the point of lower rank is examined.
 _FINE, _NOTHING, _REACHES = 1e-4, 1e-5, (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 _EPS = float(np.finfo(float).eps)
 

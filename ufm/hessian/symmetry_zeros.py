@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
+from ufm._support.rank import numerical_rank
 from ufm.hessian.spectrum_result import Gauge
 from ufm.model.objective import matmul
 from ufm.model.params import Params
@@ -23,9 +24,6 @@ from ufm.model.problem import Problem
 
 #: Rotations count as zeros of ∇²f if ‖∇²f t‖ is at most this fraction of λ_W + λ_H along them.
 _FLAT = 1e-5
-#: Singular values up to this fraction of the largest, or this size, do not count towards the rank
-#: of a point: a part of size s rotates with curvature ‖∇f‖/s, which is not small for s below 1e-7.
-_NEGLIGIBLE, _SMALLEST = 1e-6, 1e-7
 
 
 class Frame(NamedTuple):
@@ -50,13 +48,8 @@ def frame(params: Params) -> Frame:
     return Frame(left[:, :rank], sizes[:rank], right[:rank].T)
 
 
-def numerical_rank(sizes: Float[np.ndarray, " m"]) -> int:
-    """The rank from the singular values of [W; Hᵀ], descending."""
-    return int(np.sum(sizes > max(_NEGLIGIBLE * float(sizes[0]), _SMALLEST)))
-
-
 def rank_of(params: Params) -> int:
-    """The rank of [W; Hᵀ], without singular values below 1e-6 of the largest."""
+    """The numerical rank of [W; Hᵀ]."""
     return frame(params).rank
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from ufm._support.rank import matrix_rank
 from ufm.certificates.certificate import Verdict, certify
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of, largest_gap, nothing_known
 from ufm.minimum.narrow_bound import is_narrow, narrow_bound
@@ -18,11 +19,6 @@ from ufm.model.problem import Params, Problem
 from ufm.model.start import init_params
 from ufm.solvers import default_tol, solve
 
-#: Singular values of Z* below this fraction of the largest are zero: solvers reduce them to the
-#: square of their accuracy in W and H.
-_RANK_CUTOFF = 1e-7
-#: Singular values of Z* that change f by less than this fraction are zero.
-_NOTHING = 1e-16
 #: Number of runs where only the best value found can be reported.
 _TRIES = 8
 #: Largest K²d of a problem that is solved, d ≤ K. Measured on two cores: half a minute, with 4,000
@@ -124,12 +120,6 @@ def best_found(problem: Problem, bound: float, why: str) -> GlobalMinimum:
 
 def _from_reduced(problem: Problem, small: Problem, params: Params, value: float) -> GlobalMinimum:
     Z = np.asarray(params.W) @ np.asarray(params.H)
-    sizes = np.linalg.svd(Z, compute_uv=False)
-    # Without σ f changes by less than μσ + Lσ²/(2N), L the largest curvature of the loss. At tiny μ
-    # the second term is the larger one.
-    curvature = float(small.loss.smoothness()[0]) / float(np.sum(np.asarray(small.column_weights)))
-    unseen = _NOTHING * value / float(small.mu()), (_NOTHING * value / curvature) ** 0.5
-    rank = int(np.sum(sizes > max(_RANK_CUTOFF * sizes[0], min(unseen))))
     table = Z / np.sqrt(np.asarray(small.column_weights))
     bias = None if params.b is None else np.asarray(params.b)
     return GlobalMinimum(
@@ -138,6 +128,6 @@ def _from_reduced(problem: Problem, small: Problem, params: Params, value: float
         is_exact=True,
         logits=table,
         bias=bias,
-        rank=rank,
+        rank=matrix_rank(Z),
         problem=problem,
     )

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ufm._support.rank import numerical_rank
 from ufm.hessian.products.columns import host_point, loss_derivatives
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.products.lipschitz import hessian_lipschitz
@@ -38,7 +39,7 @@ from ufm.hessian.structured.class_representations import (
     representations,
 )
 from ufm.hessian.structured.complement import complement_parts
-from ufm.hessian.symmetry_zeros import gauge, numerical_rank
+from ufm.hessian.symmetry_zeros import gauge
 from ufm.model.class_means import reduced_problem
 from ufm.model.params import Params
 from ufm.model.problem import Problem

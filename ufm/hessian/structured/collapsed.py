@@ -36,8 +36,9 @@ from ufm.model.problem import Problem
 COLLAPSED = 1e-6
 #: Number of eigenvalues at each end if the class means have too many dimensions for LAPACK.
 _ENDS, _PRODUCTS = 6, 20_000
-#: Singular values of [W; Hᵀ] below this fraction of the largest are set to zero.
-_RANK_CUTOFF = 1e-9
+#: Singular values of [W; Hᵀ] below this fraction of the largest are set to zero. No rule for the
+#: rank: what is left out adds to the residuals, which must stay below the width of a cluster.
+_LEFT_OUT = 1e-9
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -133,7 +134,7 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
     """The point in rank many dimensions, at least one, and the norm of the rest."""
     stacked = np.vstack([np.asarray(means.W), np.asarray(means.H).T])
     _, sizes, right = np.linalg.svd(stacked, full_matrices=False)
-    rank = max(int(np.sum(sizes > _RANK_CUTOFF * sizes[0])), 1)
+    rank = max(int(np.sum(sizes > _LEFT_OUT * sizes[0])), 1)
     W, H = stacked[: len(means.W)], stacked[len(means.W) :].T
     basis = right[:rank].T
     point = Params(jnp.asarray(W @ basis), jnp.asarray(basis.T @ H), means.b)

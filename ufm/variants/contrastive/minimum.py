@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import entry, pytree, static
 from ufm._support.random_numbers import generator
+from ufm._support.rank import matrix_rank
 from ufm.collapse.metrics import orthonormal_columns
 from ufm.minimum.minimiser import GlobalMinimum, is_proven
 from ufm.model.params import Params
@@ -44,8 +45,6 @@ from ufm.variants.contrastive.dual_bound import (
 from ufm.variants.contrastive.pairs import changed, reduced
 from ufm.variants.contrastive.problem import ContrastiveProblem
 
-#: Eigenvalues of a Gram matrix of unit vectors below this are zero.
-_RANK = 1e-9
 #: Runs where a single one may end elsewhere.
 _TRIES = 12
 #: Most columns that are solved for.
@@ -128,7 +127,7 @@ def _of_classes(problem: ContrastiveProblem, bound: float) -> ContrastiveMinimum
         return _searched(problem, changed(small, dim=problem.dim), bound, why)
     H = _solved(small, 1)[0]
     bound = max(bound, tangent_bound(small, cosines(H)).lower)
-    rank = _rank(H)
+    rank = matrix_rank(H)
     found = _found(problem, factors(cosines(H), rank), bound, "", "imbalanced")
     if not _is_closed(found):
         return dataclasses.replace(
@@ -175,7 +174,7 @@ def _searched(
         return _nothing(problem, bound, f"{why}; {columns.num_columns} columns would take minutes")
     best = min(_solved(columns, tries), key=lambda H: slopes_at(columns, cosines(H)).value)
     reason = f"{why}; value is the best found in {tries} run{'s' * (tries > 1)}"
-    features = best if problem.features is not None else factors(cosines(best), _rank(best))
+    features = best if problem.features is not None else factors(cosines(best), matrix_rank(best))
     return dataclasses.replace(_found(problem, features, bound, reason, ""), is_exact=False)
 
 
@@ -224,10 +223,6 @@ def _nothing(problem: ContrastiveProblem, bound: float, why: str) -> Contrastive
 
 def _is_closed(found: ContrastiveMinimum) -> bool:
     return is_proven(found.value, found.lower_bound, infimum(found.problem))
-
-
-def _rank(H: Float[np.ndarray, "d m"]) -> int:
-    return int(np.sum(np.linalg.svd(H, compute_uv=False) ** 2 > _RANK))
 
 
 def factors(X: Gram, rank: int) -> Float[np.ndarray, "r m"]:

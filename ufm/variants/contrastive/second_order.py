@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ufm._support.rank import numerical_rank
 from ufm.certificates.second_order import Escape
 from ufm.model.params import Params
 from ufm.variants.contrastive.dual_bound import Slopes, cosines
@@ -26,8 +27,6 @@ from ufm.variants.contrastive.objective import hessian_product
 from ufm.variants.contrastive.pairs import pairs_of, value_of
 from ufm.variants.contrastive.problem import ContrastiveProblem
 
-#: Singular values of H below this are zero: the features leave a dimension unused.
-_UNUSED = 1e-6
 #: For more columns than these an eigenvector of M would take minutes.
 _MOST_COLUMNS = 2_000
 #: Most tangent directions of which all curvatures are computed, in a second or two.
@@ -60,7 +59,7 @@ def second_order(
     """Test a critical point on the sphere."""
     dim, columns = H.shape
     left, sizes, _ = np.linalg.svd(H, full_matrices=True)
-    rank = int(np.sum(sizes > _UNUSED))
+    rank = numerical_rank(sizes)
     if rank < dim and columns <= _MOST_COLUMNS:
         values, vectors = np.linalg.eigh(np.diag(at.beta) + at.gamma)
         if values[0] < 0:

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ufm._support.quick_jit import quick_jit
+from ufm._support.rank import matrix_rank
 from ufm._support.threads import one_blas_thread
 from ufm.hessian.products.columns import check_point, loss_derivatives
 from ufm.hessian.products.dense import check_entries
-from ufm.hessian.symmetry_zeros import numerical_rank
 from ufm.model.class_means import deviations, to_class_means
 from ufm.model.objective import logits
 from ufm.model.params import Params
@@ -105,7 +105,7 @@ def is_collapsed(problem: Problem, params: Params) -> bool:
 
 def rank_of_factors(factors: Any) -> int:
     """The least numerical rank of the factors."""
-    return min(numerical_rank(np.linalg.svd(np.asarray(F), compute_uv=False)) for F in factors)
+    return min(matrix_rank(np.asarray(F)) for F in factors)
 
 
 def reduced(problem: Problem, params: Params) -> Reduced:

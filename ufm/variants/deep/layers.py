@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree, static
+from ufm._support.rank import numerical_rank
 from ufm._support.shown import Shown
 from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
 from ufm.model.variant import by_variant
 from ufm.variants.deep.factors import chain, decays_of, factors_of
-from ufm.variants.deep.hessian import numerical_rank
 
 
 @pytree()

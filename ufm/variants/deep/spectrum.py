@@ -16,6 +16,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float
 
+from ufm._support.rank import numerical_rank
 from ufm.hessian.confined import Parts, by_parts, deviation_parts
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.spectrum_result import Part
@@ -27,9 +28,6 @@ from ufm.variants.deep.curvature import third_derivative
 from ufm.variants.deep.factors import factors_of, of_class_means, with_factors
 from ufm.variants.deep.hessian import dense, deviation_eigenvalues, eigenvalues, flat
 from ufm.variants.deep.minimum import deep_global_minimum
-
-#: Tangents of rotations below this fraction of the longest are 0.
-_RANK = 1e-9
 
 
 @by_parts
@@ -68,7 +66,5 @@ def _rotations(point: Params) -> Float[np.ndarray, "t P"]:
             b = None if point.b is None else np.zeros_like(point.b)
             found.append(flat(with_factors(moves, b))[None, :])
     tangents = np.concatenate(found)
-    if not len(tangents):
-        return tangents
     _, sizes, basis = np.linalg.svd(tangents, full_matrices=False)
-    return basis[sizes > _RANK * max(float(sizes[0]), 1e-300)]
+    return basis[: numerical_rank(sizes)]

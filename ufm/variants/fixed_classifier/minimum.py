@@ -20,6 +20,7 @@ from jaxtyping import Array, Key
 
 from ufm._support.namespace import settled
 from ufm._support.pytree import pytree
+from ufm._support.rank import matrix_rank
 from ufm.collapse.margin_loss import LARGEST_MARGIN, MarginLoss
 from ufm.collapse.metrics import centering
 from ufm.minimum.minimiser import point_of
@@ -62,7 +63,7 @@ def global_minimum(problem: Problem) -> FixedMinimum:
     if found is not None:
         return found
     run = best_run(problem, problem.dim)
-    rank = int(np.linalg.matrix_rank(np.vstack([run.W, run.means.T])))
+    rank = matrix_rank(np.vstack([run.W, run.means.T]))
     return FixedMinimum(
         **run.fields(problem, bound_of(problem, closed)), rank=rank, W=run.W, means=run.means
     )
@@ -117,14 +118,13 @@ def _along_rows(problem: Problem, found: Balanced) -> FixedMinimum | None:
             if problem.dim < K:
                 return None
             means = means + rest**0.5 * axes[K - 1][:, None]
-    both = np.vstack([W, means.T])
     return FixedMinimum(
         value=found.value,
         lower_bound=bound_of(problem, found),
         is_exact=True,
         logits=W @ means,
         bias=np.zeros(K) if problem.has_bias else None,
-        rank=int(np.linalg.matrix_rank(both)),
+        rank=matrix_rank(np.vstack([W, means.T])),
         problem=problem,
         rho=found.margin * tau,
         tau=0.0,

@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ufm._support.rank import matrix_rank
 from ufm.certificates.verdicts import Verdict
 from ufm.collapse.origin import origin_bias
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of
@@ -56,8 +57,6 @@ from ufm.variants.nonnegative.symmetric import (
     symmetric_scalars,
 )
 
-#: Singular values of logits below this fraction of the largest are zero.
-_RANK = 1e-7
 #: Runs from random starts where the first one was not certified; largest K²d of a problem solved.
 _TRIES, _LARGEST = 4, 1e5
 #: Spread of a start from the frame, which lets coordinates serve several classes.
@@ -120,7 +119,7 @@ def _certified(problem: Problem, small: Problem, scalars: Scalars) -> _Certified
         is_exact=problem.dim >= len(right),
         logits=table,
         bias=bias,
-        rank=int(np.linalg.matrix_rank(table, _RANK * np.max(np.abs(table)))),
+        rank=matrix_rank(table),
         problem=problem,
         reason="symmetric minimum of three scalars, certified by duality",
         rho=scalars.rho,
@@ -189,14 +188,13 @@ def _from_run(
     kept = used * float(problem.mu()) > 16 * _EPS * value
     left, right = merged(W[:, kept], H[kept])
     table = left @ right / roots
-    sizes = np.linalg.svd(table, compute_uv=False)
     return NonNegativeMinimum(
         value=value,
         lower_bound=bound,
         is_exact=exact,
         logits=table,
         bias=None if run.params.b is None else np.asarray(run.params.b),
-        rank=int(np.sum(sizes > _RANK * sizes[0])) if np.any(kept) else 0,
+        rank=matrix_rank(table),
         problem=problem,
         reason=reason,
         left=left,

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ufm._support.rank import numerical_rank
 from ufm._support.threads import one_blas_thread
 from ufm.certificates.dual_state import DualState
 from ufm.certificates.second_order import Escape, curvature_margin
@@ -40,8 +41,6 @@ from ufm.model.problem import Problem
 _ZERO = 1e-9
 #: Largest Hessian of class means (a second of LAPACK), and most pairs of coordinates.
 _LARGEST, _MOST_PAIRS = 1_500, 1_000
-#: Singular values below this fraction of the largest are zero.
-_RANK = 1e-7
 
 
 def cone_escape(problem: Problem, state: DualState) -> tuple[Escape, Params, Array]:
@@ -123,11 +122,10 @@ def orbit_tangents(means: Params, zero: Bool[np.ndarray, "d m"]) -> Float[np.nda
     generators[steps, rows, columns], generators[steps, columns, rows] = 1.0, -1.0
     of_h = np.einsum("pji,jk->pik", generators, H)
     of_w = W @ generators
-    size = max(float(np.linalg.norm(W)), float(np.linalg.norm(H)))
     if not len(rows):
         return np.zeros((0, W.size + H.size))
     _, sizes, basis = np.linalg.svd(of_h[:, zero].T)
-    free = basis[int(np.sum(sizes > _RANK * size)) :]
+    free = basis[numerical_rank(sizes) :]
     tangents = free @ np.hstack([of_w.reshape(len(rows), -1), of_h.reshape(len(rows), -1)])
     _, sizes, basis = np.linalg.svd(tangents, full_matrices=False)
-    return basis[sizes > _RANK * size]
+    return basis[: numerical_rank(sizes)]

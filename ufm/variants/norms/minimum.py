@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree
+from ufm._support.rank import numerical_rank
 from ufm.certificates.certificate import Certificate, Verdict, certify
 from ufm.collapse.metrics import orthonormal_columns, simplex_basis
 from ufm.minimum.minimiser import GlobalMinimum, infimum_of, nothing_known, point_of
@@ -28,8 +29,6 @@ from ufm.variants.norms.start import feasible_start
 _TRIES, _LARGEST = 4, 1e6
 #: Gradient norm at the end of those runs, from which gaps of about this size follow.
 _ACCURACY = 1e-12
-#: Singular values of [W; H̄ᵀ] below this fraction of the largest are zero.
-_RANK_CUTOFF = 1e-7
 
 
 @pytree()
@@ -150,7 +149,7 @@ def computed(problem: Problem) -> GlobalMinimum:
         return nothing_known(problem, why, max(bound, infimum_of(problem)))
     run = best_run(problem, dim)
     _, sizes, axes = np.linalg.svd(np.vstack([run.W, run.means.T]), full_matrices=False)
-    axes = axes[: int(np.sum(sizes > _RANK_CUTOFF * sizes[0]))]
+    axes = axes[: numerical_rank(sizes)]
     fields = run.fields(problem, bound)
     return NormMinimum(**fields, rank=len(axes), W=run.W @ axes.T, means=axes @ run.means)
 

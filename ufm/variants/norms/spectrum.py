@@ -23,11 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ufm._support.rank import numerical_rank
 from ufm.hessian.confined import Parts, by_parts, deviation_parts
 from ufm.hessian.products.columns import host_point
 from ufm.hessian.products.dense import rounding
 from ufm.hessian.spectrum_result import Part
-from ufm.hessian.symmetry_zeros import numerical_rank, orbit_dimension
+from ufm.hessian.symmetry_zeros import orbit_dimension
 from ufm.minimum.global_minimum import global_minimum
 from ufm.model.class_means import deviations
 from ufm.model.constraints import Fixed
