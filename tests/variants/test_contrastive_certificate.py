@@ -323,3 +323,18 @@ def test_batches_of_non_negative_features_collapse():
     np.testing.assert_allclose(minimum.value, loss(H, (3, 3, 3), 0.5, BATCHES), rtol=1e-14)
     end = lowest(problem, 1)[0]
     assert ufm.certify(problem, end).verdict is Verdict.GLOBAL_MINIMUM
+
+
+def test_rounding_along_a_rotation_is_no_way_down():
+    """At the square along the axes the gradient is exactly 0, and a rotation's curvature is not."""
+    counts, tau = (2, 2, 2, 2), 0.5
+    problem = ufm.ContrastiveProblem(counts, 2, tau)
+    H = np.repeat([[1.0, 0, -1, 0], [0, 1, 0, -1]], 2, axis=1)
+    found = ufm.certify(problem, problem.point(H))
+    assert float(found.grad_norm) == 0.0
+    assert found.verdict is Verdict.LOCAL_MINIMUM
+    rng, here = np.random.default_rng(0), loss(H, counts, tau, None)
+    for size in (1e-3, 1e-2):
+        for _ in range(300):
+            near = H + size * rng.standard_normal(H.shape)
+            assert loss(near / np.linalg.norm(near, axis=0), counts, tau, None) > here

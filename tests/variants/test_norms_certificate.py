@@ -154,3 +154,21 @@ def test_without_a_bound_on_the_bias_it_says_so():
     decayed = dataclasses.replace(problem, lam_b=1e-2)
     run = ufm.solve(decayed, ufm.init_params(decayed, KEY))
     assert ufm.certify(decayed, run.params).verdict is ufm.Verdict.GLOBAL_MINIMUM
+
+
+@pytest.mark.parametrize("tau", [0.3, 1.0])
+def test_rounding_along_a_rotation_is_no_way_down(tau):
+    """At the square along the axes gradients are exactly 0, and that of a rotation rounds below."""
+    problem = make("sphere, sphere", CE, (1, 1, 1, 1), dim=2, tau=tau)
+    axes = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    square = ufm.Params(jnp.asarray(axes), jnp.asarray(axes.T), None)
+    found = ufm.certify(problem, square)
+    assert float(found.grad_norm) == 0.0
+    assert found.verdict is ufm.Verdict.LOCAL_MINIMUM
+    rng, here = np.random.default_rng(0), value(problem, square)
+    for size in (1e-3, 1e-2):
+        for _ in range(300):
+            W, H = (x + size * rng.standard_normal(x.shape) for x in (axes, axes.T))
+            W /= np.linalg.norm(W, axis=1, keepdims=True)
+            H /= np.linalg.norm(H, axis=0)
+            assert value(problem, ufm.Params(jnp.asarray(W), jnp.asarray(H), None)) > here

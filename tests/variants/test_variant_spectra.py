@@ -50,6 +50,19 @@ def test_spheres_have_the_hessian_of_the_projected_function(counts):
             assert found.definite_modulo_gauge
 
 
+@pytest.mark.parametrize("name", ["sphere, sphere", "given, decay"])
+def test_single_precision_is_in_the_residuals(name):
+    """Against double precision from the same numbers."""
+    problem = make(name.replace("given", "sphere"), counts=(3, 2, 1))
+    if name.startswith("given"):
+        problem = dataclasses.replace(problem, classifier=ufm.Fixed(np.eye(3, 4)))
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), ufm.init_params(problem, KEY, scale=1.0))
+    double = jax.tree.map(lambda x: x.astype(jnp.float64), single)
+    found, exact = ufm.spectrum(problem, single), ufm.spectrum(problem, double)
+    off = np.max(np.abs(found.expand() - exact.expand()))
+    assert 1e-10 < off <= np.min(found.residuals) < 1e-3
+
+
 def test_where_all_vectors_are_equal_the_index_is_as_in_theory():
     """(K−1)(d−1) negative eigenvalues, and f(0) is the value."""
     K, d = 3, 4

@@ -82,7 +82,10 @@ def certified(
     critical = grad <= critical_tol
     seen = not_sought(params)
     if critical and gap > allowed and problem.features is None:
-        seen = second_order(problem, H, at, grad, params)
+        # A gradient of 0, as along the axes, is one of rounding: its parts have errors of a few
+        # eps, and eps/τ from exponents.
+        noise = 8 * float(np.finfo(float).eps) * (1 + 1 / float(problem.temperature)) * size
+        seen = second_order(problem, H, at, max(grad, noise), params)
     verdict, reason = _decision(
         finite=bool(np.isfinite(at.value)),
         refuted=gap < 0,

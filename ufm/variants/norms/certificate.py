@@ -98,7 +98,7 @@ _OPEN = (Reason.GAP_OPEN, Reason.CONVEXITY_UNKNOWN, Reason.BIAS_UNBOUNDED)
 
 def _by_curvature(problem: Problem, params: Params, found: NormCertificate) -> NormCertificate:
     """A verdict from all curvatures of the tangent space, if it is small enough to list them."""
-    margin = 4.0 * float(third_derivative(problem, params) * found.grad_norm) ** 0.5
+    margin = float(_margin(problem, params, found.grad_norm))
     lowest = steepest_curvature(problem, params)
     if lowest is None:
         return found
@@ -141,6 +141,16 @@ def third_derivative(problem: Problem, params: Params) -> Scalar:
     like = params.W.dtype
     cooled = jnp.asarray(1.0 if problem.temperature is None else problem.temperature, like)
     return hessian_lipschitz(problem, params) / jnp.minimum(cooled, 1.0) ** 3
+
+
+@quick_jit
+def _margin(problem: Problem, params: Params, grad_norm: Scalar) -> Scalar:
+    """The size of a curvature that the exact critical point nearby shares the sign of.
+
+    A gradient of 0, as along the axes, is one of rounding: zeros of rotations have a sign, too.
+    """
+    slope = jnp.maximum(grad_norm, GEOMETRY.gradient_noise(problem, params))
+    return 4.0 * (third_derivative(problem, params) * slope) ** 0.5
 
 
 @quick_jit

@@ -78,7 +78,7 @@ def split_eigenvalues(problem: Problem, params: Params) -> tuple[Any, Any, int]:
     """Those in as many dimensions as the rank of the point, those of M, and their number."""
     if isinstance(problem.classifier, Fixed):  # which dimensions are unused is up to it
         _check_size(problem.num_parameters)
-        return tangent_eigenpairs(problem, params)[0], np.zeros(0), 0
+        return tangent_eigenpairs(problem, params)[0], np.zeros(0, params.W.dtype), 0
     axes = frame(params).right
     if axes.shape[1] < 2:  # a sphere needs two dimensions
         axes = np.linalg.svd(axes)[0][:, :2]

@@ -56,10 +56,10 @@ def _normals(problem: Problem, params: Params, active: Any) -> Float[np.ndarray,
         found[chosen, groups[chosen] - 1] = x.ravel()[chosen]
         columns.append(found / np.linalg.norm(found, axis=0))
     of_w, of_h = columns
-    rest = np.zeros((problem.num_parameters - len(of_w) - len(of_h), of_h.shape[1]))
-    top = np.hstack([of_w, np.zeros((len(of_w), of_h.shape[1]))])
-    below = np.hstack([np.zeros((len(of_h) + len(rest), of_w.shape[1])), np.vstack([of_h, rest])])
-    return np.vstack([top, below])
+    found = np.zeros((problem.num_parameters, of_w.shape[1] + of_h.shape[1]), params.W.dtype)
+    found[: len(of_w), : of_w.shape[1]] = of_w
+    found[len(of_w) : len(of_w) + len(of_h), of_w.shape[1] :] = of_h
+    return found
 
 
 @one_blas_thread()
