@@ -24,7 +24,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check lint types promises test test-full docs site dist bench bench-gpu fmt lock clean
+.PHONY: help install demo check lint types tests test test-full docs site dist bench bench-gpu fmt lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,13 +60,14 @@ lint: install
 types: install
 	$(BIN)/pyright
 
-promises: install
+tests: install
 	$(PYTEST) $(PROMISES)
-
-# Types are checked on one core: beside the tests, not before them.
-test: lint  ## format, lint, types, then the tests (which run the examples)
-	$(MAKE) --jobs 2 types promises
 	$(CHEAP) $(PYTEST) $(PROMISES:%=--ignore=%)
+
+# Types are checked on one core, for as long as the promises take on two: beside all tests, so that
+# no core waits.
+test: lint  ## format, lint, types, then the tests (which run the examples)
+	$(MAKE) --jobs 2 types tests
 
 test-full: check  ## every case of every test, compiled instead of run by NumPy: before a release
 	$(PYTEST) --full

@@ -96,7 +96,7 @@ def main() -> None:
             decay=(0.05, 1.5),
             lam_b=None,
         )
-        result = ufm.hunt(space, jax.random.key(0), 4 if options.quick else 100)
+        result = ufm.hunt(space, jax.random.key(0), 2 if options.quick else 100)
         print(f"{losses[0].name}: {result.explain()}")
 
     if options.figure:

@@ -4,7 +4,7 @@ The paper's claim for four losses over ten by ten decays, ten random starts each
 an interruption leaves is gone on with by the same command.
 
     python examples/06_sweep.py            # sweeps/every-loss.toml
-    python examples/06_sweep.py --quick    # the same for two losses on a small problem, in seconds
+    python examples/06_sweep.py --quick    # the same for one loss on a small problem, in seconds
 """
 
 import argparse
@@ -20,7 +20,7 @@ from ufm.sweep import Progress
 FILE = Path(__file__).resolve().parent.parent / "sweeps" / "every-loss.toml"
 #: What --quick changes in the file.
 SMALLER = {
-    '"ce", "ls:0.1", "fl:3", "mse"': '"ce", "ls:0.1"',
+    '"ce", "ls:0.1", "fl:3", "mse"': '"ce"',
     "num_classes = 10": "num_classes = 4",
     "per_class = 100": "per_class = 5",
     "dim = 16": "dim = 6",
@@ -41,7 +41,7 @@ def main() -> None:
     file = smaller(options.out.with_suffix(".toml")) if options.quick else FILE
     sweep = ufm.load_sweep(file)
     programs = {cell.program for cell in sweep.cells}
-    print(f"{len(sweep.cells)} cells, {len(programs)} compilations")
+    print(f"cells: {len(sweep.cells)}, compilations: {len(programs)}")
 
     # 2. Run what the folder does not have yet.
     store = ufm.run_sweep(sweep, options.out, on_progress=show)

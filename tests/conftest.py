@@ -4,9 +4,11 @@ Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has
 """
 
 import collections
+import functools
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,6 +102,16 @@ def _compiled_at_once(request):
 
     with always_compiled():
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _formulas_parsed_once():
+    """Labels of ticks and axes: matplotlib keeps 50 parsed formulas, fewer than a figure has."""
+    # Not at the top: a run of few tests need not wait for it.
+    from matplotlib.mathtext import MathTextParser
+
+    parser: Any = MathTextParser
+    parser._parse_cached = functools.lru_cache(maxsize=2_000)(parser._parse_cached.__wrapped__)
 
 
 @pytest.fixture(autouse=True, scope="module")

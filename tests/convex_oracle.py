@@ -167,7 +167,10 @@ def wide_convex_objective(loss, labels, counts, mu, lam_b, Z, b) -> Wide:
 
 
 def scanned_minimum(loss, num_classes: int, per_class: int, mu: float) -> tuple[float, float]:
-    """(f*, ρ*) of a balanced CE, LS or FL problem: min_s φ(s) + μ √n (K−1) |s| on a fine grid."""
+    """(f*, ρ*) of a balanced CE, LS or FL problem: min_s φ(s) + μ √n (K−1) |s| on a fine grid.
+
+    The best point's neighbourhood is scanned again, until it is as narrow as rounding.
+    """
     slope = mu * per_class**0.5 * (num_classes - 1)
 
     def cost(s: float) -> float:
@@ -176,8 +179,8 @@ def scanned_minimum(loss, num_classes: int, per_class: int, mu: float) -> tuple[
         return float(sample_loss(loss, z, 0)) + slope * abs(s)
 
     low, high = 0.0, 60.0
-    for _ in range(6):
-        grid = np.linspace(low, high, 1201)
+    for points in [1201] + [21] * 15:
+        grid = np.linspace(low, high, points)
         best = int(np.argmin([cost(s) for s in grid]))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, 1200)]
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, points - 1)]
     return cost(0.5 * (low + high)), 0.5 * (low + high)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ufm
+from ufm._support.quick_jit import quick_jit
 from ufm.losses import FAMILIES, loss_spec
 
 SKEWED = (3, 2, 2, 1)
@@ -108,7 +109,7 @@ def around(points: list[ufm.Params], rng: np.random.Generator, count: int) -> uf
     return jax.tree.map(disturbed, stack)
 
 
-@jax.jit
+@quick_jit
 def certified(problem: ufm.Problem, points: ufm.Params):
     def one(point):
         found = ufm.certify(problem, point)

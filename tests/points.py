@@ -3,11 +3,15 @@
 Points are made in NumPy: in JAX each operation on each shape would be a program to compile.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from ufm import MSE, Certificate, CrossEntropy, LabelSmoothing, Params, Problem, certify
+from ufm import MSE, Certificate, CrossEntropy, LabelSmoothing, Params, Problem
+from ufm._support.quick_jit import quick_jit
 from ufm.certificates.certificate import _certify
 
 BALANCED, SKEWED, DIM = (2, 2, 2), (4, 2, 1), 4
@@ -76,8 +80,9 @@ def cast(params: Params, dtype) -> Params:
     return jax.tree.map(lambda x: x.astype(dtype), params)
 
 
-#: Points that one call of `certified` takes; fewer are filled up, so that one program serves all.
-BATCH = 12
+def stacked(points: list[Params]) -> Params:
+    """The points along a new first axis."""
+    return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *points)
 
 
 def certified(problem: Problem, points: list[Params], tol=None) -> list[Certificate]:
@@ -86,14 +91,7 @@ def certified(problem: Problem, points: list[Params], tol=None) -> list[Certific
     return [_certify(problem, point, relative) for point in points]
 
 
-def certified_together(problem: Problem, points: list[Params], tol=None) -> list[Certificate]:
-    """The same by one mapped program."""
-    found: list[Certificate] = []
-    for i in range(0, len(points), BATCH):
-        chunk = points[i : i + BATCH]
-        filled = chunk + [chunk[0]] * (BATCH - len(chunk))
-        stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *filled)
-        batch = jax.vmap(lambda point: certify(problem, point, tol))(stacked)
-        host = jax.tree.map(np.asarray, batch)
-        found += [jax.tree.map(lambda x, j=j: x[j], host) for j in range(len(chunk))]
-    return found
+@quick_jit
+def certified_at_once(problem: Problem, points: Params, relative: Array) -> Certificate:
+    """The same for stacked points, each with its tolerance; NaN is the default."""
+    return jax.vmap(functools.partial(_certify, problem))(points, relative)

@@ -37,8 +37,10 @@ def module_name(path: Path) -> str:
 
 def doctests(path: Path) -> Iterator[doctest.DocTest]:
     """Of the module, its classes and its functions, decorated or not."""
-    parser = doctest.DocTestParser()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    source, parser = path.read_text("utf-8"), doctest.DocTestParser()
+    # Every worker reads all files: most hold no example, and parsing is what takes time.
+    tree = ast.parse(source if ">>>" in source else "")
+    for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
             line = node.body[0].lineno - 1
             found = parser.get_doctest(text, {}, path.stem, str(path), line)

@@ -13,13 +13,14 @@ from points import (
     SKEWED,
     cast,
     certified,
-    certified_together,
+    certified_at_once,
     gaussian,
     make,
     origin,
     padded,
     perturbed,
     rescaled,
+    stacked,
 )
 
 from ufm import (
@@ -155,17 +156,16 @@ def test_minima_are_never_saddles_and_proved_down_to_their_accuracy(loss, counts
     end = minimiser(problem)
     near = [perturbed(end, i, 10.0**-k) for i, k in enumerate((12, 11, 10, 9, 8, 7, 6))]
     near += [rescaled(end, 1 + 1e-8), rescaled(end, 1 + 1e-5)]
-    for tol in (None, 0.0, *TOLERANCES):
-        for found in certified(problem, [end, *near], tol):
-            assert int(found.verdict) != Verdict.STRICT_SADDLE
-            proved = found.gap <= found.tol
-            assert (int(found.verdict) == Verdict.GLOBAL_MINIMUM) == proved
-        if tol is None or tol >= 1e-11:
-            assert verdicts(problem, [end], tol) == [Verdict.GLOBAL_MINIMUM]
-        if tol is not None and tol < 1e-15:
-            found = certified(problem, [end], tol)[0]
-            assert int(found.verdict) == Verdict.UNDECIDED
-            assert int(found.reason) == Reason.TOLERANCE_BELOW_ROUNDING
+    points, tols = [end, *near], np.array([np.nan, 0.0, *TOLERANCES])
+    at_each = stacked(points * len(tols)), jnp.asarray(np.repeat(tols, len(points)))
+    found = jax.tree.map(np.asarray, certified_at_once(problem, *at_each))
+    verdict = found.verdict.reshape(len(tols), len(points))
+    assert not np.any(verdict == Verdict.STRICT_SADDLE)
+    np.testing.assert_array_equal(verdict.ravel() == Verdict.GLOBAL_MINIMUM, found.gap <= found.tol)
+    # NaN is the default tolerance.
+    assert np.all(verdict[~(tols < 1e-11), 0] == Verdict.GLOBAL_MINIMUM)
+    assert verdict[1, 0] == Verdict.UNDECIDED
+    assert found.reason[len(points)] == Reason.TOLERANCE_BELOW_ROUNDING
 
 
 def test_the_tolerance_is_relative_to_the_depth():
@@ -267,7 +267,9 @@ def test_a_batch_equals_its_points():
     problem = make(CrossEntropy(), SKEWED)
     end = minimiser(problem)
     points = [end, perturbed(end, 0, 0.1), gaussian(problem, 0, 1.0), origin(problem)]
-    for point, mapped in zip(points, certified_together(problem, points), strict=True):
+    batch = jax.vmap(lambda point: certify(problem, point))(stacked(points))
+    for i, point in enumerate(points):
+        mapped = jax.tree.map(lambda x, i=i: x[i], batch)
         single = certify(problem, point)
         assert isinstance(single.verdict, Verdict)
         assert isinstance(single.reason, Reason)

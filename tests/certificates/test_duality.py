@@ -24,6 +24,7 @@ from points import (
 )
 
 from ufm import MSE, CrossEntropy, CustomLoss, Focal, LabelSmoothing, Params, Problem
+from ufm._support.quick_jit import quick_jit
 
 DECAYS = (1e-4, 1e-2, 0.3)
 #: Powers of two, so that float32 holds the hyperparameters exactly.
@@ -90,6 +91,11 @@ def conjugate(loss, dual, labels):
     return scipy.special.xlogy(np.maximum(p, 0.0), np.maximum(p, 0.0)).sum(axis=0)
 
 
+@quick_jit
+def gradients(loss, V, labels):
+    return jax.vmap(loss.gradient, (1, 0), 1)(V, labels)
+
+
 @pytest.mark.parametrize("mu", [1e-2, 0.3])
 @pytest.mark.parametrize("lam_b", [None, 1e-2])
 @pytest.mark.parametrize("loss", [CrossEntropy(), LabelSmoothing(0.1), MSE(5.0, 3.0)], ids=ids)
@@ -100,7 +106,7 @@ def test_the_bound_is_the_best_multiple_of_the_class_averages(loss, lam_b, mu):
     for point, found in zip(points, certified(problem, points), strict=True):
         W, H = np.asarray(point.W), np.asarray(point.H)
         V = W @ H + (0 if lam_b is None else np.asarray(point.b)[:, None])
-        gamma = np.asarray(jax.vmap(loss.gradient, (1, 0), 1)(jnp.asarray(V), jnp.asarray(y)))
+        gamma = np.asarray(gradients(loss, jnp.asarray(V), jnp.asarray(y)))
         averages = np.stack([gamma[:, y == k].mean(axis=1) for k in range(3)], axis=1)
         r = averages @ shares
 

@@ -24,6 +24,7 @@ from ufm import (
     objective,
     spurious_interval,
 )
+from ufm._support.quick_jit import quick_jit
 from ufm.cli.output.hunt_output import _in_words, _of_interval
 from ufm.counterexamples.branch import scaled
 from ufm.counterexamples.found import rate
@@ -46,10 +47,11 @@ def found() -> ufm.Hunt:
 def test_what_is_found_is_a_local_minimum_and_not_global(found):
     assert len(found.found) >= 4
     kinds = {each.kind.split()[-1] for each in found.found}
+    gradient_of = quick_jit(jax.grad(objective, argnums=1))
     assert kinds == {"origin", "ETF", "classes"}
     for each in found.found:
         problem, point = each.problem, each.params
-        gradient = jax.grad(lambda x, p=problem: objective(p, x))(point)
+        gradient = gradient_of(problem, point)
         size = np.sqrt(sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(gradient)))
         assert max(size, each.grad_norm) <= 1e-10
         assert float(objective(problem, point)) == pytest.approx(each.value, rel=1e-13)

@@ -23,7 +23,7 @@ def test_it_finds_spurious_minima_of_the_focal_loss_alone(tmp_path, monkeypatch,
     assert [int(count) for count, _, _ in dead] == [2, 15]
     assert all(zeros == forced for _, zeros, forced in dead)
     for name in ("CE", "LS", "MSE"):
-        assert f"{name}: no local minimum that is not global in any of 4 tries; " in printed
+        assert f"{name}: no local minimum that is not global in any of 2 tries; " in printed
     # Where a try ends, and whether that can be decided, hangs on the processor's last bits.
     undecided = [int(count) for count in re.findall(r"(\d+) undecided", printed)]
     assert len(undecided) == 4

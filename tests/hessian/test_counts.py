@@ -73,6 +73,7 @@ def on_the_quotient(problem, point) -> np.ndarray:
     return np.linalg.eigvalsh(rest.T @ dense_hessian(problem, point) @ rest)
 
 
+@pytest.mark.repeats
 @every_problem
 def test_counts_modulo_rotations_are_those_of_the_quotient(problem):
     """At points of full rank, of rank 1, and at the origin, where no rotation moves anything."""

@@ -99,7 +99,8 @@ def test_a_minimum_has_few_distinct_eigenvalues_and_ends_early():
 # Intervals ---------------------------------------------------------------------------------------
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_hold_the_truth_as_often_as_they_say(full):
+    tries = 40 if full else 12
     x = float(np.median(SPECTRUM)) + 1e-4
     truth = {
         "trace": SPECTRUM.sum(),
@@ -107,7 +108,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         "count": fractions(SPECTRUM, x)[0],
     }
     hits = dict.fromkeys(truth, 0)
-    for seed in range(40):
+    for seed in range(tries):
         found = at_point(1000 + seed, num_probes=10, confidence=0.5)
         intervals = {
             "trace": found.trace(),
@@ -116,9 +117,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         }
         for name, (_, lower, upper) in intervals.items():
             hits[name] += lower <= truth[name] <= upper
-    # Half of 40 is what they promise; the bounds behind them are not tight.
-    assert all(count >= 20 for count in hits.values()), hits
-    assert hits["count"] < 40  # nor are they idle
+    # Half of them is what they promise; the bounds behind them are not tight.
+    assert all(count >= tries / 2 for count in hits.values()), hits
+    assert hits["count"] < tries  # nor are they idle
 
 
 def test_more_probes_and_less_confidence_give_shorter_intervals():

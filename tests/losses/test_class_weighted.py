@@ -9,6 +9,7 @@ from mpmath import mp
 from scipy.optimize import minimize
 
 from ufm import CustomLoss, Problem, solve_many
+from ufm._support.quick_jit import quick_jit
 from ufm.losses import MSE, ClassWeighted, CrossEntropy, Focal, LabelSmoothing
 
 A = np.array([0.3, 1.0, 4.0])
@@ -22,30 +23,40 @@ def weighted(name, hyper):
     return ClassWeighted(FAMILIES[name](*hyper), A)
 
 
+@quick_jit
+def computed(loss, rows, labels, x):
+    """Value, rounding, gradient, its rounding and a Hessian product at each row with its label."""
+
+    def at(z, k):
+        rounding = loss.rounding(z, k), loss.gradient_rounding(z, k, jnp.abs(z))
+        return loss.value(z, k), *rounding, loss.gradient(z, k), loss.hessian_product(z, k, x)
+
+    return jax.vmap(at)(rows, labels)
+
+
 @every_loss
 def test_values_and_derivatives_are_those_of_the_loss_times_the_weight(name, hyper):
     loss, x = weighted(name, hyper), np.array([0.2, -1.0, 0.7])
-    for i, row in enumerate(Z):
-        z, k = jnp.asarray(row), i % 3
+    labels = np.arange(len(Z), dtype=np.int32) % 3
+    second, third = (float(bound) for bound in loss.smoothness())
+    outputs = computed(loss, jnp.asarray(Z), jnp.asarray(labels), jnp.asarray(x))
+    by_row = zip(Z, labels.tolist(), *map(np.asarray, outputs), strict=True)
+    for row, k, value, rounding, noise, gradient, product in by_row:
         exact = oracle.evaluate(name, tuple(map(mp.mpf, hyper)), oracle.numbers(row), k)
         a, tolerance = float(A[k]), 1e-14 * (1 + np.abs(row).max()) * (1 + 5 * (name == "FL"))
         truth = [exact.gradient.astype(float), exact.hessian.astype(float)]
-        found = a * float(exact.value)
-        error = abs(float(loss.value(z, k)) - found)
-        assert error <= tolerance * found + 1e-300
+        expected = a * float(exact.value)
+        error = abs(value - expected)
+        assert error <= tolerance * expected + 1e-300
         # What the library takes for its own rounding is no less.
-        assert error <= 19 * np.finfo(float).eps * float(loss.rounding(z, k)) + 1e-300
-        slope = np.linalg.norm(np.asarray(loss.gradient(z, k)) - a * truth[0])
+        assert error <= 19 * np.finfo(float).eps * rounding + 1e-300
+        slope = np.linalg.norm(gradient - a * truth[0])
         size = a * np.linalg.norm(truth[0])
         assert slope <= tolerance * size + 1e-300
-        assert (
-            slope <= 8 * np.finfo(float).eps * float(loss.gradient_rounding(z, k, abs(z))) + 1e-300
-        )
+        assert slope <= 8 * np.finfo(float).eps * noise + 1e-300
         np.testing.assert_allclose(
-            loss.hessian_product(z, k, jnp.asarray(x)), a * truth[1] @ x,
-            atol=tolerance * a * np.linalg.norm(truth[1]) + 1e-300,
-        )  # fmt: skip
-        second, third = (float(bound) for bound in loss.smoothness())
+            product, a * truth[1] @ x, atol=tolerance * a * np.linalg.norm(truth[1]) + 1e-300
+        )
         assert np.linalg.norm(a * truth[1], 2) <= second
         assert third >= A.max() * (name != "MSE")
 

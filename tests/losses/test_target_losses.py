@@ -18,6 +18,7 @@ from ufm import (
     Problem,
     VectorScaling,
 )
+from ufm._support.quick_jit import quick_jit
 from ufm.losses import ClassWeighted, GroupedLoss, TemperatureCE, against
 
 K = 3
@@ -111,29 +112,46 @@ def derivatives(value, z):
         corners = at(u, v) - at(u, minus(v)) - at(minus(u), v) + at(minus(u), minus(v))
         return corners / (4 * h**2)
 
-    hessian = [[mixed(u, v) for v in units] for u in units]
-    return np.array(gradient, float), np.array(hessian, float)
+    hessian = np.empty((len(z), len(z)))
+    for i, j in zip(*np.triu_indices(len(z)), strict=True):
+        hessian[i, j] = hessian[j, i] = float(mixed(units[i], units[j]))
+    return np.array(gradient, float), hessian
+
+
+@quick_jit
+def computed(loss, rows, labels):
+    """Value, rounding, gradient, its rounding and Hessian at each row with its label."""
+
+    def at(z, label):
+        rounding = loss.rounding(z, label), loss.gradient_rounding(z, label, jnp.abs(z))
+        derivatives = loss.gradient(z, label), loss.hessian(z, label)
+        return loss.value(z, label), *rounding, *derivatives
+
+    return jax.vmap(at)(rows, labels)
 
 
 @every_case
 def test_values_and_derivatives_are_those_of_the_formula(case):
     loss, formula = CASES[case]
     eps = np.finfo(float).eps
+    second, third = map(float, loss.smoothness())
+    labels = np.arange(3, dtype=np.int32)
     for row in Z:
-        for label in range(3):
-            z, value = jnp.asarray(row), formula(label)
+        found = computed(loss, jnp.asarray(np.tile(row, (3, 1))), jnp.asarray(labels))
+        for label, at in enumerate(zip(*map(np.asarray, found), strict=True)):
+            found_value, rounding, noise, found_gradient, found_hessian = at
+            value = formula(label)
             exact = value(numbers(row))
-            error = abs(mp.mpf(float(loss.value(z, label))) - exact)
-            assert error <= 19 * eps * float(loss.rounding(z, label)) + 1e-300
+            error = abs(mp.mpf(float(found_value)) - exact)
+            assert error <= 19 * eps * float(rounding) + 1e-300
             # The bound is no excuse: values are accurate relative to the sizes of their terms.
             assert error <= 1e-13 * (abs(exact) + abs(row).max() + 6)
             gradient, hessian = derivatives(value, numbers(row))
-            slope = np.linalg.norm(np.asarray(loss.gradient(z, label)) - gradient)
-            noise = float(loss.gradient_rounding(z, label, jnp.abs(z)))
-            assert slope <= 8 * eps * noise + 1e-24
-            found = np.asarray(loss.hessian(z, label))
-            second, third = map(float, loss.smoothness())
-            np.testing.assert_allclose(found, hessian, atol=1e-13 * (1 + abs(row).max()) * second)
+            slope = np.linalg.norm(found_gradient - gradient)
+            assert slope <= 8 * eps * float(noise) + 1e-24
+            np.testing.assert_allclose(
+                found_hessian, hessian, atol=1e-13 * (1 + abs(row).max()) * second
+            )
             assert np.linalg.norm(hessian, 2) <= second * (1 + 1e-9)
             assert third >= (0 if loss.quadratic else second / 2)
 
