@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,19 @@ def square(number, advance):
 def fail(number, advance):
     if number == 2:
         raise ValueError(f"{number} cannot be done")
-    return number
+    work_for_ever(None, advance)
 
 
-def die(number, advance):
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(advance):
+    if parent_process():
+        os.kill(os.getpid(), signal.SIGKILL)
+    work_for_ever(None, advance)
 
 
 def work_for_ever(folder, advance):
     while True:
-        (Path(folder) / str(os.getpid())).touch()
+        if folder:
+            (Path(folder) / str(os.getpid())).touch()
         advance()
         time.sleep(0.01)
 
@@ -43,14 +47,15 @@ def nothing():
     return None
 
 
-def test_tasks_begin_in_their_order_and_each_advances_its_own_bar():
+@pytest.mark.parametrize("helpers", [0, 1])
+def test_tasks_begin_in_their_order_and_each_advances_its_own_bar(helpers):
     begun, steps = [], []
 
     def on_begin(i):
         begun.append(i)
         return lambda: steps.append(i)
 
-    with Workers(2, square) as workers:
+    with Workers(helpers, square) as workers:
         found = dict(workers.results([(n,) for n in (5, 1, 3, 2)], on_begin))
         assert found == {0: 25, 1: 1, 2: 9, 3: 4}
         assert [steps.count(i) for i in range(4)] == [5, 1, 3, 2]
@@ -66,7 +71,7 @@ def test_an_error_of_a_task_is_raised_with_its_traceback():
 
 def test_a_killed_process_is_said():
     with Workers(1, die) as workers, pytest.raises(ChildProcessError, match="ended with code -9"):
-        list(workers.results([(1,)], lambda _: nothing))
+        list(workers.results([(), ()], lambda _: nothing))
 
 
 def is_alive(pid):
@@ -83,7 +88,7 @@ def test_processes_end_with_the_one_that_started_them(how, tmp_path):
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from test_cli_workers import Workers, nothing, work_for_ever\n"
         "with Workers(2, work_for_ever) as workers:\n"
-        "    list(workers.results([(sys.argv[1],)] * 2, lambda _: nothing))"
+        "    list(workers.results([(sys.argv[1],)] * 3, lambda _: nothing))"
     )
     paths = [str(Path(__file__).parent), *sys.path]
     parent = subprocess.Popen(
@@ -93,10 +98,10 @@ def test_processes_end_with_the_one_that_started_them(how, tmp_path):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+    while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     pids = [int(path.name) for path in tmp_path.iterdir()]
-    assert len(pids) == 2
+    assert len(pids) == 3
     parent.send_signal(how)
     said = parent.communicate(timeout=60)[1]
     while any(map(is_alive, pids)) and time.monotonic() < deadline:

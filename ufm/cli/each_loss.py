@@ -20,8 +20,12 @@ def each_loss(
 
     `make` yields name and result of each of the losses that it is given.
     """
-    found = {name: folder.load(name) for name in problems}
-    done = {name: result for name, result in found.items() if result is not None}
+
+    def stored() -> dict[str, dict[str, Any]]:
+        found = {name: folder.load(name) for name in problems}
+        return {name: result for name, result in found.items() if result is not None}
+
+    done = stored()
     for name in done:
         tell(f"{name}: already in {folder.path}")
     try:
@@ -30,7 +34,7 @@ def each_loss(
     except KeyboardInterrupt:
         tell("")
         tell(
-            f"Interrupted: {len(done)} of {len(problems)} losses are done. "
+            f"Interrupted: {len(stored())} of {len(problems)} losses are done. "
             f"Continue with --out {command(folder.path)}"
         )
         return None

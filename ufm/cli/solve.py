@@ -1,6 +1,5 @@
 """`ufm solve`: solve from many starts, and certify every run."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,9 +58,10 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     def run(self) -> int:
         """Run loss by loss; an interruption keeps finished losses."""
         from ufm.cli.parsing.jax import configure
+        from ufm.cli.workers import Workers
         from ufm.runs.run_folder import RunFolder
 
-        with self._workers() as workers:
+        with Workers(self._helpers(), self._solve) as workers:
             configure()
             problems = self.problems(self._check)
             folder = RunFolder.open(self.out, self.configuration())
@@ -137,25 +137,23 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         history = folder.history(result["loss"])
         return LossRecord(problem, global_minimum(problem), history, path)
 
-    def _workers(self) -> "contextlib.AbstractContextManager[Workers | None]":
-        """A process for each of several losses, as many as there are cores."""
+    def _helpers(self) -> int:
+        """How many processes help this one: with it, one for each loss, at most one for a core."""
         from ufm._support.threads import cores
         from ufm.cli.parsing.jax import may_have_accelerator
-        from ufm.cli.workers import Workers
 
-        count = min(cores(), len(self.losses))
         enough = self.starts * len(self.losses) >= _MANY_RUNS
         finished = self.out is not None and (self.out / "results.json").exists()
-        if count < 2 or not enough or finished or may_have_accelerator():
-            return contextlib.nullcontext()
-        return Workers(count, self._in_worker)
+        if not enough or finished or may_have_accelerator():
+            return 0
+        return min(cores(), len(self.losses)) - 1
 
     def _each(
         self,
         names: list[str],
         problems: "dict[str, Problem]",
         folder: "RunFolder",
-        workers: "Workers | None",
+        workers: "Workers",
     ) -> "Iterator[tuple[str, LossResult]]":
         """Name and result of each loss, as they come."""
         from ufm.cli.output.progress import bars
@@ -165,36 +163,24 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
             def on_begin(i: int) -> Callable[[], None]:
                 return begin(problems[names[i]].loss.label(), self.starts)
 
-            if workers is None:
-                for i, name in enumerate(names):
-                    yield name, self._solve(name, problems[name], folder, on_begin(i))
-            else:
-                tasks = [(name, folder) for name in names]
-                for i, result in workers.results(tasks, on_begin):
-                    yield names[i], result
+            tasks = [(name, folder) for name in names]
+            for i, result in workers.results(tasks, on_begin):
+                yield names[i], result
 
-    def _in_worker(
-        self, name: str, folder: "RunFolder", advance: Callable[[], None]
-    ) -> "LossResult":
-        from ufm.cli.parsing.jax import configure
-
-        configure()
-        return self._solve(name, self.problems()[name], folder, advance)
-
-    def _solve(
-        self, name: str, problem: "Problem", folder: "RunFolder", advance: Callable[[], None]
-    ) -> "LossResult":
+    def _solve(self, name: str, folder: "RunFolder", advance: Callable[[], None]) -> "LossResult":
         """Solve and certify; the bits depend neither on other losses nor on the process."""
         import jax
         import jax.numpy as jnp
 
         from ufm._support.quick_jit import counted_anew
         from ufm._support.threads import one_blas_thread
+        from ufm.cli.parsing.jax import configure
         from ufm.runs.loss_result import loss_arrays, loss_result
         from ufm.runs.many_starts import verify
         from ufm.runs.run_folder import Clock
 
-        clock = Clock()
+        configure()
+        problem, clock = self.problems()[name], Clock()
         with counted_anew(), one_blas_thread():
             verification = verify(
                 problem,

@@ -5,6 +5,7 @@ processes. Each imports JAX, which takes a second.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import signal
 import traceback
@@ -20,23 +21,25 @@ Work = Callable[..., Any]
 
 
 class Workers:
-    """A context of processes that run `work(*task, advance)`, a function that can be pickled.
+    """A context in which this process and `helpers` more call `work(*task, advance)`.
 
-    They start at once and import while this process prepares the tasks. They end with the context,
-    or when this process is killed.
+    The processes start at once and import while this one prepares the tasks. They end with the
+    context, or when this process is killed. `work` must be a function that can be pickled.
     """
 
-    def __init__(self, count: int, work: Work) -> None:
-        self._count, self._work = count, work
+    def __init__(self, helpers: int, work: Work) -> None:
+        self._helpers, self._work = helpers, work
         #: By the connection to each.
         self._processes: dict[Any, SpawnProcess] = {}
 
     def __enter__(self) -> "Workers":
+        if not self._helpers:
+            return self
         context = multiprocessing.get_context("spawn")
         # Ctrl-C reaches all processes of a terminal; this one ends the others.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            for _ in range(self._count):
+            for _ in range(self._helpers):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
                 process.start()
@@ -55,25 +58,18 @@ class Workers:
     def results(
         self, tasks: Iterable[tuple[Any, ...]], on_begin: Callable[[int], Callable[[], None]]
     ) -> Iterator[tuple[int, Any]]:
-        """The number of each task and its result, as they come; tasks begin in their order.
+        """The number of each task and its result; tasks begin in their order.
 
         `on_begin` is called with the number of a task that begins, and returns what to call as it
-        advances. Raises the error of a task, or `ChildProcessError` if its process was killed.
+        advances. The helpers get further tasks as this process advances with its own. Raises the
+        error of a task, or `ChildProcessError` if a process was killed.
         """
-        numbered = enumerate(tasks)
+        numbered, idle = enumerate(tasks), [*self._processes]
         busy: dict[Any, tuple[int, Callable[[], None]]] = {}
+        found: list[tuple[int, Any]] = []
 
-        def give(connection: Any) -> None:
-            for i, task in numbered:
-                busy[connection] = i, on_begin(i)
-                with contextlib.suppress(BrokenPipeError):  # is said when its answer is read
-                    connection.send(task)
-                return
-
-        for connection in self._processes:
-            give(connection)
-        while busy:
-            for connection in wait([*busy]):
+        def listen(seconds: float | None) -> None:
+            for connection in wait([*busy], seconds):
                 i, advance = busy[connection]
                 kind, answer = self._answer(connection)
                 if kind == "advance":
@@ -81,9 +77,27 @@ class Workers:
                 elif kind == "error":
                     raise answer
                 else:
+                    found.append((i, answer))
                     del busy[connection]
-                    yield i, answer
-                    give(connection)
+                    idle.append(connection)
+            while idle and (following := next(numbered, None)) is not None:
+                i, task = following
+                busy[idle[-1]] = i, on_begin(i)
+                with contextlib.suppress(BrokenPipeError):  # is said when its answer is read
+                    idle.pop().send(task)
+
+        def advance(own: Callable[[], None]) -> None:
+            own()
+            listen(0)
+
+        for i, task in numbered:
+            own = functools.partial(advance, on_begin(i))
+            listen(0)
+            yield i, self._work(*task, own)
+            yield from _taken(found)
+        while busy:
+            listen(None)
+            yield from _taken(found)
 
     def _answer(self, connection: Any) -> tuple[str, Any]:
         try:
@@ -94,6 +108,11 @@ class Workers:
             raise ChildProcessError(
                 f"a worker process ended with code {process.exitcode}, perhaps for lack of memory"
             ) from None
+
+
+def _taken(found: list[Any]) -> Iterator[Any]:
+    while found:
+        yield found.pop(0)
 
 
 def _serve(connection: Any, work: Work) -> None:
