@@ -105,16 +105,19 @@ def deviation_parts(
     return [Part("deviations from class means", x, n - 1, noise) for x, n in pairs]
 
 
-def inertia_of(eigenvalues: Float[np.ndarray, " q"], shift: float, tol: float | None) -> Inertia:
-    """`ufm.inertia` from all eigenvalues; `tol` is by default 1e-7 of the largest."""
+def inertia_of(
+    eigenvalues: Float[np.ndarray, " q"], shift: float, tol: float | None, times: Any = 1
+) -> Inertia:
+    """`ufm.inertia` from all eigenvalues, `times` each; `tol` is 1e-7 of the largest if None."""
     largest = float(np.max(np.abs(eigenvalues)))
     width = _ZERO * largest if tol is None else float(tol)
     if not width > 0:
         raise ValueError(f"tol must be positive (a count at the shift is unreliable), got {width}")
     ends = np.array([shift - width, shift + width])
-    error = len(eigenvalues) * np.finfo(eigenvalues.dtype).eps * largest
-    below, not_above = (int(np.sum(eigenvalues < end)) for end in ends)
+    error = 4.0 * len(eigenvalues) * np.finfo(eigenvalues.dtype).eps * largest
+    times = np.broadcast_to(times, eigenvalues.shape)
+    below, not_above = (int(np.sum(times[eigenvalues < end])) for end in ends)
     near = np.min(np.abs(eigenvalues[:, None] - ends))
-    rest = len(eigenvalues) - not_above
+    rest = int(np.sum(times)) - not_above
     low, high = map(float, ends)
     return Inertia(below, not_above - below, rest, low, high, bool(near > error))

@@ -22,8 +22,8 @@ _SCALES = (0.05, 2.0)
 _STEPS = 60
 #: Steps of L-BFGS, which gets on at the kinks of plain hinges, too.
 _SMALL_STEPS = 500
-#: Columns of Z below this norm, relative to the longest, are dead, and its singular values are zero:
-#: no numerical rank, since runs that end at kinks have gradients which are not small.
+#: Columns of Z below this norm, relative to the longest, are dead, and its singular values zero: no
+#: numerical rank, since runs that end at kinks have gradients which are not small.
 _DEAD = 1e-3
 #: Kinds of symmetric points with τ ≠ 0: with ρ = 0, and with ρ ≠ 0, of rank K.
 _EQUAL, _SHIFTED = "all features equal", "shifted frame"

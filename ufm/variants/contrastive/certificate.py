@@ -55,7 +55,7 @@ class ContrastiveCertificate(Certificate):
 
 
 def certified(
-    problem: ContrastiveProblem, params: Params, tol: float | Scalar | None
+    problem: ContrastiveProblem, params: Params, tol: float | Scalar | None = None
 ) -> ContrastiveCertificate:
     """Classify a point; see `ufm.certify`."""
     check_point(problem, params)

@@ -62,7 +62,10 @@ def _metrics_of(problem: ContrastiveProblem, H: Any) -> NCMetrics:
 
 
 def match_of(
-    problem: ContrastiveProblem, params: Params, minimum: ContrastiveMinimum | None, tol: float
+    problem: ContrastiveProblem,
+    params: Params,
+    minimum: ContrastiveMinimum | None = None,
+    tol: float = 1e-3,
 ) -> GeometryMatch:
     """The distance of the cosines X = HᵀH from those of the minimiser; see `ufm.compare_geometry`.
 

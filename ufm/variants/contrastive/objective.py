@@ -54,7 +54,11 @@ def hessian_product(problem: ContrastiveProblem, params: Params, direction: Para
 
 
 def random_start(
-    problem: ContrastiveProblem, key: Any, scale: Any, num_starts: int | None, dtype: Any
+    problem: ContrastiveProblem,
+    key: Any,
+    scale: Any = 0.1,
+    num_starts: int | None = None,
+    dtype: Any = None,
 ) -> Params:
     """Uniformly random features on the sphere, or on its part H ≥ 0, whatever the scale."""
     if num_starts is not None:

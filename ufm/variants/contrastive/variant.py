@@ -5,20 +5,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
 
 from ufm._support.quick_jit import is_traced
-from ufm.collapse.metrics import NCMetrics
-from ufm.losses import Hyper
-from ufm.minimum.geometry_match import GeometryMatch
 from ufm.model.params import Params, Scalar
 from ufm.model.problem import check_shapes
 from ufm.model.variant import Variant, register
 from ufm.solvers.trust_region import TrustRegion
-from ufm.variants.contrastive.certificate import ContrastiveCertificate, certified
+from ufm.variants.contrastive.certificate import certified
 from ufm.variants.contrastive.geometry import NonNegativeSphere, UnitSphere
 from ufm.variants.contrastive.metrics import match_of, metrics_at
-from ufm.variants.contrastive.minimum import ContrastiveMinimum, minimum_of
+from ufm.variants.contrastive.minimum import minimum_of
 from ufm.variants.contrastive.objective import (
     check_point,
     hessian_product,
@@ -32,6 +28,12 @@ class Contrastive(Variant):
     name = "a supervised contrastive loss"
     shares = frozenset({"frame_metrics"})
     methods = MappingProxyType({"newton": TrustRegion(UnitSphere())})
+
+    init_params = staticmethod(random_start)
+    certify = staticmethod(certified)
+    global_minimum = staticmethod(minimum_of)
+    nc_metrics = staticmethod(metrics_at)
+    compare_geometry = staticmethod(match_of)
 
     def accepts(self, problem: Any) -> bool:
         return isinstance(problem, ContrastiveProblem) and problem.features is None
@@ -50,16 +52,6 @@ class Contrastive(Variant):
         check_point(problem, params)
         return value_at(problem, params)
 
-    def init_params(
-        self,
-        problem: ContrastiveProblem,
-        key: Key[Array, ""],
-        scale: Hyper = 0.1,
-        num_starts: int | None = None,
-        dtype: Any = None,
-    ) -> Params:
-        return random_start(problem, key, scale, num_starts, dtype)
-
     def hvp(
         self, problem: ContrastiveProblem, params: Params, direction: Params, part: str = "all"
     ) -> Params:
@@ -69,26 +61,6 @@ class Contrastive(Variant):
         check_point(problem, params)
         check_shapes(problem, direction)
         return hessian_product(problem, params, direction)
-
-    def certify(
-        self, problem: ContrastiveProblem, params: Params, tol: float | Scalar | None = None
-    ) -> ContrastiveCertificate:
-        return certified(problem, params, tol)
-
-    def global_minimum(self, problem: ContrastiveProblem) -> ContrastiveMinimum:
-        return minimum_of(problem)
-
-    def nc_metrics(self, problem: ContrastiveProblem, params: Params) -> NCMetrics:
-        return metrics_at(problem, params)
-
-    def compare_geometry(
-        self,
-        problem: ContrastiveProblem,
-        params: Params,
-        minimum: ContrastiveMinimum | None = None,
-        tol: float = 1e-3,
-    ) -> GeometryMatch:
-        return match_of(problem, params, minimum, tol)
 
 
 class NonNegativeContrastive(Contrastive):

@@ -55,7 +55,7 @@ class DeepCertificate(Certificate):
         return f", rank {int(self.rank)}" if int(self.rank) >= 0 else ""
 
 
-def deep_certify(problem: Problem, params: Params, tol: Any) -> DeepCertificate:
+def deep_certify(problem: Problem, params: Params, tol: Any = None) -> DeepCertificate:
     """As `ufm.certify`, for one point in float64."""
     check_shapes(problem, params)
     check_tolerance(tol)

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from ufm.certificates.second_order import Escape
+from ufm.hessian.structured.collapsed import COLLAPSED, collapse_deviation
 from ufm.model.class_means import from_class_means
 from ufm.model.params import Params
 from ufm.model.problem import Problem
@@ -29,7 +30,6 @@ from ufm.variants.deep.hessian import (
     deviation_eigenvalues,
     flat,
     forced_zeros,
-    is_collapsed,
     reduced,
     unflat,
 )
@@ -81,7 +81,7 @@ def third_derivative(problem: Problem, params: Params) -> float:
 
 def curvatures(problem: Problem, params: Params, grad_norm: float) -> Curvatures:
     """Compute all eigenvalues at the reduced point, if they are a matter of seconds."""
-    if not is_collapsed(problem, params):
+    if not collapse_deviation(problem, params) <= COLLAPSED:
         return no_curvatures(params)
     near = reduced(problem, params)
     if near.problem.num_parameters > LARGEST:

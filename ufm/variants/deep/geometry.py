@@ -15,11 +15,17 @@ from ufm.model.params import Params
 from ufm.model.problem import Problem, check_shapes
 from ufm.variants.deep.derivatives import deep_objective, total_decay
 from ufm.variants.deep.factors import chain, end_to_end, factors_of, mean_decay, without_hidden
+from ufm.variants.deep.minimum import deep_global_minimum
 
 
-def compare(problem: Problem, params: Params, minimum: GlobalMinimum, tol: float) -> GeometryMatch:
-    """As `ufm.compare_geometry`."""
+def compare(
+    problem: Problem, params: Params, minimum: GlobalMinimum | None = None, tol: float = 1e-3
+) -> GeometryMatch:
+    """As `ufm.compare_geometry`, by singular values: structures have a copy for each choice of
+    classes.
+    """
     check_shapes(problem, params)
+    minimum = minimum or deep_global_minimum(problem)
     if minimum.kind == "unknown":
         nan = float("nan")
         return GeometryMatch(nan, nan, nan, nan, nan, "unknown", None)

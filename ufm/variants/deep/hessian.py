@@ -19,6 +19,8 @@ from ufm._support.rank import matrix_rank
 from ufm._support.threads import one_blas_thread
 from ufm.hessian.products.columns import check_point, loss_derivatives
 from ufm.hessian.products.dense import check_entries
+from ufm.hessian.structured.collapsed import COLLAPSED, collapse_deviation
+from ufm.hessian.symmetry_zeros import shift_is_free
 from ufm.model.class_means import deviations, to_class_means
 from ufm.model.objective import logits
 from ufm.model.params import Params
@@ -37,8 +39,6 @@ from ufm.variants.deep.factors import (
 LARGEST = 4_000
 #: Directions in one call of the program of products.
 _CHUNK = 64
-#: Features with this fraction of their norm in deviations from class means have collapsed.
-COLLAPSED = 1e-6
 
 
 def flat(params: Params) -> Float[np.ndarray, " P"]:
@@ -97,12 +97,6 @@ class Reduced(NamedTuple):
     moved: float
 
 
-def is_collapsed(problem: Problem, params: Params) -> bool:
-    """Whether features are equal within classes, up to `COLLAPSED` of their norm."""
-    size = float(np.linalg.norm(params.H))
-    return size == 0 or float(np.linalg.norm(deviations(problem, params.H))) <= COLLAPSED * size
-
-
 def rank_of_factors(factors: Any) -> int:
     """The least numerical rank of the factors."""
     return min(matrix_rank(np.asarray(F)) for F in factors)
@@ -131,9 +125,8 @@ def reduced(problem: Problem, params: Params) -> Reduced:
 
 def forced_zeros(problem: Problem, rank: int) -> int:
     """The number of zero eigenvalues that symmetry forces at a critical point of rank r."""
-    free = problem.has_bias and float(problem.lam_b or 0.0) == 0 and problem.loss.shift_invariant
     turns = sum(rank * (d - rank) + rank * (rank - 1) // 2 for d in inner_widths(problem))
-    return turns + int(free)
+    return turns + int(shift_is_free(problem))
 
 
 def deviation_eigenvalues(problem: Problem, params: Params) -> Float[np.ndarray, "K d"]:
@@ -157,7 +150,8 @@ def all_eigenvalues(
     problem: Problem, params: Params
 ) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"]]:
     """All eigenvalues of ∇²f with multiplicities, from class means if features have collapsed."""
-    if problem.num_parameters <= LARGEST // 4 or not is_collapsed(problem, params):
+    collapsed = collapse_deviation(problem, params) <= COLLAPSED
+    if problem.num_parameters <= LARGEST // 4 or not collapsed:
         values = eigenvalues(dense(problem, params))
         return values, np.ones(len(values), np.int64)
     small = of_class_means(problem)

@@ -30,7 +30,11 @@ LOGIT_SIZE = 20.0
 
 
 def draw_start(
-    problem: Problem, key: Key[Array, ""], scale: Hyper, num_starts: int | None, dtype: Any
+    problem: Problem,
+    key: Key[Array, ""],
+    scale: Hyper = 0.1,
+    num_starts: int | None = None,
+    dtype: Any = None,
 ) -> Params:
     """Draw a start, or a batch of them; raises as `ufm.init_params`."""
     if num_starts is not None:

@@ -59,8 +59,9 @@ def collapse_threshold_of(problem: Problem) -> DeepThreshold:
     )
 
 
-def minority_thresholds_of(problem: Problem) -> MinorityThresholds:
+def minority_thresholds_of(problem: Problem, exact_only: bool = False) -> MinorityThresholds:
     """As `ufm.minority_thresholds`: for squared error without bias each class has its own tie."""
+    del exact_only  # all of them are
     sizes, mean = np.asarray(class_sizes(problem), float), float(mean_decay(problem))
     found = target_directions(problem)
     total, M = float(np.sum(sizes)), number_of_factors(problem)

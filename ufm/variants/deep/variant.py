@@ -4,20 +4,17 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float
 
 from ufm._support.quick_jit import is_traced
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.collapse.origin import origin
 from ufm.hessian import Inertia
-from ufm.losses import Hyper
-from ufm.minimum.geometry_match import GeometryMatch
-from ufm.minimum.minimiser import GlobalMinimum
-from ufm.minimum.minority_thresholds import MinorityThresholds
+from ufm.hessian.confined import inertia_of
 from ufm.model.params import Params, Scalar
 from ufm.model.problem import Problem, check_shapes
 from ufm.model.variant import Variant, register
-from ufm.variants.deep.certificate import DeepCertificate, deep_certify
+from ufm.variants.deep.certificate import deep_certify
 from ufm.variants.deep.derivatives import deep_objective, products, value_gradient_state
 from ufm.variants.deep.factors import (
     decays_of,
@@ -28,16 +25,11 @@ from ufm.variants.deep.factors import (
 )
 from ufm.variants.deep.geometry import compare
 from ufm.variants.deep.hessian import all_eigenvalues, dense
-from ufm.variants.deep.minimiser import DeepMinimum
 from ufm.variants.deep.minimum import deep_global_minimum
 from ufm.variants.deep.solver import METHODS
 from ufm.variants.deep.spectrum import deep_spectrum
 from ufm.variants.deep.start import draw_start
-from ufm.variants.deep.thresholds import (
-    DeepThreshold,
-    collapse_threshold_of,
-    minority_thresholds_of,
-)
+from ufm.variants.deep.thresholds import collapse_threshold_of, minority_thresholds_of
 
 
 class DeepLinear(Variant):
@@ -45,6 +37,12 @@ class DeepLinear(Variant):
 
     name = "hidden layers"
     methods = METHODS
+    init_params = staticmethod(draw_start)
+    certify = staticmethod(deep_certify)
+    global_minimum = staticmethod(deep_global_minimum)
+    compare_geometry = staticmethod(compare)
+    collapse_threshold = staticmethod(collapse_threshold_of)
+    minority_thresholds = staticmethod(minority_thresholds_of)
     spectrum = staticmethod(deep_spectrum)
     shares = frozenset(
         {"critical_points", "explore", "frame_metrics", "layer_spectra", "trajectory"}
@@ -58,16 +56,6 @@ class DeepLinear(Variant):
         mean = mean_decay(problem)
         xp = jnp if is_traced(problem) else np
         return xp.where(mean > 0, xp.minimum(1e-10, 1e-6 * mean), 1e-10)
-
-    def init_params(
-        self,
-        problem: Problem,
-        key: Key[Array, ""],
-        scale: Hyper = 0.1,
-        num_starts: int | None = None,
-        dtype: Any = None,
-    ) -> Params:
-        return draw_start(problem, key, scale, num_starts, dtype)
 
     def objective(self, problem: Problem, params: Params) -> Scalar:
         check_shapes(problem, params)
@@ -106,46 +94,14 @@ class DeepLinear(Variant):
         """From all eigenvalues, those of class means if features have collapsed."""
         if modulo_rotations:
             raise ValueError("modulo_rotations is for problems without hidden layers: leave it out")
-        width = 1e-6 * sum(float(x) for x in decays_of(problem)) if tol is None else float(tol)
-        if not width > 0:
-            raise ValueError(f"tol must be positive, got {width}")
+        tol = 1e-6 * sum(float(x) for x in decays_of(problem)) if tol is None else tol
         values, times = all_eigenvalues(problem, params)
-        low, high = shift - width, shift + width
-        below, above = int(np.sum(times[values < low])), int(np.sum(times[values > high]))
-        noise = len(values) * float(np.finfo(values.dtype).eps) * float(np.max(np.abs(values)))
-        nearest = min(float(np.min(np.abs(values - x))) for x in (low, high))
-        total = int(np.sum(times))
-        return Inertia(below, total - below - above, above, low, high, nearest > 4.0 * noise)
+        return inertia_of(values, shift, tol, times)
 
     def nc_metrics(self, problem: Problem, params: Params) -> NCMetrics:
         """Of W̃ = W F_1 ⋯ F_L and H."""
         check_shapes(problem, params)
         return nc_metrics(without_hidden(problem), end_to_end(params))
-
-    def global_minimum(self, problem: Problem) -> DeepMinimum:
-        return deep_global_minimum(problem)
-
-    def certify(
-        self, problem: Problem, params: Params, tol: float | Scalar | None = None
-    ) -> DeepCertificate:
-        return deep_certify(problem, params, tol)
-
-    def compare_geometry(
-        self,
-        problem: Problem,
-        params: Params,
-        minimum: GlobalMinimum | None = None,
-        tol: float = 1e-3,
-    ) -> GeometryMatch:
-        """By singular values, because structures have a copy for every choice of classes."""
-        return compare(problem, params, minimum or deep_global_minimum(problem), tol)
-
-    def collapse_threshold(self, problem: Problem) -> DeepThreshold:
-        return collapse_threshold_of(problem)
-
-    def minority_thresholds(self, problem: Problem, exact_only: bool = False) -> MinorityThresholds:
-        del exact_only
-        return minority_thresholds_of(problem)
 
 
 def _check_part(part: str) -> None:
