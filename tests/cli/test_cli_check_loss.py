@@ -95,6 +95,7 @@ def test_a_function_of_a_module_here(capsys):
     [
         ("hinge", "unknown loss 'hinge'"),
         ("nowhere:mine", "there is no module nowhere"),
+        ("mine.py:loss", "name the module without .py, mine:loss"),
         ("checked_losses:yours", "checked_losses has no function yours"),
         ("checked_losses:number", "number in checked_losses is not a function"),
         ("checked_losses:vector", "vector must return one number"),
@@ -113,3 +114,11 @@ def test_bad_input_is_one_line(options, message, capsys):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_a_folder_of_something_else_is_refused_before_the_check(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ufm.loss_check.report.check_loss", lambda *_, **__: pytest.fail("checked"))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["check-loss", "ce", "--out", str(tmp_path)])
+    assert "holds no ufm results" in capsys.readouterr().err

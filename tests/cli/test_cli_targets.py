@@ -100,7 +100,7 @@ lam_b = "none"
         (["--targets", "soft.npz"], "FL(γ=3) takes one-hot targets only"),
         (["--targets", "numbers.npz", "--losses", "ce"], "but row 0 is"),
         (["--targets", "soft.npz", "--losses", "ce", "--counts", "1", "2"], "the 2 entries"),
-        (["--targets", "empty.npz", "--losses", "ce"], "no array --targets"),
+        (["--targets", "empty.npz", "--losses", "ce"], "no array named targets"),
         (["--targets", "words.npz", "--losses", "ce"], "matrix of numbers"),
         (["--targets", "halves.npz", "--losses", "ce"], "whole numbers"),
     ],

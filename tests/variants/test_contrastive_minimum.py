@@ -60,6 +60,17 @@ def test_the_minimum_of_imbalanced_classes_needs_its_rank():
     assert flat.params(KEY).H.shape == (2, 28)
 
 
+def test_what_is_not_certified_is_a_point_of_the_given_dimension():
+    """At low temperatures f is within rounding of its infimum, and nothing is proven."""
+    counts, tau = (5, 2, 2, 1), 0.05
+    found = ufm.global_minimum(ufm.ContrastiveProblem(counts, 2, tau))
+    H = np.asarray(found.params(KEY).H)
+    assert H.shape == (2, 10)
+    assert not found.is_exact
+    assert loss(H, counts, tau) == pytest.approx(found.value, rel=1e-13)
+    assert not ufm.global_minimum(ufm.ContrastiveProblem(counts, 4, 0.02)).is_exact
+
+
 def test_classes_of_one_sample_share_a_direction():
     """They have no positives, so that f does not depend on their cosine."""
     problem = ufm.ContrastiveProblem((5, 4, 1, 1), 3, 0.7)

@@ -53,11 +53,14 @@ class CheckLoss:
         from ufm._support.strict_json import dumps
         from ufm.cli.parsing.jax import configure
         from ufm.loss_check.report import check_loss
+        from ufm.runs.run_folder import RunFolder
 
         configure()
         check_seed("--seed", self.seed)
         if self.figures and self.out is None:
             raise ValueError("--figures needs a folder: add --out FOLDER")
+        if self.out is not None:
+            RunFolder.exists(self.out, self._configuration())  # another one is refused at once
         report = check_loss(
             _loss(self.loss),
             self.num_classes,
@@ -74,14 +77,16 @@ class CheckLoss:
             say(f"Results: {self.out}")
         return 0
 
+    def _configuration(self) -> dict[str, Any]:
+        output = ("out", "figures", "json")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in output}
+
     def _store(self, report: Any, text: str) -> None:
         from ufm.report.loss_check.table import loss_table
         from ufm.runs.run_folder import RunFolder
 
         assert self.out is not None
-        given = dataclasses.asdict(self)
-        output = ("out", "figures", "json")
-        folder = RunFolder.open(self.out, {k: v for k, v in given.items() if k not in output})
+        folder = RunFolder.open(self.out, self._configuration())
         folder.add("loss.json", text.encode())
         folder.add("table.tex", loss_table(report).encode())
         if self.figures:
@@ -102,6 +107,8 @@ def _loss(text: str) -> Any:
     from ufm.losses import FAMILIES
 
     module, colon, name = text.partition(":")
+    if module.endswith(".py") and colon:
+        raise ValueError(f"{text}: name the module without .py, {module[:-3]}:{name}")
     if module.lower() in FAMILIES or not colon or not name.isidentifier():
         return text
     sys.path.insert(0, "")

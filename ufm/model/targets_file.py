@@ -16,7 +16,7 @@ def read_targets(path: Path) -> tuple[Shaped[np.ndarray, "m K"], tuple[int, ...]
     found, others = read_arrays(path, ("targets", "class_counts"), ("targets",))
     if "targets" not in found:
         raise ValueError(
-            f"{path} has no array `targets`, with a row for each group of samples; it has "
+            f"{path} has no array named targets, with a row for each group of samples; it has "
             f"{', '.join(others) or 'none'}: save it with numpy.savez(file, targets=Y)"
         )
     targets, counts = found["targets"], found.get("class_counts")

@@ -18,7 +18,7 @@ from ufm.report.landscape.census import (
 )
 from ufm.report.landscape.flow import flow_table, plot_flow, plot_flow_gradient
 from ufm.report.landscape.graph import edges, plot_graph
-from ufm.report.runs.captions import OBJECTIVE
+from ufm.report.runs.captions import objective_in_tex
 from ufm.report.runs.latex import described_in_tex
 
 #: A census, and a flow of its problem.
@@ -69,7 +69,8 @@ _CAPTIONS = {
 
 
 def _caption(name: str, censuses: Sequence[Census]) -> str:
-    return f"{_CAPTIONS[name]} {OBJECTIVE} with {described_in_tex(censuses[0].problem)}."
+    problem = censuses[0].problem
+    return f"{_CAPTIONS[name]} {objective_in_tex(problem)} with {described_in_tex(problem)}."
 
 
 def index_page(censuses: Sequence[Census]) -> Page:

@@ -89,10 +89,14 @@ def convergence_table(runs: Runs) -> Table:
 
 
 def plot_gap(runs: Sequence[Runs], axes: Axes) -> Axes:
-    """Draw f − f* along every run, one colour per loss; rounding is at its bound, shaded."""
+    """Draw f − f* along every run, or f less the best value known, one colour per loss.
+
+    Rounding is at its bound, shaded.
+    """
     curves = [(each.problem.loss.label(), gap_curves(each)) for each in runs]
     _draw(axes, curves, max(map(gap_floor, runs), default=0.0))
-    axes.set_ylabel(r"$f - f^\star$")
+    proven = all(each.minimum.is_exact for each in runs)
+    axes.set_ylabel(r"$f - f^\star$" if proven else r"$f - f_\mathrm{best}$")
     return axes
 
 

@@ -70,7 +70,9 @@ def figure_files(records: Sequence[LossRecord]) -> Iterator[tuple[str, bytes]]:
         if page is _features:
             shown = [r for r in records if feature_view.can_be_seen(r.problem, r.defined)]
         if shown:
-            yield from page_files(name, page, shown, caption(name, shown[0].problem))
+            proven = all(record.minimum.is_exact for record in shown)
+            said = caption(name, shown[0].problem, proven)
+            yield from page_files(name, page, shown, said)
 
 
 def _convergence(records: Sequence[LossRecord]) -> Page:

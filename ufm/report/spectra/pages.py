@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from ufm.report._figure import Page, page_files
 from ufm.report._style import COLUMN, THIN, looks
 from ufm.report._table import Table
-from ufm.report.runs.captions import OBJECTIVE
+from ufm.report.runs.captions import objective_in_tex
 from ufm.report.runs.latex import described_in_tex
 from ufm.report.spectra.spectrum import (
     common_limits,
@@ -44,7 +44,8 @@ def _caption(records: Sequence[SpectrumRecord]) -> str:
             r"escape: $-2(\|G\|_2-\mu)\mu/(\lambda_W+\lambda_H)$, the curvature along the escape "
             r"direction, $G=\nabla g(WH)$, $\mu=\sqrt{\lambda_W\lambda_H}$."
         )
-    return " ".join([*said, f"{OBJECTIVE} with {described_in_tex(records[0].problem)}."])
+    problem = records[0].problem
+    return " ".join([*said, f"{objective_in_tex(problem)} with {described_in_tex(problem)}."])
 
 
 def spectrum_path_files(paths: Sequence[LabelledPath]) -> list[tuple[str, bytes]]:

@@ -25,10 +25,10 @@ from ufm.sweep.problems.summary import SHORT, UNCHECKED, claim, standing, summar
 from ufm.sweep.store import SweepStore
 
 _TEMPLATE = "sweep.html.j2"
-#: Margins of the Axes in every phase diagram, relative to the panel; `_WIDE` has room for names at
-#: the ordinate, `_TALL` for slanted ones below.
-_MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.17, "top": 0.98}
-_WIDE, _TALL = {"left": 0.29, "right": 0.95}, {"bottom": 0.27}
+#: Margins of the Axes in every phase diagram, relative to the panel, with room for powers of ten
+#: and the axis' name; `_WIDE` has room for names at the ordinate, `_TALL` for slanted ones below.
+_MARGINS = {"left": 0.25, "right": 0.97, "bottom": 0.2, "top": 0.98}
+_WIDE, _TALL = {"left": 0.33, "right": 0.95}, {"bottom": 0.3}
 #: A name with more letters than this, in all its lines, needs that room.
 _LONG_NAME = 5
 #: Largest number of cells to list individually.

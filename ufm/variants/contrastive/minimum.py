@@ -129,13 +129,13 @@ def _of_classes(problem: ContrastiveProblem, bound: float) -> ContrastiveMinimum
     bound = max(bound, tangent_bound(small, cosines(H)).lower)
     rank = matrix_rank(H)
     found = _found(problem, factors(cosines(H), rank), bound, "", "imbalanced")
-    if not _is_closed(found):
-        return dataclasses.replace(
-            found, is_exact=False, reason="the problem of class means was not certified"
-        )
+    closed, why = _is_closed(found), "the problem of class means was not certified"
     if rank <= problem.dim:
-        return dataclasses.replace(found, reason="problem of class means, certified by duality")
-    why = f"the lower bound is attained only in dimension {rank} or more, and dim={problem.dim}"
+        if closed:
+            why = "problem of class means, certified by duality"
+        return dataclasses.replace(found, is_exact=closed, reason=why)
+    if closed:
+        why = f"the lower bound is attained only in dimension {rank} or more, and dim={problem.dim}"
     return _searched(problem, changed(small, dim=problem.dim), bound, why)
 
 
