@@ -106,12 +106,18 @@ def _compiled_at_once(request):
 
 @pytest.fixture(autouse=True, scope="session")
 def _formulas_parsed_once():
-    """Labels of ticks and axes: matplotlib keeps 50 parsed formulas, fewer than a figure has."""
+    """Labels of ticks and axes: matplotlib keeps 50 formulas, and of one figure only."""
     # Not at the top: a run of few tests need not wait for it.
     from matplotlib.mathtext import MathTextParser
 
     parser: Any = MathTextParser
-    parser._parse_cached = functools.lru_cache(maxsize=2_000)(parser._parse_cached.__wrapped__)
+    parse = parser._parse_cached.__wrapped__
+
+    @functools.lru_cache(maxsize=2_000)
+    def parsed(kind, *what):
+        return parse(parser({"raster": "agg", "vector": "path"}[kind]), *what)
+
+    parser._parse_cached = lambda self, *what: parsed(self._output_type, *what)
 
 
 @pytest.fixture(autouse=True, scope="module")
