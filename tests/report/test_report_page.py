@@ -5,11 +5,15 @@ import re
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from ufm.report._page import ON_DARK, render
+from ufm.report._page import ON_DARK, page_style, render
 from ufm.report._style import style
+from ufm.report._svg import _PANEL
 from ufm.report._words import counted, span
+from ufm.report.sweep.page import _MARGINS
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +62,17 @@ def test_a_span_of_numbers_in_words():
     assert span([np.inf, np.nan]) == "no number"
     assert span([-2e-17, 0.0]) == "0"  # rounding is no result
     assert (counted(1, "run"), counted(1200, "run")) == ("1 run", "1,200 runs")
+
+
+@pytest.mark.parametrize("name", ["$f$ − lower bound", r"$\lambda_H$", r"$\rho$, mean margin"])
+@pytest.mark.parametrize("lowest", [1e-14, 1e-4])
+def test_names_of_axes_are_within_the_panel(name, lowest):
+    with page_style():
+        figure = Figure(figsize=_PANEL)
+        axes = figure.subplots()
+        figure.subplots_adjust(**_MARGINS)
+        axes.set(yscale="log", ylim=(lowest, 1.0), ylabel=name, xlabel=r"temperature $\tau$")
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        assert np.all(label.get_window_extent().min > 0.0)

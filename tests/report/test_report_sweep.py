@@ -14,18 +14,15 @@ import jax
 import numpy as np
 import pytest
 from figures import names_of
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tex import compile_table
 
 from sweeps import SIZES, loaded
 from ufm.cli import main
 from ufm.report import diagram, plot_phase, render_sweep
-from ufm.report._page import page_style
-from ufm.report._svg import _PANEL, inline
+from ufm.report._svg import inline
 from ufm.report.phase.diagram import QUANTITIES, VERDICTS
 from ufm.report.phase.view import limits
-from ufm.report.sweep.page import _MARGINS
 from ufm.report.sweep.runs import same_problem
 from ufm.sweep import open_store, run_sweep
 from ufm.sweep.problems.columns import COLUMNS
@@ -325,20 +322,6 @@ def test_svg_is_given_ids_of_its_own():
     assert found.startswith("<svg ")
     element = xml.etree.ElementTree.fromstring(found)
     assert element.get("aria-label") == said
-
-
-@pytest.mark.parametrize("name", ["$f$ − lower bound", r"$\lambda_H$", r"$\rho$, mean margin"])
-@pytest.mark.parametrize("lowest", [1e-14, 1e-4])
-def test_names_of_axes_are_within_the_panel(name, lowest):
-    with page_style():
-        figure = Figure(figsize=_PANEL)
-        axes = figure.subplots()
-        figure.subplots_adjust(**_MARGINS)
-        axes.set(yscale="log", ylim=(lowest, 1.0), ylabel=name, xlabel=r"temperature $\tau$")
-        FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        assert np.all(label.get_window_extent().min > 0.0)
 
 
 def test_runs_without_bias_are_no_problem_of_those_with_one():

@@ -129,7 +129,7 @@ def _of_classes(problem: ContrastiveProblem, bound: float) -> ContrastiveMinimum
     bound = max(bound, tangent_bound(small, cosines(H)).lower)
     rank = matrix_rank(H)
     found = _found(problem, factors(cosines(H), rank), bound, "", "imbalanced")
-    closed, why = _is_closed(found), "the problem of class means was not certified"
+    closed, why = _is_closed(problem, found), "the problem of class means was not certified"
     if rank <= problem.dim:
         if closed:
             why = "problem of class means, certified by duality"
@@ -148,7 +148,7 @@ def _of_batches(problem: ContrastiveProblem, bound: float) -> ContrastiveMinimum
         best = _searched(problem, problem, bound, why, tries)
         at_best = tangent_bound(problem, cosines(best.columns)).lower
         best = dataclasses.replace(best, lower_bound=max(bound, at_best))
-        if _is_closed(best):
+        if _is_closed(problem, best):
             break
     else:
         # Of rank above √(2N) there are no spurious minima (Boumal, Voroninski & Bandeira, 2016).
@@ -156,7 +156,7 @@ def _of_batches(problem: ContrastiveProblem, bound: float) -> ContrastiveMinimum
         higher = changed(problem, dim=max(problem.dim, free))
         above = tangent_bound(problem, cosines(_solved(higher, 1)[0])).lower
         best = dataclasses.replace(best, lower_bound=max(best.lower_bound, above))
-    if not _is_closed(best):
+    if not _is_closed(problem, best):
         return best
     why = "the best of the runs, certified by duality"
     return dataclasses.replace(best, is_exact=True, reason=why, geometry="fixed batches")
@@ -221,8 +221,8 @@ def _nothing(problem: ContrastiveProblem, bound: float, why: str) -> Contrastive
     )
 
 
-def _is_closed(found: ContrastiveMinimum) -> bool:
-    return is_proven(found.value, found.lower_bound, infimum(found.problem))
+def _is_closed(problem: ContrastiveProblem, found: ContrastiveMinimum) -> bool:
+    return is_proven(found.value, found.lower_bound, infimum(problem))
 
 
 def factors(X: Gram, rank: int) -> Float[np.ndarray, "r m"]:
