@@ -9,6 +9,7 @@ import ufm
 from ufm.report import depth_files, plot_depths
 from ufm.report._style import style
 from ufm.report.phase.depth import depth_page, segments
+from ufm.variants.deep.phases import etf_local_limit
 
 COARSE = np.geomspace(1e-3, 0.3, 8)
 
@@ -36,11 +37,13 @@ def test_segments_end_at_the_ties(diagrams):
         assert (found[0].low, found[-1].high) == (COARSE[0], COARSE[-1])
 
 
-def test_the_line_of_the_etf_ends_where_it_stops_being_a_minimum(diagrams):
+def test_lines_are_the_ranges_of_local_minima(diagrams):
+    """The ETF's by its formula, and the pair's as the dense Hessian has it (test_deep_phases)."""
     with style():
-        axes = plot_depths(diagrams[:2], Figure().add_subplot())
-    ends = [line.get_xdata()[-1] for line in axes.lines]
-    assert ends == pytest.approx([each.local_limit for each in diagrams[:2]])
+        axes = plot_depths(diagrams[:1], Figure().add_subplot())
+    etf, pair = (line.get_xdata() for line in axes.lines)
+    assert etf == pytest.approx([1e-3, etf_local_limit(3, 3, ufm.CrossEntropy())])
+    assert pair == pytest.approx([0.0277193, 0.2290490], rel=1e-5)
     with pytest.raises(ValueError, match="one number of classes"):
         plot_depths(diagrams, Figure().add_subplot())
 
@@ -49,7 +52,12 @@ def test_the_page_is_fit_for_print_and_has_its_data(diagrams):
     with style():
         figure, (data,) = depth_page(diagrams)
         check_print(figure)
-    assert data["num_classes"].tolist() == [3] * 6 + [4] * 3
-    assert data["num_factors"].tolist() == [3] * 3 + [4] * 3 + [3] * 3
+    assert data["num_classes"].tolist() == [3] * 12 + [4] * 6
+    assert data["num_factors"].tolist() == [3] * 6 + [4] * 6 + [3] * 6
+    assert data["is"].tolist() == (["best"] * 3 + ["local minimum"] * 3) * 3
     assert data["to"][1] == pytest.approx(0.1941863740, abs=1e-9)
+    rows = list(zip(data["structure"], data["from"], data["to"], strict=True))[-3:]
+    assert rows[1][0] == "orthoplex"
+    assert rows[1][1:] == pytest.approx((1e-3, 0.1888919053))
+    assert rows[2] == ("origin", COARSE[0], COARSE[-1])
     assert {name for name, _ in depth_files(diagrams[:1])} == names_of("depth-phases")

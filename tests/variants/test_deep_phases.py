@@ -3,11 +3,14 @@
 import jax
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 import ufm
-from ufm.minimum.structures import TableLoss, minimum_of, structures
+from ufm.minimum.structures import TableLoss, best_structure, minimum_of, structures
+from ufm.variants.deep.local_ranges import excess, local_ranges_of_ray, rank_hessian
 from ufm.variants.deep.minimiser import balanced_factors
-from ufm.variants.deep.phases import etf_local_limit, spinodal_of, tie_with_origin
+from ufm.variants.deep.phases import etf_local_limit
+from ufm.variants.deep.rays import spinodal_of, tie_with_origin
 
 CE, PAIR = ufm.CrossEntropy(), "1 pair and 1 dead class"
 
@@ -85,6 +88,107 @@ def test_the_etf_is_a_local_minimum_up_to_the_limit(K, M, loss, listed):
         assert (np.min(eigenvalues) > -1e-9) == is_minimum
 
 
+def deep(K, M, e, n=1, loss=CE):
+    decay = e / n ** (1 / M)
+    return ufm.Problem.balanced(
+        loss=loss, num_classes=K, per_class=n, dim=K, lam_w=2 * decay, lam_h=0.5 * decay,
+        lam_b=None, lam_hidden=(decay,) * (M - 2),
+    )  # fmt: skip
+
+
+#: Structures and the ends of their ranges between 2e-4 and 0.3. The test asks the dense Hessian on
+#: both sides of each.
+RANGES = [
+    (3, 3, PAIR, (0.0277193, 0.2290490)),
+    (4, 3, "1 pair and 2 dead classes", ()),
+    (4, 3, "orthoplex", (2e-4, 0.1888919)),
+    (5, 3, "2 pairs and 1 dead class", (0.1239041, 0.1623019)),
+    (5, 3, "regular polygon", (2e-4, 0.1633936)),
+    (5, 3, "simplices of 3 + 2 classes", (0.0163020, 0.1325864)),
+    (5, 3, "2 pairs and 1 single class", (2e-4, 0.1435794)),
+]
+
+
+@pytest.fixture(scope="module")
+def phases():
+    grid = np.geomspace(2e-4, 0.3, 8)
+    return {(K, M): ufm.deep_phases(K, M, grid) for K, M in {x[:2] for x in RANGES}}
+
+
+@pytest.mark.parametrize(("K", "M", "name", "ends"), RANGES)
+def test_a_structure_is_a_local_minimum_between_the_ends(K, M, name, ends, phases):
+    """By the dense Hessian over all factors, which shares nothing with that on tables."""
+    row = phases[K, M].names.index(name)
+    found = phases[K, M].local_ranges[row]
+    assert np.ravel(found) == pytest.approx(ends, rel=1e-5)
+    structure = next(x for x in structures(K, K) if x.name == name)
+    inside, table = (lambda e: any(x <= e <= y for x, y in found)), TableLoss(CE, K)
+    assert phases[K, M].is_local[row].tolist() == [inside(e) for e in phases[K, M].decays]
+    near = None
+    beside = [e * x for e in (*ends, 0.1) if e > 2e-4 for x in (0.998, 1.002)]
+    for e in sorted({*np.geomspace(0.05, 0.3, 20), *beside}):
+        point = minimum_of(structure, table, M, e, near)
+        near = near if point is None else point.theta
+        if e not in beside or point is None:
+            continue  # beyond the spinodal
+        problem = deep(K, M, e)
+        factors = balanced_factors(problem, point.table, None, None, point.rank)
+        full = np.linalg.eigvalsh(ufm.dense_hessian(problem, factors))
+        small = np.linalg.eigvalsh(rank_hessian(point.table, point.rank, table, M, e))
+        index = int(np.sum(full < -1e-9))
+        assert index == np.sum(small < 0)
+        assert (index == 0) == inside(e)
+
+
+@pytest.mark.parametrize(("K", "M"), [(6, 3), (8, 4)])
+def test_the_range_of_the_orthoplex_in_closed_form(K, M):
+    """Two pairs turn into each other unless 2R > (1 − p)(K − 2 + 2e^{−R})."""
+    p = 2 / M
+    R = brentq(lambda R: 2 * R - (1 - p) * (K - 2 + 2 * np.exp(-R)), 0.1, 20)
+    weights = 1 + (K - 2) * np.exp(-R) + np.exp(-2 * R)
+    end = ((K - 2) * np.exp(-R) + 2 * np.exp(-2 * R)) / weights / K * (2 * R) ** (1 - p)
+    orthoplex = next(x for x in structures(K, K) if x.name == "orthoplex")
+    assert end < spinodal_of(orthoplex, TableLoss(CE, K), M)
+    found = local_ranges_of_ray(orthoplex, TableLoss(CE, K), M, 1e-4, 0.3)
+    assert np.ravel(found) == pytest.approx([1e-4, end], rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", [CE, ufm.LabelSmoothing(0.2)])
+@pytest.mark.parametrize(("K", "M"), [(3, 3), (4, 4), (6, 3)])
+def test_the_range_of_the_etf_is_that_of_its_formula(K, M, loss):
+    found = local_ranges_of_ray(next(structures(K, K)), TableLoss(loss, K), M, 1e-4, 0.3)
+    assert np.ravel(found) == pytest.approx([1e-4, etf_local_limit(K, M, loss)], rel=1e-9)
+
+
+def test_certificates_and_runs_agree_on_both_sides_of_an_end(phases):
+    """A pair and a dead class, two samples each: runs beside it come back, or leave it."""
+    end = phases[3, 3].local_ranges[1][0][0]
+    pair = next(x for x in structures(3, 3) if x.name == PAIR)
+    random = np.random.default_rng(0)
+    for e, verdict in ((1.5 * end, "LOCAL_MINIMUM"), (0.7 * end, "STRICT_SADDLE")):
+        problem = deep(3, 3, e, n=2)
+        point = minimum_of(pair, TableLoss(CE, 3), 3, e)
+        factors = balanced_factors(problem, point.table, None, None, 1)
+        assert ufm.certify(problem, factors).verdict.name == verdict
+        start = jax.tree.map(lambda x: x + 1e-2 * random.normal(size=x.shape), factors)
+        run = ufm.solve(problem, start)
+        returned = abs(float(run.value) - point.value) < 1e-9
+        assert returned == (verdict == "LOCAL_MINIMUM")
+
+
+def test_the_square_antiprism_of_eight_classes():
+    """The polished best of many runs, and no structure of one size."""
+    found = best_structure(8, 8, TableLoss(CE, 8), 4, 0.01)
+    assert found.name == "antiprism"
+    assert found.value == pytest.approx(0.2803420998, abs=6e-11)
+    sizes = np.linalg.svd(found.table, compute_uv=False)[:3]
+    assert sizes == pytest.approx([19.4672, 19.4672, 15.3042], abs=6e-5)
+    assert excess(found.table, 3, TableLoss(CE, 8), 4, 0.01) > 0
+    hypercube = next(x for x in structures(8, 8) if x.name == "hypercube")
+    saddle = minimum_of(hypercube, TableLoss(CE, 8), 4, 0.01)
+    assert excess(saddle.table, 3, TableLoss(CE, 8), 4, 0.01) < 0
+
+
 def test_the_spinodal_is_where_a_structure_ends():
     for K, M in ((3, 3), (4, 4), (6, 3)):
         table = TableLoss(CE, K)
@@ -133,7 +237,8 @@ def test_default_decays_and_refusals():
     assert [x.decay for x in phases.ties if x.is_lowest] == pytest.approx(
         [0.1734838832, 0.1941863740]
     )
-    np.testing.assert_array_equal(phases.etf_is_local, phases.decays < phases.local_limit)
+    np.testing.assert_array_equal(phases.is_local[0], phases.decays < etf_local_limit(3, 3, CE))
+    assert phases.is_local[-1].all()  # the origin
     with pytest.raises(ValueError, match="num_classes must be a whole number ≥ 3"):
         ufm.deep_phases(2, 3)
     with pytest.raises(ValueError, match="num_factors must be a whole number ≥ 3"):

@@ -15,8 +15,9 @@ invariant, of fixed rank, so that its critical points are critical points of f. 
 | hypercube, K = 2^m | ½ C Cᵀ, C the K×m matrix of signs |
 | sporadic codes | the Gram matrix of unit vectors |
 
-The others are a pairs with s single classes, K = 2a + s, and a direct sum of simplices, groups of
-classes of sizes m and m − 1 that know nothing of each other. M = 2 is the plain model in fewer
+The others are a pairs with s single classes, K = 2a + s, a direct sum of simplices, groups of
+classes of sizes m and m − 1 that know nothing of each other, and for even K the antiprism, a
+polygon whose corners lie above and below its plane in turn. M = 2 is the plain model in fewer
 dimensions than K − 1 (e = μ√n).
 """
 
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ufm._support.few_variables import descend
 from ufm._support.roots import root
 from ufm.collapse.metrics import centering
 from ufm.hessian.products.columns import loss_derivatives
@@ -96,11 +98,17 @@ class TableLoss:
         return found.values.reshape(*lead, K).mean(axis=-1), gradient / K
 
 
-def _ray(name: str, pattern: Float[np.ndarray, "K K"]) -> Structure:
-    sizes = np.linalg.svd(pattern, compute_uv=False)
-    sizes = sizes[sizes > _ZERO * sizes[0]]
+def _sum(name: str, *patterns: Float[np.ndarray, "K K"]) -> Structure:
+    """Σ_j θ_j T_j of patterns whose row spaces, and whose column spaces, are orthogonal."""
+    found = [np.linalg.svd(T, compute_uv=False) for T in patterns]
+    parts = [s[s > _ZERO * s[0]] for s in found]
+    columns = np.eye(len(parts))
+    scales = np.concatenate([np.outer(s, e) for s, e in zip(parts, columns, strict=True)])
     return Structure(
-        name, len(sizes), pattern[None], lambda theta: (abs(theta[0]) * sizes, sizes[:, None])
+        name,
+        len(scales),
+        np.array(patterns),
+        lambda theta: (np.abs(scales @ theta), scales * np.sign(theta)),
     )
 
 
@@ -115,9 +123,9 @@ def pairs_and_dead(num_classes: int, pairs: int) -> Structure:
         T[k : k + 2, k : k + 2] = [[1.0, -1.0], [-1.0, 1.0]]
     dead = num_classes - 2 * pairs
     if not dead:
-        return _ray("orthoplex" if pairs > 1 else "simplex ETF", T)
+        return _sum("orthoplex" if pairs > 1 else "simplex ETF", T)
     words = "dead class" if dead == 1 else f"{dead} dead classes"
-    return _ray(f"{_words(pairs, 'pair')} and {words if dead > 1 else '1 ' + words}", T)
+    return _sum(f"{_words(pairs, 'pair')} and {words if dead > 1 else '1 ' + words}", T)
 
 
 def pairs_and_singles(num_classes: int, pairs: int) -> Structure:
@@ -153,19 +161,12 @@ def simplices(num_classes: int, groups: int) -> Structure:
     K, small = num_classes, num_classes // groups
     sizes = [small + (i < K % groups) for i in range(groups)]
     kinds = sorted(set(sizes), reverse=True)
-    patterns, counts, start = np.zeros((len(kinds), K, K)), [0] * len(kinds), 0
+    patterns, start = np.zeros((len(kinds), K, K)), 0
     for size in sizes:
-        kind, part = kinds.index(size), slice(start, start + size)
-        patterns[kind, part, part] = centering(size)
-        counts[kind] += size - 1
+        part = slice(start, start + size)
+        patterns[kinds.index(size), part, part] = centering(size)
         start += size
-
-    def values(theta: Any) -> tuple[np.ndarray, np.ndarray]:
-        slopes = np.repeat(np.diag(np.sign(theta)), counts, axis=0)
-        return np.repeat(np.abs(theta), counts), slopes
-
-    words = " + ".join(str(size) for size in sizes)
-    return Structure(f"simplices of {words} classes", sum(counts), patterns, values)
+    return _sum(f"simplices of {' + '.join(map(str, sizes))} classes", *patterns)
 
 
 def _sporadic_codes(num_classes: int) -> Iterator[Structure]:
@@ -195,21 +196,25 @@ def _sporadic_codes(num_classes: int) -> Iterator[Structure]:
 
 
 def _code(name: str, points: Float[np.ndarray, "K d"]) -> Structure:
-    return _ray(name, points @ points.T / float(np.sum(points[0] ** 2)))
+    return _sum(name, points @ points.T / float(np.sum(points[0] ** 2)))
 
 
 def structures(num_classes: int, largest_rank: int) -> Iterator[Structure]:
     """The structures of K classes up to a rank."""
     K = num_classes
-    found = [_ray("simplex ETF", centering(K))]
+    found = [_sum("simplex ETF", centering(K))]
     found += [pairs_and_dead(K, a) for a in range(1, K // 2 + 1) if K > 2]
     if K > 4:
         angles = 2 * np.pi * np.arange(K) / K
-        found.append(_ray("regular polygon", np.cos(angles[:, None] - angles)))
+        polygon = np.cos(angles[:, None] - angles)
+        found.append(_sum("regular polygon", polygon))
+        if K > 6 and K % 2 == 0:
+            heights = (-1.0) ** np.arange(K)
+            found.append(_sum("antiprism", polygon, np.outer(heights, heights)))
     bits = K.bit_length() - 1
     if 2**bits == K and bits > 2:
         signs = 1.0 - 2.0 * ((np.arange(K)[:, None] >> np.arange(bits)) & 1)
-        found.append(_ray("hypercube", 0.5 * signs @ signs.T))
+        found.append(_sum("hypercube", 0.5 * signs @ signs.T))
     found += _sporadic_codes(K)
     found += [simplices(K, groups) for groups in range(2, (K + 1) // 2) if K > 4]
     found += [pairs_and_singles(K, a) for a in range(1, (K - 1) // 2 + 1) if K > 3]
@@ -224,7 +229,7 @@ def minimum_of(
     `decay` is e. With several parameters the search begins `near` a point, or else on a ray.
     """
     p, rate = 2.0 / factors, 0.5 * factors * decay
-    theta = near if near is not None and len(near) > 1 else _on_ray(structure, loss, p, rate)
+    theta = near if near is not None and len(near) > 1 else _on_sum(structure, loss, p, rate)
     if theta is not None and len(theta) > 1:
         theta = _polished(structure, loss, p, rate, theta)
     if theta is None:
@@ -259,7 +264,7 @@ def _direction(structure: Structure) -> np.ndarray:
     return np.array([1.0, 0.0, along, 1.0][: len(structure.patterns)])
 
 
-def _on_ray(structure: Structure, loss: TableLoss, p: float, rate: float) -> np.ndarray | None:
+def _on_sum(structure: Structure, loss: TableLoss, p: float, rate: float) -> np.ndarray | None:
     """The lowest minimum on a ray, by a scan and the root of the derivative."""
     direction = _direction(structure)
     T = np.tensordot(direction, structure.patterns, 1)
@@ -286,15 +291,12 @@ def _polished(
     def at(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = loss(np.tensordot(x, structure.patterns, 1))
         s, slopes = structure.sizes(x)
-        with np.errstate(divide="ignore"):
-            of_sizes = rate * p * s ** (p - 1)
+        of_sizes = rate * p * np.maximum(s, 1e-300) ** (p - 1)
         of_loss = np.tensordot(structure.patterns, gradient, 2)
         return float(value) + rate * float(np.sum(s**p)), of_loss + of_sizes @ slopes
 
-    from scipy.optimize import minimize  # a quarter of a second, which few problems need
-
-    found = minimize(at, theta, jac=True, method="BFGS", options={"gtol": 1e-13})
-    s = structure.sizes(found.x)[0]
+    found = descend(at, theta)
+    s = structure.sizes(found)[0]
     # A part that vanishes leaves the structure for one of lower rank.
-    vanished = np.min(s) < 1e-6 * np.max(s) or np.linalg.norm(found.jac) > 1e-7
-    return None if vanished else found.x
+    vanished = np.min(s) < 1e-6 * np.max(s) or np.linalg.norm(at(found)[1]) > 1e-9 * rate + 1e-14
+    return None if vanished else found

@@ -1,12 +1,8 @@
 r"""Which structure is the best of a deep linear model, over the decay.
 
-For balanced classes without bias everything depends on e = Λ n^{1/M} (`structures`). On a ray R T
-with the power S = Σ s_i(T)^p and g the mean loss, a point ties with the origin at the decay
-
-    e₀(R) = (g(0) − g(R)) / ((M/2) S R^p),   and is critical at   e(R) = −g'(R) R^{1−p} / S,
-
-so that a structure is below the origin for e < max e₀, and exists for e ≤ max e (its spinodal). The
-simplex ETF is a local minimum while, with q = (1 − p_k)/(K−1) and κ = (q − α/K)/ρ,
+For balanced classes without bias everything depends on e = Λ n^{1/M} (`structures`). Where a
+structure is a local minimum is computed by `local_ranges`. In closed form the simplex ETF is one
+while, with q = (1 − p_k)/(K−1) and κ = (q − α/K)/ρ,
 
     q/K > κ (1−p)   (K ≥ 4; for CE this is ρ > K(1 − 2/M)),
     A − (1−p)κ/3 > B²/(C + 3κ),  A = (χ₁+χ₂)/6, B = (χ₁−χ₂)/2, C = 3(χ₁+χ₂)/2  (K = 3),
@@ -19,8 +15,11 @@ for K ≥ 6, and for K ≥ 4 if M ≥ 4 (in scans up to K = 8; Garrod & Keating,
     ['simplex ETF', '1 pair and 1 dead class', '1 pair and 1 dead class', 'origin']
     >>> [round(tie.decay, 6) for tie in phases.ties if tie.is_lowest]
     [0.173484, 0.194186]
+    >>> phases.names[1], phases.is_local[1]
+    ('1 pair and 1 dead class', array([ True,  True,  True,  True]))
 """
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -31,13 +30,15 @@ from ufm._support.pytree import pytree, static, whole_number
 from ufm._support.roots import highest, root
 from ufm._support.shown import Shown
 from ufm.losses import CrossEntropy, LabelSmoothing, Loss
-from ufm.minimum.structures import SAME, Structure, TableLoss, minimum_of, structures
+from ufm.minimum.structures import SAME, TableLoss, structures
+from ufm.variants.deep.branch import Branch
+from ufm.variants.deep.local_ranges import Ranges, excess, local_ranges_of_ray, positive
+from ufm.variants.deep.rays import tie_with_origin
 
 #: Decays at which phases are computed by default, as fractions of the largest tie with the origin.
 _GRID = np.geomspace(1e-4, 1.1, 60)
 #: Relative distance of two decays around a tie with the origin.
 _BESIDE = 1e-3
-_LOG_SIZES = np.log(np.geomspace(1e-3, 1e4, 561))
 
 
 class Tie(NamedTuple):
@@ -51,24 +52,25 @@ class Tie(NamedTuple):
 
 @pytree()
 class DeepPhases(Shown):
-    """Values of structures over the decay e = Λ n^{1/M}, and where they tie.
+    """Values of structures over the decay e = Λ n^{1/M}, where they tie, and where they are minima.
 
     `values` has a row for each of `names`, the last of which is the origin; NaN where a structure
-    has no minimum. `best` is the row of the lowest value. The simplex ETF is a local minimum below
-    `local_limit`.
+    has no minimum of its own kind. `best` is the row of the lowest value. In `local_ranges` of a
+    name, between the ends of the decays, all eigenvalues of the Hessian but those of rotations are
+    positive beyond rounding: the structure is a local minimum of the deep model.
     """
 
     decays: Float[np.ndarray, " e"]
     values: Float[np.ndarray, "m e"]
     best: Int[np.ndarray, " e"]
-    etf_is_local: Bool[np.ndarray, " e"]
-    local_limit: float
+    is_local: Bool[np.ndarray, "m e"]
     num_classes: int = static()
     num_factors: int = static()
     names: tuple[str, ...] = static()
     ties: tuple[Tie, ...] = static()
+    local_ranges: tuple[Ranges, ...] = static()
 
-    _printed = ("num_classes", "num_factors", "local_limit", "ties", "names", "decays", "best")
+    _printed = ("num_classes", "num_factors", "ties", "local_ranges", "names", "decays", "best")
 
     def best_name(self, i: int) -> str:
         """The best structure at decay number i."""
@@ -91,7 +93,8 @@ def deep_phases(
 
     Returns:
         The values, the best structure at each decay, the decays where two structures tie (between
-        two of the given decays, to 1e-12), and the decay up to which the ETF is a local minimum.
+        two of the given decays, to 1e-12), and the ranges in which each is a local minimum: ends
+        to 1e-9 for structures of one parameter, and to 1e-3 of them for others.
 
     Raises:
         ValueError: K or M is below 3, or the decays are not ascending positive numbers.
@@ -108,37 +111,45 @@ def deep_phases(
         raise ValueError("decays must be ascending positive numbers")
     origin = float(table(np.zeros((K, K)))[0])
 
-    near: dict[int, Any] = {}
+    branches = [Branch(each, table, M) for each in shapes]
 
     def value(row: int, e: float) -> float:
-        if row == len(shapes):
-            return origin
-        found = minimum_of(shapes[row], table, M, e, near.get(row))
-        near[row] = None if found is None else found.theta
-        return np.nan if found is None else found.value
+        found = branches[row](e) if row < len(shapes) else None
+        return (origin if row == len(shapes) else np.nan) if found is None else found.value
+
+    def above(row: int, e: float) -> float:
+        """Positive where a structure of several parameters is a local minimum of its own."""
+        found = branches[row](e)
+        if found is None or any(abs(value(i, e) - found.value) < SAME for i in range(row)):
+            return -1.0
+        return excess(found.table, found.rank, table, M, e)
 
     # Beyond its tie with the origin a ray soon ends: between two decays it may tie and end.
     beside = np.outer(with_origin, (1 - _BESIDE, 1 + _BESIDE)).ravel()
     every = np.unique(np.concatenate([grid, beside[(beside > grid[0]) & (beside < grid[-1])]]))
-    rows = range(len(shapes) + 1)
-    values = np.array([[value(row, e) for e in every] for row in rows])
+    values = np.array([[value(row, e) for e in every] for row in range(len(shapes) + 1)])
+    low, high, ranges = float(grid[0]), float(grid[-1]), []
     for row, each in enumerate(shapes):
-        if len(each.patterns) > 1:  # it may have become a structure of more symmetry
-            same = np.any(np.abs(values[:row] - values[row]) < SAME, axis=0)
-            values[row, same] = np.nan
-    names = (*(each.name for each in shapes), "origin")
-    limit = etf_local_limit(K, M, loss)
+        if len(each.patterns) == 1:
+            ranges.append(local_ranges_of_ray(each, table, M, low, high))
+            continue
+        same = np.any(np.abs(values[:row] - values[row]) < SAME, axis=0)
+        values[row, same] = np.nan
+        own = np.isfinite(values[row])
+        heights = np.array([above(row, e) if x else -1.0 for e, x in zip(every, own, strict=True)])
+        ranges.append(positive(functools.partial(above, row), every, heights))
+    ranges.append(((low, high),))
     asked = values[:, np.searchsorted(every, grid)]
     return DeepPhases(
         decays=grid,
         values=asked,
         best=np.nanargmin(np.round(asked, 13), axis=0),
-        etf_is_local=grid < limit,
-        local_limit=limit,
+        is_local=np.array([[any(x <= e <= y for x, y in each) for e in grid] for each in ranges]),
         num_classes=K,
         num_factors=M,
-        names=names,
+        names=(names := (*(each.name for each in shapes), "origin")),
         ties=tuple(_ties(values, every, names, value)),
+        local_ranges=tuple(ranges),
     )
 
 
@@ -162,40 +173,6 @@ def _ties(values: np.ndarray, grid: np.ndarray, names: tuple[str, ...], value: A
                 Tie(names[i], names[j], e, not np.nanmin(others, initial=np.inf) < here - SAME)
             )
     return sorted(found, key=lambda tie: tie.decay)
-
-
-def _on_ray(structure: Structure, loss: TableLoss, factors: int) -> tuple[Any, Any]:
-    """e₀ and e of the module as functions of log R."""
-    p, T = 2 / factors, structure.patterns[0]
-    power = float(np.sum(structure.sizes(np.ones(1))[0] ** p))
-    origin = float(loss(np.zeros_like(T))[0])
-
-    def tied(x: Any) -> Any:
-        R = np.exp(np.asarray(x))
-        return (origin - loss(R[..., None, None] * T)[0]) / (0.5 * factors * power * R**p)
-
-    def critical(x: Any) -> Any:
-        R = np.exp(np.asarray(x))
-        slope = np.sum(loss(R[..., None, None] * T)[1] * T, axis=(-2, -1))
-        return -slope * R ** (1 - p) / power
-
-    return tied, critical
-
-
-def _highest(function: Any) -> float:
-    values = function(_LOG_SIZES)
-    best = min(max(int(np.argmax(values)), 1), len(values) - 2)
-    return float(function(highest(function, _LOG_SIZES[best - 1], _LOG_SIZES[best + 1])))
-
-
-def tie_with_origin(structure: Structure, loss: TableLoss, factors: int) -> float:
-    """The decay e at which a ray ties with the origin."""
-    return _highest(_on_ray(structure, loss, factors)[0])
-
-
-def spinodal_of(structure: Structure, loss: TableLoss, factors: int) -> float:
-    """The decay e up to which a ray has a critical point."""
-    return _highest(_on_ray(structure, loss, factors)[1])
 
 
 def etf_local_limit(num_classes: int, factors: int, loss: Loss) -> float:

@@ -2,7 +2,7 @@ r"""The decay from which on the origin is the minimum of a deep linear model, wh
 
 For M ≥ 3 factors the minimum jumps at a tie with the origin, which is always a local minimum. MSE:
 see `squared_error`. Balanced classes of other losses without bias: the tie of the best structure
-(`phases`), which is proven for two classes, and for three by `ufm.global_minimum` at any decay.
+(`rays`), which is proven for two classes, and for three by `ufm.global_minimum` at any decay.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from ufm.minimum.structures import TableLoss, structures
 from ufm.model.class_means import class_sizes
 from ufm.model.problem import Problem
 from ufm.variants.deep.factors import largest_rank, mean_decay, number_of_factors
-from ufm.variants.deep.phases import spinodal_of, tie_with_origin
+from ufm.variants.deep.rays import spinodal_of, tie_with_origin
 from ufm.variants.deep.squared_error import spinodal, tie
 
 
