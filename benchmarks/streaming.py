@@ -5,15 +5,18 @@
 Features are made up: balanced classes, whose f* is in closed form, with means and noise after a
 ReLU, float32 in an .npy file in the temporary folder (400 MB for N = 200,000, d = 512). The bare
 passes compute WH and GHᵀ with NumPy from the same memory map. Each of the two is a process of its
-own, and the best of several times counts, with the file in the system's cache. `megabytes` is the
-peak of the resident set beyond that after the imports, mapped pages included; `seconds` leaves out
-imports, and `first` includes the compilation that later runs of a process do not repeat.
+own; they take turns, with the file in the system's cache, so that whatever else the machine does
+slows both. `first` is the first turn, with the compilation that later ones do not repeat, `seconds`
+the median of the others and `best` the least, all without imports. `cpu` is the median of the time
+on all cores. `ratio` is the median over turns of certified to bare. `megabytes` is the peak of the
+resident set beyond that after the imports, mapped pages included.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
-import resource
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -72,34 +75,52 @@ def certified(folder: Path) -> dict[str, Any]:
     }
 
 
-def measured(work: str, folder: Path, times: int) -> dict[str, Any]:
-    """Run in a fresh process, and measure its time and memory."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (work, folder, times))
+def measured(folder: Path, times: int) -> dict[str, Any]:
+    """Run both in turn, in fresh processes, and measure time and memory."""
+    works, spawn = ("bare", "certified"), multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        pools = {work: stack.enter_context(spawn.Pool(1)) for work in works}
+        before = {work: pool.apply(_imported) for work, pool in pools.items()}
+        turns = [
+            {work: pool.apply(_timed, (work, folder)) for work, pool in pools.items()}
+            for _ in range(1 + times)
+        ]
+    first, *others = turns
+    entry: dict[str, Any] = {}
+    for work in works:
+        seconds, cpu = ([turn[work][i] for turn in others] for i in range(2))
+        entry[work] = {
+            "first": first[work][0],
+            "seconds": statistics.median(seconds),
+            "best": min(seconds),
+            "cpu": statistics.median(cpu),
+            "megabytes": (others[-1][work][2] - before[work]) / 1e6,
+        } | first[work][3]
+    ratios = [turn["certified"][0] / turn["bare"][0] for turn in others]
+    return entry | {"ratio": statistics.median(ratios), "ratios": sorted(ratios)}
 
 
-def _measured(work: str, folder: Path, times: int) -> dict[str, Any]:
+def _imported() -> int:
     import jax
 
     import ufm
-    import ufm.last_layer.examine
 
+    _ = ufm.examine  # imports what it needs
     jax.config.update("jax_enable_x64", True)
-    before, seconds, found = _peak(), [], None
-    for _ in range(times):
-        begin = time.perf_counter()
-        found = bare(folder) if work == "bare" else certified(folder)
-        seconds.append(time.perf_counter() - begin)
-    return {
-        "first": seconds[0],
-        "seconds": min(seconds),
-        "megabytes": (_peak() - before) / 1e6,
-        "ufm": ufm.__version__,
-    } | (found or {})
+    return _peak()
+
+
+def _timed(work: str, folder: Path) -> tuple[float, float, int, dict[str, Any]]:
+    """Seconds, seconds on all cores, the peak of the memory, and what was found."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    found = bare(folder) if work == "bare" else certified(folder)
+    return time.perf_counter() - begin, time.process_time() - cpu, _peak(), found or {}
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # getrusage has the peak of the process that started this one, if that was larger.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def main() -> None:
@@ -107,7 +128,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", default="200000,512,100", help="N,d,K;N,d,K;...")
-    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--times", type=int, default=15, help="turns after the first")
     parser.add_argument("--folder", type=Path, help="for the features; default: a temporary one")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
@@ -116,10 +137,7 @@ def main() -> None:
         samples, dim, classes = map(int, text.split(","))
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             make(Path(folder), samples, dim, classes)
-            entry = {
-                work: measured(work, Path(folder), options.times) for work in ("bare", "certified")
-            }
-        entry["ratio"] = entry["certified"]["seconds"] / entry["bare"]["seconds"]
+            entry = measured(Path(folder), options.times)
         results[f"N={samples}, d={dim}, K={classes}"] = entry
         print(text, json.dumps(entry, indent=1), flush=True)
     report = {"environment": environment(("ufm", "jax", "numpy")), "streaming": results}

@@ -31,14 +31,15 @@ from ufm.last_layer.streaming import passes
 from ufm.last_layer.streaming.layer import LargeLayer
 
 LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(2.0), MSE(5.0, 3.0))
-#: Shapes of blocks, so that samples fill several, the last in part.
-ROWS = 3
+#: Shapes of blocks, so that samples fill several, the last in part, and of their tiles.
+ROWS, TILE = 4, 8
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     monkeypatch.setattr(passes, "_NUMBERS", 1)
     monkeypatch.setattr(passes, "_FEWEST_ROWS", ROWS)
+    monkeypatch.setattr(passes, "_TILE", TILE)
 
 
 def stored(problem, params, dtype=np.float64, layout="rows", shards=3, in_memory=False, **options):

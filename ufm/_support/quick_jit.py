@@ -106,11 +106,16 @@ class QuickJit(Generic[P, R]):
     """A function as `quick_jit` runs it."""
 
     def __init__(
-        self, function: Callable[P, R], static_argnames: tuple[str, ...], host_work: int
+        self,
+        function: Callable[P, R],
+        static_argnames: tuple[str, ...],
+        host_work: int,
+        thorough: bool,
     ) -> None:
         functools.update_wrapper(self, function)
         self._plain = jax.jit(function, static_argnames=static_argnames)
-        self._tuned = jax.jit(function, static_argnames=static_argnames, compiler_options=_OPTIONS)
+        options = None if thorough else _OPTIONS
+        self._tuned = jax.jit(function, static_argnames=static_argnames, compiler_options=options)
         self._static, self._host_work = static_argnames, host_work
         self._uses: dict[tuple[int, object], _Uses] = {}
         self._lock = threading.Lock()
@@ -170,14 +175,19 @@ class QuickJit(Generic[P, R]):
 
 
 def quick_jit(
-    function: Callable[P, R], *, static_argnames: tuple[str, ...] = (), host_work: int = 2_000_000
+    function: Callable[P, R],
+    *,
+    static_argnames: tuple[str, ...] = (),
+    host_work: int = 2_000_000,
+    thorough: bool = False,
 ) -> QuickJit[P, R]:
     """Like `jax.jit`, and exactly `jax.jit` inside another transformation.
 
     Pass static arguments by keyword. The host runs a program until its calls have together had
-    `host_work` numbers in their arguments; from then on compiling takes less time.
+    `host_work` numbers in their arguments; from then on compiling takes less time. A program that
+    runs for longer than it compiles is compiled with XLA's own options if it is `thorough`.
     """
-    return QuickJit(function, static_argnames, host_work)
+    return QuickJit(function, static_argnames, host_work, thorough)
 
 
 def _on_this_host(tree: Any) -> bool:

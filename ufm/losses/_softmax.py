@@ -147,9 +147,8 @@ class SoftmaxLoss(Loss):
 
     def rounding(self, z: Logits, label: Label) -> Scalar:
         t, _ = log_odds(z, label)
-        # |dL/dt| = |∂L/∂z_k|, and t is a difference of logits plus the logarithm of a sum.
-        slope = jnp.max(jnp.abs(self.gradient(z, label)))
-        return jnp.abs(self.value(z, label)) + slope * (
+        # dL/dt is the largest |∂L/∂z_j|, and t a difference of logits plus the logarithm of a sum.
+        return jnp.abs(self.value(z, label)) + self.log_odds_slope(t) * (
             2.0 * jnp.max(jnp.abs(z)) + jnp.abs(t) + 1.0
         )
 

@@ -11,6 +11,7 @@ features collapse, δ and γ vanish, and with them the rounding errors of the pr
 The class sums of γ, and Γ̃Δᵀ, Γ̃Γ̃ᵀ, ‖Δ‖² with γ_i, δ_i as columns, are at most K×d or K×K.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,14 @@ from ufm.certificates.dual_bounds import has_convex_region
 from ufm.collapse.class_moments import class_sums
 from ufm.collapse.metrics import mean_directions
 from ufm.last_layer.streaming.layer import LargeLayer
-from ufm.last_layer.streaming.passes import OnRows, Total, block_rows, summed
+from ufm.last_layer.streaming.passes import (
+    OnRows,
+    Total,
+    block_rows,
+    buffer,
+    summed,
+    tile_rows,
+)
 from ufm.losses import CrossEntropy, Loss
 
 
@@ -105,8 +113,9 @@ class _Terms:
         W, b, means = layer.W, layer.b, layer.moments.means - layer.moments.mean
         self.loss, self.weighted = layer.problem.loss, layer.samples.weights is not None
         self.points = reference.features.astype(dtype)
-        # One product for both, with Wᵀ in front.
+        # One product for both, with Wᵀ in front, and zeros behind: kernels of BLAS are that wide.
         self.factors = np.concatenate([W.T, reference.directions], axis=1).astype(dtype)
+        self.factors = np.pad(self.factors, ((0, 0), (0, -self.factors.shape[1] % 16)))
         # ‖u − c_k‖²/2 without ‖u‖², with u the sample and c_k the means in the directions.
         self.means = (means @ reference.directions).astype(dtype).T
         points = reference.features - layer.offset - layer.moments.mean
@@ -124,18 +133,16 @@ class _Terms:
         drifts = largest * sizes + (0.0 if b is None else np.max(np.abs(b)))
         drifts *= length * float(np.finfo(float).eps)
         tables = _Tables(reference.logits, reference.gradients, drifts, length**-0.5)
-        self.logits, self.tables = reference.logits.astype(dtype), jax.device_put(tables)
-        self.losses = self._program(dtype, rows, -(-len(layer.samples.features) // rows))
+        self.logits, self.tables = reference.logits, jax.device_put(tables)
         # Blocks have one size, since every new size would be compiled.
         self.delta = np.zeros((rows, W.shape[1]), dtype)
-        self.labels, self.weights = np.zeros(rows, np.int32), np.zeros(rows)
-
-    def _program(self, dtype: Any, rows: int, blocks: int) -> Any:
-        """`_losses`, chosen once: to ask anew at every block takes a tenth of a pass."""
-        products = np.zeros((rows, len(self.points)), dtype)
-        row = np.zeros(rows)
-        arguments = (self.loss, self.tables, products, row, row.astype(np.int32), row)
-        return _losses.chosen(blocks, *arguments)[0]
+        self.narrow = np.zeros((rows, len(W)), dtype)
+        self.both = buffer((rows, self.factors.shape[1]), dtype)
+        self.labels, self.weights = buffer((rows,), np.int32), buffer((rows,), float)
+        # Chosen once: to ask anew at every block takes a tenth of a pass.
+        blocks, row = -(-len(layer.samples.features) // rows), np.zeros(rows)
+        arguments = (self.loss, self.tables, self.both, row, self.labels, self.weights)
+        self.losses = _losses.chosen(blocks, *arguments)[0]
 
     def __call__(self, start: int, rows: np.ndarray, y: np.ndarray, c: np.ndarray) -> Total:
         delta, labels, weights, count = self.delta, self.labels, self.weights, len(rows)
@@ -144,30 +151,39 @@ class _Terms:
         np.subtract(rows, delta[:count], out=delta[:count])
         delta[count:] = 0.0
         squares = np.vecdot(delta, delta).astype(float)
-        both = delta @ self.factors
-        products, along = np.split(both, [len(self.points)], axis=1)
+        both = np.matmul(delta, self.factors, out=self.both)
         drifts = self.unit * np.sqrt(squares)
-        sums, peaks, gamma = self.losses(self.loss, self.tables, products, drifts, labels, weights)
-        nearest, far = labels.copy(), np.flatnonzero(squares >= self.reach[labels])
-        nearest[far] = np.argmin(self.nearness[labels[far]] - along[far] @ self.means, axis=1)
-        logits = self.logits[labels]
-        differ = np.argmax(np.add(logits, products, out=logits), axis=1) != nearest
-        gamma = np.asarray(gamma)  # after what does not need it, for the program runs meanwhile
+        sums, peaks, margins, gamma = self.losses(
+            self.loss, self.tables, both, drifts, labels, weights
+        )
+        classes, rank = self.means.shape[1], len(self.means)
+        products, along = both[:, :classes], both[:, classes : classes + rank]
+        wide = along.astype(float)
+        variance = weights @ np.square(wide, out=wide)
+        far = squares >= self.reach[labels]
+        # All others have the largest logit and the nearest mean on the label.
+        doubtful = np.flatnonzero(far | (np.asarray(margins) >= 0.0))
+        own = labels[doubtful]
+        nearest = np.argmin(self.nearness[own] - along[doubtful] @ self.means, axis=1)
+        differ = np.argmax(self.logits[own] + products[doubtful], axis=1) != nearest
+        gamma, narrow = np.asarray(gamma), self.narrow
+        np.copyto(narrow, gamma, casting="same_kind")
         # Each of the two factors of a product has the root of the weight.
-        narrow, roots = gamma.astype(delta.dtype), np.sqrt(weights).astype(delta.dtype)
         if self.weighted:
-            narrow, delta = narrow * roots[:, None], delta * roots[:, None]
+            roots = np.sqrt(weights).astype(delta.dtype)[:, None]
+            narrow *= roots
+            delta *= roots
         else:
             narrow[weights == 0.0] = 0.0
         return Total(
             (
                 *(np.asarray(x) for x in sums),
-                weights @ differ,
+                weights[doubtful] @ differ,
                 class_sums(gamma, labels, weights, len(self.points)),
                 (narrow.T @ delta).astype(float),
                 (narrow.T @ narrow).astype(float),
                 weights @ squares,
-                weights @ along.astype(float) ** 2,
+                variance,
             ),
             tuple(np.asarray(x) for x in peaks),
         )
@@ -183,16 +199,21 @@ class _Tables(NamedTuple):
     typical: Any
 
 
-@quick_jit
+@functools.partial(quick_jit, thorough=True)
 def _losses(
-    loss: Loss, tables: _Tables, products: Any, drifts: Any, labels: Any, weights: Any
-) -> tuple[Any, Any, Float[Array, "m K"]]:
-    """The first sums of `GapSums`, the peaks of `Streamed`, and γ, from rows of products."""
-    classes, wide = products.shape[1], jnp.result_type(float)
+    loss: Loss, tables: _Tables, both: Any, drifts: Any, labels: Any, weights: Any
+) -> tuple[Any, Any, Float[Array, " m"], Float[Array, "m K"]]:
+    """The first sums of `GapSums`, the peaks of `Streamed`, margins and γ, from rows of products.
+
+    The first K columns of `both` are products with W. The margin of a sample is that of the largest
+    other logit over the label's.
+    """
+    (rows, _), classes, wide = both.shape, len(tables.logits), jnp.result_type(float)
     unit, region = float(jnp.finfo(wide).eps), has_convex_region(loss)
 
-    def sample(product: Any, drift: Any, label: Any) -> tuple[Any, Any, Any]:
-        z = tables.logits[label] + product.astype(wide)
+    def sample(x: tuple[Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+        row, drift, label = x
+        z = tables.logits[label] + row[:classes].astype(wide)
         error = drift + tables.drifts[label]
         value, gradient = loss.value(z, label), loss.gradient(z, label)
         typical = jnp.full_like(z, error * tables.typical / unit)
@@ -206,8 +227,12 @@ def _losses(
         )
         # No logit is off by more than the error, and of two of them −log p_y is the difference.
         surprise = CrossEntropy().value(z, label) + 2.0 * error if region else jnp.zeros((), wide)
-        return sums, (error, surprise), gradient - tables.gradients[label]
+        # In the words of `ufm.losses._softmax.log_odds`, so that XLA computes it once.
+        on_label = jnp.arange(classes, dtype=jnp.int32) == label
+        margin = jnp.max(jnp.where(on_label, -jnp.inf, z)) - jnp.sum(jnp.where(on_label, z, 0.0))
+        return sums, (error, surprise), margin, gradient - tables.gradients[label]
 
-    sums, peaks, gamma = jax.vmap(sample)(products, drifts, labels)
+    tile = tile_rows(classes, rows)
+    sums, peaks, margins, gamma = jax.lax.map(sample, (both, drifts, labels), batch_size=tile)
     largest = tuple(jnp.max(jnp.where(weights > 0, x, 0.0)) for x in peaks)
-    return tuple(jnp.sum(weights * x) for x in sums), largest, gamma
+    return tuple(jnp.sum(weights * x) for x in sums), largest, margins, gamma

@@ -3,6 +3,8 @@ r"""The first pass: class sums of the features and their square, in double preci
 n_k = Σ_{i∈k} c_i,    h̄_k = (1/n_k) Σ_{i∈k} c_i h_i,    ‖H‖² = Σ_i c_i ‖h_i‖²
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +45,12 @@ def moments(samples: Samples, classes: int, on_rows: OnRows | None = None) -> Mo
     dim = samples.features.dim
     size = block_rows(classes, dim, len(samples.features))
 
-    def terms(start: int, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Total:
-        rows = rows.astype(np.float64, copy=False)
+    def terms(
+        buffer: np.ndarray, start: int, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    ) -> Total:
+        if rows.dtype != buffer.dtype:
+            np.copyto(buffer[: len(rows)], rows)
+            rows = buffer[: len(rows)]
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.vecdot(rows, rows)
         bad = np.flatnonzero(~np.isfinite(squares))
@@ -54,8 +60,11 @@ def moments(samples: Samples, classes: int, on_rows: OnRows | None = None) -> Mo
                 f"{start + bad[0]}: a certificate needs finite numbers"
             )
         sums = class_sums(rows, labels, weights, classes), weights @ squares
-        return Total((np.bincount(labels, weights, classes), *sums), np.max(squares))
+        return Total((np.bincount(labels, weights, classes), *sums), (np.max(squares),))
 
-    (sizes, sums, square), peak = summed(samples, size, lambda: terms, on_rows)
-    size = float(square)
-    return Moments(sizes, sums / sizes[:, None], size, size, float(np.sqrt(peak)))
+    def begin() -> Callable[..., Total]:
+        return functools.partial(terms, np.empty((size, dim)))
+
+    (sizes, sums, square), (peak,) = summed(samples, size, begin, on_rows)
+    square = float(square)
+    return Moments(sizes, sums / sizes[:, None], square, square, float(np.sqrt(peak)))

@@ -5,12 +5,12 @@ block has about 2²⁰ numbers: enough for matrix products to run at full speed,
 computed from it to stay in the cache, which halves the time of sums in double precision.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -21,6 +21,8 @@ from ufm.last_layer.features import Features
 OnRows = Callable[[int, int], None]
 
 _NUMBERS, _FEWEST_ROWS = 2**20, 64
+#: Logits of a tile: with all that is computed from them they stay in the cache of a core.
+_TILE = 2**14
 
 
 class Samples(NamedTuple):
@@ -45,21 +47,35 @@ class Samples(NamedTuple):
 
 
 def block_rows(classes: int, dim: int, samples: int) -> int:
-    """The number of rows of a block."""
-    return min(max(_NUMBERS // max(2 * classes, dim), _FEWEST_ROWS), samples)
+    """The number of rows of a block: some tiles."""
+    rows = max(_NUMBERS // max(2 * classes, dim), _FEWEST_ROWS)
+    return min(rows - rows % tile_rows(classes, rows), samples)
+
+
+def tile_rows(classes: int, rows: int) -> int:
+    """The number of rows, a power of two, of which a compiled program makes one turn."""
+    return min(2 ** max((_TILE // classes).bit_length() - 1, 0), rows)
+
+
+def buffer(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of zeros where XLA reads it in place: it copies what is not aligned to 64 bytes."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class Total(NamedTuple):
-    """What is added over blocks, and what is maximised over them: pytrees of arrays."""
+    """What is added over blocks, and what is maximised over them."""
 
-    sums: Any
-    peaks: Any
+    sums: tuple[Any, ...]
+    peaks: tuple[Any, ...]
 
     def and_(self, other: "Total") -> "Total":
         """Both; the arrays of this one take the sums."""
         return Total(
-            jax.tree.map(_add, self.sums, other.sums),
-            jax.tree.map(np.maximum, self.peaks, other.peaks),
+            tuple(map(_add, self.sums, other.sums)),
+            tuple(map(np.maximum, self.peaks, other.peaks)),
         )
 
 
