@@ -143,9 +143,7 @@ def certify(problem: Problem, params: Params, tol: float | Scalar | None = None)
         TypeError: The arrays are not all float32 or all float64.
     """
     check_shapes(problem, params)
-    check_tolerance(tol)
-    relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
-    found = _certify(problem, params, relative)
+    found = _certify(problem, params, relative_tolerance(tol, params.W.dtype))
     if isinstance(found.verdict, Tracer):
         return found
     verdict, reason = Verdict(int(found.verdict)), Reason(int(found.reason))
@@ -165,6 +163,13 @@ def check_tolerance(tol: float | Scalar | None) -> None:
     """Raise `ValueError` for an invalid tolerance of the gap."""
     if tol is not None:
         require("tol", tol, lambda x: (x >= 0) & (x < 1), "in [0, 1), relative to f(0) − f*")
+
+
+def relative_tolerance(tol: float | Scalar | None, dtype: Any) -> Scalar:
+    """The tolerance as an array, NaN for the default. Raises `ValueError` if it is invalid."""
+    check_tolerance(tol)
+    # From the host: JAX would compile a conversion of NaN.
+    return jax.device_put(np.asarray(np.nan, dtype)) if tol is None else jnp.asarray(tol, dtype)
 
 
 #: Reasons for which counting the signs of all curvatures can still give a verdict.

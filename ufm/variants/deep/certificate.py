@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ufm._support.pytree import pytree, static
 from ufm._support.quick_jit import is_traced, quick_jit
-from ufm.certificates.certificate import Certificate, check_tolerance, declared_witness
+from ufm.certificates.certificate import Certificate, declared_witness, relative_tolerance
 from ufm.certificates.decision import tolerance
 from ufm.certificates.verdicts import Reason, Verdict
 from ufm.losses import Refutation
@@ -58,7 +58,6 @@ class DeepCertificate(Certificate):
 def deep_certify(problem: Problem, params: Params, tol: Any = None) -> DeepCertificate:
     """As `ufm.certify`, for one point in float64."""
     check_shapes(problem, params)
-    check_tolerance(tol)
     if is_traced((problem, params)):
         raise ValueError("certify takes one point with hidden layers at a time, not a batch")
     if params.W.dtype != np.float64:
@@ -66,7 +65,7 @@ def deep_certify(problem: Problem, params: Params, tol: Any = None) -> DeepCerti
             "certify with hidden layers needs float64: jax.config.update('jax_enable_x64', True), "
             "and ufm.polish for the point"
         )
-    relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
+    relative = relative_tolerance(tol, params.W.dtype)
     seen = _numbers(problem, params, relative)
     value, grad_norm, rounding = float(seen.value), float(seen.grad_norm), float(seen.rounding)
     largest, best = float(seen.tol), deep_global_minimum(problem)

@@ -23,9 +23,9 @@ from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
 from ufm.certificates.certificate import (
     Certificate,
-    check_tolerance,
     declared_witness,
     is_refuted,
+    relative_tolerance,
 )
 from ufm.certificates.decision import judged
 from ufm.certificates.dual_bounds import region_lower_bound
@@ -90,9 +90,8 @@ def cone_certify(
 ) -> NonNegativeCertificate:
     """Classify a point as `ufm.certify` does. Raises `ValueError` if H has negative entries."""
     check_shapes(problem, params)
-    check_tolerance(tol)
     check_nonnegative(params)
-    relative = jnp.asarray(jnp.nan if tol is None else tol, params.W.dtype)
+    relative = relative_tolerance(tol, params.W.dtype)
     found = _certify(problem, params, relative)
     if isinstance(found.verdict, Tracer):
         return found

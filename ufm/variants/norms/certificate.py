@@ -27,9 +27,9 @@ from ufm.certificates.certificate import (
     Certificate,
     Reason,
     Verdict,
-    check_tolerance,
     declared_witness,
     is_refuted,
+    relative_tolerance,
 )
 from ufm.certificates.decision import judged
 from ufm.certificates.dual_state import Bound
@@ -76,10 +76,9 @@ def certified(problem: Problem, params: Params, tol: Any, known: float) -> NormC
     Raises `ValueError` for a point outside of the sets.
     """
     check_shapes(problem, params)
-    check_tolerance(tol)
     dtype = params.W.dtype
     check_feasible(problem, params)
-    relative = jnp.asarray(jnp.nan if tol is None else tol, dtype)
+    relative = relative_tolerance(tol, dtype)
     found = _certify(problem, params, relative, jnp.asarray(known, dtype))
     if isinstance(found.verdict, Tracer):
         return found
