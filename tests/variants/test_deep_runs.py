@@ -222,3 +222,20 @@ def deep_with(decay):
         loss=CE, num_classes=4, per_class=3, dim=5, lam_w=0.1, lam_h=0.025, lam_b=None,
         lam_hidden=(float(decay),),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("K", "e", "best", "share"),
+    [(4, 0.05, 0.5910679883, 49 / 90), (5, 0.01, 0.1986253150, 42 / 120)],
+)
+def test_random_starts_of_all_widths_find_the_polished_best(K, e, best, share):
+    """Three factors: at least the share of runs by another program, and none below."""
+    values = []
+    for d in range(1, K):
+        problem = ufm.Problem.balanced(
+            loss=CE, num_classes=K, per_class=1, dim=d, lam_w=e, lam_h=e, lam_b=None,
+            lam_hidden=(e,),
+        )  # fmt: skip
+        values += ufm.solve_many(problem, jax.random.key(0), num_starts=12).value.tolist()
+    assert np.mean(np.abs(np.array(values) - best) < 1e-8) >= share
+    assert np.min(values) > best - 6e-11
