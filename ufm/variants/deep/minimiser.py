@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from ufm._support.pytree import pytree, static
 from ufm.collapse.metrics import orthonormal_columns
-from ufm.minimum.minimiser import GlobalMinimum, point_of
+from ufm.minimum.minimiser import GlobalMinimum
 from ufm.model.class_means import class_sizes
 from ufm.model.params import Params
 from ufm.model.problem import Problem
@@ -70,11 +70,16 @@ def balanced_factors(
     if key is not None:
         keys = [jax.random.fold_in(key, i) for i in range(len(widths))]
         frames = [orthonormal_columns(k, d, rank) for k, d in zip(keys, widths, strict=True)]
+    samples = np.ones(problem.num_columns)
+    if problem.column_weights is not None:
+        samples = np.asarray(problem.column_weights, float)
+    share = np.sqrt(samples / sizes[problem.labels])
     left, right = [U, *frames], [*frames, Vt.T]
     factors = [
         (x * np.sqrt(level / decay)) @ np.asarray(y).T
         for x, y, decay in zip(left, right, decays, strict=True)
     ]
-    ends = point_of(problem, factors[0], factors[-1], bias, dtype)
-    inner = (jnp.asarray(F, ends.W.dtype) for F in factors[1:-1])
-    return with_factors([ends.W, *inner, ends.H], ends.b)
+    factors[-1] = factors[-1][:, problem.labels] * share
+    kind = dtype or jnp.result_type(float)
+    b = None if bias is None else np.asarray(bias).astype(kind)
+    return with_factors([F.astype(kind) for F in factors], b)
