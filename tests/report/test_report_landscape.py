@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import itertools
-import re
 
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -25,7 +24,7 @@ from ufm.report.landscape import census as drawn
 from ufm.report.landscape.flow import flow_table, lingering, plot_flow_gradient
 from ufm.report.landscape.graph import edges, offsets
 from ufm.report.landscape.pages import flow_page, landscape_files
-from ufm.report.landscape.table import landscape_table, point_table
+from ufm.report.landscape.table import landscape_table
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
@@ -293,9 +292,4 @@ def test_tables_say_what_the_census_says(census, tmp_path):
     assert cells[3] == f"{min(p.index for p in saddles)}--18"  # 3 in each of 6 dimensions
     assert cells[4:6] == [str(len(saddles)), "1"]
     assert table.count("&") == 2 * 7
-    points = point_table(census)
-    rows = [line for line in points.splitlines() if line.endswith(r"saddle \\")]
-    assert len(rows) == len(saddles)
-    assert rows[-1].split(" & ")[1:4] == ["0", "18", "0 (0)"]
-    assert re.search(r"3 & 0 & 12 \(12\) & 1 & .* & global minimum \\\\", points)
-    compile_table(table + points, tmp_path)
+    compile_table(table, tmp_path)

@@ -75,10 +75,10 @@ def _scalar_side(problem: Problem) -> bool:
     return problem.per_class is not None and loss.contrastive and not bounded_better
 
 
-def _missing_bound(problem: Problem) -> Array:
-    """The reason why no lower bound is known; GAP_OPEN if one is known."""
+def missing_bound(problem: Problem, by_margins: bool) -> Array:
+    """The reason why no lower bound is known; GAP_OPEN if one is known, as `by_margins` says."""
     loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
-    if _scalar_side(problem) or loss.has_conjugate:
+    if by_margins or loss.has_conjugate:
         return bounded
     if not loss.is_convex() or loss.infimum() is None:
         return jnp.int32(Reason.CONVEXITY_UNKNOWN)
@@ -106,7 +106,7 @@ def decide(problem: Problem, facts: Facts, missing: Array | None = None) -> tupl
     `missing` is the reason why no lower bound is known; None: that of the plain model.
     """
     undecided = Verdict.UNDECIDED
-    missing = _missing_bound(problem) if missing is None else missing
+    missing = missing_bound(problem, _scalar_side(problem)) if missing is None else missing
     lines = [
         (~facts.finite, undecided, Reason.NON_FINITE),
         (facts.refuted, undecided, Reason.DECLARATION_REFUTED),

@@ -158,13 +158,6 @@ class Profile:
         i = int(np.argmin(bent))
         return (float(self.s[i]), float(bent[i])) if bent[i] < -_FLAT * scale else None
 
-    @functools.cached_property
-    def convex_from(self) -> float:
-        """The margin beyond which no grid point has φ'' < 0; 0 if none has."""
-        scale = np.max(np.abs(self.curvature)) + 1e-300
-        bent = np.flatnonzero(self.curvature < -_FLAT * scale)
-        return float(self.s[bent[-1] + 1]) if len(bent) and bent[-1] + 1 < len(self.s) else 0.0
-
     def probability(self, s: Any) -> Any:
         """The label's probability at margin s, by softmax unless the loss has its own."""
         return self.loss.probability_at(np.asarray(s, float), self.num_classes)

@@ -1,4 +1,4 @@
-r"""Tables of critical points for a paper: booktabs, one row for each loss, or for each point.
+r"""Tables of critical points for a paper: booktabs, one row for each loss.
 
 \usepackage{booktabs}
 \input{table.tex}
@@ -8,8 +8,7 @@ import math
 from collections.abc import Sequence
 
 from ufm.certificates.certificate import Verdict
-from ufm.landscape import Census, CriticalPoint
-from ufm.model.rounding import resolved
+from ufm.landscape import Census
 from ufm.report.runs.latex import described, label_in_tex, number_in_tex, tabular
 
 _HEADINGS = (
@@ -22,23 +21,6 @@ _HEADINGS = (
     r"$\max\lambda_{\min}$",
     "unseen",
 )
-_POINT_HEADINGS = (
-    r"$f-f^\star$",
-    "rank",
-    "index",
-    "zeros",
-    r"$\|G\|_2/\mu$",
-    r"$\lambda_{\min}$",
-    "verdict",
-)
-_WORDS = {
-    Verdict.GLOBAL_MINIMUM: "global minimum",
-    Verdict.MINIMUM_ON_CONVEX_REGION: "minimum, convex region",
-    Verdict.STRICT_SADDLE: "strict saddle",
-    Verdict.LOCAL_MINIMUM: "local minimum",
-    Verdict.NOT_CRITICAL: "not critical",
-    Verdict.UNDECIDED: "undecided",
-}
 
 
 def landscape_table(censuses: Sequence[Census]) -> str:
@@ -50,17 +32,6 @@ def landscape_table(censuses: Sequence[Census]) -> str:
         "lambda_min: of the strict saddle whose smallest eigenvalue is closest to 0.",
     ]
     return tabular("lrllrrrr", _HEADINGS, map(_cells, censuses), comments)
-
-
-def point_table(census: Census, points: Sequence[CriticalPoint] | None = None) -> str:
-    """A row for each point of a census, or for each of the given `points`."""
-    shown = census.points if points is None else points
-    comments = [
-        f"{census.problem.loss.label()}: {described(census.problem)}. Needs booktabs.",
-        "zeros: zero eigenvalues, in parentheses those that symmetry forces.",
-    ]
-    rows = (_point_cells(point, census.minimum.value) for point in shown)
-    return tabular("rrrrrrl", _POINT_HEADINGS, rows, comments)
 
 
 def _cells(census: Census) -> list[str]:
@@ -85,16 +56,3 @@ def _span(numbers: Sequence[int]) -> str:
         return "--"
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low}--{high}"
-
-
-def _point_cells(point: CriticalPoint, lowest: float) -> list[str]:
-    return [
-        number_in_tex(float(resolved(point.value - lowest, lowest))),
-        str(point.rank),
-        str(point.index),
-        f"{point.zero_modes} ({point.gauge_modes})",
-        f"{point.dual_ratio:.4g}",
-        # If no eigenvalue is negative and some are zero, the smallest is 0.
-        number_in_tex(0.0 if point.zero_modes and not point.index else point.smallest),
-        _WORDS[point.verdict],
-    ]

@@ -63,38 +63,35 @@ def tabular(
 
 def described(problem: Problem) -> str:
     """Describe sizes and decays of a problem, in ASCII."""
-    n = problem.per_class
-    counts = f"n={n}" if n is not None else f"n_k={','.join(map(str, problem.class_counts))}"
-    decays = [f"{name}={value:g}" for name, value in _decays(problem, "", "tau").items()]
-    sets = [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
-    bias = [] if problem.has_bias else ["no bias"]
-    sizes = [
-        f"K={problem.num_outputs or problem.num_classes}",
-        f"d={problem.dim}",
-        counts,
-        *_widths(problem),
-    ]
-    return ", ".join([*sizes, *decays, *sets, *bias])
+    decays = _decays(problem, "", "tau").items()
+    said = [f"{name}={value:g}" for name, value in decays]
+    listed = ",".join(map(str, problem.class_counts))
+    return ", ".join(_described(problem, listed, said))
 
 
 def described_in_tex(problem: Problem) -> str:
     """Describe sizes and decays of a problem for a caption."""
-    n, sizes = problem.per_class, problem.class_counts
+    sizes = problem.class_counts
     listed = (
         ",".join(map(str, sizes)) if len(sizes) <= _LISTED else f"{max(sizes)},\\dots,{min(sizes)}"
     )
-    counts = f"$n={n}$" if n is not None else f"$n_k={listed}$"
     decays = _decays(problem, "\\", r"\tau").items()
-    said = [f"${name}={short_in_tex(value)}$" for name, value in decays]
+    said = [f"{name}={short_in_tex(value)}" for name, value in decays]
+    return ", ".join(_described(problem, listed, said, "$"))
+
+
+def _described(problem: Problem, listed: str, decays: list[str], mark: str = "") -> list[str]:
+    """The parts of a description, those that are formulas between marks."""
+    n = problem.per_class
+    formulas = [
+        f"K={problem.num_outputs or problem.num_classes}",
+        f"d={problem.dim}",
+        f"n={n}" if n is not None else f"n_k={listed}",
+    ]
+    marked, decays = ([f"{mark}{x}{mark}" for x in part] for part in (formulas, decays))
     sets = [f"{name} in {found.label()}" for name, found in problem.constraints.items()]
     bias = [] if problem.has_bias else ["no bias"]
-    sizes = [
-        f"$K={problem.num_outputs or problem.num_classes}$",
-        f"$d={problem.dim}$",
-        counts,
-        *_widths(problem),
-    ]
-    return ", ".join([*sizes, *said, *sets, *bias])
+    return [*marked, *_widths(problem), *decays, *sets, *bias]
 
 
 def _decays(problem: Problem, slash: str, temperature: str) -> dict[str, float]:

@@ -27,7 +27,7 @@ from ufm.certificates.certificate import (
     is_refuted,
     relative_tolerance,
 )
-from ufm.certificates.decision import judged
+from ufm.certificates.decision import judged, missing_bound
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.second_order import is_descent
 from ufm.certificates.verdicts import Reason, Verdict
@@ -125,7 +125,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> NonNegativeC
         decayed=state.mu > 0,
         descends=is_descent(problem, sloped, escape, image),
         refuted=is_refuted(witness),
-        missing=_missing_bound(problem),
+        missing=missing_bound(problem, has_margin_bound(problem)),
     )
     sizes = jnp.linalg.norm(to_class_means(problem, params.H), axis=0)
     invisible = sizes <= _INVISIBLE * jnp.max(sizes)
@@ -138,18 +138,6 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> NonNegativeC
         invisible=invisible & (jnp.max(sizes) > 0),
         lift=_lift(problem, invisible, found["value"]),
     )
-
-
-def _missing_bound(problem: Problem) -> Array:
-    """The reason why no lower bound is known; GAP_OPEN if one is known."""
-    loss, bounded = problem.loss, jnp.int32(Reason.GAP_OPEN)
-    if loss.has_conjugate or has_margin_bound(problem):
-        return bounded
-    if not loss.is_convex() or loss.infimum() is None:
-        return jnp.int32(Reason.CONVEXITY_UNKNOWN)
-    if not problem.has_bias:
-        return bounded
-    return jnp.where(jnp.asarray(problem.lam_b) == 0, jnp.int32(Reason.BIAS_UNBOUNDED), bounded)
 
 
 def _lift(problem: Problem, invisible: Bool[Array, " K"], value: Scalar) -> Scalar:

@@ -35,6 +35,7 @@ from ufm.certificates.decision import judged
 from ufm.certificates.dual_state import Bound
 from ufm.certificates.second_order import Escape
 from ufm.hessian.products.lipschitz import hessian_lipschitz
+from ufm.minimum.minimiser import infimum_of
 from ufm.model.class_means import from_class_means
 from ufm.model.evaluation import Evaluated, evaluated
 from ufm.model.objective import matmul, penalty
@@ -165,7 +166,7 @@ def _certify(problem: Problem, params: Params, relative: Scalar, known: Scalar) 
     region = jnp.where(is_inside(problem, at), bound.lower - own, -jnp.inf)
     lower = bound.lower if problem.loss.is_convex() else jnp.full_like(value, -jnp.inf)
     # Without rounding: inf L is a number, and the closed form allows for its own.
-    known = jnp.maximum(known, _infimum(problem))
+    known = jnp.maximum(known, infimum_of(problem))
     better = known > lower
     best = Bound(
         jnp.where(better, known, lower) - own, own + jnp.where(better, 0.0, bound.rounding)
@@ -192,12 +193,6 @@ def _certify(problem: Problem, params: Params, relative: Scalar, known: Scalar) 
     return NormCertificate(
         **found, dual_norm=dual_norm, threshold=one, escape=escape, witness=witness
     )
-
-
-def _infimum(problem: Problem) -> float:
-    """A lower bound on L; −∞ if none is known."""
-    lowest = problem.loss.infimum()
-    return -np.inf if lowest is None else lowest
 
 
 def _is_confined(problem: Problem, like: Array) -> Array:
