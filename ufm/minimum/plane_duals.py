@@ -1,4 +1,4 @@
-r"""Tangent planes of Ψ(W) = min_H g(WH) + (λ/2)‖H‖² for many W of two columns at once.
+r"""Tangent planes of Ψ(W) = min_H g(WH) + (λ/2)‖H‖² for many W of a few columns at once.
 
 For any logits, with their softmax p and targets ŷ (cross-entropy, or label smoothing),
 
@@ -9,6 +9,7 @@ with equality at W if H is the minimiser for it. Branch and bound over the class
 rests on these planes.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -26,24 +27,24 @@ class Planes(NamedTuple):
     primal: Float[np.ndarray, " m"]
 
 
-def tangent_planes(table: Float[np.ndarray, "m K 2"], decay: float, alpha: float) -> Planes:
+def tangent_planes(table: Float[np.ndarray, "m K r"], decay: float, alpha: float) -> Planes:
     """The planes at tables of W, for one sample in each class."""
-    m, K, _ = table.shape
-    target = (1 - alpha) * np.eye(K) + alpha / K
-    x, y = table[..., 0], table[..., 1]
-    H = np.zeros((m, 2, K))
+    m, K, r = table.shape
+    target, columns = (1 - alpha) * np.eye(K) + alpha / K, table.transpose(0, 2, 1)
+    H = np.zeros((m, r, K))
     Z, top, total = np.zeros((m, K, K)), np.zeros((m, 1, K)), np.full((m, 1, K), float(K))
     p = np.full((m, K, K), 1.0 / K)
     for _ in range(_STEPS):
-        slope = table.transpose(0, 2, 1) @ ((p - target) / K) + decay * H
-        # λ I + Wᵀ(diag p − ppᵀ)W/K for each class, and its inverse.
-        mean = table.transpose(0, 2, 1) @ p
-        xx, xy, yy = (np.einsum("mj,mjk->mk", z, p) / K for z in (x * x, x * y, y * y))
-        xx += decay - mean[:, 0] ** 2 / K
-        xy -= mean[:, 0] * mean[:, 1] / K
-        yy += decay - mean[:, 1] ** 2 / K
-        step = [yy * slope[:, 0] - xy * slope[:, 1], xx * slope[:, 1] - xy * slope[:, 0]]
-        H = H - np.stack(step, axis=1) / (xx * yy - xy**2)[:, None]
+        slope = columns @ ((p - target) / K) + decay * H
+        # λ I + Wᵀ(diag p − ppᵀ)W/K for each class: entries above the diagonal.
+        mean = columns @ p
+        curvature = {
+            (i, j): np.einsum("mj,mjk->mk", table[..., i] * table[..., j], p) / K
+            - mean[:, i] * mean[:, j] / K
+            + decay * (i == j)
+            for i, j in itertools.combinations_with_replacement(range(r), 2)
+        }
+        H = H - _solved(curvature, [slope[:, i] for i in range(r)])
         Z = table @ H
         top = Z.max(axis=1, keepdims=True)
         p = np.exp(Z - top)
@@ -53,3 +54,18 @@ def tangent_planes(table: Float[np.ndarray, "m K 2"], decay: float, alpha: float
     losses = np.sum(top + np.log(total) - np.sum(target * Z, axis=1, keepdims=True), axis=(1, 2))
     primal = losses / K + 0.5 * decay * np.sum(H**2, axis=(1, 2))
     return Planes((p - target) / K, dual, primal)
+
+
+def _solved(matrix: dict[tuple[int, int], np.ndarray], right: list[np.ndarray]) -> np.ndarray:
+    """Solve with many positive definite matrices by elimination, entry by entry of all of them."""
+    r = len(right)
+    for i, j in itertools.combinations(range(r), 2):
+        ratio = matrix[i, j] / matrix[i, i]
+        right[j] = right[j] - ratio * right[i]
+        for k in range(j, r):
+            matrix[j, k] = matrix[j, k] - ratio * matrix[i, k]
+    for i in reversed(range(r)):
+        for k in range(i + 1, r):
+            right[i] = right[i] - matrix[i, k] * right[k]
+        right[i] = right[i] / matrix[i, i]
+    return np.stack(right, axis=1)

@@ -127,6 +127,11 @@ class Fixed(Constraint):
     def shape(self) -> tuple[int, ...]:
         return self.matrix.shape
 
+    @property
+    def rank(self) -> int:
+        """The rank of W."""
+        return int(np.linalg.matrix_rank(np.asarray(self.matrix)))
+
 
 def _positive(name: str, value: Any) -> Any:
     value = hyperparameter(name, value)

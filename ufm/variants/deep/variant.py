@@ -25,7 +25,7 @@ from ufm.variants.deep.factors import (
 )
 from ufm.variants.deep.geometry import compare
 from ufm.variants.deep.hessian import all_eigenvalues, dense
-from ufm.variants.deep.minimum import deep_global_minimum
+from ufm.variants.deep.minimum import deep_global_minimum, deep_narrow_bound
 from ufm.variants.deep.solver import METHODS
 from ufm.variants.deep.spectrum import deep_spectrum
 from ufm.variants.deep.start import draw_start
@@ -40,6 +40,7 @@ class DeepLinear(Variant):
     init_params = staticmethod(draw_start)
     certify = staticmethod(deep_certify)
     global_minimum = staticmethod(deep_global_minimum)
+    narrow_bound = staticmethod(deep_narrow_bound)
     compare_geometry = staticmethod(compare)
     collapse_threshold = staticmethod(collapse_threshold_of)
     minority_thresholds = staticmethod(minority_thresholds_of)
