@@ -26,7 +26,7 @@ _TRIES = 8
 _LARGEST = 1e7
 #: From this K²d on runs for a value take few steps: in few dimensions they need thousands of
 #: products to end, and gain the fourth digit.
-_LARGE, _FEW_STEPS = 1e6, 50
+_LARGE, _FEW_STEPS = 1e6, 20
 #: Branch and bound over W in one and two dimensions: the largest K, and the number of boxes (4 s).
 _BRANCHED, _BOXES = 4, 100_000
 _CERTIFIED = "reduced problem, certified by duality"
