@@ -224,18 +224,39 @@ def deep_with(decay):
     )  # fmt: skip
 
 
+#: K, M, decay, the lowest value, and how many of the runs of another program ended there.
+POLISHED = [
+    (4, 3, 0.05, 0.5910679883, 49, 90),
+    (5, 3, 0.01, 0.1986253150, 42, 120),
+]
+FURTHER_POLISHED = [
+    (3, 3, 0.18, 1.0665225579, 41, 60),
+    (3, 4, 0.15, 1.0466214042, 36, 60),
+    (4, 4, 0.01, 0.1398987508, 52, 90),
+    (5, 4, 0.01, 0.1829795706, 50, 120),
+    (6, 3, 0.01, 0.2354634308, 85, 150),
+    (6, 3, 1e-4, 0.0034930548, 76, 150),
+    (8, 4, 0.01, 0.2803420998, 25, 84),
+    (10, 3, 5e-4 * 100 ** (1 / 3), 0.1079982706, 32, 56),
+]
+
+
 @pytest.mark.parametrize(
-    ("K", "e", "best", "share"),
-    [(4, 0.05, 0.5910679883, 49 / 90), (5, 0.01, 0.1986253150, 42 / 120)],
+    ("K", "M", "e", "best", "hits", "runs"),
+    [*POLISHED, *(pytest.param(*row, marks=pytest.mark.repeats) for row in FURTHER_POLISHED)],
 )
-def test_random_starts_of_all_widths_find_the_polished_best(K, e, best, share):
-    """Three factors: at least the share of runs by another program, and none below."""
+def test_random_starts_of_all_widths_find_the_polished_best(K, M, e, best, hits, runs):
+    """As large a share as of that program's runs, within the errors of two samples; none below."""
     values = []
-    for d in range(1, K):
+    # Five pairs need five dimensions.
+    for d in range(5 if K == 10 else 1, K):
         problem = ufm.Problem.balanced(
             loss=CE, num_classes=K, per_class=1, dim=d, lam_w=e, lam_h=e, lam_b=None,
-            lam_hidden=(e,),
+            lam_hidden=(e,) * (M - 2),
         )  # fmt: skip
         values += ufm.solve_many(problem, jax.random.key(0), num_starts=12).value.tolist()
-    assert np.mean(np.abs(np.array(values) - best) < 1e-8) >= share
+    share, slack = hits / runs, 0.0
+    if (K, M, e, best, hits, runs) not in POLISHED:
+        slack = 2 * (share * (1 - share) * (1 / runs + 1 / len(values))) ** 0.5
+    assert np.mean(np.abs(np.array(values) - best) < 1e-8) >= share - slack
     assert np.min(values) > best - 6e-11
