@@ -65,8 +65,8 @@ def narrow_bound(problem: Problem, gap: float = 1e-6, max_boxes: int = 1_000_000
     """Prove a lower bound on f* in one or two dimensions, by branch and bound.
 
     With K = 4, d = 2 and μ√n = 0.05 a gap of 1e-9 takes 2 s, and at 0.005 one of 1e-5 takes 25 s.
-    With one hidden layer and K = 4 there is such a bound in all dimensions, but a gap of 2 % takes
-    a minute.
+    With one hidden layer and K = 4 there is such a bound in all dimensions, but a gap of 1 % takes
+    half a minute.
 
     Args:
         problem: Balanced classes, cross-entropy or label smoothing, no bias, and d = 1 or 2 below
