@@ -13,7 +13,7 @@ from model_oracle import dense_hessian, objective_and_gradient
 
 import ufm
 from ufm.model.params import Params
-from ufm.variants.nonnegative.second_order import is_local_minimum
+from ufm.variants.nonnegative.second_order import is_local_minimum, orbit_tangents
 
 COUNTS, DIM, MU = (2, 2, 2, 2), 8, 0.04
 PLAIN = make(ufm.CrossEntropy(), COUNTS, DIM, MU)
@@ -242,3 +242,21 @@ def test_a_false_declaration_is_no_proof():
     W[:, :4], H[:4] = 2.0 * (np.eye(4) - 0.25), np.repeat(np.eye(4), 2, axis=1)
     found = ufm.certify(problem, Params(jnp.asarray(W), jnp.asarray(H), None))
     assert found.reason is ufm.Reason.DECLARATION_REFUTED
+
+
+@pytest.mark.parametrize(("of_w", "of_h"), [(1.0, 1.0), (1.0, 1e-9), (1e-9, 1e-9), (1e-3, 1e4)])
+def test_rotations_that_move_zeros_are_no_tangents_at_any_scale(of_w, of_h):
+    """An orthogonal frame in five dimensions: f is constant along none, as all of them move one."""
+    W, H = np.zeros((4, 5)), np.zeros((5, 4))
+    W[:, :4], H[:4] = of_w * (np.eye(4) - 0.25), of_h * np.eye(4)
+    found = orbit_tangents(Params(jnp.asarray(W), jnp.asarray(H), None), H <= 0)
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_rotations_of_positive_features_are_tangents_at_any_scale(scale):
+    """Of rank 4 in five dimensions: 6 planes within, and 4 with the fifth."""
+    W, H = scale * np.eye(4, 5) - 0.25 * scale * np.eye(4, 5).mean(0), scale * np.ones((5, 4))
+    W[:, 4] = 0.0
+    found = orbit_tangents(Params(jnp.asarray(W), jnp.asarray(H), None), H <= 0)
+    assert len(found) == 10

@@ -125,7 +125,9 @@ def orbit_tangents(means: Params, zero: Bool[np.ndarray, "d m"]) -> Float[np.nda
     if not len(rows):
         return np.zeros((0, W.size + H.size))
     _, sizes, basis = np.linalg.svd(of_h[:, zero].T)
-    free = basis[numerical_rank(sizes) :]
+    # In units of H, which may be far smaller than W: what moves its zeros is no tangent.
+    free = basis[numerical_rank(sizes / (float(np.linalg.norm(H)) or 1.0)) :]
     tangents = free @ np.hstack([of_w.reshape(len(rows), -1), of_h.reshape(len(rows), -1)])
     _, sizes, basis = np.linalg.svd(tangents, full_matrices=False)
-    return basis[: numerical_rank(sizes)]
+    size = max(float(np.linalg.norm(W)), float(np.linalg.norm(H))) or 1.0
+    return basis[: numerical_rank(sizes / size)]
