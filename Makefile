@@ -44,12 +44,7 @@ $(INSTALLED): $(ENVIRONMENT) pyproject.toml requirements.lock
 demo: install  ## the main job: every loss, many random starts, a verdict for each
 	$(BIN)/ufm solve
 
-# Rounding bounds and accuracy are promises about the code that users have; everything else is
-# compiled the cheap way: for code that runs once, XLA takes a third of the time.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
-PROMISES := tests/certificates tests/losses tests/minimum/test_minimum.py tests/model/test_problem.py
-CHEAP := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
-	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 check: lint types
 
@@ -61,11 +56,9 @@ types: install
 	$(BIN)/pyright
 
 tests: install
-	$(PYTEST) $(PROMISES)
-	$(CHEAP) $(PYTEST) $(PROMISES:%=--ignore=%)
+	$(PYTEST)
 
-# Types are checked on one core, for as long as the promises take on two: beside all tests, so that
-# no core waits.
+# Types are checked beside the tests, so that no core waits.
 test: lint  ## format, lint, types, then the tests (which run the examples)
 	$(MAKE) --jobs 2 types tests
 

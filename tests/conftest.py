@@ -6,11 +6,22 @@ Do not import `ufm` here: the jaxtyping hook, which checks shapes and types, has
 import collections
 import functools
 import gc
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
+#: Rounding bounds and accuracy are promises about the code that users have. What is not here is
+#: compiled the cheap way: for code that runs once, XLA takes a third of the time.
+PROMISES = {
+    TESTS / "certificates",
+    TESTS / "losses",
+    TESTS / "minimum" / "test_minimum.py",
+    TESTS / "model" / "test_problem.py",
+}
 
 # Before NumPy, SciPy and JAX are imported, and in the environment rather than in JAX's
 # configuration: xdist's workers and the processes that tests start inherit it.
@@ -38,6 +49,7 @@ import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
 import pytest  # noqa: E402  # after the environment
 import shapes  # noqa: E402  # after the environment
+from jax._src.interpreters import mlir  # noqa: E402  # after the environment
 
 jax.config.update("jax_enable_x64", True)
 # Neither dtypes nor ranks may be promoted silently: both hide bugs that float32 and vmap expose.
@@ -58,15 +70,28 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not config.getoption("--full"):
         shapes.only_where_there_are_shapes()
+        # The processes that tests start compile as the tests beside them do.
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+
+def pytest_sessionfinish():
+    """Leave nothing to the five collections of garbage with which pytest ends: once will do."""
+    gc.collect()
+    gc.freeze()
+
+
+def is_promise(path: Path) -> bool:
+    """Whether a file of tests holds a promise about the code that XLA makes for users."""
+    return path in PROMISES or path.parent in PROMISES
 
 
 def pytest_collection_modifyitems(config, items):
-    """Examples first: they take longest, and at the end one process would wait for another.
+    """Promises first, as they are compiled in another way; then examples, which take longest.
 
     Without --full one in four of the cases that only repeat an oracle on other numbers, and no
     test that is slow though others hold the same promise.
     """
-    items.sort(key=lambda item: item.path.parent.name != "examples")
+    items.sort(key=lambda item: (not is_promise(item.path), item.path.parent.name != "examples"))
     if config.getoption("--full"):
         return
     seen = collections.Counter()
@@ -101,6 +126,33 @@ def _compiled_at_once(request):
     from ufm._support.quick_jit import always_compiled
 
     with always_compiled():
+        yield
+
+
+@functools.cache
+def _compile_cheaply() -> None:
+    """Let XLA leave out most optimisations from now on."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_as_its_place_asks(request):
+    """Promises come first; what follows them is compiled the cheap way, but with --full."""
+    if not (request.config.getoption("--full") or is_promise(request.path)):
+        _compile_cheaply()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_context_of_mlir_for_many_programs():
+    """JAX makes one for each program, which takes a tenth of the time of a small one.
+
+    It keeps the constants of its programs, hence a new one now and then.
+    """
+    make, made = mlir.make_ir_context, itertools.count()
+    recent = functools.lru_cache(maxsize=1)(lambda _: make())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlir, "make_ir_context", lambda: recent(next(made) // 200))
         yield
 
 

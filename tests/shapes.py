@@ -1,11 +1,14 @@
-"""Shapes and types of arrays, checked in every call of a function whose signature has them.
+"""Shapes and types of arrays, checked in calls of the functions whose signatures have them.
 
-The checks of plain types are left to pyright, which makes them without a call: done in every call
-they took half of the time of the tests. With --full every function is checked.
+The first hundred calls of each, and one in ten of those that follow; the checks of plain types are
+left to pyright, which makes them without a call: done in every call they took half of the time of
+the tests. With --full every call of every function is checked.
 """
 
+import collections
 import functools
 import inspect
+import itertools
 from typing import Any, get_args
 
 import jaxtyping
@@ -21,12 +24,31 @@ def has_shapes(hint: Any) -> bool:
     return isinstance(hint, str) or any(has_shapes(each) for each in inner)
 
 
-def _checked(subject: Any, typechecker: Any) -> Any:
+def checked(subject: Any, typechecker: Any) -> Any:
+    """Check a function's calls, or a class's, if its signature has shapes."""
     signed = subject.__init__ if inspect.isclass(subject) else subject
     hints = getattr(signed, "__annotations__", {}).values()
-    return _jaxtyped(subject, typechecker=typechecker) if any(map(has_shapes, hints)) else subject
+    if not any(map(has_shapes, hints)):
+        return subject
+    always = _jaxtyped(subject, typechecker=typechecker)
+    return _now_and_then(subject, always) if inspect.isfunction(subject) else always
+
+
+#: Calls so far of each function, also of one that is defined anew in every call of another.
+_calls: dict[Any, Any] = collections.defaultdict(itertools.count)
+
+
+def _now_and_then(function: Any, always: Any) -> Any:
+    calls = _calls[function.__code__]
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        number = next(calls)
+        return (always if number < 100 or number % 10 == 0 else function)(*args, **kwargs)
+
+    return called
 
 
 def only_where_there_are_shapes() -> None:
     """Make jaxtyping's import hook leave the other functions as they are."""
-    jaxtyping.jaxtyped = lambda *, typechecker: functools.partial(_checked, typechecker=typechecker)
+    jaxtyping.jaxtyped = lambda *, typechecker: functools.partial(checked, typechecker=typechecker)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from beartype import beartype
 from jaxtyping import Array, Float, TypeCheckError
-from shapes import has_shapes
+from shapes import checked, has_shapes
 
 from ufm._support.host.jaxprs import is_supported
 from ufm.certificates.second_order import _outside_row_space
@@ -36,13 +37,27 @@ def test_plain_types_have_none(hint):
     assert not has_shapes(hint)
 
 
-def test_a_function_and_a_class_refuse_a_wrong_shape():
-    with pytest.raises(TypeCheckError, match="K d"):
-        _outside_row_space(jnp.zeros(3))
+def test_the_first_hundred_calls_refuse_a_wrong_shape_and_then_one_in_ten():
+    def defined_anew():
+        def rows(x: Float[Array, "K d"]) -> int:
+            return len(x)
+
+        return checked(rows, beartype)
+
+    refused = []
+    for call in range(200):
+        try:
+            defined_anew()(jnp.zeros(3))
+        except TypeCheckError:
+            refused.append(call)
+    assert refused == [*range(100), *range(100, 200, 10)]
+
+
+def test_a_class_refuses_a_wrong_shape():
     with pytest.raises(TypeCheckError, match="batch K"):
         Params(W=jnp.zeros((2, 3)), H=jnp.zeros((3, 4)), b=jnp.zeros(5))
 
 
-def test_each_call_is_checked_or_none_is(request):
+def test_a_function_is_checked_or_left_as_it_is(request):
     functions = {_outside_row_space: True, is_supported: request.config.getoption("--full")}
     assert {each: hasattr(each, "__wrapped__") for each in functions} == functions
