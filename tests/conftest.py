@@ -22,6 +22,11 @@ PROMISES = {
     TESTS / "minimum" / "test_minimum.py",
     TESTS / "model" / "test_problem.py",
 }
+#: The cheap way, for the processes that tests start.
+CHEAP = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
+}
 
 # Before NumPy, SciPy and JAX are imported, and in the environment rather than in JAX's
 # configuration: xdist's workers and the processes that tests start inherit it.
@@ -49,6 +54,7 @@ import hypothesis  # noqa: E402  # after the environment
 import jax  # noqa: E402  # after the environment
 import pytest  # noqa: E402  # after the environment
 import shapes  # noqa: E402  # after the environment
+from jax._src import compiler  # noqa: E402  # after the environment
 from jax._src.interpreters import mlir  # noqa: E402  # after the environment
 
 jax.config.update("jax_enable_x64", True)
@@ -70,8 +76,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not config.getoption("--full"):
         shapes.only_where_there_are_shapes()
-        # The processes that tests start compile as the tests beside them do.
-        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 def pytest_sessionfinish():
@@ -131,9 +135,21 @@ def _compiled_at_once(request):
 
 @functools.cache
 def _compile_cheaply() -> None:
-    """Let XLA leave out most optimisations from now on."""
+    """Let XLA leave out most optimisations from now on, and the emitters that it fuses loops with.
+
+    XLA reads its variable once, before the promises are compiled: here options say the same.
+    """
+    os.environ |= CHEAP
     jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
+    usual = compiler.get_compile_options
+
+    def options(*args: Any, **kwargs: Any) -> Any:
+        found = usual(*args, **kwargs)
+        found.env_option_overrides += [("xla_cpu_use_fusion_emitters", False)]
+        return found
+
+    compiler.get_compile_options = options
 
 
 @pytest.fixture(autouse=True, scope="module")
