@@ -22,6 +22,13 @@ PROMISES = {
     TESTS / "minimum" / "test_minimum.py",
     TESTS / "model" / "test_problem.py",
 }
+#: What takes longest.
+LONGEST = {
+    TESTS / "benchmarks",
+    TESTS / "examples",
+    TESTS / "model" / "test_mesh.py",
+    TESTS / "release",
+}
 #: The cheap way, for the processes that tests start.
 CHEAP = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -84,18 +91,23 @@ def pytest_sessionfinish():
     gc.freeze()
 
 
-def is_promise(path: Path) -> bool:
-    """Whether a file of tests holds a promise about the code that XLA makes for users."""
-    return path in PROMISES or path.parent in PROMISES
+def is_among(places: set[Path], path: Path) -> bool:
+    return path in places or path.parent in places
 
 
 def pytest_collection_modifyitems(config, items):
-    """Promises first, as they are compiled in another way; then examples, which take longest.
+    """Promises first, as they are compiled in another way; then what takes longest, then by size.
 
+    At the end one process waits for another: not long if what is left is small.
     Without --full one in four of the cases that only repeat an oracle on other numbers, and no
     test that is slow though others hold the same promise.
     """
-    items.sort(key=lambda item: (not is_promise(item.path), item.path.parent.name != "examples"))
+
+    def place(item: Any) -> tuple[bool, bool, int]:
+        path = item.path
+        return not is_among(PROMISES, path), not is_among(LONGEST, path), -path.stat().st_size
+
+    items.sort(key=place)
     if config.getoption("--full"):
         return
     seen = collections.Counter()
@@ -155,7 +167,7 @@ def _compile_cheaply() -> None:
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_as_its_place_asks(request):
     """Promises come first; what follows them is compiled the cheap way, but with --full."""
-    if not (request.config.getoption("--full") or is_promise(request.path)):
+    if not (request.config.getoption("--full") or is_among(PROMISES, request.path)):
         _compile_cheaply()
 
 
