@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from convex_oracle import newton
 from model_oracle import dense_hessian
-import pytest
 from points import BALANCED, SKEWED, certified, make, origin, perturbed
 
 from ufm import (
