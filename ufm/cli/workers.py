@@ -25,7 +25,7 @@ class Workers:
 
     The processes start at once and call `prepare`, which imports what `work` needs, while this one
     prepares the tasks. They end with the context, or when this process is killed. Both functions
-    must be such that can be pickled.
+    must be picklable.
     """
 
     def __init__(self, helpers: int, work: Work, prepare: Callable[[], object] = tuple) -> None:
