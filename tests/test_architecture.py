@@ -95,7 +95,7 @@ def test_exports_stay_what_they_are_once_all_were_used():
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("package", ["ufm", "ufm.report"])
+@pytest.mark.parametrize("package", ["ufm", "ufm.hessian", "ufm.report"])
 def test_a_lazy_package_offers_what_its_stub_lists(package):
     (stub,) = ROOT.glob(f"{package.replace('.', '/')}/__init__.pyi")
     listed = {

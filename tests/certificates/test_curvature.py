@@ -156,7 +156,7 @@ def test_what_is_too_large_to_count_is_not_claimed(monkeypatch):
     problem = make(CrossEntropy(), SKEWED, None)
     point = minimiser(problem)
     # A matrix decides where no symmetry of classes helps, and if it is too large, counts.
-    monkeypatch.setattr("ufm.certificates.second_order.class_symmetric_spectrum", lambda *_: None)
+    monkeypatch.setattr("ufm.hessian.class_symmetric_spectrum", lambda *_: None)
     assert is_local_minimum(problem, point, 1e-15)
     monkeypatch.setattr("ufm.certificates.second_order._LARGEST_MEANS", 10)
     assert is_local_minimum(problem, point, 1e-15)
@@ -181,7 +181,7 @@ def test_both_minima_of_a_hundred_classes_are_decided():
 @pytest.mark.parametrize("limit", [10, 1_500], ids=["counts", "matrix"])
 def test_zeros_that_no_rotation_explains_are_not_positive(limit, monkeypatch):
     monkeypatch.setattr("ufm.certificates.second_order._LARGEST_MEANS", limit)
-    monkeypatch.setattr("ufm.certificates.second_order.class_symmetric_spectrum", lambda *_: None)
+    monkeypatch.setattr("ufm.hessian.class_symmetric_spectrum", lambda *_: None)
     problem = make(CrossEntropy(), (2,) * 4, None, mu=1 / (4 * 2**0.5), dim=5)
     assert not is_local_minimum(problem, origin(problem), 0.0)
     above = dataclasses.replace(problem, lam_w=problem.lam_w * 1.01)

@@ -87,11 +87,11 @@ def test_help_imports_nothing_slow():
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
-def test_solving_and_its_table_import_neither_matplotlib_nor_optax():
+def test_solving_and_its_table_import_neither_matplotlib_nor_optax_nor_scipy():
     code = (
         "import sys, ufm.runs.many_starts, ufm.runs.run_folder, ufm.runs.loss_result\n"
         "import ufm.runs.loss_summary, ufm.report.runs.latex\n"
-        "assert not {'matplotlib', 'optax'} & set(sys.modules)\n"
+        "assert not {'matplotlib', 'optax', 'scipy'} & set(sys.modules)\n"
         "from ufm.report import figure_files\n"
         "assert 'matplotlib' in sys.modules\n"
     )

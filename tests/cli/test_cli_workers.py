@@ -63,6 +63,14 @@ def test_tasks_begin_in_their_order_and_each_advances_its_own_bar(helpers):
         assert dict(workers.results([(7,)], on_begin)) == {0: 49}
 
 
+def test_processes_prepare_before_they_have_a_task(tmp_path):
+    with Workers(1, square, (tmp_path / "prepared").mkdir):
+        deadline = time.monotonic() + 60
+        while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert any(tmp_path.iterdir())
+
+
 def test_an_error_of_a_task_is_raised_with_its_traceback():
     with Workers(1, fail) as workers, pytest.raises(ValueError, match="2 cannot be done") as stop:
         list(workers.results([(1,), (2,), (3,)], lambda _: nothing))

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import UInt32
-from scipy.special import erfinv
 
+from ufm._support.normal_quantile import normal_quantile
 from ufm._support.quick_jit import is_traced, within_a_trace
 
 _Words = UInt32[np.ndarray, " 2"]
@@ -70,7 +70,7 @@ class OnHost:
                 words = (high.astype(np.uint64) << np.uint64(32)) | low
                 uniform = (words >> np.uint64(12)).astype(kind) * kind(2.0**-52)
             u = np.maximum(uniform * kind(2) + least, least)
-            drawn[i : i + _CHUNK] = _quantile(u.astype(np.float64))
+            drawn[i : i + _CHUNK] = normal_quantile(u.astype(np.float64))
         return drawn.reshape(shape)
 
 
@@ -91,8 +91,3 @@ def _threefry(key: _Words, positions: np.ndarray) -> tuple[np.ndarray, np.ndarra
         y += words[(i + 2) % 3]
         y += np.uint32(i + 1)
     return x, y
-
-
-def _quantile(u: np.ndarray) -> np.ndarray:
-    """The quantile (1 + u)/2 of the standard normal distribution."""
-    return np.sqrt(2.0) * erfinv(u)

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -63,11 +64,14 @@ def one_blas_thread() -> Iterator[None]:
     Measured on two cores: with them, the complex factorisations of `ufm.landscape.root_finding`
     take up to 40 times as long.
     """
-    with _libraries().limit(limits=1, user_api="blas"):
+    with _libraries("scipy.linalg" in sys.modules).limit(limits=1, user_api="blas"):
         yield
 
 
 @functools.cache
-def _libraries() -> threadpoolctl.ThreadpoolController:
-    """The thread pools of BLAS, cached because finding them takes a millisecond."""
+def _libraries(with_scipy: bool) -> threadpoolctl.ThreadpoolController:
+    """The thread pools of BLAS, cached because finding them takes a millisecond.
+
+    SciPy brings its own, once it is imported.
+    """
     return threadpoolctl.ThreadpoolController()

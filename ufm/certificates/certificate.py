@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, Int
 from ufm._support.pytree import pytree, require
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
-from ufm.certificates.decision import judged, proven_bound
+from ufm.certificates.decision import Scalars, judged, known_scalars, proven_bound
 from ufm.certificates.dual_bounds import region_lower_bound
 from ufm.certificates.dual_state import dual_state
 from ufm.certificates.second_order import escape_direction, is_descent, is_local_minimum
@@ -143,7 +143,8 @@ def certify(problem: Problem, params: Params, tol: float | Scalar | None = None)
         TypeError: The arrays are not all float32 or all float64.
     """
     check_shapes(problem, params)
-    found = _certify(problem, params, relative_tolerance(tol, params.W.dtype))
+    dtype = params.W.dtype
+    found = _certify(problem, params, relative_tolerance(tol, dtype), known_scalars(problem, dtype))
     if isinstance(found.verdict, Tracer):
         return found
     verdict, reason = Verdict(int(found.verdict)), Reason(int(found.reason))
@@ -187,7 +188,10 @@ def _no_spurious_minima(problem: Problem) -> bool:
 
 
 @quick_jit
-def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
+def _certify(
+    problem: Problem, params: Params, relative: Scalar, scalars: Scalars | None = None
+) -> Certificate:
+    margin, threshold = scalars or (None, None)
     state = dual_state(problem, params)
     critical_tol = jnp.maximum(
         1e-6 * state.mu * jnp.maximum(norm(params), 1.0), 4 * gradient_noise(problem, state.at)
@@ -198,8 +202,8 @@ def _certify(problem: Problem, params: Params, relative: Scalar) -> Certificate:
         problem,
         state.value,
         state.value_rounding,
-        proven_bound(problem, problem, state),
-        region_lower_bound(problem, state),
+        proven_bound(problem, problem, state, margin),
+        region_lower_bound(problem, state, threshold=threshold),
         relative,
         grad_norm=state.grad_norm,
         critical_tol=critical_tol,

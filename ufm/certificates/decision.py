@@ -1,11 +1,15 @@
 """Decide on a point: the best proven bound, the tolerance of the gap, and the verdict."""
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ufm.certificates.dual_bounds import duality_lower_bound
+from ufm._support.quick_jit import is_traced
+from ufm.certificates.dual_bounds import duality_lower_bound, has_convex_region
 from ufm.certificates.dual_state import Bound, DualState
 from ufm.certificates.verdicts import Reason, Verdict
 from ufm.collapse import symmetric_solution as symmetric
@@ -48,15 +52,50 @@ def _value_at_origin(problem: Problem, dtype: Any) -> Scalar:
     return data_loss(problem, jnp.zeros((problem.num_outputs, problem.num_columns), dtype))
 
 
-def proven_bound(problem: Problem, columns: Problem, state: DualState) -> Bound:
+class Scalars(NamedTuple):
+    """Numbers of a problem alone, the same at all points; None where they are not known yet."""
+
+    #: `margin_lower_bound`.
+    margin: Any = None
+    #: `Loss.convex_above`.
+    convex_above: Any = None
+
+
+def known_scalars(problem: Problem, dtype: Any) -> Scalars:
+    """The numbers that certificates of the problem need, computed on the host if it is known.
+
+    In a program they would take longer than everything else, at each point anew.
+    """
+    leaves, structure = jax.tree.flatten(problem)
+    if is_traced(leaves) or any(np.ndim(x) for x in leaves):
+        return Scalars()
+    found = _on_host(structure, tuple(map(float, leaves)))
+    return jax.tree.map(lambda x: jax.device_put(np.asarray(x, dtype)), found)
+
+
+@functools.lru_cache(maxsize=256)
+def _on_host(structure: Any, leaves: tuple[float, ...]) -> Scalars:
+    problem = jax.tree.unflatten(structure, leaves)
+    return Scalars(
+        float(symmetric.margin_lower_bound(problem)) if _scalar_side(problem) else None,
+        float(problem.loss.convex_above()) if has_convex_region(problem.loss) else None,
+    )
+
+
+def proven_bound(
+    problem: Problem, columns: Problem, state: DualState, margin: Scalar | None = None
+) -> Bound:
     """The best proven bound: by duality, or by a scalar problem where that may be better.
 
     `columns` is the problem that the state belongs to: this one, or that of its class means.
+    `margin` is that of `Scalars`.
     """
     bound = duality_lower_bound(columns, state)
     if _scalar_side(problem):
         dtype = state.value.dtype
-        scalar = jnp.asarray(symmetric.margin_lower_bound(problem), dtype)
+        scalar = margin
+        if scalar is None:
+            scalar = jnp.asarray(symmetric.margin_lower_bound(problem), dtype)
         # No term of the bound exceeds f(0), and the error of each is 1 + γ roundings.
         size = jnp.abs(scalar) + _value_at_origin(columns, dtype)
         steep = jnp.asarray(problem.loss.smoothness()[0], dtype)

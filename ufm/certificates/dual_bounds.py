@@ -64,15 +64,21 @@ def has_convex_region(loss: Loss) -> bool:
     return not loss.is_convex() and loss.convex_above() is not None and loss.contrastive
 
 
-def region_lower_bound(problem: Problem, state: DualState, worst: Scalar | None = None) -> Bound:
+def region_lower_bound(
+    problem: Problem,
+    state: DualState,
+    worst: Scalar | None = None,
+    threshold: Scalar | None = None,
+) -> Bound:
     """A bound on f over {p_y ≥ p* for every sample}, for points inside; −∞ elsewhere.
 
     `worst` is the largest −log p_y of the point if the state is that of its class means, which are
-    inside, too; None: of the state itself. This needs `has_convex_region`.
+    inside, too; None: of the state itself. `threshold` is p* if it is known. This needs
+    `has_convex_region`.
     """
-    threshold = problem.loss.convex_above()
     if not has_convex_region(problem.loss):
         return no_bound(state)
+    threshold = problem.loss.convex_above() if threshold is None else threshold
     limit = -jnp.log(jnp.asarray(threshold, state.at.V.dtype))
     if worst is None:
         worst = jnp.max(per_column(CrossEntropy().value, problem, state.at.V))

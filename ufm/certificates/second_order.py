@@ -18,22 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ufm import hessian
 from ufm._support.pytree import pytree
 from ufm._support.quick_jit import quick_jit
 from ufm._support.shown import Shown
 from ufm.certificates.dual_state import DualState
-from ufm.hessian import (
-    COLLAPSED,
-    Spectrum,
-    class_symmetric_spectrum,
-    collapse_deviation,
-    hessian_lipschitz,
-    inertia,
-    nearest_means,
-    rank_of,
-    rotation_dimension,
-    spectrum_of_means,
-)
+from ufm.hessian import Spectrum, hessian_lipschitz, rank_of, rotation_dimension
 from ufm.model.hessian_product import hessian_product, linearise_at
 from ufm.model.objective import matmul
 from ufm.model.params import Params, dot, finite_or_zero, norm
@@ -131,8 +121,8 @@ def is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool
 
 def _is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> bool:
     margin = curvature_margin(problem, params, grad_norm)
-    if collapse_deviation(problem, params) <= COLLAPSED:
-        means, shift = nearest_means(problem, params)
+    if hessian.collapse_deviation(problem, params) <= hessian.COLLAPSED:
+        means, shift = hessian.nearest_means(problem, params)
         found = means_spectrum(problem, means)
         if found is not None:
             return all_positive(found, margin + shift)
@@ -140,7 +130,7 @@ def _is_local_minimum(problem: Problem, params: Params, grad_norm: float) -> boo
     work = float(problem.num_columns) * border**2
     if border > _LARGEST_BORDER or work > _LARGEST_WORK:
         return False
-    counts = inertia(problem, params, 0.0, margin)
+    counts = hessian.inertia(problem, params, 0.0, margin)
     forced = rotation_dimension(problem, params)
     return counts.reliable and counts.negative == 0 and counts.zero == forced
 
@@ -158,10 +148,10 @@ def means_spectrum(problem: Problem, means: Params) -> Spectrum | None:
     They use the symmetry of classes if there is one (the origin, frames of all or some classes, any
     K), otherwise a matrix of 2Kr + K rows.
     """
-    found = class_symmetric_spectrum(problem, means)
+    found = hessian.class_symmetric_spectrum(problem, means)
     outputs, rank = problem.num_outputs, max(rank_of(means), 1)
     if found is None and (outputs + problem.num_classes) * rank + outputs <= _LARGEST_MEANS:
-        found = spectrum_of_means(problem, means)
+        found = hessian.spectrum_of_means(problem, means)
     return found
 
 

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _MANY_RUNS = 40
 
 
+def _prepare() -> None:
+    """Configure JAX and import what solving needs, which takes a second."""
+    from ufm.cli.parsing.jax import configure
+
+    configure()
+    import ufm.runs.run_folder  # noqa: F401  # and with it all of the library that runs
+
+
 class Solve(ProblemOptions, frozen=True, kw_only=True):
     """Solve the model from many random starts and certify the end point of each run.
 
@@ -57,12 +65,12 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
 
     def run(self) -> int:
         """Run loss by loss; an interruption keeps finished losses."""
-        from ufm.cli.parsing.jax import configure
         from ufm.cli.workers import Workers
-        from ufm.runs.run_folder import RunFolder
 
-        with Workers(self._helpers(), self._solve) as workers:
-            configure()
+        with Workers(self._helpers(), self._solve, _prepare) as workers:
+            _prepare()
+            from ufm.runs.run_folder import RunFolder
+
             problems = self.problems(self._check)
             folder = RunFolder.open(self.out, self.configuration())
             results = each_loss(
@@ -174,12 +182,10 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
 
         from ufm._support.quick_jit import counted_anew
         from ufm._support.threads import one_blas_thread
-        from ufm.cli.parsing.jax import configure
         from ufm.runs.loss_result import loss_arrays, loss_result
         from ufm.runs.many_starts import verify
         from ufm.runs.run_folder import Clock
 
-        configure()
         problem, clock = self.problems()[name], Clock()
         with counted_anew(), one_blas_thread():
             verification = verify(

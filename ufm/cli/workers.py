@@ -23,12 +23,13 @@ Work = Callable[..., Any]
 class Workers:
     """A context in which this process and `helpers` more call `work(*task, advance)`.
 
-    The processes start at once and import while this one prepares the tasks. They end with the
-    context, or when this process is killed. `work` must be a function that can be pickled.
+    The processes start at once and call `prepare`, which imports what `work` needs, while this one
+    prepares the tasks. They end with the context, or when this process is killed. Both functions
+    must be picklable.
     """
 
-    def __init__(self, helpers: int, work: Work) -> None:
-        self._helpers, self._work = helpers, work
+    def __init__(self, helpers: int, work: Work, prepare: Callable[[], object] = tuple) -> None:
+        self._helpers, self._work, self._prepare = helpers, work, prepare
         #: By the connection to each.
         self._processes: dict[Any, SpawnProcess] = {}
 
@@ -41,7 +42,9 @@ class Workers:
         try:
             for _ in range(self._helpers):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
+                process = context.Process(
+                    target=_serve, args=(theirs, self._work, self._prepare), daemon=True
+                )
                 process.start()
                 theirs.close()
                 self._processes[ours] = process
@@ -115,9 +118,10 @@ def _taken(found: list[Any]) -> Iterator[Any]:
         yield found.pop(0)
 
 
-def _serve(connection: Any, work: Work) -> None:
+def _serve(connection: Any, work: Work, prepare: Callable[[], object]) -> None:
     """Answer with progress, and with the result or the error of each task."""
     replace_unprintable()
+    prepare()
     # The other process has been killed if the connection is broken.
     with warnings_as_notes(), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from ufm._support.pytree import entry
@@ -112,7 +111,7 @@ def loss_arrays(verification: Verification, save: str) -> dict[str, Any]:
         chosen: Params = solutions.params
         if save == "best":
             best = lowest(np.asarray(solutions.value).tolist())
-            chosen = jax.tree.map(lambda x: x[best], chosen)
+            chosen = entry(chosen, best)
             arrays["start"] = best
         arrays |= {"W": chosen.W, "H": chosen.H}
         if chosen.b is not None:
