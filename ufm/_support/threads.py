@@ -9,10 +9,11 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import threadpoolctl
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -22,6 +23,22 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         return os.cpu_count() or 1
+
+
+def in_this_precision(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`work` for other threads, in the precision of this one.
+
+    `with jax.enable_x64(True):` holds in one thread: others would compute in single precision.
+    """
+    import jax
+
+    wide = jax.config.read("jax_enable_x64")
+
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with jax.enable_x64(wide):
+            return work(*args, **kwargs)
+
+    return run
 
 
 def in_order(
@@ -45,7 +62,8 @@ def in_order(
     yield first
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=cores() if parallel else 1)
     try:
-        futures = [pool.submit(work, i) for i in range(1, count)]
+        here = in_this_precision(work)
+        futures = [pool.submit(here, i) for i in range(1, count)]
         for i, future in enumerate(futures, start=1):
             found = future.result()
             if on_done is not None:
