@@ -186,7 +186,7 @@ ODD = {
     "all ignored": (
         {"x": npz(labels=np.full(6, -100))},
         {},
-        "all 6 samples have the label -100, which losses ignore: give labels of classes, or another",
+        "all 6 samples have the label -100, which losses ignore: give labels of classes, or",
     ),
     "names of numbers": (
         {"x": npz()},
