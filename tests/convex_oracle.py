@@ -17,7 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from model_oracle import dense_hessian, objective_and_gradient
 
-from ufm import MSE, CrossEntropy, CustomLoss, Focal, LabelSmoothing, Params, Problem
+from ufm import (
+    MSE,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    CustomLoss,
+    Focal,
+    LabelSmoothing,
+    Params,
+    Problem,
+)
 
 with warnings.catch_warnings():
     # CVXPY's imports are not ours to fix.
@@ -57,6 +66,9 @@ def sample_loss(loss, z: np.ndarray, label: int) -> Wide:
         target = np.zeros(len(z), dtype=Wide)
         target[label] = Wide(float(loss.target))
         return np.sum(weights * (z - target) ** 2) / 2
+    if isinstance(loss, BinaryCrossEntropy):
+        signed = np.where(np.arange(len(z)) == label, -z, z)
+        return np.sum(np.logaddexp(Wide(0.0), signed))
     others = np.delete(z, label) - z[label]
     top = np.max(others)
     t = top + np.log(np.sum(np.exp(others - top)))

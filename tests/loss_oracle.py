@@ -48,7 +48,17 @@ def smoothed(alpha: mp.mpf, size: int, label: int) -> np.ndarray:
 
 
 def evaluate(name: str, hyper: tuple, z: np.ndarray, label: int) -> Exact:
-    """L, ∇L and ∇²L at exact logits, for "CE", "LS" (α), "FL" (γ) and "MSE" (κ, M)."""
+    """L, ∇L and ∇²L at exact logits, for "CE", "LS" (α), "FL" (γ), "MSE" (κ, M) and "BCE"."""
+    if name == "BCE":
+        sign = np.array([mp.mpf(1)] * len(z), dtype=object)
+        sign[label] = mp.mpf(-1)
+        up = np.array([1 / (1 + mp.exp(-v)) for v in sign * z], dtype=object)
+        value = mp.fsum(mp.log1p(mp.exp(v)) for v in sign * z)
+        return Exact(
+            value,
+            sign * up,
+            np.diag([u / (1 + mp.exp(v)) for u, v in zip(up, sign * z, strict=True)]),
+        )
     if name == "MSE":
         scale, target = hyper
         weights = np.array([mp.mpf(1)] * len(z), dtype=object)

@@ -14,8 +14,9 @@ from mpmath import mp
 def family(loss) -> tuple[str, tuple[float, ...]]:
     """A loss's name in `loss_oracle`, and its hyperparameters."""
     name = type(loss).__name__
-    short = {"CrossEntropy": "CE", "LabelSmoothing": "LS", "Focal": "FL", "MSE": "MSE"}[name]
-    fields = {"CE": (), "LS": ("alpha",), "FL": ("gamma",), "MSE": ("scale", "target")}[short]
+    short = {"CrossEntropy": "CE", "LabelSmoothing": "LS", "Focal": "FL", "MSE": "MSE"}
+    short = (short | {"BinaryCrossEntropy": "BCE"})[name]
+    fields = {"LS": ("alpha",), "FL": ("gamma",), "MSE": ("scale", "target")}.get(short, ())
     return short, tuple(float(getattr(loss, field)) for field in fields)
 
 

@@ -15,6 +15,7 @@ from points import BALANCED, SKEWED, cast, gaussian, make, origin
 
 from ufm import (
     MSE,
+    BinaryCrossEntropy,
     CrossEntropy,
     CustomLoss,
     Focal,
@@ -35,7 +36,7 @@ def stopped(problem: Problem) -> Params:
     return solve(problem, gaussian(problem, 0, 1.0)).params
 
 
-LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE(5.0, 3.0))
+LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(3.0), MSE(5.0, 3.0), BinaryCrossEntropy())
 
 
 @pytest.mark.repeats
@@ -45,7 +46,9 @@ def test_true_certificates_pass(loss, lam_b, tmp_path):
     problem = make(loss, lam_b=lam_b)
     star = minimiser(problem)
     points = {Verdict.GLOBAL_MINIMUM: star, Verdict.NOT_CRITICAL: gaussian(problem, 1, 1.0)}
-    if not isinstance(loss, MSE) or lam_b is None:  # elsewhere its bias moves from the origin
+    if (
+        not isinstance(loss, MSE | BinaryCrossEntropy) or lam_b is None
+    ):  # elsewhere its bias moves from the origin
         points[Verdict.STRICT_SADDLE] = origin(problem)
     for verdict, params in points.items():
         found = examination(problem, params, lam_h=problem.lam_h)
@@ -94,6 +97,18 @@ def test_the_bias_of_a_light_class_is_within_the_range_that_the_script_allows(tm
     assert SCRIPT.bias_range(case.problem, case.point.dual) >= b.max() - b.min()
 
 
+def test_a_bias_of_single_outputs_is_within_the_range_that_the_script_allows(tmp_path):
+    """At W = H = 0 the sigmoid of b is the share of each class."""
+    problem = make(BinaryCrossEntropy(), (1, 7, 1), 0.0, mu=0.6)
+    shares = np.array([1.0, 7.0, 1.0]) / 9.0
+    b = np.log(shares / (1.0 - shares))
+    write_dossier(examination(problem, origin(problem, b), lam_h=problem.lam_h), tmp_path / "x")
+    assert not failed(tmp_path / "x")
+    case = SCRIPT.read(tmp_path / "x")
+    assert case.claims["verdict"] == "GLOBAL_MINIMUM"
+    assert SCRIPT.bias_range(case.problem, case.point.dual) >= 2.0 * np.abs(b).max()
+
+
 def _weighted(plain: Problem, params: Params, weights, dW, dH) -> tuple[float, np.ndarray, float]:
     """f, ∇f and the curvature along (dW, dH), the loss of column i times weights[i]: 50 digits."""
     W, H = np.asarray(params.W), np.asarray(params.H)
@@ -122,6 +137,7 @@ ODD_LOSSES = (
     MSE(1e6, 1e-6),
     MSE(1e-100, 1.0),
     MSE(1.0, 1e-200),
+    BinaryCrossEntropy(),
 )
 
 

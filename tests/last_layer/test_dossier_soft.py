@@ -12,12 +12,14 @@ RNG = np.random.default_rng(5)
 SOFT = np.vstack([RNG.dirichlet(np.ones(K), N - 1), np.zeros((1, K))])
 SOFT[-1] = SOFT[0]
 SOFT[[3, 4]] = 1.0, 1.0, 0.0  # a set of labels
+TAGS = np.vstack([np.random.default_rng(6).uniform(size=(N - 6, K)), np.eye(3), 1.0 - np.eye(3)])
 HARD, WEIGHTS = np.arange(N) % K, RNG.uniform(0.3, 2.0, N)
 START = {"W": RNG.normal(size=(K, DIM)), "H": RNG.normal(size=(N, DIM)), "b": RNG.normal(size=K)}
 DECAYS = {"lam_w": 2e-2, "lam_h": 3e-3, "lam_b": 1e-2}
 CASES = {
     "soft": ("ls:0.2", SOFT, {}),
     "squares": ("mse", RNG.normal(size=(N, K)), {}),
+    "tags": ("bce", TAGS, {}),
     "weights": ("ce", HARD, {"sample_weights": WEIGHTS, "class_weights": [0.5, 1, 2]}),
 }
 
@@ -40,6 +42,8 @@ def losses(case: str, V: np.ndarray) -> np.ndarray:
     """The loss of each row of V, from its formula."""
     spec, labels, _ = CASES[case]
     y = np.eye(K)[labels] if labels.ndim == 1 else labels
+    if spec == "bce":
+        return np.sum(np.logaddexp(0.0, V) - y * V, axis=1)
     if spec == "mse":
         return 0.5 * np.sum((V - y) ** 2, axis=1)
     if spec == "ls:0.2":
@@ -138,6 +142,8 @@ def problem(**changes):
 FORGED = {
     "other labels": ("soft", array("targets", lambda x: x[::-1].copy()), "f"),
     "no distribution": ("soft", array("targets", lambda x: 2.0 * x), "form"),
+    "a tag above 1": ("tags", array("targets", lambda x: 1.1 + 0.0 * x), "form"),
+    "other tags": ("tags", array("targets", lambda x: x[::-1].copy()), "f"),
     "negative labels": ("soft", array("targets", lambda x: -x), "form"),
     "other weights": ("weights", array("sample_weights", lambda x: x[::-1].copy()), "f"),
     "a weight of 0": ("weights", array("sample_weights", lambda x: 0.0 * x), "form"),

@@ -9,10 +9,10 @@ from dossiers import SCRIPT, failed, forge, minimiser, write_streamed
 from model_oracle import objective_and_gradient
 from points import SKEWED, gaussian, make, perturbed
 
-from ufm import MSE, CrossEntropy, Focal, LabelSmoothing, Verdict, solve
+from ufm import MSE, BinaryCrossEntropy, CrossEntropy, Focal, LabelSmoothing, Verdict, solve
 from ufm.last_layer.streaming import passes
 
-LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(2.0), MSE(5.0, 3.0))
+LOSSES = (CrossEntropy(), LabelSmoothing(0.1), Focal(2.0), MSE(5.0, 3.0), BinaryCrossEntropy())
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_true_certificates_pass_with_features_and_without(loss, lam_b, tmp_path)
         assert view.value == pytest.approx(wide_objective(layer.problem, layer.params), rel=1e-13)
         gradient = np.linalg.norm(objective_and_gradient(layer.problem, layer.params)[1])
         assert view.grad_norm == pytest.approx(gradient, rel=1e-9, abs=1e-13)
-        if not isinstance(loss, MSE):
+        if not isinstance(loss, MSE | BinaryCrossEntropy):
             W, H, b = layer.params.W, layer.params.H, layer.params.b
             V = np.asarray(W) @ np.asarray(H)
             V += 0.0 if b is None else np.asarray(b)[:, None]

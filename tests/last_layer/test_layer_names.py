@@ -27,15 +27,27 @@ def value(layer) -> float:
 
 @pytest.mark.parametrize("weight", [
     *("weight", "fc.weight", "head.weight", "classifier.1.weight", "module.fc.weight"),
-    *("params.Dense_0.kernel", "model.backbone.last_layer.weight"),
+    *("params.Dense_0.kernel", "model.backbone.last_layer.weight", "fc_weight", "head_kernel"),
 ])  # fmt: skip
 def test_a_weight_is_found_with_the_bias_beside_it(weight, tmp_path):
-    above, dot, _ = weight.rpartition(".")
+    bias = weight.replace("weight", "bias").replace("kernel", "bias")
     matrix = W.T if weight.endswith("kernel") else W
-    layer = load(tmp_path, DATA | {weight: matrix, f"{above}{dot}bias": B})
+    layer = load(tmp_path, DATA | {weight: matrix, bias: B})
     assert value(layer) == pytest.approx(plain_value(), rel=1e-14)
     size = " x ".join(map(str, matrix.shape))
     assert f"W is {weight} ({size}) (`weight`)" in layer.notes
+
+
+def test_a_bias_of_another_layer_is_not_taken(tmp_path):
+    arrays = DATA | {"fc_weight": W, "stem_bias": np.ones(5)}
+    with pytest.raises(ValueError, match="lam_b is given but there is no b"):
+        load(tmp_path, arrays)
+    assert value(load(tmp_path, arrays | {"bias": B})) == pytest.approx(plain_value(), rel=1e-14)
+
+
+def test_weights_in_the_loss_are_not_a_layer(tmp_path):
+    arrays = DATA | {"fc_weight": W, "fc_bias": B, "pos_weight": np.ones(3)}
+    assert "pos_weight beside the layer: weights in the loss" in refusal(tmp_path, arrays)
 
 
 @pytest.mark.parametrize(

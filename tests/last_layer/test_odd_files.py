@@ -147,6 +147,11 @@ ODD = {
         {},
         "H has 16 of 16 entries NaN or infinite, the first at [0, 0]",
     ),
+    "enormous features without a bias": (
+        {"x": npz(H=1e200 * ROWS, b=None)},
+        {"lam_b": None},
+        "H has entries above 1e+150, whose squares overflow: rescale",
+    ),
     "a temperature for each class": (
         {"x": npz(temperature=np.ones(3))},
         {},
@@ -181,7 +186,12 @@ ODD = {
     "all ignored": (
         {"x": npz(labels=np.full(6, -100))},
         {},
-        "labels has no sample of class 0, 1, 2: every one of the 3 classes of W needs samples",
+        "all 6 samples have the label -100, which losses ignore: give labels of classes, or",
+    ),
+    "names of numbers": (
+        {"x": npz()},
+        {"class_names": ("a", "b", "c")},
+        "labels are whole numbers, not names: leave `class_names` out",
     ),
 }  # fmt: skip
 

@@ -296,6 +296,13 @@ def test_every_sample_is_told_once_in_each_pass():
     assert told[-1] == (n, n)
 
 
+def test_what_is_computed_after_the_passes_is_told():
+    problem = make(CrossEntropy())
+    stages: list[str] = []
+    examine(stored(problem, gaussian(problem, 1, 1.0)), on_stage=stages.append)
+    assert stages == ["certificate and global minimum"]
+
+
 def test_what_cannot_be_read_is_said_in_a_line():
     problem = make(CrossEntropy())
     params = gaussian(problem, 1, 1.0)

@@ -10,10 +10,11 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import threadpoolctl
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -23,6 +24,23 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         return os.cpu_count() or 1
+
+
+def in_this_precision(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`work` for other threads, in the precision of this one.
+
+    `with jax.enable_x64(True):` holds in one thread: others would compute in single precision.
+    """
+    import jax
+
+    wide = jax.config.read("jax_enable_x64")
+
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        usual = jax.config.read("jax_enable_x64") == wide
+        with contextlib.nullcontext() if usual else jax.enable_x64(wide):
+            return work(*args, **kwargs)
+
+    return run
 
 
 def in_order(
@@ -46,7 +64,8 @@ def in_order(
     yield first
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=cores() if parallel else 1)
     try:
-        futures = [pool.submit(work, i) for i in range(1, count)]
+        here = in_this_precision(work)
+        futures = [pool.submit(here, i) for i in range(1, count)]
         for i, future in enumerate(futures, start=1):
             found = future.result()
             if on_done is not None:

@@ -1,5 +1,6 @@
 """A point with the quantities of its dual, which all bounds share."""
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -54,7 +55,8 @@ def no_bound(state: DualState) -> Bound:
     return Bound(jnp.full_like(state.value, -jnp.inf), state.value_rounding)
 
 
-@quick_jit
+# Measured at K = 10 and 100: what compiling takes is saved by 1,600 and 400 calls.
+@functools.partial(quick_jit, host_work=20_000_000)
 def dual_state(problem: Problem, params: Params) -> DualState:
     """Evaluate once the quantities that the bounds share."""
     at = evaluated(problem, params)

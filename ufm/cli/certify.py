@@ -109,7 +109,7 @@ class Certify(LayerFiles):
             if unwritten is None:
                 check_target(folder)
             elif self.json or self.out is not None:  # which ask for a certificate
-                raise ValueError(unwritten)
+                raise ValueError(f"{unwritten}: leave --out and --json out")
             examination = examine(layer, self.gap_tol, on_rows, on_stage)
         said = self._written(examination, folder) if unwritten is None else {}
         if self.json:

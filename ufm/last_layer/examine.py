@@ -14,11 +14,12 @@ curvatures are sought.
 import dataclasses
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ufm._support.shown import Shown
-from ufm._support.threads import one_blas_thread
+from ufm._support.threads import in_this_precision, one_blas_thread
 from ufm.certificates.certificate import Certificate, certify, check_tolerance
 from ufm.collapse.metrics import NCMetrics, nc_metrics
 from ufm.collapse.target_metrics import TargetMetrics, target_metrics
@@ -95,8 +96,7 @@ def examine(
         layer: From `as_classifier` or `load_classifier`.
         tol: The tolerance of the gap, as for `certify`.
         on_rows: As for `load_classifier`.
-        on_stage: Called with what is computed next, of a layer in memory: at K = 1000 a stage takes
-            seconds.
+        on_stage: Called with what is computed next: at K = 1000 a stage takes seconds.
 
     Returns:
         The certificate, the NC metrics, the global minimum and the nearest minimiser.
@@ -105,11 +105,11 @@ def examine(
         ValueError: f overflows at the point, or `certify` refuses `tol`.
     """
     check_tolerance(tol)
+    tell = on_stage or (lambda stage: None)
     if isinstance(layer, LargeLayer):
-        return _examine_large(layer, tol, on_rows)
+        return _examine_large(layer, tol, on_rows, tell)
     value = float(objective(layer.problem, layer.params))
     _check_value(value)
-    tell = on_stage or (lambda stage: None)
     tell("metrics")
     metrics = nc_metrics(layer.problem, layer.params)
     moved = centred_layer(layer)
@@ -170,21 +170,31 @@ def _minimum(problem: Problem) -> GlobalMinimum:
 
 # Threads of LAPACK would wait for those of XLA.
 @one_blas_thread()
-def _examine_large(layer: LargeLayer, tol: float | None, on_rows: OnRows | None) -> Examination:
+def _examine_large(
+    layer: LargeLayer, tol: float | None, on_rows: OnRows | None, tell: OnStage
+) -> Examination:
     moved, dtype = centred_large_layer(layer), precision(layer)
     layers = [x for x in (layer, moved) if x is not None]
-    views = _large_views(layers, tol, gap_sums(layer, dtype, on_rows))
+    views = _large_views(layers, tol, gap_sums(layer, dtype, on_rows), tell)
     hidden = any(is_hidden(x, view.certificate) for x, view in zip(layers, views, strict=True))
     if hidden and dtype == np.float32:
         # Single precision is not enough: read the features once more.
-        views = _large_views(layers, tol, gap_sums(layer, np.dtype(float), on_rows))
+        views = _large_views(layers, tol, gap_sums(layer, np.dtype(float), on_rows), tell)
     first, *other = views
     return dataclasses.replace(first, centred=other[0] if other else None)
 
 
-def _large_views(layers: list[LargeLayer], tol: float | None, sums: Streamed) -> list[Examination]:
+def _large_views(
+    layers: list[LargeLayer], tol: float | None, sums: Streamed, tell: OnStage
+) -> list[Examination]:
+    tell("certificate and global minimum")
     metrics = metrics_of(layers[0], sums)
-    return [_large_view(x, tol, metrics, sums) for x in layers]
+
+    def view(layer: LargeLayer) -> Examination:
+        return _large_view(layer, tol, metrics, sums)
+
+    with ThreadPoolExecutor(max_workers=len(layers)) as pool:
+        return list(pool.map(in_this_precision(view), layers))
 
 
 def _large_view(

@@ -161,7 +161,8 @@ def _single(name: str, array: np.ndarray) -> Any:
 def _check_not_cosine(layer: StoredLayer) -> None:
     """Raise `ValueError` if rows of W and features have norm 1 up to the rounding of float16."""
     block = layer.shards[0][:64] if layer.layout == "rows" else layer.shards[0][:, :64].T
-    norms = [np.linalg.norm(np.asarray(x, np.float64), axis=1) for x in (layer.W, block)]
+    with np.errstate(over="ignore"):
+        norms = [np.linalg.norm(np.asarray(x, np.float64), axis=1) for x in (layer.W, block)]
     if layer.b is None and all(np.all(np.abs(size - 1.0) < 1e-3) for size in norms):
         raise ValueError(
             "W has rows of norm 1, and H features of norm 1, as a cosine head has, which is "

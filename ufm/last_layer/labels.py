@@ -80,12 +80,14 @@ def class_numbers(
         The numbers, and a note on each conversion.
 
     Raises:
-        ValueError: A label is not one of K classes, or a class has no sample.
+        ValueError: A label is not one of K classes, a class has no sample, or numbers have names.
     """
     notes = []
     if y.dtype.kind == "U":
         y, said = _numbers_of_names(y, classes, class_names)
         notes.append(said)
+    elif class_names is not None:
+        raise ValueError("labels are whole numbers, not names: leave `class_names` out")
     ignored = y == (_IGNORED if ignore_index is None else ignore_index)
     if np.any(ignored):
         label = y[ignored][0]
@@ -94,6 +96,11 @@ def class_numbers(
             "losses ignore: they were left out (`ignore_index`)"
         )
     kept = y[~ignored]
+    if len(y) and not len(kept):
+        raise ValueError(
+            f"all {len(y)} samples have the label {int(y[0])}, which losses ignore: give labels of "
+            "classes, or another `ignore_index`"
+        )
     if first_label is None:
         first_label = 1 if len(kept) and kept.min() == 1 and kept.max() == classes else 0
         if first_label:

@@ -1,6 +1,7 @@
 """Find the arrays of a last layer among those of its files, by name and shape.
 
-    weight           W, weight, kernel, or that of a layer in a state dict: fc.weight, head.kernel
+    weight           W, weight, kernel, or that of a layer in a state dict: fc.weight, head.kernel;
+                     or fc_weight, as keywords of numpy.savez have no dots
     bias             b, bias, biases, or the one beside the weight: fc.bias
     features         H, features, feats, embeddings, ...
     labels           labels, targets, y, ...
@@ -72,7 +73,7 @@ class Finder:
             found = [
                 array
                 for name, array in self._arrays.items()
-                if _ends(name, "weight") and _parent(name) in _LOSSES
+                if "." in name and _ends(name, "weight") and _parent(name) in _LOSSES
             ]
         return self._one(what, found)
 
@@ -149,15 +150,24 @@ class Finder:
         return fitting or matrices
 
     def _bias(self, weight: StoredArray) -> StoredArray | None:
-        above, dot, _ = weight.name.rpartition(".")
-        if not dot:
-            return self._one("bias", self._by_alias("bias"))
-        beside = [self._arrays.get(f"{above}.{last}") for last in ("bias", "b")]
-        return self._one("bias", [array for array in beside if array is not None])
+        above, dot, _ = _dotted(weight.name).rpartition(".")
+        beside = [f"{above}{dot}{last}" for last in ("bias", "b")]
+        found = [array for name, array in self._arrays.items() if _dotted(name) in beside]
+        if not found and "." not in weight.name:
+            found = self._by_alias("bias")
+        return self._one("bias", found)
+
+
+def _dotted(name: str) -> str:
+    """The name in a state dict: fc.weight of fc_weight, but not of class_weight."""
+    if "." in name or _flat(name) in _NAMES["class_weights"] + _NAMES["sample_weights"]:
+        return name
+    return re.sub(r"_(weight|kernel|bias)$", r".\1", name, flags=re.IGNORECASE)
 
 
 def _ends(name: str, *words: str) -> bool:
-    return name.rpartition(".")[2].lower() in words and "." in name
+    _, dot, last = _dotted(name).rpartition(".")
+    return bool(dot) and last.lower() in words
 
 
 def _inputs(array: StoredArray) -> int:
@@ -168,7 +178,7 @@ def _inputs(array: StoredArray) -> int:
 
 def _parent(name: str) -> str:
     """The layer's own name, without numbers: classifier of module.classifier.1.weight."""
-    parts = [_flat(part) for part in name.split(".")[:-1]]
+    parts = [_flat(part) for part in _dotted(name).split(".")[:-1]]
     return next((part for part in reversed(parts) if part), "")
 
 

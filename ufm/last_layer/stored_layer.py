@@ -227,4 +227,4 @@ def _layout_notes(by_class: Layout, by_sample: Layout, y: np.ndarray) -> list[st
 
 def _dtype_notes(kinds: dict[str, np.dtype]) -> list[str]:
     narrow = sorted(f"{name} ({kind})" for name, kind in kinds.items() if kind != np.float64)
-    return [f"converted to float64 for all computations: {', '.join(narrow)}"] if narrow else []
+    return [f"stored in lower precision than float64: {', '.join(narrow)}"] if narrow else []

@@ -17,6 +17,7 @@ import jax
 from msgspec import UNSET
 
 from ufm._support import settings
+from ufm._support.threads import in_this_precision
 from ufm.losses import loss_family
 from ufm.runs.run_folder import Clock
 from ufm.sweep.cluster import cluster_batches
@@ -181,17 +182,18 @@ def _batches(
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=num_workers())
     compiler = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     devices = itertools.cycle(_devices())
+    prepare, on = in_this_precision(work.prepare), in_this_precision(_on)
     try:
-        ready = compiler.submit(work.prepare, groups[0][0])
+        ready = compiler.submit(prepare, groups[0][0])
         for group, following in itertools.zip_longest(groups, groups[1:]):
             concurrent.futures.wait([ready])  # what cannot be compiled fails again as a cell
             if following is not None:
-                ready = compiler.submit(work.prepare, following[0])
+                ready = compiler.submit(prepare, following[0])
             for batch in _sized(group, batch_seconds, work.lanes):
                 if should_stop():
                     return
                 runs = [
-                    (cells, pool.submit(_on, next(devices), cells, work))
+                    (cells, pool.submit(on, next(devices), cells, work))
                     for cells in in_lanes(batch, work.lanes)
                 ]
                 outcomes = (_outcome(cells, run, work, failures) for cells, run in runs)
@@ -220,7 +222,8 @@ def _outcome(
     if len(cells) > 1:  # the others are done without it
         pool = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         with pool:
-            single = [([cell], pool.submit(work.run, [cell])) for cell in cells]
+            alone = in_this_precision(work.run)
+            single = [([cell], pool.submit(alone, [cell])) for cell in cells]
             outcomes = [_outcome(cell, each, work, failures) for cell, each in single]
         return [record for records in outcomes for record in records]
     first, *_ = str(error).splitlines() or [""]

@@ -35,7 +35,7 @@ _FORMAT = 1
 #: The files of a certificate's folder.
 _FILES = ("arrays.npz", "certificate.json", "table.tex", "verify.py")
 #: Losses whose formulas verify.py has.
-_CHECKED = ("ce", "ls", "fl", "mse")
+_CHECKED = ("ce", "ls", "fl", "mse", "bce")
 #: Beyond this, rounding dominates the focal loss.
 _LARGEST_GAMMA = 1e4
 #: Products of smaller decays underflow, so that their rounding errors have no bounds.
@@ -191,8 +191,8 @@ def why_unwritten(layer: Classifier | LargeLayer) -> str | None:
             return "verify.py has no bound for a free bias beside a sphere"
     if loss_family(loss) not in _CHECKED:
         return (
-            "a certificate on file is for CE, LS, FL and MSE, which verify.py checks, got "
-            f"{loss.label()}: use ufm.certify, which writes nothing"
+            "a certificate on file is for CE, LS, FL, MSE and BCE, which verify.py checks, got "
+            f"{loss.label()}"
         )
     gamma = float(getattr(loss, "gamma", 0.0))
     if gamma > _LARGEST_GAMMA:

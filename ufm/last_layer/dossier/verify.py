@@ -290,7 +290,7 @@ def decay(name, value):
 
 
 def loss_numbers(text):
-    """Read the name and numbers of a loss: ce, ls:ALPHA, fl:GAMMA or mse:SCALE,TARGET."""
+    """Read the name and numbers of a loss: ce, ls:ALPHA, fl:GAMMA, mse:SCALE,TARGET or bce."""
     demand(isinstance(text, str), "loss is not a text")
     name, colon, rest = text.partition(":")
     given = rest.split(",") if colon else []
@@ -301,8 +301,8 @@ def loss_numbers(text):
     except ValueError:
         raise Refused("a number of the loss is not a number") from None
     demand([repr(value) for value in values] == given, "loss is not in its canonical form")
-    fields = {"ce": (), "ls": ("alpha",), "fl": ("gamma",), "mse": ("scale", "target")}
-    demand(name in fields, "loss is not one of ce, ls, fl and mse")
+    fields = {"ce": (), "ls": ("alpha",), "fl": ("gamma",), "mse": ("scale", "target"), "bce": ()}
+    demand(name in fields, "loss is not one of ce, ls, fl, mse and bce")
     demand(len(values) == len(fields[name]), f"loss has {len(values)} numbers")
     numbers = {"alpha": 0.0, "gamma": 0.0, "scale": 1.0, "target": 1.0}
     numbers.update(zip(fields[name], values, strict=True))
@@ -320,10 +320,8 @@ def read_problem(given):
     demand(isinstance(counts, list) and len(counts) >= 1, "class_counts is not a list of numbers")
     if "outputs" in given:
         outputs = whole("outputs", given["outputs"])
-        plain = name in ("ce", "ls") or numbers["scale"] == numbers["target"] == 1.0
-        demand(
-            plain and name != "fl", "a loss against soft labels is not one of ce, ls and mse:1,1"
-        )
+        plain = name != "fl" and numbers["scale"] == numbers["target"] == 1.0
+        demand(plain, "a loss against soft labels is not one of ce, ls, bce and mse:1,1")
     demand((outputs or len(counts)) >= 2, "there are not two classes")
     weighted = given.get("sample_weights", False)
     demand(isinstance(weighted, bool), "sample_weights is not true or false")
@@ -572,7 +570,9 @@ def with_arrays(problem, arrays):
             off = np.abs(columns(vectors) / share - size).max()
             demand(off <= OFF_SPHERE * size, f"{name} has vectors that are not on the sphere")
     rows, weights = arrays.get("targets"), arrays.get("sample_weights")
-    if rows is not None and problem.loss != "mse":
+    if rows is not None and problem.loss == "bce":
+        demand(np.all((rows >= 0) & (rows <= 1)), "targets are not numbers from 0 to 1")
+    elif rows is not None and problem.loss != "mse":
         soft = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= ROW_SUM)
         sets = np.all((rows == 0) | (rows == 1), axis=1) & np.any(rows == 1, axis=1)
         demand(np.all(soft | sets), "targets are neither distributions nor sets of labels")
@@ -723,10 +723,29 @@ def softmax_losses(problem, labels, V, sizes):
     )
 
 
+def logistic_losses(problem, labels, V, sizes):
+    """L = sum_j log(1 + exp(z_j)) - y_j z_j, with y_j in [0, 1].
+
+    No digits are lost where y_j is 0 or 1 and the output is close to it.
+    """
+    y = problem.targets[:, labels]
+    up, down = np.exp(-np.logaddexp(0.0, -V)), np.exp(-np.logaddexp(0.0, V))  # sigmoids of +-z
+    value = np.sum((1.0 - y) * np.logaddexp(0.0, V) + y * np.logaddexp(0.0, -V), axis=0)
+    steep = (1.0 - y) * up + y * down
+    return Losses(
+        value=value,
+        gradient=(1.0 - y) * up - y * down,
+        hessian=lambda q: up * down * q,
+        value_error=2.0 * value + np.sum(steep * np.abs(V), axis=0),
+        gradient_error=(2.0 + columns(sizes)) * columns(steep),
+    )
+
+
 def losses_at(problem, labels, V, sizes):
     """The losses of samples with these labels, times their weights."""
     of_labels = softmax_losses if problem.table is None else soft_losses
-    plain = (squared_losses if problem.loss == "mse" else of_labels)(problem, labels, V, sizes)
+    of_labels = {"mse": squared_losses, "bce": logistic_losses}.get(problem.loss, of_labels)
+    plain = of_labels(problem, labels, V, sizes)
     a = problem.factors[labels]
     return Losses(
         value=a * plain.value,
@@ -746,6 +765,8 @@ def derivative_bounds(problem):
     if problem.loss == "fl":
         steep = 1.0 + problem.gamma
         return most * 1.5 * steep, most * steep * steep
+    if problem.loss == "bce":
+        return most * 0.25, most * 0.1
     most = float((problem.factors * problem.label_sums).max())
     return most, most
 
@@ -1246,8 +1267,8 @@ def scalar_bound(problem):
 
 
 def least_loss(problem):
-    """inf g: the entropy of the labels, or 0 for squared errors."""
-    if problem.loss == "mse":
+    """inf g, or less: the entropy of the labels, or 0 for squared errors and single outputs."""
+    if problem.loss in ("mse", "bce"):
         return 0.0
     y = problem.targets
     logs = np.log(np.where(y > 0, y, 1.0) / problem.label_sums)
@@ -1281,7 +1302,7 @@ def dual_bound(problem, dual, direction, centred):
     norm = dual_norm_above(problem, direction * scales)
     # Errors of the decomposition, and of the differences in centring.
     spectral_error = (K + 64) * EPS * dual.size
-    if problem.loss != "mse":
+    if problem.loss in ("ce", "ls"):
         spectral_error += length(distance_to_sums_of_zero(direction) * scales)
     if centred and problem.lam_b == 0:
         way = length(dual.row_errors) / math.sqrt(problem.mass)  # that in `bias_gain`
@@ -1294,12 +1315,12 @@ def dual_bound(problem, dual, direction, centred):
 
     def bound(theta):
         scaled = theta * direction
-        conjugate = squared_conjugate if problem.loss == "mse" else softmax_conjugate
-        found = conjugate(problem, scaled)
+        found = CONJUGATES[problem.loss](problem, scaled)
         if found is None:
             return NO_BOUND
         value, errors, outside = found
-        bias, bias_rounding, bias_long = bias_gain(problem, dual, theta, scaled, centred)
+        spill = problem.mean(outside) / theta  # by which clipping changes a sum of a row
+        bias, bias_rounding, bias_long = bias_gain(problem, dual, theta, scaled, centred, spill)
         # A dual norm too large by e costs e |Z|_* at a minimiser Z, and |Z|_* <= f / mu.
         clipped = 0.0
         if np.any(outside):
@@ -1378,7 +1399,32 @@ def softmax_conjugate(problem, dual):
     return value, errors, a * np.sum(np.maximum(-p, 0.0), axis=0)
 
 
-def bias_gain(problem, dual, theta, scaled, centred):
+def logistic_conjugate(problem, dual):
+    """The same for single outputs: L*(g) = sum_j p_j log p_j + (1 - p_j) log(1 - p_j), p = g + y.
+
+    p must lie in [0, 1], up to rounding errors.
+    """
+    a, y = problem.factors, problem.targets
+    dual = dual / a
+    both = np.stack([y + dual, (1.0 - y) - dual])
+    if both.min() < -16 * EPS:
+        return None
+    logs = np.log(np.clip(both, 1e-300, 1.0))
+    value = problem.mean(a * np.sum(np.clip(both, 0.0, 1.0) * logs, axis=(0, 1)))
+    sizes = 1.0 + np.stack([y, 1.0 - y]) + np.abs(dual)
+    errors = problem.mean(a * np.sum(sizes * (1.0 - logs), axis=(0, 1)))
+    return value, errors, a * np.sum(np.maximum(-both, 0.0), axis=(0, 1))
+
+
+CONJUGATES = {
+    "ce": softmax_conjugate,
+    "ls": softmax_conjugate,
+    "mse": squared_conjugate,
+    "bce": logistic_conjugate,
+}
+
+
+def bias_gain(problem, dual, theta, scaled, centred, spill):
     """Bound the bias term of the row sums of theta Gamma, and the rounding error in it.
 
     Centring makes the row sums 0 up to rounding, which is still charged: `scaled` is theta times
@@ -1387,7 +1433,7 @@ def bias_gain(problem, dual, theta, scaled, centred):
     """
     if not problem.has_bias:
         return 0.0, 0.0, 0.0
-    errors = dual.row_errors
+    errors = dual.row_errors + spill
     sums = np.zeros_like(errors) if centred else dual.row_sums
     others = 4.0 * dual.noise * math.sqrt(problem.samples / problem.classes)
 
@@ -1417,6 +1463,10 @@ def conjugate_slope(problem, dual, r):
     if problem.loss == "mse":
         farthest = problem.target * float(np.abs(problem.targets).max())
         return float(np.max((np.abs(dual) + r) / output_weights(problem))) + farthest
+    if problem.loss == "bce":
+        p = dual + problem.targets
+        least = float(np.min(np.minimum(p, 1.0 - p) - r))
+        return -math.log(least) if least > 0 else math.inf
     least = float(np.min((dual + problem.targets - r) / problem.label_sums))
     return 1.0 - math.log(least) if least > 0 else math.inf
 
@@ -1425,6 +1475,13 @@ def bias_range(problem, dual):
     """Bound the range of an optimal bias without decay."""
     if problem.loss == "mse" or problem.table is not None:
         return math.inf
+    if problem.loss == "bce":
+        # Twice a bound on an entry: outputs of a class average at least -f N / n, as those of a log
+        # are, and outputs of the others at most f N / (N - n); those of W H are bounded by decays.
+        value, masses = dual.value + dual.rounding, problem.sizes * problem.factors
+        lightest = float(min(masses.min(), (masses.sum() - masses).min()))
+        by_loss = 2.0 * value * problem.mass / lightest
+        return by_loss + 2.0 * value / problem.mu / math.sqrt(problem.sizes.min())
     value, lightest = dual.value + dual.rounding, float((problem.sizes * problem.factors).min())
     by_loss = value * problem.mass / (lightest * (1.0 - problem.alpha))
     return by_loss + value / problem.mu * math.sqrt(2.0 / problem.sizes.min())
@@ -2196,7 +2253,7 @@ def distance_to_rotations(case):
     apart.append(found.largest * math.sqrt(found.within))
     if x.b is not None:
         difference = x.b - star.b
-        if case.problem.lam_b == 0 and case.problem.loss != "mse":
+        if case.problem.lam_b == 0 and case.problem.loss not in ("mse", "bce"):
             difference = difference - difference.mean()
         apart.append(length(difference))
     return length(apart)

@@ -60,7 +60,7 @@ def _array(path: Path, name: str, value: Any) -> StoredArray:
     def read() -> tuple[np.ndarray]:
         try:
             array = host(value)
-        except (TypeError, RuntimeError):  # sparse and quantised tensors
+        except (TypeError, RuntimeError, BufferError):  # sparse and quantised tensors
             array = np.asarray(None)
         if array.dtype.kind not in "biufUS":
             raise ValueError(f"{name} in {path} is not an array of numbers: save a dense tensor")

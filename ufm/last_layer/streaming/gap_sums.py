@@ -97,13 +97,18 @@ def gap_sums(layer: LargeLayer, dtype: Any, on_rows: OnRows | None = None) -> St
     stored = (layer.moments.means + layer.offset).astype(dtype)
     table = (stored.astype(float) - layer.offset) @ layer.W.T
     table += 0.0 if layer.b is None else layer.b
-    gradient = jax.vmap(layer.problem.loss.gradient)
-    slopes = np.asarray(gradient(jnp.asarray(table), jnp.arange(classes)))
+    slopes = np.asarray(_slopes(layer.problem.loss, table))
     centred = layer.moments.means - layer.moments.mean
     reference = Reference(stored.astype(float), table, slopes, *mean_directions(centred.T))
     total = summed(layer.samples, rows, lambda: _Terms(layer, reference, dtype, rows), on_rows)
     drift, surprise = map(float, total.peaks)
     return Streamed(reference, GapSums(*total.sums), drift, surprise, dtype)
+
+
+@quick_jit
+def _slopes(loss: Loss, table: Any) -> Float[Array, "K K"]:
+    """∇L(t_k, k) as rows."""
+    return jax.vmap(loss.gradient)(table, jnp.arange(len(table)))
 
 
 class _Terms:
@@ -138,6 +143,7 @@ class _Terms:
         self.delta = np.zeros((rows, W.shape[1]), dtype)
         self.narrow = np.zeros((rows, len(W)), dtype)
         self.both = buffer((rows, self.factors.shape[1]), dtype)
+        self.wide = np.empty((rows, len(self.means)))
         self.labels, self.weights = buffer((rows,), np.int32), buffer((rows,), float)
         # Chosen once: to ask anew at every block takes a tenth of a pass.
         blocks, row = -(-len(layer.samples.features) // rows), np.zeros(rows)
@@ -158,8 +164,8 @@ class _Terms:
         )
         classes, rank = self.means.shape[1], len(self.means)
         products, along = both[:, :classes], both[:, classes : classes + rank]
-        wide = along.astype(float)
-        variance = weights @ np.square(wide, out=wide)
+        np.copyto(self.wide, along)
+        variance = weights @ np.square(self.wide, out=self.wide)
         far = squares >= self.reach[labels]
         # All others have the largest logit and the nearest mean on the label.
         doubtful = np.flatnonzero(far | (np.asarray(margins) >= 0.0))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ufm._support.threads import cores, one_blas_thread
+from ufm._support.threads import cores, in_this_precision, one_blas_thread
 from ufm.last_layer.features import Features
 
 #: Called with the number of rows that a pass has read, and the number of all rows.
@@ -121,7 +121,7 @@ def summed(
 
     # One thread of BLAS for each part: with more they wait while others do the arithmetic between.
     with one_blas_thread(), ThreadPoolExecutor(max_workers=parts) as pool:
-        first, *others = pool.map(part, range(parts))
+        first, *others = pool.map(in_this_precision(part), range(parts))
     for other in others:
         first = first.and_(other)
     return first
