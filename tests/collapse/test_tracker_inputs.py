@@ -156,10 +156,12 @@ def test_a_diverged_classifier_is_undefined():
 
 
 def test_other_mistakes_are_one_line():
-    with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_classes must be a whole number ≥ 2, got 1"):
         CollapseTracker(1, 3)
-    with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="dim must be a positive whole number, got 0"):
         CollapseTracker(2, 0)
+    with pytest.raises(ValueError, match="num_classes must be a whole number ≥ 2, got 3.5"):
+        CollapseTracker(3.5, 4)
     tracker = CollapseTracker(2, 3)
     with pytest.raises(ValueError, match=r"num_classes, dim = \(2, 3\), got \(2, 4\)"):
         tracker.merge(CollapseTracker(2, 4))

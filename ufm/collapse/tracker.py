@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ufm._support.host_arrays import host, real
+from ufm._support.pytree import whole_number
 from ufm.collapse.class_moments import ClassMoments
 from ufm.collapse.feature_batch import Batch
 from ufm.collapse.nearest_mean import NearestMean
@@ -40,14 +41,12 @@ class CollapseTracker:
             dim: d ≥ 1, the number of features of a sample.
 
         Raises:
-            ValueError: A number is too small.
+            ValueError: A number is not whole or too small.
         """
-        for name, given, least in (("num_classes", num_classes, 2), ("dim", dim, 1)):
-            if given < least:
-                raise ValueError(f"{name} must be at least {least}, got {given}")
-        self.num_classes, self.dim = num_classes, dim
+        self.num_classes = whole_number("num_classes", num_classes, 2)
+        self.dim = whole_number("dim", dim)
         # Rows that wait to be summed at once: a sum costs as much as K more rows, and as d.
-        self._most_waiting = max(1024, 4 * num_classes, dim)
+        self._most_waiting = max(1024, 4 * self.num_classes, self.dim)
         self.reset()
 
     def __repr__(self) -> str:
