@@ -195,6 +195,22 @@ def test_the_minimum_is_the_lowest_of_the_list_and_no_point_is_below(case):
     assert np.min(f(noise)) >= minimum.lower_bound
 
 
+@pytest.mark.parametrize("M", [3, 4, 6])
+def test_small_roots_of_tiny_decays(M):
+    """Roots below the rounding of σ, in 60 digits: the small one is that of the power alone."""
+    rng, p = np.random.default_rng(M), 2 / M
+    with mpmath.workdps(60):
+        for rate in 10.0 ** rng.uniform(-9, -4, 40):
+            sigma = float(rng.uniform(0.5, 2.0))
+            small, large = roots(sigma, float(rate), p)
+
+            def excess(s, rate=rate, sigma=sigma):
+                return s + mpmath.mpf(rate) * s ** (mpmath.mpf(2) / M - 1) - sigma
+
+            for found in map(mpmath.mpf, (small, large)):
+                assert excess(found * (1 - 1e-14)) * excess(found * (1 + 1e-14)) < 0
+
+
 @pytest.mark.parametrize(("M", "ratio"), [(3, 1.1906), (4, 1.4142), (5, 1.6494), (6, 1.8899)])
 def test_jumps_and_hysteresis(M, ratio):
     """At the tie the large root has the value of the origin; at the spinodal it disappears."""
