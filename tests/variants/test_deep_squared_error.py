@@ -287,6 +287,15 @@ def test_problems_without_a_list_are_refused(changes, message):
         ufm.critical_points(ufm.Problem(**fields))
 
 
+@pytest.mark.parametrize(("M", "offset"), [(3, 0.0), (4, 1e-13), (3, -1e-13)])
+def test_where_two_roots_meet_a_list_is_refused(M, offset):
+    """Rounding listed a strict saddle whose least curvature is 0, or left the point out."""
+    end = float(spinodal(1.0, 4, M))
+    assert len(ufm.critical_points(problem_of((3, 1), (2,) * (M - 1), end * 0.999, False, 1.0))) > 3
+    with pytest.raises(ValueError, match="two critical points meet at the decay"):
+        ufm.critical_points(problem_of((3, 1), (2,) * (M - 1), end * (1 + offset), False, 1.0))
+
+
 def test_targets_with_mean_zero_and_a_decayed_bias_have_the_list_too():
     counts, rng = np.array([2, 1, 3, 1]), np.random.default_rng(0)
     Y = rng.standard_normal((4, 3))
