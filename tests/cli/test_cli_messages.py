@@ -28,6 +28,15 @@ GOLDEN = {
     "--num-classes 0": "--num-classes must be at least 1, got 0",
     "--num-classes 1": "class_counts needs at least 2 classes, got 1",
     "--dim 0": "dim must be a positive whole number, got 0",
+    "--num-classes 99999999999": "not enough memory: make the problem smaller",
+    "--per-class 1000000000000": (
+        "10 classes, 10,000,000,000,000 samples and 16 dimensions make 160,000,000,000,160 "
+        "numbers, more than the 8,589,934,592 a run can have"
+    ),
+    "--lam-hidden 0.1 --method lbfgs": (
+        "method 'lbfgs' is not for problems with hidden layers; choose one of: newton, "
+        "gradient_descent"
+    ),
     "--scale nan": "--scale must be non-negative and finite, got nan",
     "--out file": "file exists and holds no ufm results: choose another --out",
     "--out file/run": "file/run cannot be written (Not a directory): choose another --out",

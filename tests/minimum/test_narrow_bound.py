@@ -139,6 +139,21 @@ def test_one_dimension_and_too_few_boxes():
         assert first.lower_bound <= second.lower_bound <= best
 
 
+def test_few_boxes_are_no_worse_than_more_dimensions():
+    """Planes alone give −453; in three dimensions the ETF is the minimum, which SciPy finds."""
+    decay, K, alpha = 0.0033, 4, 0.1
+    few = ufm.narrow_bound(narrow(K, 2, decay, ufm.LabelSmoothing(alpha)), max_boxes=100)
+
+    def f(rho):
+        others = alpha * (K - 1) / K * rho  # what the smoothed labels pay
+        return np.log1p((K - 1) * np.exp(-rho)) + others + decay * (K - 1) * rho
+
+    etf = minimize(lambda x: f(x[0]), [3.0], method="BFGS", options={"gtol": 1e-10}).fun
+    assert not few.closed
+    assert few.lower_bound == pytest.approx(etf, rel=1e-10)
+    assert few.lower_bound <= few.value
+
+
 def test_the_global_minimum_of_four_classes_in_the_plane_is_proven():
     minimum = ufm.global_minimum(narrow(4, 2, 0.05))
     assert minimum.is_exact

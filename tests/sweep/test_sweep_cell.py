@@ -142,6 +142,14 @@ def test_lanes_of_an_accelerator_give_a_cell_the_same_bits_in_any_company(sweep,
         assert row["value"] == pytest.approx(table["value"][i], rel=1e-13)
 
 
+def test_a_method_that_no_cell_can_use_is_refused_before_any_is_computed(tmp_path):
+    text = TINY + "[solver]\nmethod = ['newton', 'adam']\n"
+    deep = text.replace("lam_h = [1e-2, 0.5]", "lam_h = [1e-2, 0.5]\nlam_hidden = [0.1]")
+    assert len(loaded(tmp_path, text).cells) == 16
+    with pytest.raises(ValueError, match="problem: method 'adam' is not for problems with hidden"):
+        loaded(tmp_path, deep)
+
+
 def test_lanes_keep_cells_of_other_limits_and_failures_apart(sweep, tmp_path, monkeypatch):
     cells = [cell for cell in sweep.cells if cell.loss == "ce"][:4]
     cells[1] = dataclasses.replace(cells[1], max_steps=1)

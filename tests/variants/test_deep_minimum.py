@@ -286,6 +286,29 @@ def test_a_bound_far_below_a_tiny_value_proves_nothing():
     assert ufm.global_minimum(deep(K=2, e=1e-12, uneven=False)).is_exact
 
 
+@pytest.mark.parametrize(("loss", "lam_b"), [(ufm.Focal(2.0), 0.0), (ufm.MSE(5.0), 0.1)])
+def test_the_origin_that_is_known_has_its_bias(loss, lam_b):
+    """f(0, 0, b) minimised by SciPy; beyond any tie the origin is the best point known."""
+    problem = ufm.Problem(
+        loss=loss, class_counts=(2, 1), dim=2, lam_w=3.0, lam_h=2.0, lam_b=lam_b, lam_hidden=(1.0,)
+    )
+    minimum = ufm.global_minimum(problem)
+
+    def f(b):
+        if isinstance(loss, ufm.MSE):
+            errors = [5 * (b[0] - 1) ** 2 + b[1] ** 2, b[0] ** 2 + 5 * (b[1] - 1) ** 2]
+            return (2 * errors[0] + errors[1]) / 6 + lam_b / 2 * b @ b
+        log_p = b - np.logaddexp.reduce(b)
+        return -np.array([2, 1]) / 3 @ ((1 - np.exp(log_p)) ** 2 * log_p)
+
+    best = minimize(f, [0.1, 0.0], method="BFGS", options={"gtol": 1e-9}).fun
+    assert minimum.kind == "origin"
+    assert minimum.value == pytest.approx(best, rel=1e-9)
+    params = minimum.params(None)
+    assert float(ufm.objective(problem, params)) == pytest.approx(best, rel=1e-9)
+    assert float(ufm.certify(problem, params).grad_norm) < 1e-9
+
+
 def test_without_a_decay_nothing_is_known():
     problem = BALANCED(
         loss=CE, num_classes=3, per_class=1, dim=3, lam_w=0.0, lam_h=0.1, lam_b=None,

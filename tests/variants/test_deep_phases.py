@@ -140,6 +140,25 @@ def test_a_structure_is_a_local_minimum_between_the_ends(K, M, name, ends, phase
         assert (index == 0) == inside(e)
 
 
+def test_a_range_between_two_decays_beside_the_end_of_a_branch(monkeypatch):
+    """It is not a minimum at 0.1 and has ended at 0.11; in between the dense Hessian is asked."""
+    loss, name = ufm.LabelSmoothing(0.2), "2 pairs and 1 single class"
+    kept = [x for x in structures(5, 5) if x.name in ("simplex ETF", name)]
+    monkeypatch.setattr("ufm.variants.deep.phases.structures", lambda *_: kept)
+    _, ((low, high),), _ = ufm.deep_phases(5, 3, np.array([0.1, 0.11]), loss).local_ranges
+    assert (low, high) == pytest.approx((0.1026105, 0.1092), rel=1e-3)
+    structure, table = kept[1], TableLoss(loss, 5)
+    near = minimum_of(structure, table, 3, 0.1).theta
+    for e, is_local in ((low * 0.998, False), (low * 1.002, True), (high * 0.998, True)):
+        point = minimum_of(structure, table, 3, e, near)
+        problem = deep(5, 3, e, loss=loss)
+        factors = balanced_factors(problem, point.table, None, None, point.rank)
+        eigenvalues = np.linalg.eigvalsh(ufm.dense_hessian(problem, factors))
+        assert (np.min(eigenvalues) > -1e-9) == is_local
+        near = point.theta
+    assert minimum_of(structure, table, 3, high * 1.002, near) is None
+
+
 @pytest.mark.parametrize(("K", "M"), [(6, 3), (8, 4)])
 def test_the_range_of_the_orthoplex_in_closed_form(K, M):
     """Two pairs turn into each other unless 2R > (1 − p)(K − 2 + 2e^{−R})."""

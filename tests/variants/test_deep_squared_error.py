@@ -195,6 +195,22 @@ def test_the_minimum_is_the_lowest_of_the_list_and_no_point_is_below(case):
     assert np.min(f(noise)) >= minimum.lower_bound
 
 
+@pytest.mark.parametrize("M", [3, 4, 6])
+def test_small_roots_of_tiny_decays(M):
+    """Roots below the rounding of σ, in 60 digits: the small one is that of the power alone."""
+    rng, p = np.random.default_rng(M), 2 / M
+    with mpmath.workdps(60):
+        for rate in 10.0 ** rng.uniform(-9, -4, 40):
+            sigma = float(rng.uniform(0.5, 2.0))
+            small, large = roots(sigma, float(rate), p)
+
+            def excess(s, rate=rate, sigma=sigma):
+                return s + mpmath.mpf(rate) * s ** (mpmath.mpf(2) / M - 1) - sigma
+
+            for found in map(mpmath.mpf, (small, large)):
+                assert excess(found * (1 - 1e-14)) * excess(found * (1 + 1e-14)) < 0
+
+
 @pytest.mark.parametrize(("M", "ratio"), [(3, 1.1906), (4, 1.4142), (5, 1.6494), (6, 1.8899)])
 def test_jumps_and_hysteresis(M, ratio):
     """At the tie the large root has the value of the origin; at the spinodal it disappears."""
@@ -269,6 +285,15 @@ def test_problems_without_a_list_are_refused(changes, message):
     fields = {"loss": ufm.MSE(), "class_counts": (3, 1), "dim": 2, **decays, **changes}
     with pytest.raises(ValueError, match=message):
         ufm.critical_points(ufm.Problem(**fields))
+
+
+@pytest.mark.parametrize(("M", "offset"), [(3, 0.0), (4, 1e-13), (3, -1e-13)])
+def test_where_two_roots_meet_a_list_is_refused(M, offset):
+    """Rounding listed a strict saddle whose least curvature is 0, or left the point out."""
+    end = float(spinodal(1.0, 4, M))
+    assert len(ufm.critical_points(problem_of((3, 1), (2,) * (M - 1), end * 0.999, False, 1.0))) > 3
+    with pytest.raises(ValueError, match="two critical points meet at the decay"):
+        ufm.critical_points(problem_of((3, 1), (2,) * (M - 1), end * (1 + offset), False, 1.0))
 
 
 def test_targets_with_mean_zero_and_a_decayed_bias_have_the_list_too():

@@ -77,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
             return command.run()
     except (ValueError, TypeError) as error:
         _fail(with_flags(str(error), command))
+    except MemoryError:
+        _fail("not enough memory: make the problem smaller")
     except BrokenPipeError:  # whoever read the output has enough, as `head` does
         return 1
     except OSError as error:

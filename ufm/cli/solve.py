@@ -87,16 +87,20 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         self._report(problems, results, folder)
         return 0
 
-    def _check(self, _: "dict[str, Problem]") -> None:
+    def _check(self, problems: "dict[str, Problem]") -> None:
         """Check the options that the problems do not check."""
         from ufm.certificates.certificate import check_tolerance
-        from ufm.solvers import check_options
+        from ufm.model.checks import check_size
+        from ufm.solvers import check_method, check_options
 
         self.at_least(starts=1)
         self.check_seed()
         if not 0 <= self.scale < math.inf:
             raise ValueError(f"`scale` must be non-negative and finite, got {self.scale}")
         check_options(self.method, self.tol, self.max_steps)
+        for problem in problems.values():
+            check_method(problem, self.method)
+            check_size(problem.num_classes, problem.num_columns, problem.dim)
         check_tolerance(self.gap_tol)
 
     def _report(

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from ufm._support.pytree import pytree, whole_number
 from ufm._support.shown import Shown
+from ufm.collapse.symmetric_solution import proven_lower_bound
 from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.plane_duals import tangent_planes
 from ufm.minimum.structures import TableLoss, best_structure
@@ -75,7 +76,8 @@ def narrow_bound(problem: Problem, gap: float = 1e-6, max_boxes: int = 1_000_000
         max_boxes: The search also ends with this many boxes; the bound is proven all the same.
 
     Returns:
-        The bound, the lowest value seen, and whether the gap was reached.
+        The bound, at least that of a simplex ETF in more dimensions, the lowest value seen, and
+        whether the gap was reached.
 
     Raises:
         ValueError: The problem is another one, a batch or without decays, or `gap` is not positive.
@@ -124,6 +126,7 @@ def _proven(
         # A half is at least as high as the whole.
         low, high, floor = low[kept], high[kept], np.tile(found[~closed], 2)[kept]
     bound = min(bound, float(np.min(floor, initial=np.inf)))
+    bound = max(bound, proven_lower_bound(problem)[0])  # that of all dimensions
     return NarrowBound(bound, best, bound >= best - gap, count)
 
 

@@ -21,6 +21,19 @@ else:
     Counts = tuple[Whole, ...] | list[Whole] | Int[np.ndarray, " K"]
     Weights = Float[Array, "*batch N"] | Shaped[np.ndarray, "*batch N"] | list
 
+#: 64 GiB of features.
+_MOST_NUMBERS = 2**33
+
+
+def check_size(classes: int, samples: int, dim: int) -> None:
+    """Raise `ValueError` for sizes of a run that exceed any memory."""
+    numbers = (classes + samples) * dim
+    if max(numbers, classes) > _MOST_NUMBERS:
+        raise ValueError(
+            f"{classes:,} classes, {samples:,} samples and {dim:,} dimensions make {numbers:,} "
+            f"numbers, more than the {_MOST_NUMBERS:,} a run can have"
+        )
+
 
 def checked_counts(given: Any) -> tuple[int, ...]:
     """The numbers of samples. Raises `TypeError` or `ValueError`, naming `class_counts`."""

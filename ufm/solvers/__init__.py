@@ -14,6 +14,7 @@ from ufm.solvers._solution import Solution as Solution
 from ufm.solvers._solution import Status as Status
 from ufm.solvers._solve import DEFAULT_METHOD as DEFAULT_METHOD
 from ufm.solvers._solve import METHODS as METHODS
+from ufm.solvers._solve import check_method as check_method
 from ufm.solvers._solve import check_options as check_options
 from ufm.solvers._solve import default_tol as default_tol
 from ufm.solvers._solve import noise_floor as noise_floor

@@ -93,16 +93,21 @@ def check_options(method: str, tol: Any, max_steps: Any) -> None:
         raise ValueError(f"max_steps must be a whole number below 2^31, got {max_steps}")
 
 
-def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
-    check_options(method, tol, max_steps)
+def check_method(problem: Problem, method: str) -> None:
+    """Raise `ValueError` if the problem's variant does not have the method."""
     methods = _methods(problem)
     if method not in methods:
         raise ValueError(
             f"method {method!r} is not for problems with {getattr(problem.variant, 'name', '')}; "
             f"choose one of: {', '.join(methods)}"
         )
+
+
+def _prepare(problem: Problem, dtype: Any, method: str, tol: Any, max_steps: int | None):
+    check_options(method, tol, max_steps)
+    check_method(problem, method)
     if max_steps is None:
-        max_steps = methods[method].default_max_steps
+        max_steps = _methods(problem)[method].default_max_steps
     use_noise_floor = tol is None and jnp.finfo(dtype).bits < 64
     tol = default_tol(problem, dtype) if tol is None else tol
     if not isinstance(max_steps, jax.Array):  # on the host, so that nothing is compiled

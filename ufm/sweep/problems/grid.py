@@ -22,13 +22,12 @@ from ufm._support.settings import check_seed
 from ufm.certificates.certificate import check_tolerance
 from ufm.collapse.symmetric_solution import known_threshold
 from ufm.losses import Loss, loss_family, loss_spec, make_loss
+from ufm.model.checks import check_size
 from ufm.model.problem_spec import ProblemSpec
-from ufm.solvers import METHODS, check_options
+from ufm.solvers import METHODS, check_method, check_options
 from ufm.sweep.problems.axes import Times, axis, loss_axes, size_axes, variant_axes
 from ufm.sweep.problems.config import VARIANT_FIELDS, SweepConfig
 
-#: 64 GiB of features.
-MAX_NUMBERS_OF_A_RUN = 2**33
 #: A cell takes half a kilobyte in memory, and a row of the table.
 MAX_CELLS = 1_000_000
 
@@ -135,14 +134,14 @@ def _check_distinct(cells: Iterable[Cell]) -> None:
 
 
 def _check_problems(cells: Iterable[Cell]) -> None:
-    """Raise `ValueError` for the first cell with an invalid problem."""
-    seen: set[ProblemSpec] = set()
+    """Raise `ValueError` for the first cell with an invalid problem, or no method for it."""
+    seen: set[tuple[ProblemSpec, str]] = set()
     for cell in cells:
-        if cell.spec in seen:
+        if (cell.spec, cell.method) in seen:
             continue
-        seen.add(cell.spec)
+        seen.add((cell.spec, cell.method))
         try:
-            cell.spec.problem()
+            check_method(cell.spec.problem(), cell.method)
         except ValueError as error:
             raise ValueError(f"problem: {error} (cell {cell.index})") from None
 
@@ -240,12 +239,10 @@ def _counts(chosen: dict[str, Any]) -> tuple[int, ...]:
         samples = classes * each
     else:
         classes, each, samples = len(listed), 0, sum(listed)
-    numbers = (classes + samples) * chosen["dim"]
-    if max(numbers, classes) > MAX_NUMBERS_OF_A_RUN:
-        raise ValueError(
-            f"problem: {classes:,} classes, {samples:,} samples and {chosen['dim']:,} dimensions "
-            f"make {numbers:,} numbers, more than the {MAX_NUMBERS_OF_A_RUN:,} a run can have"
-        )
+    try:
+        check_size(classes, samples, chosen["dim"])
+    except ValueError as error:
+        raise ValueError(f"problem: {error}") from None
     return (each,) * classes if listed is None else tuple(listed)
 
 

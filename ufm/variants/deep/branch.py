@@ -42,6 +42,10 @@ class Branch:
                 self._ends.append(e)
         return None
 
+    def last(self) -> list[float]:
+        """The known decays next to where the branch ends."""
+        return [min(self._known, key=lambda e: abs(e - end)) for end in self._ends]
+
     def _solve(self, e: float, near: np.ndarray | None) -> Found | None:
         found = minimum_of(self.structure, self.loss, self.factors, e, near)
         if found is not None and len(found.theta) > 1:

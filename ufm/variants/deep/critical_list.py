@@ -40,7 +40,7 @@ from ufm.model.problem import Problem
 from ufm.model.variant import by_variant
 from ufm.variants.deep.factors import inner_widths, largest_rank, mean_decay, number_of_factors
 from ufm.variants.deep.minimiser import balanced_factors
-from ufm.variants.deep.squared_error import roots
+from ufm.variants.deep.squared_error import roots, spinodal
 
 #: Singular values that differ by less than this fraction of the largest are equal.
 _EQUAL = 1e-9
@@ -94,7 +94,7 @@ def critical_points(problem: Problem) -> tuple[ListedPoint, ...]:
 
     Raises:
         ValueError: Another loss, a decayed bias and targets that have a mean, a batch, a decay of
-            0, or a list of more than 20,000 entries.
+            0, one at which two roots meet, or a list of more than 20,000 entries.
     """
     found, points = choices(problem)
     lowest = min(_value(problem, found, s) for s, _ in points)
@@ -124,12 +124,19 @@ def choices(problem: Problem) -> tuple[TargetDirections, list[tuple[np.ndarray, 
             "all critical points are known for squared error (MSE with scale 1) without a bias or "
             f"with lam_b=0, got {problem.loss.label()} and lam_b={problem.lam_b}"
         )
-    M, rate = number_of_factors(problem), found.total * float(mean_decay(problem))
+    M, decay = number_of_factors(problem), float(mean_decay(problem))
+    rate = found.total * decay
     groups = [each for each in _groups(found) if len(each)]
     options: list[list[tuple[int, int]]] = []
     values: list[tuple[float, float]] = []
     for each in groups:
         sigma = float(np.mean(found.sizes[each]))
+        end = float(spinodal(sigma, found.total, M)) if M > 2 else np.inf
+        if abs(end - decay) <= _EQUAL * decay:
+            raise ValueError(
+                f"two critical points meet at the decay (∏λ)^(1/M) = {end:.10g}, in one that is "
+                "neither a minimum nor a strict saddle: take a decay beside it"
+            )
         small, large = roots(sigma, rate, 2 / M)
         if M == 2 and sigma - rate <= _EQUAL * float(found.sizes[0]):
             large = np.nan  # born at the point without it

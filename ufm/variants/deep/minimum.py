@@ -11,6 +11,7 @@ The plain problem: points below a known value f satisfy (M/2) Λ ‖Z‖_*^p ≤
 concave penalty exceeds the chord (M/2) Λ t^{p−1} ‖Z‖_*, which is the decay of two factors.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -21,6 +22,7 @@ import numpy as np
 
 from ufm._support.pytree import entry
 from ufm.collapse.margin_loss import MarginLoss
+from ufm.collapse.origin import origin_bias
 from ufm.losses import CrossEntropy, LabelSmoothing
 from ufm.minimum.global_minimum import global_minimum
 from ufm.minimum.minimiser import PROVEN, GlobalMinimum, infimum_of, is_proven, nothing_known
@@ -172,10 +174,16 @@ def _plain_bound(problem: Problem, height: float) -> float:
 
 
 def _origin(problem: Problem) -> DeepMinimum:
-    """The origin with b = 0, which is critical without a bias or for balanced classes."""
-    shape = problem.num_outputs, problem.num_columns
-    value = float(data_loss(problem, jax.device_put(np.zeros(shape))))
+    """The origin with its bias, or with b = 0 if that is not found."""
     bias = np.zeros(problem.num_outputs) if problem.has_bias else None
+    if bias is not None:
+        with contextlib.suppress(ValueError):
+            bias = np.asarray(origin_bias(without_hidden(problem)))
+    logits, penalty = np.zeros((problem.num_outputs, problem.num_columns)), 0.0
+    if bias is not None:
+        logits += bias[:, None]
+        penalty = 0.5 * float(problem.lam_b or 0.0) * float(bias @ bias)
+    value = float(data_loss(problem, jax.device_put(logits))) + penalty
     found = GlobalMinimum(
         value=value,
         lower_bound=-np.inf,
@@ -199,18 +207,20 @@ def _structured(problem: Problem) -> Found | None:
 
 
 def _best_known(problem: Problem) -> DeepMinimum:
-    best, found = _origin(problem), _structured(problem)
+    best = at_origin = _origin(problem)
+    found = _structured(problem)
     if found is not None and found.value < best.value:
         best = dataclasses.replace(
             best,
             value=found.value,
             logits=found.table,
+            bias=np.zeros(problem.num_outputs) if problem.has_bias else None,
             rank=found.rank,
             structure=_with_rank(found),
             reason="the best of structured points",
             **_symmetric_scalars(found),
         )
-    runs = _runs(problem)
+    runs = _runs(problem, at_origin)
     if runs is not None and not runs.value >= best.value - SAME * (1 + abs(best.value)):
         return dataclasses.replace(best, **_cleared(runs))
     if runs is not None:
@@ -233,7 +243,7 @@ def _cleared(runs: DeepMinimum) -> dict[str, Any]:
     return {name: getattr(runs, name) for name in names}
 
 
-def _runs(problem: Problem) -> DeepMinimum | None:
+def _runs(problem: Problem, at_origin: DeepMinimum) -> DeepMinimum | None:
     """The best end of several runs on class means; None for a loss that is not convex or a size
     that takes minutes."""
     if not problem.loss.is_convex():
@@ -248,7 +258,7 @@ def _runs(problem: Problem) -> DeepMinimum | None:
     factors = [np.asarray(F) for F in factors_of(point)]
     Z, rank = chain(factors), rank_of_factors(factors)
     return dataclasses.replace(
-        _origin(problem),
+        at_origin,
         value=float(np.min(values)),
         logits=Z / np.sqrt(np.asarray(class_sizes(problem))),
         bias=None if point.b is None else np.asarray(point.b),

@@ -136,8 +136,12 @@ def deep_phases(
         same = np.any(np.abs(values[:row] - values[row]) < SAME, axis=0)
         values[row, same] = np.nan
         own = np.isfinite(values[row])
-        heights = np.array([above(row, e) if x else -1.0 for e, x in zip(every, own, strict=True)])
-        ranges.append(positive(functools.partial(above, row), every, heights))
+        heights = {e: above(row, e) if x else -1.0 for e, x in zip(every, own, strict=True)}
+        # A range may lie between two of the decays, where the branch ends.
+        heights |= {e: above(row, e) for e in branches[row].last() if low < e < high}
+        places = np.array(sorted(heights))
+        at_places = np.array([heights[e] for e in places])
+        ranges.append(positive(functools.partial(above, row), places, at_places))
     ranges.append(((low, high),))
     asked = values[:, np.searchsorted(every, grid)]
     return DeepPhases(

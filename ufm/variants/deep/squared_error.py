@@ -49,10 +49,10 @@ def roots(sigma: float, rate: float, p: float) -> tuple[float, float]:
     def excess(s: float) -> float:
         return s + rate * s ** (p - 1) - sigma
 
-    # At the first point the power alone is σ.
+    # Below it the power alone exceeds σ. Half of it, since s is less than the rounding of σ there.
     first = (rate / sigma) ** (1 / (1 - p))
     large = root(excess, bottom, sigma)
-    return root(excess, first, bottom), large
+    return root(excess, 0.5 * first, bottom), large
 
 
 def best_sizes(found: TargetDirections, decay: float, factors: int, rank: int) -> Any:
