@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,14 @@ def test_versions(capsys):
     said = capsys.readouterr().out.split()
     assert said[0] == "ufm"
     assert jax.__version__ in said
+
+
+def test_the_package_runs_as_the_command(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ufm", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("ufm", run_name="__main__")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("ufm ")
 
 
 @pytest.mark.parametrize(
