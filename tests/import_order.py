@@ -225,6 +225,8 @@ def check_module(path: str, source: str) -> Iterator[str]:
                 yield f"line {node.lineno}: the package's __init__ only re-exports"
         return
 
+    if path == "__main__.py":
+        path = "cli/__main__.py"  # the command by another name
     unit, *inside = path.removesuffix(".py").split("/")
     if unit not in ALLOWED or not inside:
         yield f"{unit} has no place in the import order: give it one in ORDER"

@@ -100,6 +100,7 @@ def test_a_function_of_a_module_here(capsys):
         ("checked_losses:number", "number in checked_losses is not a function"),
         ("checked_losses:vector", "vector must return one number"),
         ("ce --num-classes 1", "num_classes must be at least 2"),
+        ("ce --num-classes 1000000000", "numbers, more than the 8,589,934,592 a run can have"),
         ("ce --lam-b -1", "lam_b must be non-negative"),
         ("ce --seed -1", "seed"),
         ("gce:2", "exponent must be in (0, 1]"),

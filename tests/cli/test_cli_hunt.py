@@ -158,6 +158,7 @@ def test_a_search_interrupted_at_once_writes_nothing(monkeypatch, capsys):
         ("--seed -1", "--seed must be in [0, 2^32), got -1"),
         ("--decay 2 1", "decay must be two positive numbers, ascending, got 2.0 1.0"),
         ("--num-classes 1", "num_classes must list numbers of at least 2, got (1,)"),
+        ("--num-classes 4 1000000000", "more than the 8,589,934,592 a run can have"),
         ("--lam-b -1", "--lam-b must be non-negative and finite, or None, got -1.0"),
         (
             "--figures --losses ce",

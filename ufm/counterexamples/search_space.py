@@ -18,6 +18,7 @@ from jaxtyping import Array, Key
 
 from ufm.collapse.symmetric_solution import collapse_threshold
 from ufm.losses import MSE, Focal, Loss
+from ufm.model.checks import check_size
 from ufm.model.problem import Problem
 
 Range = tuple[float, float]
@@ -54,6 +55,8 @@ class SearchSpace:
             raise ValueError(f"the search is for CE, LS, FL and MSE, got {first.label()}")
         if not self.num_classes or min(self.num_classes) < 2:
             raise ValueError(f"num_classes must list numbers of at least 2, got {self.num_classes}")
+        most = max(self.num_classes)
+        check_size(most, most, most)
         if not self.hidden_layers or min(self.hidden_layers) < 0:
             raise ValueError(
                 f"hidden_layers must list numbers of at least 0, got {self.hidden_layers}"

@@ -28,6 +28,7 @@ from ufm.loss_check.symmetry import (
     shift_invariant,
 )
 from ufm.losses import CustomLoss, LabelSmoothing, Loss
+from ufm.model.checks import check_size
 
 #: Fractions of the collapse threshold at which the model is solved; decays without a threshold.
 _SHARES, _DECAYS = (0.5, 0.9), (0.1, 0.3)
@@ -193,6 +194,7 @@ def check_loss(
     """
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    check_size(num_classes, num_classes, num_classes)
     if lam_b is not None and not 0 <= lam_b < np.inf:
         raise ValueError(f"lam_b must be non-negative and finite, or None, got {lam_b}")
     if num_starts < 0:
