@@ -255,6 +255,26 @@ def test_the_index_is_made_anew_whatever_happened_to_it(copy, whole, damage):
     connection.close()
 
 
+def test_an_index_that_fails_is_closed(copy, monkeypatch):
+    sweep, out = copy
+    opened = []
+
+    def fails(connection, _):
+        opened.append(connection)
+        raise sqlite3.DatabaseError("disk full")
+
+    monkeypatch.setattr("ufm.sweep.index.reconcile", fails)
+    with pytest.raises(ValueError, match="disk full"):
+        run_sweep(sweep, out)
+    (out / "index.sqlite").unlink()
+    with pytest.raises(sqlite3.DatabaseError, match="disk full"):
+        open_store(out).finished()
+    assert len(opened) == 2
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
 def test_reindex_checks_all_data(copy):
     _, out = copy
     victim = batches(out)[0]

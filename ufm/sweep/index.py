@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,32 @@ def open_for_writing(batches: Batches) -> tuple[sqlite3.Connection, bool]:
     path = batches.store / FILE
     existed = path.exists()
     if existed:
-        connection = sqlite3.connect(path)
-        if _is_usable(connection, batches):
-            with connection:
-                connection.execute("UPDATE sweep SET identity = ?", (batches.sweep,))
-            return connection, False
+        with closed_on_error(sqlite3.connect(path)) as connection:
+            if _is_usable(connection, batches):
+                with connection:
+                    connection.execute("UPDATE sweep SET identity = ?", (batches.sweep,))
+                return connection, False
         connection.close()
         discard(batches)
     return _made(sqlite3.connect(path), batches), existed
 
 
 def _made(connection: sqlite3.Connection, batches: Batches) -> sqlite3.Connection:
-    connection.executescript(_schema(batches.columns))
-    with connection:
-        connection.execute("INSERT INTO sweep VALUES (?)", (batches.sweep,))
+    with closed_on_error(connection):
+        connection.executescript(_schema(batches.columns))
+        with connection:
+            connection.execute("INSERT INTO sweep VALUES (?)", (batches.sweep,))
     return connection
+
+
+@contextlib.contextmanager
+def closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Close a connection if it is not ready for its user at the end."""
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
 
 
 def discard(batches: Batches) -> None:
@@ -84,11 +96,11 @@ def open_for_reading(batches: Batches) -> tuple[sqlite3.Connection, Changes]:
     connection = _on_disk(batches)
     if connection is not None and _known(connection) == _found(batches):
         return connection, Changes()
-    memory = in_memory(batches)
-    if connection is not None:
-        connection.backup(memory)
-        connection.close()
-    return memory, reconcile(memory, batches)
+    with closed_on_error(in_memory(batches)) as memory:
+        if connection is not None:
+            with contextlib.closing(connection):
+                connection.backup(memory)
+        return memory, reconcile(memory, batches)
 
 
 def _on_disk(batches: Batches) -> sqlite3.Connection | None:

@@ -94,9 +94,9 @@ class Writer:
             self._batches.folder.mkdir(exist_ok=True)
             if not shared:
                 self._clear_partial()
-            self._connection = self._open()
-            self._take_in()
-            self._compare()
+            with index.closed_on_error(self._open()) as self._connection:
+                self._take_in()
+                self._compare()
         except (OSError, sqlite3.Error) as error:
             raise _cannot_use(store.path, error) from None
 
