@@ -160,8 +160,8 @@ def test_other_mistakes_are_one_line():
         CollapseTracker(1, 3)
     with pytest.raises(ValueError, match="dim must be a positive whole number, got 0"):
         CollapseTracker(2, 0)
-    with pytest.raises(ValueError, match=r"num_classes must be a whole number ≥ 2, got 3\.5"):
-        CollapseTracker(3.5, 4)
+    with pytest.raises(ValueError, match=r"num_classes must be a whole number ≥ 2, got True"):
+        CollapseTracker(True, 4)
     tracker = CollapseTracker(2, 3)
     with pytest.raises(ValueError, match=r"num_classes, dim = \(2, 3\), got \(2, 4\)"):
         tracker.merge(CollapseTracker(2, 4))

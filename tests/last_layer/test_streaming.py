@@ -121,7 +121,8 @@ def test_no_point_is_below_the_lower_bound(loss, lam_b, scale):
     assert float(found.gap) >= float(found.value) - star.value
     if scale == 0.0:
         assert found.verdict is Verdict.GLOBAL_MINIMUM
-        assert float(found.gap) <= 1e-6
+        # Features have 24 bits, which cost most where targets are 3: f(0) is 22, and ln 3 for CE.
+        assert float(found.gap) <= (1e-6 if isinstance(loss, CrossEntropy) else 2e-6)
     else:
         assert found.verdict is Verdict.NOT_CRITICAL
 

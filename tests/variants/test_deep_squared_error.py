@@ -290,7 +290,7 @@ def test_problems_without_a_list_are_refused(changes, message):
 @pytest.mark.parametrize(("M", "offset"), [(3, 0.0), (4, 1e-13), (3, -1e-13)])
 def test_where_two_roots_meet_a_list_is_refused(M, offset):
     """Rounding listed a strict saddle whose least curvature is 0, or left the point out."""
-    end = float(spinodal(1.0, 4, M))
+    end = float(spinodal(1.0, 4.0, M))
     assert len(ufm.critical_points(problem_of((3, 1), (2,) * (M - 1), end * 0.999, False, 1.0))) > 3
     with pytest.raises(ValueError, match="two critical points meet at the decay"):
         ufm.critical_points(problem_of((3, 1), (2,) * (M - 1), end * (1 + offset), False, 1.0))

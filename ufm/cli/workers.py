@@ -91,11 +91,11 @@ class Workers:
 
         def advance(own: Callable[[], None]) -> None:
             own()
-            listen(0)
+            listen(0.0)
 
         for i, task in numbered:
             own = functools.partial(advance, on_begin(i))
-            listen(0)
+            listen(0.0)
             yield i, self._work(*task, own)
             yield from _taken(found)
         while busy:

@@ -1061,6 +1061,7 @@ def curvature(problem, point, dW, dH):
 
     H, and so dH, has the columns sqrt(c_i) h_i.
     """
+    demand(length((length(dW), length(dH))) < 2.0, "the direction is not of length 1")
     losses, share, moves = losses_of(problem, point), point.c / problem.mass, dH / np.sqrt(point.c)
     q = (dW @ point.H + point.W @ moves) / problem.temperature
     bent = share * q * losses.hessian(q)
@@ -1351,7 +1352,8 @@ def best_multiple(bound, limit):
 
     Golden-section search for log theta. At a minimum of f, theta = min(1, limit) is the best.
     """
-    low, high, ratio = math.log(limit) - 500.0, math.log(limit), (math.sqrt(5.0) - 1.0) / 2.0
+    high, ratio = math.log(limit), (math.sqrt(5.0) - 1.0) / 2.0
+    low = max(high - 500.0, -700.0)  # below it theta would underflow
     while high - low > 1e-6:
         inner, outer = high - ratio * (high - low), low + ratio * (high - low)
         at_inner, at_outer = bound(math.exp(inner)).lower, bound(math.exp(outer)).lower
@@ -1856,6 +1858,7 @@ def check_gap(case):
 def check_rounding(case):
     """Check that the claimed rounding error is not more than a program can need."""
     claimed, needed = case.told["rounding"], case.bound.long_rounding + case.point.narrow
+    needed += 16 * EPS * loss_at_origin(case.problem)  # the writer may charge terms of this size
     text = f"claimed {claimed}, up to {needed:.3g} expected"
     if claimed is None:
         return judge(case.claims["verdict"] != "GLOBAL_MINIMUM", "rounding", text)
