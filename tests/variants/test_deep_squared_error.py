@@ -148,7 +148,10 @@ def test_every_critical_point_has_the_index_and_zeros_of_the_list(case):
             assert float(certificate.dual_norm) == pytest.approx(each.dual_norm, rel=1e-12)
             # Classes of equal size that swap give zeros that no rotation forces.
             swaps = each.verdict is ufm.Verdict.LOCAL_MINIMUM and each.zero_modes > each.gauge_modes
-            assert certificate.verdict is (ufm.Verdict.UNDECIDED if swaps else each.verdict)
+            expected = ufm.Verdict.UNDECIDED if swaps else each.verdict
+            if certificate.gap > certificate.tol and expected is ufm.Verdict.GLOBAL_MINIMUM:
+                expected = ufm.Verdict.LOCAL_MINIMUM  # the closed form proves more than the bound
+            assert certificate.verdict is expected
         if i % 4 == 0 and problem.lam_hidden:
             counted = ufm.inertia(problem, params, tol=1e-7)
             assert (counted.negative, counted.zero, counted.reliable) == (negative, flat, True)

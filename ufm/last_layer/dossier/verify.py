@@ -1061,7 +1061,6 @@ def curvature(problem, point, dW, dH):
 
     H, and so dH, has the columns sqrt(c_i) h_i.
     """
-    demand(length((length(dW), length(dH))) < 2.0, "the direction is not of length 1")
     losses, share, moves = losses_of(problem, point), point.c / problem.mass, dH / np.sqrt(point.c)
     q = (dW @ point.H + point.W @ moves) / problem.temperature
     bent = share * q * losses.hessian(q)
@@ -1893,11 +1892,17 @@ def check_escape_length(case):
     return compare("escape length", length(parts), 1.0, 1e-9)
 
 
+def escape(case):
+    """The stored direction of descent, no longer than squares can be of."""
+    step = case.arrays["escape_W"], case.arrays["escape_H"]
+    demand(length([length(part) for part in step]) < 2.0, "the direction is not of length 1")
+    return step
+
+
 def check_escape_curvature(case):
     if case.claims["verdict"] != "STRICT_SADDLE":
         return None
-    step = case.arrays["escape_W"], case.arrays["escape_H"]
-    bend, noise = curvature(case.problem, case.point, *step)
+    bend, noise = curvature(case.problem, case.point, *escape(case))
     claimed = case.claims["escape_curvature"]
     return compare("escape curvature", bend, claimed, 2.0 * noise, 1e-6)
 
@@ -1938,7 +1943,7 @@ def global_minimum(case):
 
 def strict_saddle(case):
     """Check that the gradient is within its tolerance, and f falls along the stored direction."""
-    step, uphill = (case.arrays["escape_W"], case.arrays["escape_H"]), 0.0
+    step, uphill = escape(case), 0.0
     bend, noise = curvature(case.problem, case.point, *step)
     if case.problem.nonnegative:
         uphill = max(slope(case.problem, case.point, *step), 0.0)
