@@ -46,9 +46,8 @@ def test_true_certificates_pass(loss, lam_b, tmp_path):
     problem = make(loss, lam_b=lam_b)
     star = minimiser(problem)
     points = {Verdict.GLOBAL_MINIMUM: star, Verdict.NOT_CRITICAL: gaussian(problem, 1, 1.0)}
-    if (
-        not isinstance(loss, MSE | BinaryCrossEntropy) or lam_b is None
-    ):  # elsewhere its bias moves from the origin
+    # The bias of other losses moves from the origin.
+    if lam_b is None or not isinstance(loss, MSE | BinaryCrossEntropy):
         points[Verdict.STRICT_SADDLE] = origin(problem)
     for verdict, params in points.items():
         found = examination(problem, params, lam_h=problem.lam_h)
@@ -107,6 +106,21 @@ def test_a_bias_of_single_outputs_is_within_the_range_that_the_script_allows(tmp
     case = SCRIPT.read(tmp_path / "x")
     assert case.claims["verdict"] == "GLOBAL_MINIMUM"
     assert SCRIPT.bias_range(case.problem, case.point.dual) >= 2.0 * np.abs(b).max()
+
+
+def test_clipping_is_charged_to_the_bias(tmp_path):
+    """The term is θ²‖r‖² / (2 λ_b), whose sums r clipping moves by as much as `spill`."""
+    problem = make(CrossEntropy(), SKEWED, 1e-2)
+    params = gaussian(problem, 1, 1.0)
+    write_dossier(examination(problem, params, lam_h=problem.lam_h), tmp_path / "x")
+    case = SCRIPT.read(tmp_path / "x")
+    theta, spill = 0.7, 1e-3
+    most, rounding, _ = SCRIPT.bias_gain(case.problem, case.point.dual, theta, None, False, spill)
+    of_bias = objective_and_gradient(problem, params)[1][-problem.num_outputs :]
+    sums = np.abs(of_bias - 1e-2 * np.asarray(params.b))
+    exact, moved = (theta**2 * np.sum(r**2) / (2 * 1e-2) for r in (sums, sums + spill))
+    assert most == pytest.approx(moved, rel=1e-9)
+    assert rounding == pytest.approx(moved - exact, rel=1e-6)
 
 
 def _weighted(plain: Problem, params: Params, weights, dW, dH) -> tuple[float, np.ndarray, float]:
