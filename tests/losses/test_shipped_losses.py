@@ -180,6 +180,13 @@ def test_values_and_derivatives(spec):
         assert abs(mp.mpf(float(bends[i])) - bend) <= unit * largest, (i, rows[i])
 
 
+def test_a_compiled_product_sums_to_zero_far_out():
+    """∇²L annihilates constants, also where 1 − p_k is 1e-100."""
+    loss, x = parse_loss("temperature:3"), jnp.array([1.556942, -0.86273192, -2.46512082])
+    product = jax.jit(loss.hessian_product)(jnp.array([-2.8, 691.0, -1.0]), LABEL, x)
+    assert abs(jnp.sum(product)) < 1e-12 * jnp.max(jnp.abs(product)) < 1e-100
+
+
 @pytest.mark.parametrize("spec", [s for s in SPECS if parse_loss(s).contrastive])
 def test_the_profile_is_the_loss_at_equal_margins(spec):
     loss = parse_loss(spec)

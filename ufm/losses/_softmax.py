@@ -51,9 +51,10 @@ def softmax_product(p: Logits, largest: Logits, x: Logits) -> Logits:
     """(diag p − p pᵀ) x, accurate relative to its own size, even for p close to a corner.
 
     The matrix annihilates constants, so x may be shifted by its entry at the largest
-    probability. The large terms of x_j − pᵀx then do not cancel.
+    probability. The large terms of x_j − pᵀx then do not cancel. There the shifted entry is 0 by a
+    factor: of x = D ⊙ y a compiler may subtract a rounded product from one that it did not round.
     """
-    shifted = x - total(largest * x)
+    shifted = (1.0 - largest) * (x - total(largest * x))
     return p * (shifted - total(p * shifted))
 
 
