@@ -33,7 +33,7 @@ install: $(INSTALLED)  ## make .venv from requirements.lock, with ufm in it
 
 $(ENVIRONMENT):
 	$(if $(PYTHON_OK),,$(error ufm needs Python 3.11 or newer, and `$(PYTHON)` $(if $(PYTHON_VERSION),is $(PYTHON_VERSION),does not run): name another, as in `make install PYTHON=python3.12`))
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv --clear --upgrade-deps $(VENV)
 	@touch $@
 
 $(INSTALLED): $(ENVIRONMENT) pyproject.toml requirements.lock

@@ -8,6 +8,7 @@ import functools
 import gc
 import itertools
 import os
+import types
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ LONGEST = {
     TESTS / "examples",
     TESTS / "model" / "test_mesh.py",
     TESTS / "release",
+}
+
+#: What shows the results of sweeps.
+PAGES = {
+    TESTS / "examples",
+    TESTS / "report",
+    TESTS / "cli" / "test_cli_figures.py",
+    TESTS / "cli" / "test_cli_hostile_names.py",
+    TESTS / "cli" / "test_cli_minority.py",
+    TESTS / "cli" / "test_cli_targets.py",
+    TESTS / "cli" / "test_cli_train.py",
 }
 
 # Before NumPy, SciPy and JAX are imported, and in the environment rather than in JAX's
@@ -94,7 +106,7 @@ def pytest_collection_modifyitems(config, items):
     """Promises first, as they are compiled in another way; then what takes longest, then by size.
 
     At the end one process waits for another: not long if what is left is small.
-    Without --full one in four of the cases that only repeat an oracle on other numbers, and no
+    Without --full one in six of the cases that only repeat an oracle on other numbers, and no
     test that is slow though others hold the same promise.
     """
 
@@ -110,7 +122,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         function = item.path, getattr(item, "originalname", item.name)
         seen[function] += 1
-        repeated = item.get_closest_marker("repeats") and seen[function] % 4 != 1
+        repeated = item.get_closest_marker("repeats") and seen[function] % 6 != 1
         if repeated or item.get_closest_marker("slow"):
             left_out.append(item)
     gone = set(left_out)
@@ -140,9 +152,36 @@ def _compiled_at_once(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _pages_of_quick_sweeps(request):
+    """A sweep compiles at once, which for the few runs of a page takes longer than the page.
+
+    How NumPy and XLA share the work is not what tests of pages, tables and examples hold.
+    """
+    if request.config.getoption("--full") or not is_among(PAGES, request.path):
+        yield
+        return
+    # Not at the top: the hook that checks shapes has to come first.
+    from ufm._support import quick_jit
+
+    never = types.SimpleNamespace(get=lambda: False, set=lambda _: None, reset=lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick_jit, "_always", never)
+        yield
+
+
+#: What takes XLA longest with few optimisations: the emitters that it fuses loops with, how often
+#: each loop turns, and a module of LLVM for each part of a program.
+CHEAP = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_disable_hlo_passes": "simplify-while-loops,while-loop-invariant-code-motion",
+}
+
+
 @functools.cache
 def _compile_cheaply() -> None:
-    """Let XLA leave out most optimisations from now on, and the emitters that it fuses loops with.
+    """Let XLA leave out most optimisations from now on, and what is `CHEAP`.
 
     The environment says so to the processes that tests start.
     """
@@ -151,13 +190,12 @@ def _compile_cheaply() -> None:
     jax.clear_caches()
     if jax.__version_info__ >= (0, 11):  # whose XLA ends a process that gives this option
         return
-    emitters = "xla_cpu_use_fusion_emitters"
-    os.environ["XLA_FLAGS"] = f"--{emitters}=false"
+    os.environ["XLA_FLAGS"] = " ".join(f"--{name}={value}" for name, value in CHEAP.items())
     usual = compiler.get_compile_options
 
     def options(*args: Any, **kwargs: Any) -> Any:
         found = usual(*args, **kwargs)
-        found.env_option_overrides += [(emitters, False)]
+        found.env_option_overrides += [*CHEAP.items()]
         return found
 
     # XLA reads its variable once, before the promises are compiled.

@@ -30,8 +30,8 @@ def checked(subject: Any, typechecker: Any) -> Any:
     hints = getattr(signed, "__annotations__", {}).values()
     if not any(map(has_shapes, hints)):
         return subject
-    always = _jaxtyped(subject, typechecker=typechecker)
-    return _now_and_then(subject, always) if inspect.isfunction(subject) else always
+    always = functools.partial(_jaxtyped, subject, typechecker=typechecker)
+    return _now_and_then(subject, always) if inspect.isfunction(subject) else always()
 
 
 #: Calls so far of each function, also of one that is defined anew in every call of another.
@@ -40,11 +40,13 @@ _calls: dict[Any, Any] = collections.defaultdict(itertools.count)
 
 def _now_and_then(function: Any, always: Any) -> Any:
     calls = _calls[function.__code__]
+    # The check is written when it is first needed: most functions a process never calls.
+    always = functools.cache(always)
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         number = next(calls)
-        return (always if number < 100 or number % 10 == 0 else function)(*args, **kwargs)
+        return (always() if number < 100 or number % 10 == 0 else function)(*args, **kwargs)
 
     return called
 

@@ -1,8 +1,11 @@
 """The table of losses: what `ufm.check_loss` says of each of them at K = 10.
 
-A line `{{ losses }}` of a page becomes the table.
+A line `{{ losses }}` of a page becomes the table, with the first `UFM_DOCS_LOSSES` of them if that
+is set.
 """
 
+import itertools
+import os
 import re
 import sys
 from pathlib import Path
@@ -48,7 +51,8 @@ def table() -> str:
 
     jax.config.update("jax_enable_x64", True)
     head = ("text", "loss", "contrastive", "minimisation", "convex", "K√nμ*", "jump to p", "source")
-    rows = [head, ("---",) * len(head), *(row(spec, source) for spec, source in LOSSES.items())]
+    shown = itertools.islice(LOSSES.items(), int(os.environ.get("UFM_DOCS_LOSSES", len(LOSSES))))
+    rows = [head, ("---",) * len(head), *itertools.starmap(row, shown)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from ufm._support.random_numbers import generator
 from ufm.certificates.second_order import all_positive, curvature_margin, means_spectrum
 from ufm.collapse.origin import origin
 from ufm.counterexamples import hidden_layers as deep
@@ -118,15 +119,17 @@ def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
     """Set the rows and features of random classes to zero, and add a little noise."""
     order, noise = jax.random.split(key)
     classes = point.W.shape[0]
-    alive = jnp.ones(classes).at[jax.random.permutation(order, classes)[:dead]].set(0.0)
-    point = Params(point.W * alive[:, None], point.H * alive[None, :], point.b)
-    leaves, structure = jax.tree.flatten(point)
-    keys = jax.random.split(noise, len(leaves))
-    moved = [
-        x + _NOISE * jnp.max(jnp.abs(x)) * jax.random.normal(k, x.shape, x.dtype)
-        for x, k in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(structure, moved)
+    alive = np.ones(classes)
+    alive[np.asarray(jax.random.permutation(order, classes))[:dead]] = 0.0
+    leaves = [np.asarray(point.W) * alive[:, None], np.asarray(point.H) * alive[None, :]]
+    if point.b is not None:
+        leaves.append(np.asarray(point.b))
+    random, noise = generator(noise, sum(x.size for x in leaves))
+    W, H, *b = (
+        jnp.asarray(x + _NOISE * np.max(np.abs(x)) * random.normal(k, x.shape, x.dtype))
+        for x, k in zip(leaves, random.split(noise, len(leaves)), strict=True)
+    )
+    return Params(W, H, b[0] if b else None)
 
 
 def converged(small: Problem, start: Params) -> Params:

@@ -107,6 +107,11 @@ def objective(problem: Problem, params: Params) -> Scalar:
         ValueError: The shapes do not fit the problem.
     """
     check_shapes(problem, params)
+    return _objective(problem, params)
+
+
+@quick_jit
+def _objective(problem: Problem, params: Params) -> Scalar:
     return data_loss(problem, logits(problem, params)) + penalty(problem, params)
 
 
