@@ -142,6 +142,23 @@ def test_shapes_and_slices():
         agree(function, X)
 
 
+def test_entries_and_windows_where_indices_say():
+    where, far = jnp.array([3, 0, 9]), jnp.array([[2, 0, 1], [1, 1, -7]])
+    pairs = lax.GatherDimensionNumbers((1,), (1,), (1, 0))
+    for function in (
+        jax.vmap(lambda z, k: z[k]),
+        jax.vmap(lambda z, k: lax.dynamic_slice(z, (k,), (2,))),
+        lambda x, k: jax.vmap(lambda i: x[:, i])(k),
+        lambda x, k: jax.vmap(lambda i: lax.dynamic_slice(x, (i - 8, i), (2, 3)))(k),
+        lambda x, k: jax.vmap(jax.vmap(lambda z, i: z[i]), in_axes=(None, 0))(x, far * k[1]),
+        lambda x, k: jax.vmap(lambda z, i: z[i], in_axes=(1, None))(x, k[0] - 1),
+        lambda x, k: jnp.take_along_axis(x[:, :3], far * k[1], axis=0, mode="clip"),
+        lambda x, k: x[k[0], k[1]],
+        lambda x, k: lax.gather(x, far[:, :2] + k[1], pairs, (2, 1), mode="clip"),
+    ):
+        agree(function, X[:3], where)
+
+
 def test_sums_and_products():
     for function in (jnp.sum, jnp.max, jnp.min):
         agree(function, X)

@@ -70,20 +70,42 @@ def _dynamic_update_slice(_: Any) -> Operation:
 
 
 def _gather(equation: Any) -> Operation | None:
-    """Gather slices along one axis, the form that indexing with a vector takes."""
+    """Gather windows of one size, each from where its vector of indices says, clamped to fit."""
     p, like = equation.params, equation.invars[0].aval.shape
-    axes, taken = p["dimension_numbers"], p["dimension_numbers"].collapsed_slice_dims
-    wanted = tuple(1 if i in taken else n for i, n in enumerate(like))
-    plain = len(taken) == 1 and axes.start_index_map == taken and not axes.operand_batching_dims
-    if not plain or p["slice_sizes"] != wanted or p["mode"].name == "FILL_OR_DROP":
+    axes, sizes = p["dimension_numbers"], p["slice_sizes"]
+    if p["mode"].name == "FILL_OR_DROP":
         return None
-    (axis,), rank = taken, len(equation.outvars[0].aval.shape)
+    (*lead, _), rank = equation.invars[1].aval.shape, len(equation.outvars[0].aval.shape)
+    dropped = (*axes.collapsed_slice_dims, *axes.operand_batching_dims)
     inner = [i for i in range(rank) if i not in axes.offset_dims]
-    outer = [axis + i for i in range(len(inner))]
+    taken = axes.collapsed_slice_dims
+    wanted = tuple(1 if i in taken else n for i, n in enumerate(like))
+    if len(taken) == 1 and sizes == wanted and axes.start_index_map == taken:
+        # Whole slices along one axis, as indexing with a vector takes them.
+        (axis,), outer = taken, [taken[0] + i for i in range(len(inner))]
+
+        def slices(x: Any, indices: Any) -> Any:
+            found = np.take(x, indices[..., 0], axis, mode="clip")
+            return found if inner == outer else np.moveaxis(found, outer, inner)
+
+        return slices
+
+    #: For each axis of x, the places in its windows, behind the axes of `lead`.
+    within = np.ogrid[tuple(map(slice, sizes))]
+    behind, batches = tuple(len(lead) + i for i in dropped), np.ogrid[tuple(map(slice, lead))]
+    moving = {axis: i for i, axis in enumerate(axes.start_index_map)}
+    paired = dict(zip(axes.operand_batching_dims, axes.start_indices_batching_dims, strict=True))
 
     def run(x: Any, indices: Any) -> Any:
-        found = np.take(x, indices[..., 0], axis, mode="clip")
-        return found if inner == outer else np.moveaxis(found, outer, inner)
+        places = list(within)
+        for axis, (n, size) in enumerate(zip(like, sizes, strict=True)):
+            begins = batches[paired[axis]] if axis in paired else np.zeros((), np.intp)
+            if axis in moving:
+                begins = np.clip(indices[..., moving[axis]], 0, n - size)
+            places[axis] = begins[(..., *(None,) * len(sizes))] + within[axis]
+        found = x[tuple(places)]
+        found = np.broadcast_to(found, (*lead, *found.shape[len(lead) :])).squeeze(behind)
+        return np.moveaxis(found, list(range(len(lead))), inner)
 
     return run
 
