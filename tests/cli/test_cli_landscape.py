@@ -224,6 +224,7 @@ def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
         ("--lam-h nan", "lam_h must be non-negative and finite, got nan"),
         ("--losses hinge", "unknown loss 'hinge': choose ce, ls:ALPHA, fl:GAMMA or mse:"),
         ("--num-classes 64 --dim 64", "the class means have 8,256 dimensions, and a census takes"),
+        ("--counts 1000000000000 2", "2 classes, 1,000,000,000,002 samples and 11 dimensions make"),
         ("--seed -1", "--seed must be in [0, 2^32), got -1"),
         ("--root-start", "Unrecognized options: --root-start; perhaps you meant --root-starts"),
     ],

@@ -28,7 +28,10 @@ GOLDEN = {
     "--num-classes 0": "--num-classes must be at least 1, got 0",
     "--num-classes 1": "class_counts needs at least 2 classes, got 1",
     "--dim 0": "dim must be a positive whole number, got 0",
-    "--num-classes 99999999999": "not enough memory: make the problem smaller",
+    "--num-classes 99999999999": (
+        "99,999,999,999 classes, 9,999,999,999,900 samples and 16 dimensions make "
+        "161,599,999,998,384 numbers, more than the 8,589,934,592 a run can have"
+    ),
     "--per-class 1000000000000": (
         "10 classes, 10,000,000,000,000 samples and 16 dimensions make 160,000,000,000,160 "
         "numbers, more than the 8,589,934,592 a run can have"
@@ -69,6 +72,14 @@ def test_bad_options_of_solve(options, tmp_path, monkeypatch, capsys):
     assert complaint(capsys, "solve", *options.split()) == f"ufm: error: {GOLDEN[options]}\n"
     assert os.listdir() == ["file"]
     assert Path("file").read_text() == "precious"
+
+
+def test_memory_that_is_not_there_is_one_line(monkeypatch, capsys):
+    def run(_):
+        raise MemoryError
+
+    monkeypatch.setattr("ufm.cli.solve.Solve.run", run)
+    assert complaint(capsys, "solve") == "ufm: error: not enough memory: make the problem smaller\n"
 
 
 def test_misspelt_commands(capsys):

@@ -90,7 +90,6 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
     def _check(self, problems: "dict[str, Problem]") -> None:
         """Check the options that the problems do not check."""
         from ufm.certificates.certificate import check_tolerance
-        from ufm.model.checks import check_size
         from ufm.solvers import check_method, check_options
 
         self.at_least(starts=1)
@@ -100,7 +99,6 @@ class Solve(ProblemOptions, frozen=True, kw_only=True):
         check_options(self.method, self.tol, self.max_steps)
         for problem in problems.values():
             check_method(problem, self.method)
-            check_size(problem.num_classes, problem.num_columns, problem.dim)
         check_tolerance(self.gap_tol)
 
     def _report(

@@ -190,8 +190,14 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
 
     def _groups(self) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...] | None]:
         """The numbers of samples, and a target for each; None for class labels."""
+        from ufm.model.checks import check_size
+
         if self.targets is None:
-            return self.counts or (self.per_class,) * self.num_classes, None
+            classes, of_each = self.num_classes, self.per_class
+            samples = sum(self.counts) if self.counts else classes * of_each
+            # Before a list of that length is made.
+            check_size(len(self.counts) or classes, samples, self.dim)
+            return self.counts or (of_each,) * classes, None
         from ufm.model.targets_file import read_targets
 
         table, counts = read_targets(Path(self.targets))
@@ -201,7 +207,9 @@ class ProblemOptions(Options, frozen=True, kw_only=True):
                 f"{self.targets_sha256[:12]}…: restore it, or leave out `targets_sha256`"
             )
         rows = tuple(tuple(map(float, row)) for row in table)
-        return self.counts or counts or (self.per_class,) * len(rows), rows
+        found = self.counts or counts or (self.per_class,) * len(rows)
+        check_size(len(found), sum(found), self.dim)
+        return found, rows
 
 
 def _sha256(file: str) -> str:
