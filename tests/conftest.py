@@ -31,6 +31,8 @@ LONGEST = {
     TESTS / "release",
 }
 
+#: Where the choice between NumPy and XLA is tested, or is to be that of other processes.
+CHOOSING = {TESTS / "test_quick_jit.py", TESTS / "cli" / "test_cli_workers.py"}
 #: What shows the results of sweeps.
 PAGES = {
     TESTS / "examples",
@@ -140,9 +142,9 @@ def full(request) -> bool:
 def _compiled_at_once(request):
     """With --full XLA makes the runs that NumPy makes first: both ways are tested, each in whole.
 
-    Except where the choice between them is what is tested.
+    Except in `CHOOSING`.
     """
-    if not request.config.getoption("--full") or request.path.name == "test_quick_jit.py":
+    if not request.config.getoption("--full") or request.path in CHOOSING:
         yield
         return
     # Not at the top: the hook that checks shapes has to come first.

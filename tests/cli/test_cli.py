@@ -57,7 +57,7 @@ def test_a_finished_loss_is_not_computed_again(tmp_path, capsys, monkeypatch):
     out = str(tmp_path / "run")
     assert solve("--losses", "ce", "--out", out) == 0
     before = capsys.readouterr().out
-    monkeypatch.setattr("ufm.cli.solve.Solve._solve", None)  # would raise if called
+    monkeypatch.setattr("ufm.cli.solve.Solve._solve", pytest.fail)
     assert solve("--losses", "ce", "--out", out) == 0
     captured = capsys.readouterr()
     assert captured.out == before

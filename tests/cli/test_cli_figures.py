@@ -65,7 +65,7 @@ def test_a_finished_run_is_drawn_again_without_being_solved(monkeypatch, capsys)
     before = contents()
     for path in Path("run/figures").iterdir():
         path.unlink()
-    monkeypatch.setattr("ufm.cli.solve.Solve._solve", None)  # would raise if called
+    monkeypatch.setattr("ufm.cli.solve.Solve._solve", pytest.fail)
     assert draw("--save", "none") == 0
     assert contents() == before
 
@@ -77,7 +77,7 @@ def test_figures_are_drawn_by_the_command_that_is_printed(monkeypatch, capsys):
     assert Path(folder, "table.tex").exists()
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Figures: ufm ")]
     assert len(said) == 1
-    monkeypatch.setattr("ufm.cli.solve.Solve._solve", None)  # would raise if called
+    monkeypatch.setattr("ufm.cli.solve.Solve._solve", pytest.fail)
     assert main(shlex.split(said[0])[2:]) == 0
     assert {path.name for path in Path(folder, "figures").iterdir()} == names_of(*NAMES)
 
