@@ -35,6 +35,31 @@ def test_a_program_is_compiled_once_it_has_worked_enough():
     assert large.programs() == 1
 
 
+def test_what_is_left_to_xla_is_not_traced_again():
+    power = quick_jit(lambda x, *, n: x**n, static_argnames=("n",), host_work=10_100)
+    for _ in range(3):
+        assert float(power(3.0, n=2)) == 9.0
+    traced = []
+
+    class Plain:
+        __call__ = staticmethod(power._plain)
+
+        def trace(self, *args, **kwargs):
+            traced.append(kwargs)
+            return self.__call__.trace(*args, **kwargs)
+
+    power._plain = Plain()
+    assert float(power(2.0, n=2)) == 4.0
+    assert traced == []
+    # Other programs: a static argument, a type, a shape, or a count of its own.
+    assert float(power(2.0, n=3)) == 8.0
+    assert float(power(np.float32(2.0), n=2)) == 4.0
+    assert float(jnp.sum(power(np.full(2, 2.0), n=2))) == 8.0
+    with counted_anew():
+        assert float(power(2.0, n=2)) == 4.0
+    assert traced == [{"n": 2 + (i == 0)} for i in range(4)]
+
+
 def test_runs_can_be_counted_anew():
     double = quick_jit(lambda x: 2 * x, host_work=10_100)
     for _ in range(3):
