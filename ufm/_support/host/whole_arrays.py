@@ -90,7 +90,7 @@ def _gather(equation: Any) -> Operation | None:
 
         return slices
 
-    #: For each axis of x, the places in its windows, behind the axes of `lead`.
+    # For each axis of x, the places in its windows, behind the axes of `lead`.
     within = np.ogrid[tuple(map(slice, sizes))]
     behind, batches = tuple(len(lead) + i for i in dropped), np.ogrid[tuple(map(slice, lead))]
     moving = {axis: i for i, axis in enumerate(axes.start_index_map)}
