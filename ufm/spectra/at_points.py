@@ -105,7 +105,7 @@ def _has_closed_form(problem: Problem, at: str) -> bool:
     """The global minimum; without a decay, the closed form raises the error."""
     if not supported(problem) or not float(problem.mu()) > 0:
         return supported(problem)
-    if at == "origin":
+    if at == "origin" or problem.dim >= problem.num_classes:  # no rank is larger
         return True
     scalars = symmetric_minimum(problem) if at == "minimum" else symmetric_frame(problem)
     return problem.dim >= scalars.rank(problem.num_classes)
