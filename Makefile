@@ -16,7 +16,8 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 UV := $(shell command -v uv 2>/dev/null)
-# The pins are complete, and Python compiles what it imports: half the time.
+# The pins are complete, and Python compiles what it imports: half the time. The pip that comes with
+# older Pythons takes twice as long as the newest.
 ifdef UV
 PIP_INSTALL := uv pip install --quiet --python $(BIN)/python --no-deps
 else
@@ -33,7 +34,7 @@ install: $(INSTALLED)  ## make .venv from requirements.lock, with ufm in it
 
 $(ENVIRONMENT):
 	$(if $(PYTHON_OK),,$(error ufm needs Python 3.11 or newer, and `$(PYTHON)` $(if $(PYTHON_VERSION),is $(PYTHON_VERSION),does not run): name another, as in `make install PYTHON=python3.12`))
-	$(PYTHON) -m venv --clear --upgrade-deps $(VENV)
+	$(PYTHON) -m venv --clear $(if $(UV),,--upgrade-deps) $(VENV)
 	@touch $@
 
 $(INSTALLED): $(ENVIRONMENT) pyproject.toml requirements.lock

@@ -145,6 +145,7 @@ def test_shapes_and_slices():
 def test_entries_and_windows_where_indices_say():
     where, far = jnp.array([3, 0, 9]), jnp.array([[2, 0, 1], [1, 1, -7]])
     pairs = lax.GatherDimensionNumbers((1,), (1,), (1, 0))
+    alone = lax.GatherDimensionNumbers((), (1,), (1,), (0,), (0,))
     for function in (
         jax.vmap(lambda z, k: z[k]),
         jax.vmap(lambda z, k: lax.dynamic_slice(z, (k,), (2,))),
@@ -154,6 +155,8 @@ def test_entries_and_windows_where_indices_say():
         lambda x, k: jax.vmap(lambda z, i: z[i], in_axes=(1, None))(x, k[0] - 1),
         lambda x, k: jnp.take_along_axis(x[:, :3], far * k[1], axis=0, mode="clip"),
         lambda x, k: x[k[0], k[1]],
+        lambda x, k: jax.vmap(lambda z, i: z[i])(x[:1], k[:1]),  # a batch of one
+        lambda x, k: lax.gather(x[:1], far[:1, :1] * k[1], alone, (1, 1), mode="clip"),
         lambda x, k: lax.gather(x, far[:, :2] + k[1], pairs, (2, 1), mode="clip"),
     ):
         agree(function, X[:3], where)

@@ -73,14 +73,15 @@ def _gather(equation: Any) -> Operation | None:
     """Gather windows of one size, each from where its vector of indices says, clamped to fit."""
     p, like = equation.params, equation.invars[0].aval.shape
     axes, sizes = p["dimension_numbers"], p["slice_sizes"]
-    if p["mode"].name == "FILL_OR_DROP":
+    if p["mode"].name not in ("CLIP", "PROMISE_IN_BOUNDS"):
         return None
     (*lead, _), rank = equation.invars[1].aval.shape, len(equation.outvars[0].aval.shape)
     dropped = (*axes.collapsed_slice_dims, *axes.operand_batching_dims)
     inner = [i for i in range(rank) if i not in axes.offset_dims]
     taken = axes.collapsed_slice_dims
     wanted = tuple(1 if i in taken else n for i, n in enumerate(like))
-    if len(taken) == 1 and sizes == wanted and axes.start_index_map == taken:
+    along_one = len(taken) == 1 and sizes == wanted and axes.start_index_map == taken
+    if along_one and not axes.operand_batching_dims:
         # Whole slices along one axis, as indexing with a vector takes them.
         (axis,), outer = taken, [taken[0] + i for i in range(len(inner))]
 
