@@ -5,6 +5,7 @@ import functools
 import jax
 
 import ufm
+from ufm._support.quick_jit import counted_anew
 
 #: The shapes of test_explore.py, so that the programs are compiled once; unequal decays.
 SIZES = {"num_classes": 4, "per_class": 5, "dim": 6}
@@ -18,4 +19,5 @@ def problem() -> ufm.Problem:
 
 @functools.cache
 def small_census() -> ufm.Census:
-    return ufm.explore(problem(), jax.random.key(0), **EFFORT)
+    with counted_anew():  # as the command
+        return ufm.explore(problem(), jax.random.key(0), **EFFORT)

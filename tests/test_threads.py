@@ -1,5 +1,6 @@
 """Work in other threads has the precision of the thread that asks; threads of BLAS."""
 
+import contextvars
 import os
 import subprocess
 import sys
@@ -20,6 +21,12 @@ def test_work_in_other_threads_has_this_precision():
     with jax.enable_x64(False):
         assert set(in_order(precision, 3)) == {jnp.dtype("float32")}
     assert set(in_order(precision, 3)) == {jnp.dtype("float64")}
+
+
+def test_work_in_other_threads_has_this_context():
+    number = contextvars.ContextVar("number", default=0)
+    number.set(1)
+    assert set(in_order(lambda i: number.get(), 3)) == {1}
 
 
 def test_a_pass_over_features_has_this_precision():

@@ -17,6 +17,7 @@ from landscapes import DECAYS, EFFORT, SIZES, small_census
 from model_oracle import objective_and_gradient
 
 from ufm import Params, load_classifier
+from ufm._support import quick_jit
 from ufm.cli import main
 from ufm.cli.output.landscape_output import conclusions, notes
 from ufm.landscape.stored import census_entry
@@ -87,6 +88,18 @@ def test_the_search_itself_is_stored_and_printed(capsys):
         assert value == pytest.approx(point["value"], rel=1e-13)
         assert np.linalg.norm(gradient) < 2e-10
         assert np.linalg.norm(gradient) == pytest.approx(point["grad_norm"], abs=1e-13)
+
+
+def test_every_loss_counts_its_runs_anew(monkeypatch):
+    counts = []
+
+    def explore(problem, key, **options):
+        counts.append(quick_jit._count.get())
+        return small_census()
+
+    monkeypatch.setattr("ufm.landscape.explore", explore)
+    assert landscape("--losses", "ce", "ls") == 0
+    assert len({None, *counts}) == 3
 
 
 def test_arrays_are_the_points_of_the_search_space(quick, capsys):

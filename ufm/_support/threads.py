@@ -6,6 +6,7 @@ of a batch. XLA releases the interpreter while it computes, so threads suffice.
 
 import concurrent.futures
 import contextlib
+import contextvars
 import functools
 import os
 import sys
@@ -65,7 +66,9 @@ def in_order(
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=cores() if parallel else 1)
     try:
         here = in_this_precision(work)
-        futures = [pool.submit(here, i) for i in range(1, count)]
+        # Each in a context like this one: who counts runs anew, counts those of threads anew.
+        contexts = [contextvars.copy_context() for _ in range(1, count)]
+        futures = [pool.submit(x.run, here, i) for i, x in enumerate(contexts, start=1)]
         for i, future in enumerate(futures, start=1):
             found = future.result()
             if on_done is not None:

@@ -100,15 +100,17 @@ class Landscape(ProblemOptions, frozen=True, kw_only=True):
             search_space(problem)
 
     def _explore(self, name: str, problem: "Problem", folder: "RunFolder") -> dict[str, Any]:
+        """Search and store; the bits do not depend on other losses."""
         import jax
 
+        from ufm._support.quick_jit import counted_anew
         from ufm.cli.output.progress import stages
         from ufm.landscape import explore
         from ufm.landscape.stored import census_arrays, census_entry, point_columns
         from ufm.report._table import to_csv
         from ufm.runs.run_folder import Clock, slug
 
-        with stages(problem.loss.label()) as on_progress:
+        with stages(problem.loss.label()) as on_progress, counted_anew():
             clock = Clock()
             census = explore(
                 problem,
