@@ -13,6 +13,7 @@ import functools
 import warnings
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from model_oracle import dense_hessian, objective_and_gradient
@@ -150,8 +151,7 @@ def minimiser(problem: Problem) -> Params:
     W, H = np.zeros((len(left), problem.dim)), np.zeros((problem.dim, found.Z.shape[1]))
     W[:, :rank] = balance * left[:, :rank] * np.sqrt(sizes[:rank])
     H[:rank] = np.sqrt(sizes[:rank])[:, None] * right[:rank] / balance
-    b = None if found.b is None else jnp.asarray(found.b)
-    return newton(problem, Params(jnp.asarray(W), jnp.asarray(H), b))
+    return newton(problem, Params(*jax.device_put((W, H, found.b))))
 
 
 def newton(problem: Problem, point: Params, steps: int = 4) -> Params:

@@ -38,9 +38,9 @@ def origin(problem: Problem, b=None) -> Params:
     """W = H = 0, and b where the problem has one."""
     bias = np.zeros(problem.num_classes) if b is None else b
     return Params(
-        jnp.asarray(np.zeros((problem.num_classes, problem.dim))),
-        jnp.asarray(np.zeros((problem.dim, problem.num_columns))),
-        jnp.asarray(bias) if problem.has_bias else None,
+        jax.device_put(np.zeros((problem.num_classes, problem.dim))),
+        jax.device_put(np.zeros((problem.dim, problem.num_columns))),
+        jax.device_put(bias) if problem.has_bias else None,
     )
 
 
@@ -82,7 +82,7 @@ def cast(params: Params, dtype) -> Params:
 
 def stacked(points: list[Params]) -> Params:
     """The points along a new first axis."""
-    return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *points)
+    return jax.tree.map(lambda *x: jax.device_put(np.stack(x)), *points)
 
 
 def certified(problem: Problem, points: list[Params], tol=None) -> list[Certificate]:

@@ -92,7 +92,7 @@ def _arrived(b: np.ndarray, size: float) -> Float[Array, " K"]:
             f"the bias at the origin was not found: the gradient stays at {size:.1e}. Is the loss "
             "bounded from below, and smooth?"
         )
-    return jnp.asarray(b)
+    return jax.device_put(b)
 
 
 def _small(b: np.ndarray) -> float:
@@ -105,7 +105,7 @@ def _norm(x: np.ndarray) -> float:
 
 
 def _derivatives(problem: Problem, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    value, gradient, curvature = _at(problem, jnp.asarray(b))
+    value, gradient, curvature = _at(problem, b)
     return float(value), np.asarray(gradient), np.asarray(curvature)
 
 

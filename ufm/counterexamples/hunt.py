@@ -29,7 +29,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -126,7 +125,7 @@ def without_classes(point: Params, dead: int, key: Key[Array, ""]) -> Params:
         leaves.append(np.asarray(point.b))
     random, noise = generator(noise, sum(x.size for x in leaves))
     W, H, *b = (
-        jnp.asarray(x + _NOISE * np.max(np.abs(x)) * random.normal(k, x.shape, x.dtype))
+        jax.device_put(x + _NOISE * np.max(np.abs(x)) * random.normal(k, x.shape, x.dtype))
         for x, k in zip(leaves, random.split(noise, len(leaves)), strict=True)
     )
     return Params(W, H, b[0] if b else None)

@@ -99,5 +99,5 @@ def search_starts(
 def truncated(point: Params, rank: int) -> Params:
     """Keep only the `rank` largest singular directions of [W; Hᵀ]."""
     right = frame(point).right[:, :rank]
-    kept = jnp.asarray(right @ right.T)
+    kept = jax.device_put(right @ right.T)
     return Params(matmul(point.W, kept), matmul(kept, point.H), point.b)

@@ -9,7 +9,6 @@ compiled program each: a run whose start is zero beyond r dimensions stays there
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -89,4 +88,4 @@ def partition_points(
 
 
 def _in_axes(starts: Params, ranks: list[int]) -> Params:
-    return jax.vmap(in_first_axes)(starts, jnp.asarray(ranks))
+    return jax.vmap(in_first_axes)(starts, np.asarray(ranks))

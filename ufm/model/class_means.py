@@ -23,8 +23,8 @@ def class_sizes(problem: Problem, dtype: Any = None) -> Float[Array, " K"]:
     """n_k: the number of samples in each class, counting column weights."""
     dtype = dtype or jnp.result_type(float)
     if problem.column_weights is None:
-        return jnp.asarray(problem.class_counts, dtype)
-    labels = jnp.asarray(problem.labels)
+        return jax.device_put(np.asarray(problem.class_counts, dtype))
+    labels = jax.device_put(problem.labels)
     return jax.ops.segment_sum(problem.samples(dtype), labels, problem.num_classes)
 
 
@@ -52,7 +52,7 @@ def to_class_means(problem: Problem, X: Float[Array, "m N"]) -> Float[Array, "m 
     if _equal_counts(problem):
         return jnp.sum(weighted.reshape(rows, classes, -1), axis=2)
     # A product with class indicators, since scatter-adds are far slower on every backend.
-    indicators = jax.nn.one_hot(jnp.asarray(problem.labels), classes, dtype=X.dtype)
+    indicators = jax.nn.one_hot(jax.device_put(problem.labels), classes, dtype=X.dtype)
     return matmul(weighted, indicators)
 
 
@@ -63,7 +63,7 @@ def from_class_means(problem: Problem, Y: Float[Array, "m K"]) -> Float[Array, "
     if _equal_counts(problem):
         per_class = shares.reshape(1, problem.num_classes, -1)
         return (Y[:, :, None] * per_class).reshape(Y.shape[0], problem.num_columns)
-    return Y[:, jnp.asarray(problem.labels)] * shares[None, :]
+    return Y[:, jax.device_put(problem.labels)] * shares[None, :]
 
 
 @quick_jit
@@ -80,6 +80,6 @@ def _shares(problem: Problem, like: Array) -> Float[Array, " N"]:
     """√(c_i/n_k)."""
     if problem.column_weights is None:
         counts = np.repeat(problem.class_counts, problem.class_counts)
-        return jnp.asarray(1.0 / np.sqrt(counts), like.dtype)
+        return jax.device_put((1.0 / np.sqrt(counts)).astype(like.dtype))
     sizes = class_sizes(problem, like.dtype)
-    return jnp.sqrt(problem.samples(like.dtype) / sizes[jnp.asarray(problem.labels)])
+    return jnp.sqrt(problem.samples(like.dtype) / sizes[jax.device_put(problem.labels)])

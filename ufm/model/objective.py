@@ -47,7 +47,7 @@ def per_column(function: Any, problem: Problem, *arrays: Float[Array, "K N"]) ->
     """Map a method of the loss, `function(z, label, *rest)`, over the columns."""
     first, *rest = arrays
     mapped = jax.vmap(function, in_axes=(1, 0) + (1,) * len(rest), out_axes=-1)
-    return mapped(first, jnp.asarray(problem.labels), *rest)
+    return mapped(first, jax.device_put(problem.labels), *rest)
 
 
 def weighted_sum(problem: Problem, values: Float[Array, " N"]) -> Scalar:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
@@ -272,7 +272,7 @@ def _by_jax(equation: Any) -> Operation:
     primitive, parameters = equation.primitive, equation.params
 
     def run(*arguments: Any) -> Any:
-        found = primitive.bind(*(jnp.asarray(x) for x in arguments), **parameters)
+        found = primitive.bind(*jax.device_put(arguments), **parameters)
         return [_on_host(x) for x in found] if primitive.multiple_results else _on_host(found)
 
     return run

@@ -110,7 +110,7 @@ def leading_eigenpairs(
         scale = max(scale, float(np.max(np.abs(values))))
         wanted = min(block_size, size)
         chosen = _padded(vectors[:, :wanted], width, wanted)
-        residual, sizes = _residual(space, chosen, jnp.asarray(values[:wanted]))
+        residual, sizes = _residual(space, chosen, jax.device_put(values[:wanted]))
         worst = float(np.max(np.asarray(sizes)[:count]))
         done = worst <= tol * scale
         if done or used >= max_products or size == dimension:
@@ -129,7 +129,7 @@ def leading_eigenpairs(
             small[:size, :size] = np.diag(values[:size])
             block = residual
     values = values[:count]
-    found, errors = _checked(product, data, space, chosen[:, :count], jnp.asarray(values))
+    found, errors = _checked(product, data, space, chosen[:, :count], jax.device_put(values))
     return RitzPairs(values, found, np.asarray(errors), used + count, done)
 
 
@@ -137,7 +137,7 @@ def _padded(vectors: np.ndarray, width: int, columns: int) -> Array:
     """Pad coefficients with zeros to the whole storage and to further columns."""
     out = np.zeros((width, columns), vectors.dtype)
     out[: len(vectors), : vectors.shape[1]] = vectors
-    return jnp.asarray(out)
+    return jax.device_put(out)
 
 
 @functools.partial(jax.jit, static_argnames=("product", "project"), donate_argnames="space")

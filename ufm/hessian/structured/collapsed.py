@@ -16,7 +16,6 @@ the dimensions of the parts above.
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ufm.hessian.counts.arrow import block_eigenvalues
@@ -137,7 +136,7 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
     rank = max(int(np.sum(sizes > _LEFT_OUT * sizes[0])), 1)
     W, H = stacked[: len(means.W)], stacked[len(means.W) :].T
     basis = right[:rank].T
-    point = Params(jnp.asarray(W @ basis), jnp.asarray(basis.T @ H), means.b)
+    point = Params(*jax.device_put((W @ basis, basis.T @ H)), means.b)
     return point, float(np.linalg.norm(sizes[rank:]))
 
 

@@ -126,7 +126,7 @@ def collapse(layer: LastLayer) -> dict[str, float]:
         lam_h=0.0,
         lam_b=0.0,
     )
-    W, H, b = (jax.numpy.asarray(x, dtype) for x in (layer.W, layer.H, layer.b))
+    W, H, b = jax.device_put([np.asarray(x, dtype) for x in (layer.W, layer.H, layer.b)])
     metrics = nc_metrics(problem, Params(W, H, b))
     return {
         **{name: float(getattr(metrics, name)) for name in ("nc1", "nc2", "nc3", "nc4")},

@@ -36,7 +36,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ufm.collapse.metrics import NCMetrics, nc_metrics
@@ -136,7 +135,7 @@ def measure_last_layer(
         nothing: dict[str, Any] = dict.fromkeys(names, _NAN)
         free = undefined(dataclasses.replace(problem, lam_b=0.0))
         return LastLayerMeasures(**nothing, **norms, as_trained=undefined(problem), centred=free)
-    params = Params(jnp.asarray(W), jnp.asarray(H), None if b is None else jnp.asarray(b))
+    params = Params(*jax.device_put((W, H, b)))
     problem, params = compressed(problem, params)
     free = dataclasses.replace(problem, lam_b=0.0)
     metrics = jax.device_get(nc_metrics(problem, params))

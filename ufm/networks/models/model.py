@@ -46,7 +46,7 @@ class Network(eqx.Module):
 def he_normal(rng: np.random.Generator, shape: tuple[int, ...], fan: int) -> Float32[Array, "..."]:
     """Normal entries of variance 2/fan (He et al., 2015), with which ReLU layers preserve norms."""
     # By NumPy, because JAX compiles a program for every shape: seconds for a small network.
-    return jnp.asarray((2.0 / fan) ** 0.5 * rng.standard_normal(shape), jnp.float32)
+    return jax.device_put(np.float32((2.0 / fan) ** 0.5 * rng.standard_normal(shape)))
 
 
 def hidden_layer(rng: np.random.Generator, inputs: int, outputs: int) -> eqx.nn.Linear:
@@ -67,5 +67,5 @@ def _linear(weight: Any, bias: Any) -> eqx.nn.Linear:
     layer = eqx.filter_eval_shape(
         eqx.nn.Linear, inputs, outputs, dtype=jnp.float32, key=jax.random.key(0)
     )
-    arrays = (jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32))
+    arrays = jax.device_put((np.asarray(weight, np.float32), np.asarray(bias, np.float32)))
     return eqx.tree_at(lambda x: (x.weight, x.bias), layer, arrays)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Bool
 from markupsafe import Markup
@@ -102,7 +102,7 @@ def _stacked(histories: list[dict[str, np.ndarray]]) -> History:
         return np.stack([np.pad(x, (0, longest - len(x)), constant_values=missing) for x in pieces])
 
     columns = {"step": -1, "products": -1, "value": np.nan, "grad_norm": np.nan}
-    return History(**{name: jnp.asarray(column(name, x)) for name, x in columns.items()})
+    return History(**{name: jax.device_put(column(name, x)) for name, x in columns.items()})
 
 
 def _spectrum(problem: Problem, number: int) -> Markup | None:

@@ -21,6 +21,7 @@ import copy
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -43,7 +44,7 @@ def reduced(problem: ContrastiveProblem) -> ContrastiveProblem:
     raise f, and then f falls in the cosine within a class, which may be 1 without a change of the
     others. It is attained in the features' dimension d if d ≥ rank C of its minimiser.
     """
-    weights = jnp.asarray(problem.class_counts, jnp.result_type(float))
+    weights = jax.device_put(np.asarray(problem.class_counts, jnp.result_type(float)))
     classes = problem.num_classes
     return changed(problem, class_counts=(1,) * classes, dim=classes, column_weights=weights)
 

@@ -25,6 +25,7 @@ answers, in any dimension d. A point is `Params` whose W has no rows.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
@@ -148,7 +149,7 @@ class ContrastiveProblem(Problem):
             raise ValueError("features must be finite, and none of them zero: it has no direction")
         if self.features is not None and np.any(H < 0):
             raise ValueError("features must have no negative entries in a problem with H ≥ 0")
-        return Params(jnp.zeros((0, self.dim), H.dtype), jnp.asarray(H / sizes), None)
+        return Params(jnp.zeros((0, self.dim), H.dtype), jax.device_put(H / sizes), None)
 
 
 def _checked_batches(given: Any, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
