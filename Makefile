@@ -16,12 +16,14 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 UV := $(shell command -v uv 2>/dev/null)
-# The pins are complete, and Python compiles what it imports: half the time. The pip that comes with
-# older Pythons takes twice as long as the newest.
+# The pins are complete, what builds is among them, and Python compiles what it imports: half the time.
 ifdef UV
 PIP_INSTALL := uv pip install --quiet --python $(BIN)/python --no-deps
 else
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
+# The pip that comes with older Pythons takes twice as long, but knows how to bring the newest.
+NEWEST_PIP := $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
+	--no-compile pip
 endif
 
 .DEFAULT_GOAL := help
@@ -34,12 +36,13 @@ install: $(INSTALLED)  ## make .venv from requirements.lock, with ufm in it
 
 $(ENVIRONMENT):
 	$(if $(PYTHON_OK),,$(error ufm needs Python 3.11 or newer, and `$(PYTHON)` $(if $(PYTHON_VERSION),is $(PYTHON_VERSION),does not run): name another, as in `make install PYTHON=python3.12`))
-	$(PYTHON) -m venv --clear $(if $(UV),,--upgrade-deps) $(VENV)
+	$(PYTHON) -m venv --clear --without-pip $(VENV)
+	$(if $(UV),,$(NEWEST_PIP) || $(PYTHON) -m venv --upgrade-deps $(VENV))
 	@touch $@
 
 $(INSTALLED): $(ENVIRONMENT) pyproject.toml requirements.lock
 	$(PIP_INSTALL) -r requirements.lock
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) --no-build-isolation -e .
 	@touch $@
 
 demo: install  ## the main job: every loss, many random starts, a verdict for each
