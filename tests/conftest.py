@@ -33,6 +33,13 @@ LONGEST = {
 
 #: Where the choice between NumPy and XLA is tested, or is to be that of other processes.
 CHOOSING = {TESTS / "test_quick_jit.py", TESTS / "cli" / "test_cli_workers.py"}
+#: Where the work is shared by threads or processes, one for each core.
+THREADED = {
+    TESTS / "cli" / "test_cli_workers.py",
+    TESTS / "last_layer" / "test_streaming.py",
+    TESTS / "sweep" / "test_sweep_threads.py",
+    TESTS / "test_threads.py",
+}
 #: What shows the results of sweeps.
 PAGES = {
     TESTS / "examples",
@@ -92,11 +99,22 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not config.getoption("--full"):
         shapes.only_where_there_are_shapes()
+        _to_a_core_of_its_own(os.environ.get("PYTEST_XDIST_WORKER", ""))
+
+
+#: The cores that this process was given.
+CORES: list[int] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _to_a_core_of_its_own(worker: str) -> None:
+    """Threads of two workers on the same cores take a tenth more time than one thread each."""
+    number = worker.removeprefix("gw")
+    if CORES and number.isdigit():
+        os.sched_setaffinity(0, {CORES[int(number) % len(CORES)]})
 
 
 def pytest_sessionfinish():
-    """Leave nothing to the five collections of garbage with which pytest ends: once will do."""
-    gc.collect()
+    """Leave nothing to the five collections of garbage with which pytest ends."""
     gc.freeze()
 
 
@@ -152,6 +170,18 @@ def _compiled_at_once(request):
 
     with always_compiled():
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _on_all_cores(request):
+    """Where threads are what is tested, a worker has all cores."""
+    if request.path not in THREADED or not CORES:
+        yield
+        return
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, mine)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -244,21 +274,28 @@ def _formulas_parsed_once():
 def _figures_drawn_once(request):
     """Files of figures without what is in them: to write each in three formats takes longest.
 
-    Drawn once they are all the same. Except where the files are what is tested.
+    Drawn once they are all the same; outside of their own tests even that is left out. Except
+    where the files are what is tested.
     """
     if request.path.name == "test_report_files.py":
         yield
         return
     # Not at the top: the hook that checks shapes has to come first.
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     from ufm.report import _figure
 
+    of_figures = request.config.getoption("--full") or request.path.parent == TESTS / "report"
+
     def drawn(figure, kind: str) -> bytes:
-        if kind == "png":
+        if kind == "png" and of_figures:
             figure.draw_without_rendering()
         return {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_figure, "_saved", drawn)
+        if not of_figures:
+            patch.setattr(ConstrainedLayoutEngine, "execute", lambda self, figure: None)
         yield
 
 

@@ -1,6 +1,6 @@
 """Shapes and types of arrays, checked in calls of the functions whose signatures have them.
 
-The first hundred calls of each, and one in ten of those that follow; the checks of plain types are
+The first thirty calls of each, then one in thirty; the checks of plain types are
 left to pyright, which makes them without a call: done in every call they took half of the time of
 the tests. With --full every call of every function is checked.
 """
@@ -46,7 +46,7 @@ def _now_and_then(function: Any, always: Any) -> Any:
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         number = next(calls)
-        return (always() if number < 100 or number % 10 == 0 else function)(*args, **kwargs)
+        return (always() if number < 30 or number % 30 == 0 else function)(*args, **kwargs)
 
     return called
 

@@ -36,7 +36,7 @@ process, processes, address, folder = int(sys.argv[1]), int(sys.argv[2]), sys.ar
 if processes > 1:
     jax.distributed.initialize(address, processes, process)
 import ufm
-from ufm.solvers._solve import _prepare, _run
+from ufm.solvers._solve import _newton, _prepare
 
 problem = ufm.Problem.balanced(
     loss=ufm.CrossEntropy(), num_classes=4, per_class=5, dim=6, lam_w=5e-3, lam_h=5e-3, lam_b=1e-2
@@ -46,8 +46,8 @@ start = ufm.init_sharded(problem, jax.random.key(0), mesh)
 solution = ufm.solve(problem, start)
 certificate = ufm.certify(problem, solution.params)
 tol, steps, floor = _prepare(problem, start.W.dtype, "newton", None, None)
-program = jax.jit(_run, static_argnames=("method", "use_noise_floor"))
-lowered = program.lower(problem, start, tol, steps, method="newton", use_noise_floor=floor)
+options = {"method": "newton", "use_noise_floor": floor}
+lowered = _newton._compiled.lower(problem, start, tol, steps, **options)
 program = lowered.compile().as_text()
 
 def parts(array):
