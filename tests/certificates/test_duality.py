@@ -67,6 +67,7 @@ def test_bounds_enclose_the_minimum(loss, counts, lam_b):
         assert 0 < float(certified(problem, [end])[0].gap) <= allowed * (1 + attained)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", BIASES)
 @pytest.mark.parametrize("loss", CONVEX, ids=ids)
 def test_gap_closes_in_step_with_the_distance(loss, lam_b):

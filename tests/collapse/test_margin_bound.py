@@ -62,6 +62,7 @@ def random_points(problem: Problem, rho: float):
         yield moved
 
 
+@pytest.mark.repeats
 @every_bias
 @every_loss
 @pytest.mark.parametrize("lam", DECAYS)

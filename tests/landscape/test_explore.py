@@ -236,6 +236,7 @@ def test_points_are_told_apart_by_any_number():
     assert tally.hits[0] == {"noise": 1, "ladder": 1}
 
 
+@pytest.mark.slow  # test_cli_landscape.py compares the command's census with another
 def test_it_can_be_repeated():
     problem, effort = make(LOSSES["CE"]), {"root_starts": 6, "flows": 0, "descend": False}
     censuses = []

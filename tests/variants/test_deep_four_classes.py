@@ -61,6 +61,7 @@ def boxes(low, high):
     return four_classes.Boxes(low, high, np.zeros(len(low)), np.zeros(len(low), int))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("alpha", [0.0, 0.1])
 @pytest.mark.parametrize("e", DECAYS)
 def test_bounds_are_below_f_in_their_boxes(e, alpha):

@@ -115,6 +115,7 @@ def phases():
     return {(K, M): ufm.deep_phases(K, M, grid) for K, M in {x[:2] for x in RANGES}}
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("K", "M", "name", "ends"), RANGES)
 def test_a_structure_is_a_local_minimum_between_the_ends(K, M, name, ends, phases):
     """By the dense Hessian over all factors, which shares nothing with that on tables."""
