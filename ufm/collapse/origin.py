@@ -105,7 +105,7 @@ def _norm(x: np.ndarray) -> float:
 
 
 def _derivatives(problem: Problem, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    value, gradient, curvature = _at(problem, b)
+    value, gradient, curvature = _at(problem, jax.device_put(b))
     return float(value), np.asarray(gradient), np.asarray(curvature)
 
 

@@ -88,4 +88,4 @@ def partition_points(
 
 
 def _in_axes(starts: Params, ranks: list[int]) -> Params:
-    return jax.vmap(in_first_axes)(starts, np.asarray(ranks))
+    return jax.vmap(in_first_axes)(starts, jax.device_put(np.asarray(ranks)))

@@ -87,7 +87,7 @@ class HostPoint(NamedTuple):
         """The gradients of f with respect to W and H, without b."""
         G, (lam_w, lam_h, _) = self.feature_gradient(), self.decays
         by_w, by_h = G @ self.H.T + lam_w * self.W, self.W.T @ G + lam_h * self.H
-        return Params(*jax.device_put((by_w, by_h)), None)
+        return Params(jax.device_put(by_w), jax.device_put(by_h), None)
 
 
 def host_point(problem: Problem, params: Params) -> HostPoint:

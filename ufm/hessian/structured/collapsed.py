@@ -136,7 +136,7 @@ def _in_row_space(means: Params) -> tuple[Params, float]:
     rank = max(int(np.sum(sizes > _LEFT_OUT * sizes[0])), 1)
     W, H = stacked[: len(means.W)], stacked[len(means.W) :].T
     basis = right[:rank].T
-    point = Params(*jax.device_put((W @ basis, basis.T @ H)), means.b)
+    point = Params(jax.device_put(W @ basis), jax.device_put(basis.T @ H), means.b)
     return point, float(np.linalg.norm(sizes[rank:]))
 
 
