@@ -36,7 +36,7 @@ def make(loss, counts=BALANCED, lam_b=None, mu=1e-2, dim=DIM, ratio=2.0) -> Prob
 
 def origin(problem: Problem, b=None) -> Params:
     """W = H = 0, and b where the problem has one."""
-    bias = np.zeros(problem.num_classes) if b is None else b
+    bias = np.zeros(problem.num_classes) if b is None else np.asarray(b)
     return Params(
         jax.device_put(np.zeros((problem.num_classes, problem.dim))),
         jax.device_put(np.zeros((problem.dim, problem.num_columns))),
