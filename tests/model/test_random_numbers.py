@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ufm._support.normal_quantile import normal_quantile
-from ufm._support.random_numbers import OnHost, generator
+from ufm._support.random_numbers import OnHost, gaussian, generator
 
 KEY = jax.random.key(2**40 + 12345)
 WORDS = np.asarray(jax.random.key_data(KEY))
@@ -30,6 +30,13 @@ def test_normal_numbers_are_those_of_jax(dtype, accuracy):
     assert found.dtype == dtype
     expected = np.asarray(jax.random.normal(KEY, shape, dtype))
     np.testing.assert_allclose(found, expected, rtol=accuracy, atol=accuracy)
+
+
+@pytest.mark.parametrize("key", [KEY, jax.random.key(3, impl="rbg")])
+def test_gaussian_numbers_are_on_the_device(key):
+    found = gaussian(key, (3, 2), np.float32)
+    assert isinstance(found, jax.Array)
+    np.testing.assert_allclose(found, jax.random.normal(key, (3, 2), np.float32), rtol=1e-4)
 
 
 def test_quantiles_are_accurate_to_rounding_in_the_middle_and_far_out():

@@ -10,11 +10,12 @@ number's position. Splitting a key and folding a number into it use blocks of th
     True
 """
 
+import math
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Array, UInt32
 
 from ufm._support.normal_quantile import normal_quantile
 from ufm._support.quick_jit import is_traced, within_a_trace
@@ -41,6 +42,13 @@ def generator(key: Any, count: int) -> tuple[Any, Any]:
     if not ours or count > _MOST:
         return jax.random, key
     return OnHost, np.asarray(jax.random.key_data(key))
+
+
+def gaussian(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """`jax.random.normal`, to rounding."""
+    random, key = generator(key, math.prod(shape))
+    drawn = random.normal(key, shape, dtype)
+    return jax.device_put(drawn) if isinstance(drawn, np.ndarray) else drawn
 
 
 class OnHost:

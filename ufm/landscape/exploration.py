@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -255,8 +254,7 @@ class _Explorer:
 
     def _raises_rank(self, number: int) -> bool:
         found = self.described[number]
-        beyond = found.direction.W[:, found.rank :]
-        return bool(jnp.any(beyond != 0))
+        return bool(np.any(np.asarray(found.direction.W)[:, found.rank :] != 0))
 
     def _beside(self, number: int, sign: int) -> Params:
         found = self.described[number]

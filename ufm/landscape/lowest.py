@@ -23,7 +23,7 @@ def canonical(point: Params, rank: int) -> Params:
     basis = right.T.copy()
     W, H = np.asarray(point.W) @ basis, basis.T @ np.asarray(point.H)
     W[:, rank:], H[rank:] = 0.0, 0.0
-    return Params(jnp.asarray(W), jnp.asarray(H), point.b)
+    return Params(jax.device_put(W), jax.device_put(H), point.b)
 
 
 def lowest_eigenpair(problem: Problem, at: Params, rank: int) -> tuple[float, Params, float]:

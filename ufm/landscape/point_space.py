@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from ufm._support.namespace import namespace
 from ufm.model.class_means import from_class_means, reduced_problem
 from ufm.model.params import Params
 from ufm.model.problem import Problem
@@ -92,5 +93,6 @@ def search_space(problem: Problem) -> PointSpace:
 
 def in_first_axes(point: Params, rank: int | Int[Array, ""]) -> Params:
     """Set all but the first `rank` dimensions to zero; runs then stay in these dimensions."""
-    kept: Any = (jnp.arange(point.W.shape[-1]) < rank).astype(point.W.dtype)
+    axes = namespace(rank).arange(point.W.shape[-1])
+    kept: Any = (axes < rank).astype(point.W.dtype)
     return Params(point.W * kept[None, :], point.H * kept[:, None], point.b)

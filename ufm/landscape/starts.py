@@ -12,7 +12,6 @@ global minimum, or close to known points:
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -45,15 +44,19 @@ def minimum_in(space: PointSpace, minimum: GlobalMinimum, key: Key[Array, ""]) -
 
 def typical_sizes(problem: Problem, point: Params) -> Sizes:
     """The sizes at the point, or, if it is the origin, at a point with logits of order 1."""
-    W, H = (float(jnp.sqrt(jnp.mean(x**2))) for x in (point.W, point.H))
+    W, H = (_root_mean_square(x) for x in (point.W, point.H))
     if W < 1e-3:
         # Entries of Z are sums of d products; balanced factors have λ_W ‖W‖² = λ_H ‖H‖².
         balance = (float(problem.lam_h) / float(problem.lam_w)) ** 0.25
         ratio = (problem.num_columns / problem.num_classes) ** 0.25
         W = balance * ratio / problem.dim**0.25
         H = 1.0 / (balance * ratio * problem.dim**0.25)
-    b = 0.3 if point.b is None else max(0.3, float(jnp.sqrt(jnp.mean(point.b**2))))
+    b = 0.3 if point.b is None else max(0.3, _root_mean_square(point.b))
     return Sizes(W, H, b)
+
+
+def _root_mean_square(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(x)))))
 
 
 def random_points(problem: Problem, sizes: Sizes, key: Key[Array, ""], count: int) -> Params:

@@ -23,6 +23,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from ufm._support.random_numbers import gaussian
 from ufm._support.shown import Shown
 from ufm.hessian.krylov.block_lanczos import COPIES, VECTORS, RitzPairs, leading_eigenpairs
 from ufm.hessian.products.columns import check_point
@@ -117,13 +118,13 @@ def extremal_eigenpairs(
     data = (
         problem,
         linearise(problem, params),
-        Frame(*(jnp.asarray(x, dtype) for x in parts)),
+        Frame(*(jax.device_put(np.asarray(x, dtype)) for x in parts)),
         jnp.asarray(shift_is_free(problem)),
     )
     found = leading_eigenpairs(
         _model_product,
         data,
-        jax.random.normal(key, (block, dimension), dtype),
+        gaussian(key, (block, dimension), dtype),
         count,
         largest=end == "largest",
         tol=_tolerance(tol, dtype),
@@ -175,7 +176,7 @@ def extremal_eigenpairs_of(
     found = leading_eigenpairs(
         _FunctionProduct(function),
         (point, args),
-        jax.random.normal(key, (block, size), dtype),
+        gaussian(key, (block, size), dtype),
         count,
         largest=end == "largest",
         tol=_tolerance(tol, dtype),

@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.linalg import eigh_tridiagonal
 
+from ufm._support.random_numbers import gaussian
 from ufm.hessian.products.trees import NOT_FINITE
 from ufm.model.objective import matmul
 
@@ -81,8 +82,8 @@ def probe(key: Key[Array, ""], size: int, dtype: Any) -> Float[Array, " n"]:
     Its distribution is rotation invariant, so that errors depend only on the eigenvalues. Random
     signs (Rademacher) miss sparse eigenvectors: (e_1 − e_2)/√2 with probability ½.
     """
-    x = jax.random.normal(key, (size,), dtype)
-    return x / _length(x)
+    x = np.asarray(gaussian(key, (size,), dtype))
+    return jax.device_put(x / np.linalg.norm(x))
 
 
 def begin(start: Float[Array, " n"], num_matvecs: int) -> Lanczos:
