@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from figures import names_of
 
+from ufm._support.quick_jit import counted_anew
 from ufm.cli import main
 
 #: What test_cli.py uses, so that the programs are compiled once.
@@ -29,7 +30,8 @@ def solve(*options: str) -> int:
 
 
 def draw(*options: str) -> int:
-    return solve("--figures", *options)
+    with counted_anew():  # as in a process of its own
+        return solve("--figures", *options)
 
 
 def contents() -> dict[str, bytes]:

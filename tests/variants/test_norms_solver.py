@@ -10,6 +10,7 @@ from norm_oracle import random_point, value
 from norm_problems import BALL, BUDGET, FEW, SETS, make
 
 import ufm
+from ufm._support.quick_jit import counted_anew
 from ufm.variants.norms.closed_form import balanced_minimum
 from ufm.variants.norms.geometry import GEOMETRY, local_point
 
@@ -108,6 +109,7 @@ def test_inside_a_ball_or_pushed_inwards_the_gradient_is_whole():
 
 
 @pytest.mark.parametrize("name", SETS)
+@counted_anew()  # runs before may have compiled what a new process has not
 def test_starts_are_feasible_and_a_longer_batch_begins_with_a_shorter_one(name):
     problem = make(name, counts=SKEWED, lam_b=1e-2)
     starts = ufm.init_params(problem, KEY, scale=0.3, num_starts=3)
