@@ -80,6 +80,16 @@ def cast(params: Params, dtype) -> Params:
     return jax.tree.map(lambda x: x.astype(dtype), params)
 
 
+def aligned(array) -> np.ndarray:
+    """The array at an address from which JAX takes arrays without a copy."""
+    values = np.asarray(array)
+    memory = np.zeros(values.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    out = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    out[...] = values
+    return out
+
+
 def stacked(points: list[Params]) -> Params:
     """The points along a new first axis."""
     return jax.tree.map(lambda *x: jax.device_put(np.stack(x)), *points)

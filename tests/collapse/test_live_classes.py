@@ -50,7 +50,6 @@ SETTINGS = {
 }
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("spec", SETTINGS)
 def test_the_best_of_the_runs_is_their_value(spec, full):
     # The value is found by the eighth run at the latest; none of forty goes below it.

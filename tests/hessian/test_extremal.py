@@ -193,7 +193,6 @@ def test_the_projection_removes_the_tangents_of_the_orbit_and_nothing_else(lam_b
         assert len(T) == ufm.hessian.rotation_dimension(problem, point)
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("loss", "lam_b"), [(CrossEntropy(), None), (CrossEntropy(), 0.0), (MSE(5.0, 3.0), 1e-2)]
 )

@@ -1,8 +1,11 @@
 """Gradient flow: the energy it loses, where it ends, and that it lingers at the ladder's rungs."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from points import aligned
 
 import ufm
 from ufm import Problem
@@ -51,6 +54,14 @@ def test_the_moments_are_points_of_the_run():
     moment = len(flow.time) // 2
     value = float(ufm.objective(PROBLEM, flow.point(moment)))
     assert value == pytest.approx(flow.value[moment], abs=1e-14)
+
+
+def test_a_point_does_not_change_with_the_flow():
+    flow = gradient_flow(PROBLEM, small_start(PROBLEM, jax.random.key(1), 0.3), horizon=0.01)
+    flow = dataclasses.replace(flow, points=jax.tree.map(aligned, flow.points))
+    point, before = flow.point(0), np.array(flow.points.W[0])
+    flow.points.W[0] += 1.0
+    np.testing.assert_array_equal(point.W, before)
 
 
 def test_without_decays_there_is_no_horizon():

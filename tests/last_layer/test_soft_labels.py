@@ -82,7 +82,6 @@ def layer_of(spec="ce", labels=None, **options):
     return ufm.as_classifier(W, H, labels, loss=spec, b=b, **DECAYS | options)
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("spec", ROWS)
 def test_a_trained_layer_is_certified_and_bounded_by_the_convex_minimum(spec):
     W, H, b = trained(spec)

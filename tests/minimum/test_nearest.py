@@ -33,7 +33,6 @@ def searched(problem: Problem, params: Params, bias: bool) -> float:
     return float(np.sqrt(best))
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("lam_b", [None, 0.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_rotation_of_the_minimiser_is_nearer(seed, lam_b):

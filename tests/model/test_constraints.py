@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from points import aligned
 
 import ufm
 from ufm.model.objective import value_and_gradient
@@ -116,6 +117,13 @@ def test_a_variant_answers_shares_or_refuses():
     assert by_variant(whole)(Other()) == 1.0
     with pytest.raises(ValueError, match=r"ufm\.third does not support problems with halves"):
         by_variant(third)(Other())
+
+
+def test_a_fixed_classifier_does_not_change_with_the_array_it_was_made_from():
+    matrix = aligned(np.eye(3, 4))
+    fixed = ufm.Fixed(matrix)
+    matrix[0] = 5.0
+    np.testing.assert_array_equal(fixed.matrix, np.eye(3, 4))
 
 
 def test_sets_are_traced_and_batches_are_found():

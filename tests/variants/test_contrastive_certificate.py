@@ -36,7 +36,6 @@ def lowest(problem, count=4):
     return [entry(runs.params, i) for i in range(count)]
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("case", CASES)
 def test_no_bound_exceeds_an_attained_value(case):
     """At 200 points: far from collapse, collapsed, near minima, and at the ends of runs."""

@@ -74,7 +74,6 @@ def differentiable(problem, like):
     return f
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda x: x.name)
 def test_value_gradient_and_hessian(loss, layers):

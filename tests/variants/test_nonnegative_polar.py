@@ -28,7 +28,6 @@ def matrices(K: int):
     }
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("K", [3, 5])
 @pytest.mark.parametrize("name", matrices(3))
 def test_it_is_the_largest_over_all_faces(K, name):

@@ -18,7 +18,6 @@ CE, FL = ufm.CrossEntropy(), ufm.Focal(3.0)
 SKEWED = (4, 2, 1)
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("name", "loss", "lam_b"),
     [

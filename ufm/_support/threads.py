@@ -67,8 +67,7 @@ def in_order(
     try:
         here = in_this_precision(work)
         # Each in a context like this one: who counts runs anew, counts those of threads anew.
-        contexts = [contextvars.copy_context() for _ in range(1, count)]
-        futures = [pool.submit(x.run, here, i) for i, x in enumerate(contexts, start=1)]
+        futures = [pool.submit(contextvars.copy_context().run, here, i) for i in range(1, count)]
         for i, future in enumerate(futures, start=1):
             found = future.result()
             if on_done is not None:

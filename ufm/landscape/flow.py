@@ -61,7 +61,7 @@ class Flow(Shown):
 
     def point(self, moment: int) -> Params:
         """W, H, b at one time."""
-        return jax.tree.map(lambda x: jax.device_put(x[moment]), self.points)
+        return jax.tree.map(lambda x: jnp.array(x[moment]), self.points)
 
 
 @by_variant
@@ -90,10 +90,10 @@ def gradient_flow(
     flat, unravel = ravel_pytree(start)
 
     def slope(_: float, x: np.ndarray) -> np.ndarray:
-        return -np.asarray(_gradient(problem, unravel(jax.device_put(x))))
+        return -np.asarray(_gradient(problem, unravel(jnp.array(x))))
 
     def jacobian(_: float, x: np.ndarray) -> np.ndarray:
-        return -dense_hessian(problem, unravel(jax.device_put(x)))
+        return -dense_hessian(problem, unravel(jnp.array(x)))
 
     def arrived(time: float, x: np.ndarray) -> float:
         return float(np.linalg.norm(slope(time, x))) - _ARRIVED
@@ -112,8 +112,8 @@ def gradient_flow(
     if not found.success:
         raise ValueError(f"the gradient flow could not be followed: {found.message}")
     # One by one, because the number of times differs in every run and would need a new program.
-    values = [value_and_gradient(problem, unravel(jax.device_put(x))) for x in found.y.T]
-    points = [jax.tree.map(np.asarray, unravel(jax.device_put(x))) for x in found.y.T]
+    values = [value_and_gradient(problem, unravel(jnp.array(x))) for x in found.y.T]
+    points = [jax.tree.map(np.asarray, unravel(jnp.array(x))) for x in found.y.T]
     return Flow(
         time=found.t,
         value=np.array([float(value) for value, _ in values]),

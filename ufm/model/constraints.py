@@ -104,7 +104,9 @@ class Fixed(Constraint):
 
     def __init__(self, matrix: Any) -> None:
         try:
-            values = np.asarray(matrix, jax.numpy.result_type(float))
+            values = np.array(
+                matrix, jax.numpy.result_type(float)
+            )  # a copy: the caller may change theirs
         except (TypeError, ValueError):
             raise TypeError(f"Fixed needs a matrix of numbers, got {matrix!r}") from None
         if values.ndim < 2:

@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ufm.collapse.metrics import NCMetrics, nc_metrics
@@ -135,7 +136,7 @@ def measure_last_layer(
         nothing: dict[str, Any] = dict.fromkeys(names, _NAN)
         free = undefined(dataclasses.replace(problem, lam_b=0.0))
         return LastLayerMeasures(**nothing, **norms, as_trained=undefined(problem), centred=free)
-    params = Params(*jax.device_put((W, H, b)))
+    params = Params(*jax.tree.map(jnp.array, (W, H, b)))
     problem, params = compressed(problem, params)
     free = dataclasses.replace(problem, lam_b=0.0)
     metrics = jax.device_get(nc_metrics(problem, params))

@@ -33,7 +33,7 @@ class Run:
         self._batch = config.batch(samples if rows is None else len(rows))
         self._program_rows = samples // self._batch
         self._rows = jnp.arange(samples, dtype=jnp.int32) if rows is None else jnp.asarray(rows)
-        self._images, self._labels = jax.device_put((data.images, data.labels))
+        self._images, self._labels = jnp.array(data.images), jnp.array(data.labels)
         self._orders = jax.random.key(config.seed)
 
     def learning_rate(self) -> float:
