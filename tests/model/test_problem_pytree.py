@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from points import aligned
 
 from ufm import certify, nc_metrics, solve
 from ufm._support.pytree import hyperparameter, require
-from ufm.losses import MSE, CrossEntropy, Focal, LabelSmoothing
+from ufm.losses import MSE, ClassWeighted, CrossEntropy, CustomLoss, Focal, LabelSmoothing
 from ufm.model.objective import objective
 from ufm.model.problem import Params, Problem
 
@@ -146,6 +147,21 @@ def test_numbers_of_every_kind_become_floats_and_arrays_stay_arrays():
     assert hyperparameter("x", np.array([1, 2])).dtype == jnp.float64
     batch = jnp.array([1.0, 2.0])
     assert hyperparameter("x", batch) is batch
+
+
+def test_a_problem_does_not_change_with_the_arrays_it_was_made_from():
+    decays, weights, targets = aligned(np.full(8, 0.1)), aligned(np.ones(4)), aligned(np.eye(4) / 2)
+    kinds = {"dim": 5, "lam_w": decays, "lam_h": decays, "lam_b": decays}
+    weighted = Problem(ClassWeighted(CrossEntropy(), weights), (2,) * 4, **kinds)
+    regression = Problem(MSE(), (2,) * 4, **kinds, targets=targets)
+    custom = CustomLoss(lambda z, k, a: a[k] * z[k], params={"a": weights})
+    before = copied([weighted, regression, custom])
+    decays[:], weights[:], targets[:] = 1.0, 2.0, 3.0
+    jax.tree.map(np.testing.assert_array_equal, copied([weighted, regression, custom]), before)
+
+
+def copied(tree):
+    return jax.tree.map(np.array, tree)
 
 
 def test_requirements_see_through_arrays_but_not_through_tracers():

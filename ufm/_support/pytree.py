@@ -60,7 +60,7 @@ def pytree(*, eq: bool = False) -> Callable[[type[T]], type[T]]:
 
 
 def hyperparameter(name: str, value: Any) -> Any:
-    """Normalise a hyperparameter: convert scalars of any type to `float`, and keep arrays.
+    """Normalise a hyperparameter: convert scalars of any type to `float`, and copy NumPy arrays.
 
     A compiled function distinguishes an `int` 0 from a `float` 0.0; one type means one
     compilation. Raises `TypeError`, naming the hyperparameter, for anything but numbers.
@@ -68,7 +68,7 @@ def hyperparameter(name: str, value: Any) -> Any:
     if isinstance(value, jax.Array):
         return value
     if isinstance(value, np.ndarray) and value.ndim > 0 and value.dtype.kind in "iuf":
-        return jax.numpy.asarray(value, jax.numpy.result_type(float))
+        return jax.numpy.array(value, jax.numpy.result_type(float))
     if isinstance(value, bool | str | bytes) or value is None:
         raise TypeError(f"{name} must be a number, got {value!r}")
     try:

@@ -131,4 +131,4 @@ def _for_softmax(table: Table) -> Float[Array, "m K"]:
 
 
 def _device(table: Table) -> Float[Array, "m K"]:
-    return jnp.asarray(table, jnp.result_type(float))
+    return jnp.array(table, jnp.result_type(float))  # a copy: the table may be the caller's
