@@ -31,11 +31,12 @@ LOSSES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Spurious minima of the focal loss.")
-    parser.add_argument("--quick", action="store_true", help="K = 30 and few tries")
+    parser.add_argument("--quick", action="store_true", help="K = 30, n = 1 and few tries")
     parser.add_argument("--figure", type=Path, help="where to save the phase diagram")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)  # certificates need double precision
     classes, gamma = (30, 3.0) if options.quick else (100, 3.0)
+    per_class = (1, 1) if options.quick else (1, 10)
 
     # 1. Where the loss is convex. With K classes of equal logits p_k = 1/K.
     p_star = float(ufm.Focal(gamma).convex_above())
@@ -53,6 +54,7 @@ def main() -> None:
         (ufm.Focal(1.0), ufm.Focal(5.0)),
         num_classes=(classes,) if options.quick else (24, 50, 100),
         decay=(0.99, 1.005) if options.quick else (0.9, 1.05),
+        per_class=per_class,
     )  # fmt: skip
     found = ufm.hunt(space, jax.random.key(0), 4 if options.quick else 40)
     print(f"\nFL: {found.explain()}")
@@ -94,6 +96,7 @@ def main() -> None:
             losses=losses,
             num_classes=(4,) if options.quick else (4, 10),
             decay=(0.05, 1.5),
+            per_class=per_class,
             lam_b=None,
         )
         result = ufm.hunt(space, jax.random.key(0), 2 if options.quick else 100)

@@ -60,7 +60,7 @@ def main() -> None:
         print(f"saved {options.figure}")
 
     # 3. Normalised logits: only the direction of z counts, and weight decay takes its scale to 0.
-    norm = ufm.check_loss(ufm.LogitNorm(0.5), 4, num_starts=2)
+    norm = ufm.check_loss(ufm.LogitNorm(0.5), 4, num_starts=0)
     print(f"\n{norm.name}: {norm.theorem}.")
     creeping(ufm.LogitNorm(0.5))
 
@@ -77,7 +77,7 @@ def falling_classes(classes: int, threshold: float) -> None:
     )  # fmt: skip
     last = classes
     print(f"Live classes under the MAE with a free bias (threshold {threshold:.4f}):")
-    steps = 60 if classes < 10 else 160
+    steps = 30 if classes < 10 else 160
     for i in range(steps):
         decay = threshold * (0.5 + 2.0 * i / steps)
         mu = decay / classes

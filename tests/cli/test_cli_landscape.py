@@ -203,12 +203,16 @@ def fields_of(value, path=()):
             yield from fields_of(inner, (*path, name))
 
 
-def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
+def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys, full):
     """Of each file of JSON, and never is the .npz beside it blamed."""
     assert landscape() == 0
     whole = json.loads(Path("run/ce.json").read_text())
     missed = set()
-    for *way, name in {way[-1]: way for way in fields_of(whole)}.values():
+    told = {"points", "verdicts", "minimum", "reason", "hits", "verdict", "searches"}
+    ways = {way[-1]: way for way in fields_of(whole)}
+    # Of the others one in six: each costs what printing the whole folder costs.
+    chosen = list(ways) if full else [*told, *[name for name in ways if name not in told][::6]]
+    for *way, name in map(ways.get, chosen):
         entry = copy.deepcopy(whole)
         inner = entry
         for step in way:
@@ -222,7 +226,7 @@ def test_a_field_that_is_missing_is_named_with_its_own_file(quick, capsys):
             said = f"run/ce.json cannot be read (the field {name!r} is missing): remove it or"
             assert error.startswith(said)
             missed.add(name)
-    assert missed >= {"points", "verdicts", "minimum", "reason", "hits", "verdict", "searches"}
+    assert missed >= told
 
 
 # Bad input ---------------------------------------------------------------------------------------

@@ -47,10 +47,10 @@ def stored(name: str):
 # What is written and printed ---------------------------------------------------------------------
 
 
-def test_every_loss_is_trained_stored_and_printed(capsys):
-    assert trained() == 0
-    printed = capsys.readouterr()
-    assert printed.err == ""
+def test_every_loss_is_trained_stored_and_printed(whole, monkeypatch):
+    monkeypatch.chdir(whole.parent)
+    printed = Path("said.txt").read_text(encoding="utf-8")
+    assert Path("complained.txt").read_text(encoding="utf-8") == ""
     losses = {
         "ce": "CE",
         "ls_0.05": "LS(α=0.05)",
@@ -62,11 +62,11 @@ def test_every_loss_is_trained_stored_and_printed(capsys):
     assert sorted(os.listdir("run")) == sorted(
         [*files, "config.json", "data.sha256", "results.json", "table.tex"]
     )
-    assert "images.npz: 36 training images, 12 of each of 3 classes, 15 test images" in printed.out
-    assert "targets 15·one-hot, squared error averaged over the 3 outputs without ½" in printed.out
+    assert "images.npz: 36 training images, 12 of each of 3 classes, 15 test images" in printed
+    assert "targets 15·one-hot, squared error averaged over the 3 outputs without ½" in printed
     for name, label in losses.items():
         entry = stored(f"{name}.json")
-        (line,) = [x for x in printed.out.splitlines() if x.startswith(label) and "→" in x]
+        (line,) = [x for x in printed.splitlines() if x.startswith(label) and "→" in x]
         history = entry["history"]
         assert f"{100 * history['test_accuracy'][-1]:.2f} %" in line
         for metric in ("nc1", "nc2", "nc3"):
@@ -74,9 +74,7 @@ def test_every_loss_is_trained_stored_and_printed(capsys):
         assert f" {entry['learning_rate']:g} " in line
         choice = entry["learning_rate_choice"]
         assert choice == stored(f"{name}.learning-rate.json")
-        assert (
-            f"{label} 0.1 {100 * choice['trials'][0]['validation_accuracy']:.1f} %" in printed.out
-        )
+        assert f"{label} 0.1 {100 * choice['trials'][0]['validation_accuracy']:.1f} %" in printed
         assert entry["learning_rate"] == choice["learning_rate"]
         with open(f"run/{name}.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -195,11 +193,17 @@ def test_a_finished_folder_is_printed_without_training(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A run that nothing interrupts."""
+    """A run of all losses that nothing interrupts; beside it are the texts that it printed."""
     folder = tmp_path_factory.mktemp("whole")
     write_images(folder / "images.npz")
-    with contextlib.chdir(folder):
-        assert main(["train", *SMALL, "--losses", "ce", "mse:1,15", "--out", "run"]) == 0
+    with (
+        contextlib.chdir(folder),
+        open("said.txt", "w", encoding="utf-8") as said,
+        open("complained.txt", "w", encoding="utf-8") as complained,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        assert main(["train", *SMALL, "--out", "run"]) == 0
     return folder / "run"
 
 

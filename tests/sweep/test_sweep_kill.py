@@ -1,7 +1,7 @@
 """kill -9 at random moments: no finished cell lost, none computed twice, the same table at the end.
 
-Twenty kills of a process whose cells are stand-ins, which needs no compilation, and one of one
-that solves. UFM_KILLS=20 for as many of either as it says.
+Eight kills of a process whose cells are stand-ins, which needs no compilation; with --full twenty,
+and one of one that solves. UFM_KILLS=20 for as many of either as it says.
 """
 
 import multiprocessing
@@ -72,8 +72,8 @@ def times(out: Path) -> dict[int, float]:
 
 @pytest.mark.repeats
 @pytest.mark.parametrize(("cells", "kills"), [("stand-in", 20), ("real", 1)])
-def test_kill_9_at_random_moments(cells, kills, tmp_path):
-    kills = int(os.environ.get("UFM_KILLS", kills))
+def test_kill_9_at_random_moments(cells, kills, tmp_path, full):
+    kills = int(os.environ.get("UFM_KILLS", kills if full else min(kills, 8)))
     file, out = written(tmp_path, TEXT), tmp_path / "out"
     rng = np.random.default_rng(0)
     with started(file, tmp_path / "whole", cells) as (_, told):

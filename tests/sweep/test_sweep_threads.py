@@ -19,10 +19,11 @@ from ufm.sweep.provenance import continue_with_threads, threads
 continue_with_threads(Path(sys.argv[1]))
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-from ufm import CrossEntropy, Problem, init_params
+from ufm import CrossEntropy, Params, Problem
 from ufm.model.objective import value_and_gradient
 problem = Problem(CrossEntropy(), (300,) * 10, 64, 1e-3, 1e-3, 1e-2)
-found = jax.jit(value_and_gradient)(problem, init_params(problem, jax.random.key(0)))
+drawn = map(np.random.default_rng(0).standard_normal, ((10, 64), (64, 3000), 10))
+found = jax.jit(value_and_gradient)(problem, Params(*map(jax.device_put, drawn)))
 bits = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(found))
 print(threads(), hashlib.sha256(bits).hexdigest())
 """
