@@ -29,7 +29,7 @@ def loss_at(W, H, labels, tau=1.0):
 @jax.jit
 @jax.hessian
 def on_unit_spheres(x, labels, tau):
-    """Of f at the nearest point with unit rows and columns: flat along normals, as on the sphere."""
+    """Of f at the nearest unit rows and columns: flat along normals, as on the sphere."""
     W, H = x[:12].reshape(3, 4), x[12:].reshape(4, -1)
     W = W / jnp.linalg.norm(W, axis=1, keepdims=True)
     return loss_at(W, H / jnp.linalg.norm(H, axis=0, keepdims=True), labels, tau)
