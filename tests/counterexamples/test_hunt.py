@@ -211,8 +211,7 @@ def _point(gamma, classes, dead, x):
 def test_intervals_of_dead_classes_in_thirty_digits(classes, dead, start, known):
     rate, gap = _dead_classes(3, classes, dead)
     ends = spurious_interval(_point(3.0, classes, dead, start), 1e-9)
-    fold = _fold(rate)
-    lower = mp.findroot(gap, (fold, mpf(9)), solver="anderson")
+    lower = mp.findroot(gap, (fold := _fold(rate), mpf(9)), solver="anderson")
     for end, exact in ((ends.lower, rate(lower)), (ends.upper, rate(fold))):
         assert abs(end.rate / float(exact) - 1) <= max(end.error, 1e-15)
         assert end.error < 1e-11
