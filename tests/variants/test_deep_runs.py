@@ -231,10 +231,11 @@ POLISHED = [
 ]
 FURTHER_POLISHED = [
     (3, 3, 0.18, 1.0665225579, 41, 60),
-    (3, 4, 0.15, 1.0466214042, 36, 60),
     (4, 4, 0.01, 0.1398987508, 52, 90),
     (5, 4, 0.01, 0.1829795706, 50, 120),
+    POLISHED[1],
     (6, 3, 0.01, 0.2354634308, 85, 150),
+    (3, 4, 0.15, 1.0466214042, 36, 60),  # seventh: one more layer
     (6, 3, 1e-4, 0.0034930548, 76, 150),
     (8, 4, 0.01, 0.2803420998, 25, 84),
     (10, 3, 5e-4 * 100 ** (1 / 3), 0.1079982706, 32, 56),
@@ -243,7 +244,7 @@ FURTHER_POLISHED = [
 
 @pytest.mark.parametrize(
     ("K", "M", "e", "best", "hits", "runs"),
-    [*POLISHED, *(pytest.param(*row, marks=pytest.mark.repeats) for row in FURTHER_POLISHED)],
+    [POLISHED[0], *(pytest.param(*x, marks=pytest.mark.repeats) for x in FURTHER_POLISHED)],
 )
 def test_random_starts_of_all_widths_find_the_polished_best(K, M, e, best, hits, runs):
     """As large a share as of that program's runs, within the errors of two samples; none below."""

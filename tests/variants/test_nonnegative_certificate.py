@@ -74,8 +74,8 @@ def fuzzed(name: str, count: int, seed: int = 0) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_bound_exceeds_an_attained_value(name):
-    assert fuzzed(name, 15) <= 0.0
+def test_no_bound_exceeds_an_attained_value(name, full):
+    assert fuzzed(name, 15 if full else 5) <= 0.0
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n != "custom"])
@@ -103,7 +103,7 @@ def stuck() -> Params:
     return ufm.solve(PLAIN, start).params
 
 
-def test_a_class_without_coordinate_is_a_local_minimum():
+def test_a_class_without_coordinate_is_a_local_minimum(full):
     found = ufm.certify(PLAIN, stuck())
     assert found.verdict is ufm.Verdict.LOCAL_MINIMUM
     assert np.asarray(found.invisible).tolist() == [False, True, False, False]
@@ -114,10 +114,10 @@ def test_a_class_without_coordinate_is_a_local_minimum():
     assert "No coordinate serves class 1: f = f* + " in said
     assert "f* + (1/4)(f(0) − f*)" in said
     assert "γ°/μ" in said
-    # In 400 feasible directions f rises, or stays as it is along a rotation.
+    # In many feasible directions f rises, or stays as it is along a rotation.
     rng = np.random.default_rng(0)
     base = wide_objective(PLAIN, stuck())
-    for _ in range(400):
+    for _ in range(400 if full else 80):
         t = 10.0 ** rng.uniform(-4, -2)
         W = np.asarray(stuck().W) + t * rng.standard_normal((4, DIM))
         H = np.maximum(np.asarray(stuck().H) + t * rng.standard_normal((DIM, 8)), 0.0)

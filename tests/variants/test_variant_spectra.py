@@ -19,27 +19,27 @@ def flat(params: Params) -> np.ndarray:
     return np.concatenate([np.asarray(params.W).ravel(), np.asarray(params.H).ravel()])
 
 
-def loss_at(W, H, counts, tau=1.0):
+def loss_at(W, H, labels, tau=1.0):
     """Cross-entropy in JAX's own words, without anything of the library."""
     logits = W @ H / tau
-    labels = np.repeat(np.arange(len(counts)), counts)
     own = logits[labels, np.arange(len(labels))]
     return jnp.mean(jax.nn.logsumexp(logits, axis=0) - own)
 
 
-def on_unit_spheres(x, counts, dim, tau):
-    """f at the nearest point with unit rows and columns: flat along normals, as on the sphere."""
-    size = len(counts) * dim
-    W, H = x[:size].reshape(-1, dim), x[size:].reshape(dim, -1)
+@jax.jit
+@jax.hessian
+def on_unit_spheres(x, labels, tau):
+    """Of f at the nearest unit rows and columns: flat along normals, as on the sphere."""
+    W, H = x[:12].reshape(3, 4), x[12:].reshape(4, -1)
     W = W / jnp.linalg.norm(W, axis=1, keepdims=True)
-    return loss_at(W, H / jnp.linalg.norm(H, axis=0, keepdims=True), counts, tau)
+    return loss_at(W, H / jnp.linalg.norm(H, axis=0, keepdims=True), labels, tau)
 
 
 @pytest.mark.parametrize("counts", [(2, 2, 2), (3, 2, 1)])
 def test_spheres_have_the_hessian_of_the_projected_function(counts):
     problem, dim, tau = make("sphere, sphere", counts=counts), 4, 0.5
     point = ufm.global_minimum(problem).params(KEY)
-    exact = np.linalg.eigvalsh(jax.hessian(on_unit_spheres)(flat(point), counts, dim, tau))
+    exact = np.linalg.eigvalsh(on_unit_spheres(flat(point), problem.labels, tau))
     normals = 3 + sum(counts)  # of which each has the eigenvalue 0 at a critical point
     for method in ("collapsed", "dense"):
         for found in (ufm.spectrum(problem, point, method), ufm.spectrum(problem, method=method)):
@@ -106,10 +106,11 @@ def test_a_given_classifier_turns_in_its_null_space_alone():
 RELU = ufm.Problem(ufm.CrossEntropy(), (3, 2, 2), 5, 0.05, 0.02, None, features=ufm.NonNegative())
 
 
-def decayed(x, counts, dim):
-    size = len(counts) * dim
-    W, H = x[:size].reshape(-1, dim), x[size:].reshape(dim, -1)
-    return loss_at(W, H, counts) + 0.025 * jnp.sum(W**2) + 0.01 * jnp.sum(H**2)
+@jax.jit
+@jax.hessian
+def decayed(x):
+    W, H = x[:15].reshape(3, 5), x[15:].reshape(5, 7)
+    return loss_at(W, H, RELU.labels) + 0.025 * jnp.sum(W**2) + 0.01 * jnp.sum(H**2)
 
 
 def test_free_variables_have_the_hessian_without_the_others():
@@ -118,7 +119,7 @@ def test_free_variables_have_the_hessian_without_the_others():
     for point, given in ((split, (split,)), (single, ())):
         H = np.asarray(point.H)
         free = np.concatenate([np.full(15, True), (H > 0).ravel()])
-        A = np.asarray(jax.hessian(decayed)(flat(point), RELU.class_counts, 5))
+        A = np.asarray(decayed(flat(point)))
         exact = np.linalg.eigvalsh(A[np.ix_(free, free)])
         for method in ("collapsed", "dense"):
             found = ufm.spectrum(RELU, *given, method=method)
