@@ -95,6 +95,8 @@ def test_without_a_bias_and_with_a_free_one(name, method, lam_b):
 def test_a_solver_of_scipy_reaches_the_same_value(name):
     problem = make(name)
     begin = jax.tree.map(np.asarray, start(problem))
+    # Equal samples of a class remain equal, and the oracle evaluates each loss once.
+    begin = dataclasses.replace(begin, H=np.repeat(begin.H[:, ::5], 5, axis=1))
     in_w, in_h = begin.W.size, begin.W.size + begin.H.size
 
     def unravel(x) -> Params:
