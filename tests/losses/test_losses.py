@@ -253,7 +253,9 @@ def test_the_second_order_model_errs_by_the_third_power_of_the_step(name, hyper)
     step, (z, x) = np.array([[2.0**-i] for i in range(3, 8)]), (this.Z[1], this.X[1])
     slope, curvature = this.computed.gradient[1] @ x, x @ this.computed.product[1]
     h = step[:, 0]
-    error = np.abs(values(loss, z + step * x, k) - this.computed.value[1] - h * slope - h**2 / 2 * curvature)
+    error = np.abs(
+        values(loss, z + step * x, k) - this.computed.value[1] - h * slope - h**2 / 2 * curvature
+    )
     if name == "MSE":
         assert np.all(error < 1e-13)
     else:

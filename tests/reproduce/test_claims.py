@@ -80,8 +80,8 @@ CHEAP = {
     "papyan-2020:class-outliers": {},
 }
 #: Whose promise quicker tests hold: values of deep collapse below and its curvature in
-#: variants/test_deep_phases.py, more layers in variants/test_deep_squared_error.py, small classes in
-#: minimum/test_minority_thresholds.py, codes under decay in minimum/test_structures.py.
+#: variants/test_deep_phases.py, more layers in variants/test_deep_squared_error.py, small classes
+#: in minimum/test_minority_thresholds.py, codes under decay in minimum/test_structures.py.
 HELD_ELSEWHERE = (
     "dang-2023:more-layers",
     "garrod-keating-2025:persists",
