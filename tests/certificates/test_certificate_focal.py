@@ -58,18 +58,18 @@ def test_spurious_focal_minima_are_never_called_global(full):
             assert found.verdict is Verdict.GLOBAL_MINIMUM
 
 
-@pytest.mark.parametrize("lam_b", [0.0, 1e-2])
-def test_numbers_of_the_problem_alone_are_those_of_a_batch(lam_b):
-    # Computed on the host for a known problem, and in the program for one in a batch.
-    problem = make(Focal(3.0), BALANCED, lam_b)
-    end = global_minimum(problem).params(jax.random.key(0))
-    for point in (end, perturbed(end, 0, 1e-2)):
-        found, (other,) = certify(problem, point), certified(problem, [point])
-        size = 64 * np.finfo(float).eps * float(other.depth + other.value)
-        for field in ("lower_bound", "gap", "region_gap", "rounding", "tol"):
-            np.testing.assert_allclose(
-                getattr(found, field), getattr(other, field), rtol=1e-6, atol=size
-            )
+def test_numbers_of_the_problem_alone_are_those_of_a_batch():
+    for lam_b in (0.0, 1e-2):
+        # Computed on the host for a known problem, and in the program for one in a batch.
+        problem = make(Focal(3.0), BALANCED, lam_b)
+        end = global_minimum(problem).params(jax.random.key(0))
+        for point in (end, perturbed(end, 0, 1e-2)):
+            found, (other,) = certify(problem, point), certified(problem, [point])
+            size = 64 * np.finfo(float).eps * float(other.depth + other.value)
+            for field in ("lower_bound", "gap", "region_gap", "rounding", "tol"):
+                np.testing.assert_allclose(
+                    getattr(found, field), getattr(other, field), rtol=1e-6, atol=size
+                )
 
 
 def test_the_origin_of_the_focal_loss_within_its_window():
