@@ -81,8 +81,9 @@ def evaluate(name: str, hyper: tuple, z: np.ndarray, label: int) -> Exact:
     u, p_label = -away[label], p[label]
     first = u**gamma + gamma * u ** (gamma - 1) * p_label * loss
     second = gamma * u ** (gamma - 2) * p_label * (2 * u - u * loss + (gamma - 1) * p_label * loss)
-    hessian = first * covariance + second * np.outer(away, away)
-    return Exact(u**gamma * loss, first * away, hessian)
+    # Arrays first: a number asked to multiply one has it printed before it gives up.
+    hessian = covariance * first + np.outer(away, away) * second
+    return Exact(u**gamma * loss, away * first, hessian)
 
 
 def conjugate(name: str, hyper: tuple, dual: np.ndarray, label: int) -> mp.mpf:

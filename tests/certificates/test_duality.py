@@ -21,6 +21,7 @@ from points import (
     make,
     origin,
     perturbed,
+    softmax_entropy,
 )
 
 from ufm import MSE, CrossEntropy, CustomLoss, Focal, LabelSmoothing, Params, Problem
@@ -141,10 +142,6 @@ def test_the_bound_is_the_best_multiple_of_the_class_averages(loss, lam_b, mu):
         lower, value = float(found.lower_bound), float(found.value)
         assert plain <= lower + 1e-14 * abs(lower)
         assert expected - 1e-4 * (value - expected) <= lower <= expected + 1e-12 * abs(expected)
-
-
-def softmax_entropy(z, label):
-    return jax.nn.logsumexp(z) - z[label]
 
 
 CUSTOM = CustomLoss(softmax_entropy, convex=True, lower_bound=0.0)

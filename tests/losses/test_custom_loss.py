@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 from convex_oracle import minimiser
 from points import BALANCED, make
+from points import softmax_entropy as entropy
 
 from ufm import CrossEntropy, CustomLoss, Params, Reason, Verdict, certify
 from ufm._support.quick_jit import quick_jit
 from ufm.model.problem import Problem
-
-
-def entropy(z, label):
-    return jax.nn.logsumexp(z) - z[label]
 
 
 def wave(z, label):
@@ -130,11 +127,11 @@ def test_problems_may_be_made_inside_transformations():
     assert float(jax.jit(value)(1e-2)) == pytest.approx(1e-2)
 
 
-def test_a_loose_bound_buys_no_tolerance():
+def test_a_loose_bound_buys_no_tolerance(full):
     """f = 1.3² f(minimum) or so is no minimum, however far below the loss a true bound lies."""
     problem = make(CrossEntropy(), BALANCED, None, 5e-3)
     off = jax.tree.map(lambda x: 1.3 * x, minimiser(problem))
-    for bound in (0.0, -1e3, -1e9):
+    for bound in (0.0, -1e3, -1e9) if full else (0.0, -1e9):
         found = certify(make(CustomLoss(entropy, convex=True, lower_bound=bound), BALANCED), off)
         assert found.verdict is Verdict.NOT_CRITICAL
         assert float(found.tol) <= 1e-6 * np.log(3)

@@ -196,7 +196,7 @@ def test_focal_hessian_turns_indefinite_exactly_below_the_threshold(gamma, class
 
 def test_convexity_thresholds_of_a_batch_of_losses():
     gammas = jnp.array([0.0, 1.0, 3.0])
-    batch = jax.vmap(lambda g: Focal(g).convex_above())(gammas)
+    batch = quick_jit(jax.vmap(lambda g: Focal(g).convex_above()))(gammas)
     single = [float(Focal(float(g)).convex_above()) for g in gammas]
     np.testing.assert_allclose(batch, single, rtol=1e-14)
 
