@@ -79,15 +79,7 @@ CHEAP = {
     "zhu-2021:fixed-classifier": {"margin farthest from that of training": "5.25227"},
     "papyan-2020:class-outliers": {},
 }
-#: Whose promise quicker tests hold: values of deep collapse below and its curvature in
-#: variants/test_deep_phases.py, more layers in variants/test_deep_squared_error.py, small classes
-#: in minimum/test_minority_thresholds.py, codes under decay in minimum/test_structures.py.
-HELD_ELSEWHERE = (
-    "dang-2023:more-layers",
-    "garrod-keating-2025:persists",
-    "hong-ling-2023:minority-threshold",
-    "jiang-2023:under-decay",
-)
+
 
 COMMITTED = {
     "fang-2021:minority-collapse": {
@@ -129,10 +121,7 @@ def test_every_paper_of_the_folder_is_in_the_registry():
     assert files == {paper.key.replace("-", "_") for paper in PAPERS}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(x, marks=pytest.mark.slow) if x in HELD_ELSEWHERE else x for x in CHEAP],
-)
+@pytest.mark.parametrize("name", CHEAP)
 def test_a_cheap_claim_has_its_recorded_verdict_and_the_numbers_of_the_references(name):
     result = run(*chosen([name])[0])
     assert result.as_recorded, result.explain()
@@ -214,10 +203,10 @@ def test_the_accuracies_are_those_of_the_committed_results(accuracies, file, set
 
 
 def test_the_committed_numbers_are_those_of_the_references():
-    """Of claims that take too long for a test, or for each run of the tests."""
+    """Of claims that take too long for a test."""
     told = json.loads((ROOT / "docs" / "reproduce.json").read_text(encoding="utf-8"))["claims"]
     ours = {x["name"]: {row["quantity"]: row["ours"] for row in x["rows"]} for x in told}
-    for name, references in (COMMITTED | {x: CHEAP[x] for x in HELD_ELSEWHERE}).items():
+    for name, references in COMMITTED.items():
         for quantity, reference in references.items():
             digits = len(reference.partition(".")[2])
             found = ours[name][quantity]
