@@ -5,6 +5,7 @@ import functools
 import jax
 
 import ufm
+from ufm import explore  # at once: tests of the command put this census in its place
 from ufm._support.quick_jit import counted_anew
 
 #: The shapes of test_explore.py, so that the programs are compiled once; unequal decays.
@@ -20,4 +21,4 @@ def problem() -> ufm.Problem:
 @functools.cache
 def small_census() -> ufm.Census:
     with counted_anew():  # as the command
-        return ufm.explore(problem(), jax.random.key(0), **EFFORT)
+        return explore(problem(), jax.random.key(0), **EFFORT)
