@@ -70,15 +70,15 @@ def ufm_newton() -> Answer:
 
     def answer(task: Task) -> Points:
         lam_w, lam_h, lam_b = task.decays
-        starts = ufm.Params(*(jnp.asarray(np.stack(x)) for x in zip(*task.starts, strict=True)))
         problem = ufm.Problem(
             loss=ufm.CrossEntropy(), class_counts=tuple(np.bincount(task.labels).tolist()),
-            dim=starts.W.shape[2], lam_w=lam_w, lam_h=lam_h, lam_b=lam_b,
+            dim=task.starts[0][0].shape[1], lam_w=lam_w, lam_h=lam_h, lam_b=lam_b,
         )  # fmt: skip
         if len(task.starts) == 1:
-            first = jax.tree.map(lambda x: x[0], starts)
-            found = ufm.solve(problem, first, tol=task.tol).params
+            start = ufm.Params(*map(jnp.array, task.starts[0]))
+            found = ufm.solve(problem, start, tol=task.tol).params
             return [(np.asarray(found.W), np.asarray(found.H), np.asarray(found.b))]
+        starts = ufm.Params(*(jnp.array(np.stack(x)) for x in zip(*task.starts, strict=True)))
         found = ufm.solve_many(problem, starts=starts, tol=task.tol).params
         return list(zip(np.asarray(found.W), np.asarray(found.H), np.asarray(found.b), strict=True))
 
