@@ -112,13 +112,13 @@ def loss_derivatives(
 ) -> Derivatives:
     """L, ∇L and ∇²L at any number of columns."""
     size = _at_most(_EVALUATED, logits.shape[1])
-    parts = []
-    for start in range(0, len(labels), size):
+    count, labels, parts = len(labels), labels.astype(np.int32), []
+    if missing := -count % size:  # one program for all
+        logits, labels = np.pad(logits, ((0, missing), (0, 0))), np.pad(labels, (0, missing))
+    for start in range(0, count, size):
         part = slice(start, start + size)
-        missing = size - len(labels[part])
-        padded = np.pad(logits[part], ((0, missing), (0, 0)))
-        found = _derivatives(loss, padded, np.pad(labels[part].astype(np.int32), (0, missing)))
-        parts.append([np.asarray(x)[: size - missing] for x in found])
+        found = _derivatives(loss, logits[part], labels[part])
+        parts.append([np.asarray(x)[: count - start] for x in found])
     return Derivatives(*(np.concatenate(x) for x in zip(*parts, strict=True)))
 
 
