@@ -104,9 +104,8 @@ class Fixed(Constraint):
 
     def __init__(self, matrix: Any) -> None:
         try:
-            values = np.array(
-                matrix, jax.numpy.result_type(float)
-            )  # a copy: the caller may change theirs
+            # A copy: the caller may change theirs.
+            values = np.array(matrix, jax.numpy.result_type(float))
         except (TypeError, ValueError):
             raise TypeError(f"Fixed needs a matrix of numbers, got {matrix!r}") from None
         if values.ndim < 2:
